@@ -1,0 +1,2 @@
+//! Serves a read-only tree to the kernel through FUSE.
+pub mod tree;

@@ -1,0 +1,120 @@
+//! The library's error: what was attempted, on which object, and what to do next. Causes chain.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What a caller decides on; the text is for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The object or path does not exist.
+    NotFound,
+    /// It exists already and is never overwritten.
+    Exists,
+    /// Stored bytes are missing, changed or do not verify.
+    Damaged,
+    /// The repository was made by a newer bakfs, or is not a repository.
+    Unsupported,
+    /// The key or passphrase does not open it.
+    Locked,
+    /// What was asked for makes no sense; wrong usage.
+    Usage,
+    /// No room on the device.
+    Full,
+    /// The answer is not in memory and the caller may not wait for it.
+    WouldWait,
+    /// Any other failure of the disk, the network or the system.
+    Io,
+}
+
+/// An error with its kind, a sentence, and its cause.
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Makes an error without a cause.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// Makes an error of stored bytes that are missing, changed or do not verify.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Damaged, message)
+    }
+
+    /// Makes an error of wrong usage.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Usage, message)
+    }
+
+    /// Adds the cause.
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Makes an error from a failed system call, keeping the kinds callers decide on.
+    pub fn io(message: impl Into<String>, error: impl Into<std::io::Error>) -> Self {
+        let error = error.into();
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::Exists,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+            _ => ErrorKind::Io,
+        };
+        Error { kind, message: message.into(), source: Some(Box::new(error)) }
+    }
+
+    /// Returns what callers decide on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns the sentence with all its causes, joined by `: `.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.chain())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Adds what was attempted to a failed system call.
+pub trait Context<T> {
+    /// Turns the failure into an [`Error`] that says what was attempted.
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::io(message(), error))
+    }
+}

@@ -1,0 +1,89 @@
+//! Identifiers: opaque 32-byte values, one type for each kind of thing they name.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Defines a 32-byte identifier: full hex in `Debug`-free places, eight digits in messages.
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// Returns all 64 hexadecimal digits.
+            pub fn to_hex(self) -> String {
+                to_hex(&self.0)
+            }
+
+            /// Parses exactly 64 lower-case hexadecimal digits.
+            pub fn from_hex(text: &str) -> Option<Self> {
+                from_hex(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&to_hex(&self.0[..4]))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+    };
+}
+
+id_type! {
+    /// Names a chunk of file content: keyed BLAKE3-256 of its plaintext.
+    ChunkId
+}
+id_type! {
+    /// Names a stored object by the SHA-256 of its bytes, so that `sha256sum` verifies it.
+    ObjectId
+}
+
+/// Returns lower-case hexadecimal digits.
+pub fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// Parses exactly 64 lower-case hexadecimal digits.
+pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trips_and_refuses_everything_else() {
+        let id = ChunkId(std::array::from_fn(|i| i as u8 * 7));
+        assert_eq!(ChunkId::from_hex(&id.to_hex()), Some(id));
+        assert_eq!(id.to_string().len(), 8);
+        assert_eq!(ChunkId::from_hex(&id.to_hex().to_uppercase()), None);
+        assert_eq!(ChunkId::from_hex(&id.to_hex()[1..]), None);
+    }
+}
