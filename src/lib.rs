@@ -1,6 +1,9 @@
 //! bakfs: backups whose history is a file system.
+pub mod chunk;
 pub mod crypto;
 pub mod error;
 pub mod format;
 pub mod id;
 pub mod monitor;
+pub mod repo;
+pub mod store;
