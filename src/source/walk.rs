@@ -296,8 +296,11 @@ impl Shared {
         let mut state = self.state.lock();
         state.ready_entries -= entries;
         state.ready_dirs -= 1;
+        let is_work = !state.queue.is_empty();
         drop(state);
-        self.work.notify_one();
+        if is_work {
+            self.work.notify_one();
+        }
         self.room.notify_all();
     }
 
