@@ -6,4 +6,5 @@ pub mod format;
 pub mod id;
 pub mod monitor;
 pub mod repo;
+pub mod source;
 pub mod store;

@@ -194,6 +194,11 @@ impl<B: AsRef<[u8]>> Segment<B> {
         })
     }
 
+    /// Returns the segment's own bytes.
+    pub fn encoded_bytes(&self) -> &[u8] {
+        &self.bytes.as_ref()[..self.chunks_offset() + self.chunks * CHUNK_BYTES]
+    }
+
     /// Returns the number of packs.
     pub fn pack_count(&self) -> usize {
         self.packs

@@ -9,6 +9,7 @@ pub mod open;
 pub mod pack;
 pub mod snapshots;
 pub mod tree;
+pub mod write;
 
 use crate::crypto::keys::Keys;
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@ use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
 use crate::store::local::LocalStore;
-use crate::store::{Object, ObjectKind, Store, read_whole};
+use crate::store::{Names, Object, ObjectKind, Store, read_whole};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
@@ -121,7 +121,7 @@ pub fn init_with_id(
         let bytes = slot::seal(id, &master, credential);
         store.put(Object::Key(super::objects::object_id(&bytes)), &bytes)?;
     }
-    store.barrier()?;
+    store.barrier(Names::Mine)?;
     let created = jiff::Timestamp::now();
     let config = Config {
         created: Time {
@@ -137,7 +137,7 @@ pub fn init_with_id(
         Object::Config,
         &config.encode(id, suite, |bytes| keys.config_mac(bytes)),
     )?;
-    store.barrier()?;
+    store.barrier(Names::Mine)?;
     Ok(id)
 }
 

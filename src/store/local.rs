@@ -4,7 +4,7 @@
 //! replacing; [`Store::barrier`] then syncs every folder a name was added to. A file whose write or
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
-use super::{Listed, Object, ObjectKind, Store, Wait};
+use super::{Listed, Names, Object, ObjectKind, Store, Wait};
 use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
@@ -39,7 +39,8 @@ impl LocalStore {
     pub fn new(root: &Path) -> Self {
         LocalStore {
             root: root.to_path_buf(),
-            dirty: Mutex::new(BTreeSet::new()),
+            // A segment another process stored and was killed before it could sync may be relied on.
+            dirty: Mutex::new(BTreeSet::from([root.join(ObjectKind::Index.folder())])),
             open: Mutex::new(LruCache::new(MAX_OPEN_FILES)),
         }
     }
@@ -175,7 +176,11 @@ impl Store for LocalStore {
         Ok(())
     }
 
-    fn barrier(&self) -> Result<()> {
+    fn barrier(&self, names: Names) -> Result<()> {
+        if names == Names::All {
+            let sync = || rustix::fs::syncfs(File::open(&self.root)?).map_err(std::io::Error::from);
+            sync().context(|| format!("Cannot sync the file system of {}", self.root.display()))?;
+        }
         let dirty = std::mem::take(&mut *self.dirty.lock());
         dirty.iter().try_for_each(|folder| sync_folder(folder))
     }
@@ -290,7 +295,7 @@ mod tests {
             store.put(object, b"other!").unwrap_err().kind(),
             ErrorKind::Damaged
         );
-        store.barrier().unwrap();
+        store.barrier(Names::Mine).unwrap();
         assert_eq!(
             store.list(ObjectKind::Pack).unwrap(),
             [Listed {

@@ -100,6 +100,15 @@ pub enum Wait {
     Allowed,
 }
 
+/// Which names a barrier is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Those this store has put, and all index segments, whoever has put them.
+    Mine,
+    /// All there are: what a killed process left is about to be relied on.
+    All,
+}
+
 /// A place for immutable objects. All calls may run at the same time.
 pub trait Store: Send + Sync {
     /// Stores an object whole. Its bytes must be durable before its name appears, and it must never
@@ -109,8 +118,8 @@ pub trait Store: Send + Sync {
     /// After an error nothing of the object may be visible under its name.
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()>;
 
-    /// Makes the names of all objects put so far durable.
-    fn barrier(&self) -> Result<()>;
+    /// Makes the names of objects durable.
+    fn barrier(&self, names: Names) -> Result<()>;
 
     /// Returns an object's length.
     fn len_bytes(&self, object: Object) -> Result<u64>;
