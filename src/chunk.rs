@@ -21,12 +21,7 @@ impl Chunker {
         let mut gear_shifted = gear.clone();
         gear_shifted.iter_mut().for_each(|word| *word <<= 1);
         let masks = select_masks(sizes.avg_bytes as usize, Normalization::Level1);
-        Chunker {
-            sizes,
-            masks,
-            gear,
-            gear_shifted,
-        }
+        Chunker { sizes, masks, gear, gear_shifted }
     }
 
     /// Returns the longest chunk: [`Self::cut`] needs as many bytes, or all that are left.
@@ -89,40 +84,21 @@ mod tests {
         let chunker = Chunker::new(&Keys::derive(&Secret([7; 32])), CHUNK_SIZES);
         let bytes = stream(8 << 20);
         let lens = cuts(&chunker, &bytes);
-        assert_eq!(
-            lens[..3],
-            [215_129, 236_653, 190_313],
-            "the cut points are part of the format"
-        );
+        assert_eq!(lens[..3], [215_129, 236_653, 190_313], "the cut points are part of the format");
         for len in &lens[..lens.len() - 1] {
             assert!((64 << 10..=1 << 20).contains(len));
         }
         let mut longer = bytes.clone();
         longer.splice(100..100, [1, 2, 3]);
-        let shared = cuts(&chunker, &longer)
-            .iter()
-            .rev()
-            .zip(lens.iter().rev())
-            .take_while(|(a, b)| a == b)
-            .count();
-        assert!(
-            shared + 3 >= lens.len(),
-            "{shared} of {} chunks are shared",
-            lens.len()
-        );
+        let shared = cuts(&chunker, &longer).iter().rev().zip(lens.iter().rev()).take_while(|(a, b)| a == b).count();
+        assert!(shared + 3 >= lens.len(), "{shared} of {} chunks are shared", lens.len());
     }
 
     #[test]
     fn another_key_cuts_elsewhere() {
         let bytes = stream(4 << 20);
-        let a = cuts(
-            &Chunker::new(&Keys::derive(&Secret([1; 32])), CHUNK_SIZES),
-            &bytes,
-        );
-        let b = cuts(
-            &Chunker::new(&Keys::derive(&Secret([2; 32])), CHUNK_SIZES),
-            &bytes,
-        );
+        let a = cuts(&Chunker::new(&Keys::derive(&Secret([1; 32])), CHUNK_SIZES), &bytes);
+        let b = cuts(&Chunker::new(&Keys::derive(&Secret([2; 32])), CHUNK_SIZES), &bytes);
         assert_ne!(a, b);
     }
 }

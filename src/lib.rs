@@ -1,5 +1,7 @@
 //! bakfs: backups whose history is a file system.
+pub mod backup;
 pub mod chunk;
+pub mod cli;
 pub mod crypto;
 pub mod error;
 pub mod format;

@@ -85,9 +85,7 @@ impl Keys {
     /// Returns the chunker's gear table: 256 words that only holders of the key know.
     pub fn gear_table(&self) -> Zeroizing<[u64; 256]> {
         let mut bytes = Zeroizing::new([0; 2048]);
-        blake3::Hasher::new_keyed(&self.cut.0)
-            .finalize_xof()
-            .fill(&mut *bytes);
+        blake3::Hasher::new_keyed(&self.cut.0).finalize_xof().fill(&mut *bytes);
         let mut table = Zeroizing::new([0; 256]);
         for (word, bytes) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
@@ -120,14 +118,8 @@ mod tests {
         let keys = Keys::derive(&Secret([7; 32]));
         let hello = keys.chunk_id(b"hello");
         assert_ne!(hello, keys.page_id(b"hello"));
-        assert_eq!(
-            hello.to_hex(),
-            "ab9ce7b00a01a7306a14f38c6948c8b48d15af37a7d2c0790ed84b881b088a25"
-        );
-        assert_eq!(
-            format!("{:016x}", keys.gear_table()[255]),
-            "dd7e0ffb9636dd77"
-        );
+        assert_eq!(hello.to_hex(), "ab9ce7b00a01a7306a14f38c6948c8b48d15af37a7d2c0790ed84b881b088a25");
+        assert_eq!(format!("{:016x}", keys.gear_table()[255]), "dd7e0ffb9636dd77");
         assert_eq!(format!("{:?}", Secret([7; 32])), "Secret(..)");
     }
 }

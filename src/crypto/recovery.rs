@@ -43,10 +43,7 @@ pub fn from_text(text: &str) -> Option<Secret> {
     let body = body.strip_prefix(PREFIX)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(34));
     let (mut bits, mut bit_count) = (0u32, 0);
-    for letter in body
-        .bytes()
-        .filter(|letter| !matches!(letter, b'-' | b' ' | b'\n'))
-    {
+    for letter in body.bytes().filter(|letter| !matches!(letter, b'-' | b' ' | b'\n')) {
         let value = ALPHABET.iter().position(|known| *known == letter)? as u32;
         bits = bits << 5 | value;
         bit_count += 5;
@@ -73,14 +70,7 @@ mod tests {
         assert_eq!(text.len(), 6 + 11 * 6);
         assert_eq!(from_text(&text).unwrap().0, secret.0);
         assert_eq!(
-            from_text(
-                &text
-                    .to_uppercase()
-                    .replace('-', " ")
-                    .replacen("BAKFS1 ", "bakfs1 ", 1)
-            )
-            .unwrap()
-            .0,
+            from_text(&text.to_uppercase().replace('-', " ").replacen("BAKFS1 ", "bakfs1 ", 1)).unwrap().0,
             secret.0
         );
         let mut other = text.to_string().into_bytes();

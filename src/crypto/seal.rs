@@ -80,10 +80,7 @@ impl Cipher {
     }
 
     fn code(key: &Secret, associated: &[u8], bytes: &[u8]) -> blake3::Hash {
-        blake3::Hasher::new_keyed(&key.0)
-            .update(associated)
-            .update(bytes)
-            .finalize()
+        blake3::Hasher::new_keyed(&key.0).update(associated).update(bytes).finalize()
     }
 
     fn seal(&self, header: &[u8; HEADER_BYTES], place: Place, bytes: &mut Vec<u8>, from: usize) {
@@ -95,11 +92,7 @@ impl Cipher {
             }
             Cipher::Aes(key) => {
                 let tag = key
-                    .seal_in_place_separate_tag(
-                        place.nonce(),
-                        Aad::from(associated),
-                        &mut bytes[from..],
-                    )
+                    .seal_in_place_separate_tag(place.nonce(), Aad::from(associated), &mut bytes[from..])
                     .expect("a frame is far below the cipher's length limit");
                 bytes.extend_from_slice(tag.as_ref());
             }
@@ -121,23 +114,15 @@ impl Cipher {
                 let (bytes, tag) = sealed.split_at_mut(len);
                 let code = Self::code(key, &associated, bytes);
                 let code: [u8; TAG_BYTES] = *code.as_bytes().first_chunk().expect("32 bytes");
-                aws_lc_rs::constant_time::verify_slices_are_equal(&code, tag)
-                    .map_err(|_| BrokenSeal)?;
+                aws_lc_rs::constant_time::verify_slices_are_equal(&code, tag).map_err(|_| BrokenSeal)?;
                 Ok(bytes)
             }
-            Cipher::Aes(key) => key
-                .open_in_place(place.nonce(), Aad::from(associated), sealed)
-                .map_err(|_| BrokenSeal),
+            Cipher::Aes(key) => key.open_in_place(place.nonce(), Aad::from(associated), sealed).map_err(|_| BrokenSeal),
         }
     }
 }
 
-const SLOT_PLACE: Place = Place {
-    role: Role::KeySlot,
-    number: 0,
-    codec: 0,
-    plain_bytes: 32,
-};
+const SLOT_PLACE: Place = Place { role: Role::KeySlot, number: 0, codec: 0, plain_bytes: 32 };
 
 impl Opener {
     /// Unwraps an object's key.
@@ -147,8 +132,7 @@ impl Opener {
         let cipher = match (header.suite, header.slot_kind) {
             (Suite::Plain, SlotKind::None) => Cipher::Plain(wrapping),
             (Suite::Aes256GcmSiv, SlotKind::Symmetric) => {
-                let mut slot: [u8; SYMMETRIC_SLOT_BYTES] =
-                    header.slot.as_slice().try_into().map_err(|_| BrokenSeal)?;
+                let mut slot: [u8; SYMMETRIC_SLOT_BYTES] = header.slot.as_slice().try_into().map_err(|_| BrokenSeal)?;
                 let key = Cipher::aes(&wrapping).open(&fixed, SLOT_PLACE, &mut slot)?;
                 let key = Secret((&*key).try_into().map_err(|_| BrokenSeal)?);
                 zeroize::Zeroize::zeroize(&mut slot);
@@ -156,10 +140,7 @@ impl Opener {
             }
             _ => return Err(BrokenSeal),
         };
-        Ok(Opener {
-            header: fixed,
-            cipher,
-        })
+        Ok(Opener { header: fixed, cipher })
     }
 
     /// Opens a frame in place and returns its bytes without the tag.
@@ -194,14 +175,7 @@ impl Sealer {
         key: Secret,
     ) -> Self {
         let wrapping = keys.wrap(kind).for_salt(&salt);
-        let mut header = Header {
-            kind,
-            suite,
-            slot_kind: SlotKind::None,
-            repository,
-            salt,
-            slot: Vec::new(),
-        };
+        let mut header = Header { kind, suite, slot_kind: SlotKind::None, repository, salt, slot: Vec::new() };
         let cipher = match suite {
             Suite::Plain => Cipher::Plain(wrapping),
             Suite::Aes256GcmSiv => {
@@ -214,12 +188,7 @@ impl Sealer {
                 Cipher::aes(&key)
             }
         };
-        Sealer {
-            fixed: header.fixed(),
-            header,
-            cipher,
-            next_number: 0,
-        }
+        Sealer { fixed: header.fixed(), header, cipher, next_number: 0 }
     }
 
     /// Returns the object's header, to be stored in front of the frames.
@@ -233,29 +202,10 @@ impl Sealer {
     }
 
     /// Seals `bytes[from..]` in place as the next frame and appends the tag. Returns its number.
-    pub fn seal(
-        &mut self,
-        role: Role,
-        codec: u8,
-        plain_bytes: u32,
-        bytes: &mut Vec<u8>,
-        from: usize,
-    ) -> u32 {
+    pub fn seal(&mut self, role: Role, codec: u8, plain_bytes: u32, bytes: &mut Vec<u8>, from: usize) -> u32 {
         let number = self.next_number;
-        self.next_number = number
-            .checked_add(1)
-            .expect("a pack has far fewer than 2^32 frames");
-        self.cipher.seal(
-            &self.fixed,
-            Place {
-                role,
-                number,
-                codec,
-                plain_bytes,
-            },
-            bytes,
-            from,
-        );
+        self.next_number = number.checked_add(1).expect("a pack has far fewer than 2^32 frames");
+        self.cipher.seal(&self.fixed, Place { role, number, codec, plain_bytes }, bytes, from);
         number
     }
 
@@ -274,12 +224,7 @@ mod tests {
         let mut sealer = Sealer::new(&keys, Kind::Snapshot, suite, [9; 16]);
         let mut bytes = b"some plaintext".to_vec();
         let number = sealer.seal(Role::Frame, 0, 14, &mut bytes, 0);
-        let place = Place {
-            role: Role::Frame,
-            number,
-            codec: 0,
-            plain_bytes: 14,
-        };
+        let place = Place { role: Role::Frame, number, codec: 0, plain_bytes: 14 };
         (keys, sealer.header().clone(), bytes, place)
     }
 
@@ -288,18 +233,13 @@ mod tests {
         for suite in [Suite::Plain, Suite::Aes256GcmSiv] {
             let (keys, header, bytes, place) = sealed(suite);
             let open = |header: &Header, place: Place, bytes: &[u8]| {
-                Opener::new(&keys, header)?
-                    .open(place, &mut bytes.to_vec())
-                    .map(|plain| plain.to_vec())
+                Opener::new(&keys, header)?.open(place, &mut bytes.to_vec()).map(|plain| plain.to_vec())
             };
             assert_eq!(open(&header, place, &bytes).unwrap(), b"some plaintext");
             for bit in 0..bytes.len() * 8 {
                 let mut damaged = bytes.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(
-                    open(&header, place, &damaged).is_err(),
-                    "{suite:?} frame bit {bit}"
-                );
+                assert!(open(&header, place, &damaged).is_err(), "{suite:?} frame bit {bit}");
             }
             let encoded = header.encode();
             for bit in 0..encoded.len() * 8 {
@@ -308,23 +248,14 @@ mod tests {
                 if let Ok(header) = Header::decode(&damaged)
                     && !matches!(header.kind, Kind::Config | Kind::Key)
                 {
-                    assert!(
-                        open(&header, place, &bytes).is_err(),
-                        "{suite:?} header bit {bit}"
-                    );
+                    assert!(open(&header, place, &bytes).is_err(), "{suite:?} header bit {bit}");
                 }
             }
             for wrong in [
                 Place { number: 1, ..place },
                 Place { codec: 1, ..place },
-                Place {
-                    plain_bytes: 15,
-                    ..place
-                },
-                Place {
-                    role: Role::Directory,
-                    ..place
-                },
+                Place { plain_bytes: 15, ..place },
+                Place { role: Role::Directory, ..place },
             ] {
                 assert!(open(&header, wrong, &bytes).is_err(), "{suite:?} {wrong:?}");
             }

@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The longest structure this codec reads: 64 MiB, far above every limit stated in docs/format.md.
 const MAX_BYTES: usize = 64 << 20;
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> = bincode::config::standard()
-    .with_little_endian()
-    .with_fixed_int_encoding()
-    .with_limit::<MAX_BYTES>();
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> =
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX_BYTES>();
 
 /// Why bytes are not the structure they should be.
 #[derive(Debug, thiserror::Error)]
@@ -34,16 +32,10 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// Decodes a structure that must fill `bytes` exactly.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) =
-        bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|error| DecodeError {
-            what,
-            reason: error.to_string(),
-        })?;
+    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| DecodeError { what, reason: error.to_string() })?;
     if used != bytes.len() {
-        return Err(DecodeError {
-            what,
-            reason: format!("{} bytes too many", bytes.len() - used),
-        });
+        return Err(DecodeError { what, reason: format!("{} bytes too many", bytes.len() - used) });
     }
     Ok(value)
 }

@@ -17,11 +17,7 @@ pub struct ChunkSizes {
 }
 
 /// The sizes of new repositories.
-pub const CHUNK_SIZES: ChunkSizes = ChunkSizes {
-    min_bytes: 64 << 10,
-    avg_bytes: 256 << 10,
-    max_bytes: 1 << 20,
-};
+pub const CHUNK_SIZES: ChunkSizes = ChunkSizes { min_bytes: 64 << 10, avg_bytes: 256 << 10, max_bytes: 1 << 20 };
 
 /// What the configuration says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,12 +66,7 @@ impl Config {
     }
 
     /// Encodes the object, with the code that `mac` makes.
-    pub fn encode(
-        &self,
-        repository: [u8; 16],
-        suite: Suite,
-        mac: impl Fn(&[u8]) -> blake3::Hash,
-    ) -> Vec<u8> {
+    pub fn encode(&self, repository: [u8; 16], suite: Suite, mac: impl Fn(&[u8]) -> blake3::Hash) -> Vec<u8> {
         let mut bytes = self.body(repository, suite);
         let code = mac(&bytes);
         bytes.extend_from_slice(code.as_bytes());
@@ -86,31 +77,20 @@ impl Config {
 impl Stored {
     /// Decodes the object and refuses what this program does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wrong = |reason: String| DecodeError {
-            what: "repository configuration",
-            reason,
-        };
+        let wrong = |reason: String| DecodeError { what: "repository configuration", reason };
         let header = Header::decode(bytes)?;
         let end = bytes.len().saturating_sub(MAC_BYTES);
         if header.kind != Kind::Config || !header.slot.is_empty() || end < HEADER_BYTES {
             return Err(wrong("it is another object, or cut off".into()));
         }
         let config: Config = codec::decode("repository configuration", &bytes[HEADER_BYTES..end])?;
-        if let Some(feature) = config
-            .features
-            .iter()
-            .find(|feature| !KNOWN_FEATURES.contains(&&feature[..]))
-        {
+        if let Some(feature) = config.features.iter().find(|feature| !KNOWN_FEATURES.contains(&&feature[..])) {
             return Err(wrong(format!(
                 "the repository uses the feature \"{}\", which this bakfs does not know: a newer bakfs is needed",
                 feature.escape_ascii()
             )));
         }
-        let ChunkSizes {
-            min_bytes,
-            avg_bytes,
-            max_bytes,
-        } = config.chunk_sizes;
+        let ChunkSizes { min_bytes, avg_bytes, max_bytes } = config.chunk_sizes;
         // The limits of the FastCDC implementation, and of a frame.
         let sane = min_bytes >= 64
             && min_bytes <= avg_bytes

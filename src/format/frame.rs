@@ -18,8 +18,7 @@ pub struct Encoder {
 impl Encoder {
     /// Makes an encoder of a zstd level.
     pub fn new(level: i32) -> Self {
-        let zstd =
-            zstd::bulk::Compressor::new(level).expect("zstd takes every level and clamps it");
+        let zstd = zstd::bulk::Compressor::new(level).expect("zstd takes every level and clamps it");
         Encoder { zstd }
     }
 
@@ -49,9 +48,7 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Decoder {
-            zstd: zstd::bulk::Decompressor::new().expect("a decompressor needs memory only"),
-        }
+        Decoder { zstd: zstd::bulk::Decompressor::new().expect("a decompressor needs memory only") }
     }
 }
 
@@ -64,14 +61,9 @@ impl Decoder {
         plain_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
-        let wrong = |reason: String| DecodeError {
-            what: "frame",
-            reason,
-        };
+        let wrong = |reason: String| DecodeError { what: "frame", reason };
         if plain_bytes > MAX_FRAME_BYTES {
-            return Err(wrong(format!(
-                "{plain_bytes} bytes are more than a frame holds"
-            )));
+            return Err(wrong(format!("{plain_bytes} bytes are more than a frame holds")));
         }
         match codec {
             RAW if encoded.len() == plain_bytes => {
@@ -82,19 +74,11 @@ impl Decoder {
                 let start = out.len();
                 // zstd appends within the capacity that is there: the bound holds.
                 out.reserve(plain_bytes);
-                let mut tail = Tail {
-                    bytes: out,
-                    start,
-                    limit: plain_bytes,
-                };
-                let len = self
-                    .zstd
-                    .decompress_to_buffer(encoded, &mut tail)
-                    .map_err(|error| wrong(error.to_string()))?;
+                let mut tail = Tail { bytes: out, start, limit: plain_bytes };
+                let len =
+                    self.zstd.decompress_to_buffer(encoded, &mut tail).map_err(|error| wrong(error.to_string()))?;
                 if len != plain_bytes {
-                    return Err(wrong(format!(
-                        "{len} bytes came out instead of {plain_bytes}"
-                    )));
+                    return Err(wrong(format!("{len} bytes came out instead of {plain_bytes}")));
                 }
                 Ok(())
             }
@@ -149,16 +133,10 @@ mod tests {
             let mut encoded = vec![7];
             assert_eq!(Encoder::new(3).encode(plain, &mut encoded), codec);
             let mut out = vec![1, 2];
-            Decoder::default()
-                .decode(codec, &encoded[1..], plain.len(), &mut out)
-                .unwrap();
+            Decoder::default().decode(codec, &encoded[1..], plain.len(), &mut out).unwrap();
             assert_eq!(&out[2..], &plain[..]);
             for lie in [plain.len() - 1, plain.len() + 1, 0, MAX_FRAME_BYTES + 1] {
-                assert!(
-                    Decoder::default()
-                        .decode(codec, &encoded[1..], lie, &mut Vec::new())
-                        .is_err()
-                );
+                assert!(Decoder::default().decode(codec, &encoded[1..], lie, &mut Vec::new()).is_err());
             }
         }
     }

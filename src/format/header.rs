@@ -109,15 +109,9 @@ impl Header {
 
     /// Parses the header at the start of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Header, DecodeError> {
-        let wrong = |reason: String| DecodeError {
-            what: "object header",
-            reason,
-        };
+        let wrong = |reason: String| DecodeError { what: "object header", reason };
         let Some(fixed) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(wrong(format!(
-                "{} bytes are too short for one",
-                bytes.len()
-            )));
+            return Err(wrong(format!("{} bytes are too short for one", bytes.len())));
         };
         if fixed[..8] != MAGIC {
             return Err(wrong("it does not start like an object of bakfs".into()));

@@ -81,13 +81,9 @@ impl SegmentBuilder {
     /// Sorts the chunks and encodes the segment.
     pub fn encode(mut self) -> Vec<u8> {
         self.chunks.sort_unstable_by_key(|chunk| chunk.id);
-        let mut bytes =
-            segment_head(self.packs.len(), self.frames.len(), self.chunks.len()).to_vec();
-        bytes.reserve(
-            self.packs.len() * PACK_BYTES
-                + self.frames.len() * FRAME_BYTES
-                + self.chunks.len() * CHUNK_BYTES,
-        );
+        let mut bytes = segment_head(self.packs.len(), self.frames.len(), self.chunks.len()).to_vec();
+        bytes
+            .reserve(self.packs.len() * PACK_BYTES + self.frames.len() * FRAME_BYTES + self.chunks.len() * CHUNK_BYTES);
         for pack in &self.packs {
             bytes.extend_from_slice(&pack.encode());
         }
@@ -127,13 +123,7 @@ impl FrameEntry {
     /// Encodes one record.
     pub fn encode(&self) -> [u8; FRAME_BYTES] {
         let mut bytes = [0; FRAME_BYTES];
-        let words = [
-            self.pack,
-            self.number,
-            self.offset,
-            self.stored_bytes,
-            self.plain_bytes,
-        ];
+        let words = [self.pack, self.number, self.offset, self.stored_bytes, self.plain_bytes];
         for (at, word) in words.into_iter().enumerate() {
             bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_le_bytes());
         }
@@ -166,32 +156,18 @@ pub struct Segment<B> {
 impl<B: AsRef<[u8]>> Segment<B> {
     /// Checks that the tables fill the first `len` bytes exactly; records are checked when they are read.
     pub fn new(bytes: B, len: usize) -> Result<Self, DecodeError> {
-        let wrong = |reason: &str| DecodeError {
-            what: "index segment",
-            reason: reason.into(),
-        };
+        let wrong = |reason: &str| DecodeError { what: "index segment", reason: reason.into() };
         let head = bytes.as_ref();
-        if len > head.len()
-            || len < HEAD_BYTES
-            || head[..8] != *SEGMENT_MAGIC
-            || u32_at(head, 8) != 1
-        {
+        if len > head.len() || len < HEAD_BYTES || head[..8] != *SEGMENT_MAGIC || u32_at(head, 8) != 1 {
             return Err(wrong("it does not start like one"));
         }
         let [packs, frames, chunks] = [12, 16, 20].map(|at| u64::from(u32_at(head, at)));
-        let needed = HEAD_BYTES as u64
-            + packs * PACK_BYTES as u64
-            + frames * FRAME_BYTES as u64
-            + chunks * CHUNK_BYTES as u64;
+        let needed =
+            HEAD_BYTES as u64 + packs * PACK_BYTES as u64 + frames * FRAME_BYTES as u64 + chunks * CHUNK_BYTES as u64;
         if needed != len as u64 {
             return Err(wrong("its length does not fit its counts"));
         }
-        Ok(Segment {
-            packs: packs as usize,
-            frames: frames as usize,
-            chunks: chunks as usize,
-            bytes,
-        })
+        Ok(Segment { packs: packs as usize, frames: frames as usize, chunks: chunks as usize, bytes })
     }
 
     /// Returns the segment's own bytes.
@@ -235,11 +211,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
             _ => return None,
         };
         let id = ObjectId(record[..32].try_into().expect("32 bytes"));
-        Some(PackEntry {
-            id,
-            kind,
-            len_bytes: u64_at(record, 40),
-        })
+        Some(PackEntry { id, kind, len_bytes: u64_at(record, 40) })
     }
 
     /// Returns one frame; `None` if there is no such position or its record makes no sense.
@@ -289,8 +261,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
             // Interpolates a few times, then bisects, so that no choice of ids makes it slow.
             let middle = if guesses < 4 && high_prefix > low_prefix && wanted >= low_prefix {
                 let share = u128::from(wanted - low_prefix) * (high - low) as u128;
-                low + ((share / (u128::from(high_prefix - low_prefix) + 1)) as usize)
-                    .min(high - low - 1)
+                low + ((share / (u128::from(high_prefix - low_prefix) + 1)) as usize).min(high - low - 1)
             } else {
                 low + (high - low) / 2
             };
@@ -323,11 +294,7 @@ mod tests {
     fn finds_every_chunk_and_no_other() {
         for chunks in [0, 1, 2, 3, 100, 5000] {
             let mut builder = SegmentBuilder::default();
-            builder.packs.push(PackEntry {
-                id: ObjectId([5; 32]),
-                kind: Kind::DataPack,
-                len_bytes: 77,
-            });
+            builder.packs.push(PackEntry { id: ObjectId([5; 32]), kind: Kind::DataPack, len_bytes: 77 });
             builder.frames.push(FrameEntry {
                 pack: 0,
                 number: 3,
@@ -337,12 +304,7 @@ mod tests {
                 codec: 1,
             });
             for n in 0..chunks {
-                builder.chunks.push(ChunkEntry {
-                    id: id(n),
-                    frame: 0,
-                    offset: n,
-                    len_bytes: 1,
-                });
+                builder.chunks.push(ChunkEntry { id: id(n), frame: 0, offset: n, len_bytes: 1 });
             }
             let bytes = builder.encode();
             let len = bytes.len();
@@ -353,10 +315,7 @@ mod tests {
             for n in chunks..chunks + 100 {
                 assert!(segment.find(&id(n)).is_none());
             }
-            assert!(
-                segment.find(&ChunkId([0; 32])).is_none()
-                    && segment.find(&ChunkId([255; 32])).is_none()
-            );
+            assert!(segment.find(&ChunkId([0; 32])).is_none() && segment.find(&ChunkId([255; 32])).is_none());
             assert_eq!(segment.pack(0).unwrap().len_bytes, 77);
             assert_eq!(segment.frame(0).unwrap().number, 3);
         }
@@ -368,21 +327,12 @@ mod tests {
         for n in 0..3000u32 {
             let mut id = [0; 32];
             id[30..].copy_from_slice(&(n as u16).to_le_bytes());
-            builder.chunks.push(ChunkEntry {
-                id: ChunkId(id),
-                frame: 0,
-                offset: n,
-                len_bytes: 1,
-            });
+            builder.chunks.push(ChunkEntry { id: ChunkId(id), frame: 0, offset: n, len_bytes: 1 });
         }
         let chunks = builder.chunks.clone();
         let bytes = builder.encode();
         let len = bytes.len();
         let segment = Segment::new(bytes, len).unwrap();
-        assert!(
-            chunks
-                .iter()
-                .all(|chunk| segment.find(&chunk.id) == Some(*chunk))
-        );
+        assert!(chunks.iter().all(|chunk| segment.find(&chunk.id) == Some(*chunk)));
     }
 }

@@ -73,10 +73,8 @@ pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 impl Directory {
     /// Encodes the directory: frame count, chunk count, frame records, chunk records.
     pub fn encode(&self) -> Vec<u8> {
-        let count =
-            |len: usize| u32::try_from(len).expect("a pack holds far fewer than 2^32 of them");
-        let len =
-            8 + self.frames.len() * FRAME_RECORD_BYTES + self.chunks.len() * CHUNK_RECORD_BYTES;
+        let count = |len: usize| u32::try_from(len).expect("a pack holds far fewer than 2^32 of them");
+        let len = 8 + self.frames.len() * FRAME_RECORD_BYTES + self.chunks.len() * CHUNK_RECORD_BYTES;
         let mut bytes = Vec::with_capacity(len);
         bytes.extend_from_slice(&count(self.frames.len()).to_le_bytes());
         bytes.extend_from_slice(&count(self.chunks.len()).to_le_bytes());
@@ -97,10 +95,7 @@ impl Directory {
 
     /// Decodes and checks a directory: every frame within the pack, every chunk within its frame.
     pub fn decode(bytes: &[u8], pack_bytes: u64) -> Result<Self, DecodeError> {
-        let wrong = |reason: &str| DecodeError {
-            what: "pack directory",
-            reason: reason.into(),
-        };
+        let wrong = |reason: &str| DecodeError { what: "pack directory", reason: reason.into() };
         if bytes.len() < 8 {
             return Err(wrong("it is too short"));
         }
@@ -136,9 +131,7 @@ impl Directory {
             })
             .collect();
         for chunk in &chunks {
-            let frame = frames
-                .get(chunk.frame as usize)
-                .ok_or_else(|| wrong("a chunk names no frame"))?;
+            let frame = frames.get(chunk.frame as usize).ok_or_else(|| wrong("a chunk names no frame"))?;
             if u64::from(chunk.offset) + u64::from(chunk.len_bytes) > u64::from(frame.plain_bytes) {
                 return Err(wrong("a chunk lies outside its frame"));
             }
@@ -184,9 +177,7 @@ impl Trailer {
             && bytes[5..8] == [0; 3]
             && trailer.directory_bytes <= MAX_DIRECTORY_BYTES
             && trailer.plain_bytes <= MAX_DIRECTORY_BYTES;
-        sane.then_some(trailer).ok_or(DecodeError {
-            what: "pack trailer",
-            reason: "the pack is cut off or was changed".into(),
-        })
+        sane.then_some(trailer)
+            .ok_or(DecodeError { what: "pack trailer", reason: "the pack is cut off or was changed".into() })
     }
 }

@@ -108,13 +108,7 @@ struct Open<T> {
 
 impl<T> Default for Open<T> {
     fn default() -> Self {
-        Open {
-            items: 0,
-            weight: (0, 0),
-            first: None,
-            bytes: Vec::new(),
-            marker: std::marker::PhantomData,
-        }
+        Open { items: 0, weight: (0, 0), first: None, bytes: Vec::new(), marker: std::marker::PhantomData }
     }
 }
 
@@ -128,10 +122,7 @@ pub trait PageSink {
 
 impl<T: Item> Default for PageWriter<T> {
     fn default() -> Self {
-        PageWriter {
-            leaf: Open::default(),
-            inner: Vec::new(),
-        }
+        PageWriter { leaf: Open::default(), inner: Vec::new() }
     }
 }
 
@@ -178,12 +169,7 @@ impl<T: Item> PageWriter<T> {
         self.add_child(0, child(page, leaf.first, leaf.weight), sink)
     }
 
-    fn add_child<S: PageSink>(
-        &mut self,
-        at: usize,
-        child: Child,
-        sink: &mut S,
-    ) -> Result<(), S::Error> {
+    fn add_child<S: PageSink>(&mut self, at: usize, child: Child, sink: &mut S) -> Result<(), S::Error> {
         if self.inner.len() == at {
             self.inner.push(Open::default());
         }
@@ -193,13 +179,9 @@ impl<T: Item> PageWriter<T> {
         }
         let open = &mut self.inner[at];
         let hash = child.cut_hash;
-        open.first
-            .get_or_insert_with(|| (child.first.0.clone(), hash));
+        open.first.get_or_insert_with(|| (child.first.0.clone(), hash));
         open.items += 1;
-        open.weight = (
-            open.weight.0 + child.items,
-            open.weight.1 + child.content_bytes,
-        );
+        open.weight = (open.weight.0 + child.items, open.weight.1 + child.content_bytes);
         open.bytes.extend_from_slice(&encoded);
         let bits = hash >> (6 * (at as u32 + 1)).min(58);
         if open.items > 1 && open.bytes.len() >= MIN_PAGE_BYTES && bits & CUT_MASK == 0 {
@@ -229,8 +211,8 @@ impl<T: Item> PageWriter<T> {
             let top = at + 1 == self.inner.len();
             if top && open.items == 1 {
                 // A single page below needs no page above it.
-                let child: Child = codec::decode("child", &open.bytes)
-                    .unwrap_or_else(|_| unreachable!("encoded above"));
+                let child: Child =
+                    codec::decode("child", &open.bytes).unwrap_or_else(|_| unreachable!("encoded above"));
                 return Ok((child.page, child.items));
             }
             if top {
@@ -247,13 +229,7 @@ impl<T: Item> PageWriter<T> {
 
 fn child(page: ChunkId, first: Option<(Vec<u8>, u64)>, weight: (u64, u64)) -> Child {
     let (first, cut_hash) = first.expect("a page that is ended has an item");
-    Child {
-        page,
-        first: codec::Bytes(first),
-        cut_hash,
-        items: weight.0,
-        content_bytes: weight.1,
-    }
+    Child { page, first: codec::Bytes(first), cut_hash, items: weight.0, content_bytes: weight.1 }
 }
 
 /// Returns whether a name can be a directory entry's.
@@ -269,10 +245,7 @@ impl Page<Entry> {
     /// Decodes a page of a directory and checks names, their order and the levels.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let page: Self = decode_bounded(bytes)?;
-        let wrong = |reason: &str| DecodeError {
-            what: Entry::WHAT,
-            reason: reason.into(),
-        };
+        let wrong = |reason: &str| DecodeError { what: Entry::WHAT, reason: reason.into() };
         match &page {
             Page::Leaf(entries) => {
                 if !entries.iter().all(|entry| is_valid_name(&entry.name)) {
@@ -300,10 +273,7 @@ impl Page<Extent> {
     /// Decodes a page of extents and checks lengths and levels.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let page: Self = decode_bounded(bytes)?;
-        let wrong = |reason: &str| DecodeError {
-            what: Extent::WHAT,
-            reason: reason.into(),
-        };
+        let wrong = |reason: &str| DecodeError { what: Extent::WHAT, reason: reason.into() };
         match &page {
             Page::Leaf(extents) => {
                 check_extents(extents).map_err(wrong)?;
@@ -318,24 +288,17 @@ impl Page<Extent> {
 pub fn check_extents(extents: &[Extent]) -> Result<u64, &'static str> {
     let mut total = 0u64;
     for extent in extents {
-        if extent.len_bytes == 0
-            || (!extent.is_hole() && extent.len_bytes > super::frame::MAX_FRAME_BYTES as u64)
-        {
+        if extent.len_bytes == 0 || (!extent.is_hole() && extent.len_bytes > super::frame::MAX_FRAME_BYTES as u64) {
             return Err("an extent's length is out of range");
         }
-        total = total
-            .checked_add(extent.len_bytes)
-            .ok_or("its lengths add up to more than a file can have")?;
+        total = total.checked_add(extent.len_bytes).ok_or("its lengths add up to more than a file can have")?;
     }
     Ok(total)
 }
 
 fn decode_bounded<T: Item>(bytes: &[u8]) -> Result<Page<T>, DecodeError> {
     if bytes.len() > MAX_LONE_PAGE_BYTES {
-        return Err(DecodeError {
-            what: T::WHAT,
-            reason: "it is too long".into(),
-        });
+        return Err(DecodeError { what: T::WHAT, reason: "it is too long".into() });
     }
     codec::decode(T::WHAT, bytes)
 }
@@ -347,14 +310,9 @@ fn check_inner(level: u32, children: &[Child]) -> Result<(), &'static str> {
     if children.is_empty() {
         return Err("it has no pages below it");
     }
-    let sums = children
-        .iter()
-        .try_fold((0u64, 0u64), |(items, bytes), child| {
-            Some((
-                items.checked_add(child.items)?,
-                bytes.checked_add(child.content_bytes)?,
-            ))
-        });
+    let sums = children.iter().try_fold((0u64, 0u64), |(items, bytes), child| {
+        Some((items.checked_add(child.items)?, bytes.checked_add(child.content_bytes)?))
+    });
     if sums.is_none() || children.iter().any(|child| child.items == 0) {
         return Err("its counts are out of range");
     }
@@ -365,10 +323,7 @@ impl Entry {
     /// Checks what a decoded entry says against itself.
     fn check(&self) -> Result<(), &'static str> {
         use super::tree::{Content, MAX_INLINE_EXTENTS, Node};
-        if self.meta.mode > 0o7777
-            || self.meta.mtime.nanos >= 1_000_000_000
-            || self.meta.ctime.nanos >= 1_000_000_000
-        {
+        if self.meta.mode > 0o7777 || self.meta.mtime.nanos >= 1_000_000_000 || self.meta.ctime.nanos >= 1_000_000_000 {
             return Err("an entry's mode or time is out of range");
         }
         match &self.node {
@@ -380,9 +335,7 @@ impl Entry {
                     return Err("an entry's extents do not add up to its size");
                 }
             }
-            Node::Symlink(target)
-                if target.is_empty() || target.len() > 4095 || target.contains(&0) =>
-            {
+            Node::Symlink(target) if target.is_empty() || target.len() > 4095 || target.contains(&0) => {
                 return Err("a link's target is out of range");
             }
             _ => {}
@@ -411,22 +364,9 @@ mod tests {
     }
 
     fn entry(name: &str, size: u64) -> Entry {
-        let meta = Meta {
-            mode: 0o644,
-            size_bytes: size,
-            ..Meta::default()
-        };
-        let directory = Directory {
-            page: HOLE,
-            entries: 0,
-            total_files: 0,
-            total_bytes: 0,
-        };
-        Entry {
-            name: name.as_bytes().into(),
-            meta,
-            node: Node::Directory(directory),
-        }
+        let meta = Meta { mode: 0o644, size_bytes: size, ..Meta::default() };
+        let directory = Directory { page: HOLE, entries: 0, total_files: 0, total_bytes: 0 };
+        Entry { name: name.as_bytes().into(), meta, node: Node::Directory(directory) }
     }
 
     fn write(entries: &[Entry], map: &mut Map) -> (ChunkId, u64) {
@@ -440,18 +380,14 @@ mod tests {
     fn read(map: &Map, page: ChunkId, out: &mut Vec<Entry>) {
         match Page::<Entry>::decode(&map.0[&page]).unwrap() {
             Page::Leaf(entries) => out.extend(entries),
-            Page::Inner { children, .. } => {
-                children.iter().for_each(|child| read(map, child.page, out))
-            }
+            Page::Inner { children, .. } => children.iter().for_each(|child| read(map, child.page, out)),
         }
     }
 
     #[test]
     fn lists_of_every_length_read_back() {
         for count in [0, 1, 2, 63, 64, 65, 500, 20_000] {
-            let entries: Vec<_> = (0..count)
-                .map(|n| entry(&format!("name{n:08}"), n))
-                .collect();
+            let entries: Vec<_> = (0..count).map(|n| entry(&format!("name{n:08}"), n)).collect();
             let mut map = Map::default();
             let (root, items) = write(&entries, &mut map);
             let mut back = Vec::new();
@@ -464,9 +400,7 @@ mod tests {
 
     #[test]
     fn one_change_in_a_large_directory_rewrites_one_page_a_level() {
-        let mut entries: Vec<_> = (0..100_000)
-            .map(|n| entry(&format!("name{n:08}"), n))
-            .collect();
+        let mut entries: Vec<_> = (0..100_000).map(|n| entry(&format!("name{n:08}"), n)).collect();
         let mut map = Map::default();
         write(&entries, &mut map);
         for change in 0..3 {
@@ -478,24 +412,13 @@ mod tests {
             let before = map.0.len();
             write(&entries, &mut map);
             let added = map.0.len() - before;
-            assert!(
-                (1..=6).contains(&added),
-                "{added} pages were added by change {change}"
-            );
+            assert!((1..=6).contains(&added), "{added} pages were added by change {change}");
         }
     }
 
     #[test]
     fn bad_names_and_disorder_are_refused() {
-        for names in [
-            &["a/b"][..],
-            &[".."],
-            &["."],
-            &[""],
-            &["a\0"],
-            &["b", "a"],
-            &["a", "a"],
-        ] {
+        for names in [&["a/b"][..], &[".."], &["."], &[""], &["a\0"], &["b", "a"], &["a", "a"]] {
             let entries: Vec<_> = names.iter().map(|name| entry(name, 0)).collect();
             let bytes = codec::encode(&Page::Leaf(entries));
             assert!(Page::<Entry>::decode(&bytes).is_err(), "{names:?}");

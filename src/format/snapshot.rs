@@ -91,16 +91,11 @@ impl Snapshot {
         let safe = |name: &str| {
             !name.is_empty()
                 && name.len() <= 64
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
                 && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         };
         if !safe(&snapshot.name) {
-            return Err(DecodeError {
-                what: "snapshot",
-                reason: "its name is not a safe directory name".into(),
-            });
+            return Err(DecodeError { what: "snapshot", reason: "its name is not a safe directory name".into() });
         }
         Ok(snapshot)
     }

@@ -46,9 +46,7 @@ impl Cache {
             return Vec::new();
         };
         let paths = entries.flatten().map(|entry| entry.path());
-        paths
-            .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
-            .collect()
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
     }
 
     /// Maps the segments that stand for index objects `wanted` approves of, and removes the others.
@@ -66,9 +64,7 @@ impl Cache {
 
     /// Removes everything that was taken from the repository's index.
     pub fn clear(&self) {
-        self.segment_paths()
-            .iter()
-            .for_each(|path| drop(std::fs::remove_file(path)));
+        self.segment_paths().iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
 
     /// Keeps a segment's bytes and maps them. Without room or permission they stay in memory.
@@ -120,20 +116,10 @@ impl Cache {
 
     fn merge(&self, segments: &[Arc<Loaded>]) -> Result<Loaded> {
         let sum = |count: fn(&Segment<SegmentBytes>) -> usize| {
-            segments
-                .iter()
-                .map(|loaded| count(&loaded.segment))
-                .sum::<usize>()
+            segments.iter().map(|loaded| count(&loaded.segment)).sum::<usize>()
         };
-        let (packs, frames, chunks) = (
-            sum(Segment::pack_count),
-            sum(Segment::frame_count),
-            sum(Segment::chunk_count),
-        );
-        let covers: Vec<_> = segments
-            .iter()
-            .flat_map(|loaded| loaded.covers.iter().copied())
-            .collect();
+        let (packs, frames, chunks) = (sum(Segment::pack_count), sum(Segment::frame_count), sum(Segment::chunk_count));
+        let covers: Vec<_> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
         let path = self.write("seg", |out| {
             let head = segment_head(packs, frames, chunks);
             out.write_all(&head)?;
@@ -152,14 +138,7 @@ impl Cache {
             for loaded in segments {
                 for at in 0..loaded.segment.frame_count() {
                     let frame = loaded.segment.frame(at).ok_or_else(broken)?;
-                    put(
-                        out,
-                        &FrameEntry {
-                            pack: frame.pack + first_pack,
-                            ..frame
-                        }
-                        .encode(),
-                    )?;
+                    put(out, &FrameEntry { pack: frame.pack + first_pack, ..frame }.encode())?;
                 }
                 first_pack += loaded.segment.pack_count() as u32;
             }
@@ -176,14 +155,7 @@ impl Cache {
             while let Some(std::cmp::Reverse((_, which, at))) = heads.pop() {
                 let segment = &segments[which].segment;
                 let chunk = segment.chunk(at).ok_or_else(broken)?;
-                put(
-                    out,
-                    &ChunkEntry {
-                        frame: chunk.frame + first_frames[which],
-                        ..chunk
-                    }
-                    .encode(),
-                )?;
+                put(out, &ChunkEntry { frame: chunk.frame + first_frames[which], ..chunk }.encode())?;
                 if let Some(next) = segment.chunk(at + 1) {
                     heads.push(std::cmp::Reverse((next.id, which, at + 1)));
                 }
@@ -212,16 +184,12 @@ impl Cache {
         let write = || {
             let mut out = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
             fill(&mut out)?;
-            out.into_inner()
-                .map_err(std::io::IntoInnerError::into_error)?
-                .sync_data()?;
+            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
             std::fs::rename(&temporary, &path)
         };
-        write()
-            .context(|| format!("Cannot write the cache file {}", path.display()))
-            .inspect_err(|_| {
-                let _ = std::fs::remove_file(&temporary);
-            })?;
+        write().context(|| format!("Cannot write the cache file {}", path.display())).inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })?;
         Ok(path)
     }
 
@@ -238,11 +206,7 @@ impl Cache {
     }
 }
 
-fn write_foot(
-    out: &mut impl Write,
-    covers: &[ObjectId],
-    segment_bytes: usize,
-) -> std::io::Result<()> {
+fn write_foot(out: &mut impl Write, covers: &[ObjectId], segment_bytes: usize) -> std::io::Result<()> {
     for id in covers {
         out.write_all(&id.0)?;
     }
@@ -264,8 +228,7 @@ fn map(path: &Path) -> Result<Loaded> {
     let file = File::open(path).context(|| format!("Cannot open {}", path.display()))?;
     // SAFETY: cache files are written once under another name and then only renamed or unlinked, in a
     // folder of their owner's alone; nobody changes the bytes while they are mapped.
-    let map = unsafe { memmap2::Mmap::map(&file) }
-        .context(|| format!("Cannot map {}", path.display()))?;
+    let map = unsafe { memmap2::Mmap::map(&file) }.context(|| format!("Cannot map {}", path.display()))?;
     let foot_at = map.len().checked_sub(FOOT_BYTES).ok_or_else(broken)?;
     let foot = &map[foot_at..];
     let (count, len) = (u64_at(foot, 0), u64_at(foot, 8));
@@ -274,10 +237,7 @@ fn map(path: &Path) -> Result<Loaded> {
         return Err(broken());
     }
     let len = len as usize;
-    let covers = map[len..foot_at]
-        .chunks_exact(32)
-        .map(|id| ObjectId(id.try_into().expect("32 bytes")))
-        .collect();
+    let covers = map[len..foot_at].chunks_exact(32).map(|id| ObjectId(id.try_into().expect("32 bytes"))).collect();
     let segment = Segment::new(SegmentBytes::Mapped(map), len).map_err(|_| broken())?;
     Ok(Loaded { segment, covers })
 }

@@ -58,13 +58,7 @@ pub struct FrameCache {
 impl FrameCache {
     /// Makes a cache of at most `budget_bytes` and one frame.
     pub fn new(budget_bytes: usize) -> Self {
-        FrameCache {
-            slots: Mutex::new(Slots {
-                frames: LruCache::unbounded(),
-                used_bytes: 0,
-            }),
-            budget_bytes,
-        }
+        FrameCache { slots: Mutex::new(Slots { frames: LruCache::unbounded(), used_bytes: 0 }), budget_bytes }
     }
 
     fn slot(&self, key: FrameKey, plain_bytes: usize) -> Arc<Slot> {
@@ -105,10 +99,7 @@ thread_local! {
 }
 
 fn would_wait() -> Error {
-    Error::new(
-        ErrorKind::WouldWait,
-        "The frame is being read by another thread",
-    )
+    Error::new(ErrorKind::WouldWait, "The frame is being read by another thread")
 }
 
 impl Repository {
@@ -116,13 +107,7 @@ impl Repository {
         if let Some(opener) = self.openers.0.lock().get(&location.pack.id) {
             return Ok(opener.clone());
         }
-        let opener = Arc::new(read_opener(
-            &*self.store,
-            &self.keys,
-            self.id,
-            &location.pack,
-            wait,
-        )?);
+        let opener = Arc::new(read_opener(&*self.store, &self.keys, self.id, &location.pack, wait)?);
         self.openers.0.lock().put(location.pack.id, opener.clone());
         Ok(opener)
     }
@@ -134,24 +119,14 @@ impl Repository {
         let object = Object::Pack(location.pack.id);
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.sealed.resize(frame.stored_bytes as usize, 0);
-            self.store
-                .read_at(object, u64::from(frame.offset), &mut scratch.sealed, wait)?;
-            let place = Place {
-                role: Role::Frame,
-                number: frame.number,
-                codec: frame.codec,
-                plain_bytes: frame.plain_bytes,
-            };
+            self.store.read_at(object, u64::from(frame.offset), &mut scratch.sealed, wait)?;
+            let place =
+                Place { role: Role::Frame, number: frame.number, codec: frame.codec, plain_bytes: frame.plain_bytes };
             let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
-                Error::damaged(format!(
-                    "Frame {} of {object} does not verify: run `bakfs check`",
-                    frame.number
-                ))
-                .because(error)
+                Error::damaged(format!("Frame {} of {object} does not verify: run `bakfs check`", frame.number))
+                    .because(error)
             };
-            let encoded = opener
-                .open(place, &mut scratch.sealed)
-                .map_err(|error| damaged(error.into()))?;
+            let encoded = opener.open(place, &mut scratch.sealed).map_err(|error| damaged(error.into()))?;
             scratch
                 .decoder
                 .decode(frame.codec, encoded, frame.plain_bytes as usize, out)
@@ -176,13 +151,7 @@ impl Repository {
         Ok(frame)
     }
 
-    fn verify(
-        &self,
-        kind: ChunkKind,
-        id: &ChunkId,
-        bytes: &[u8],
-        location: &Location,
-    ) -> Result<()> {
+    fn verify(&self, kind: ChunkKind, id: &ChunkId, bytes: &[u8], location: &Location) -> Result<()> {
         let found = match kind {
             ChunkKind::Data => self.keys.chunk_id(bytes),
             ChunkKind::Page => self.keys.page_id(bytes),
@@ -207,10 +176,7 @@ impl Repository {
         let chunk = &location.chunk;
         let len = chunk.len_bytes as usize;
         if location.pack.kind != kind.pack_kind() || range.end > len {
-            return Err(Error::damaged(format!(
-                "Chunk {} is of another kind or length than its use says",
-                chunk.id
-            )));
+            return Err(Error::damaged(format!("Chunk {} is of another kind or length than its use says", chunk.id)));
         }
         let start = out.len();
         let alone = chunk.len_bytes == location.frame.plain_bytes;
@@ -251,9 +217,8 @@ impl Repository {
                 }
             }
         }
-        let failure = failure.unwrap_or_else(|| {
-            Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`"))
-        });
+        let failure =
+            failure.unwrap_or_else(|| Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`")));
         if wait == Wait::Never {
             return Err(would_wait());
         }

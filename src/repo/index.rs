@@ -91,24 +91,19 @@ impl Index {
 
     /// Returns all packs, those named by two segments twice.
     pub fn packs(&self) -> impl Iterator<Item = PackEntry> + '_ {
-        self.segments.iter().flat_map(|loaded| {
-            (0..loaded.segment.pack_count()).filter_map(|at| loaded.segment.pack(at))
-        })
+        self.segments
+            .iter()
+            .flat_map(|loaded| (0..loaded.segment.pack_count()).filter_map(|at| loaded.segment.pack(at)))
     }
 
     /// Returns the number of chunks, those of two segments counted twice.
     pub fn chunk_count(&self) -> u64 {
-        self.segments
-            .iter()
-            .map(|loaded| loaded.segment.chunk_count() as u64)
-            .sum()
+        self.segments.iter().map(|loaded| loaded.segment.chunk_count() as u64).sum()
     }
 
     /// Returns the number of index objects the segments stand for.
     pub fn covered(&self) -> impl Iterator<Item = ObjectId> + '_ {
-        self.segments
-            .iter()
-            .flat_map(|loaded| loaded.covers.iter().copied())
+        self.segments.iter().flat_map(|loaded| loaded.covers.iter().copied())
     }
 }
 

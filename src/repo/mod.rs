@@ -44,10 +44,7 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Memory {
-            frames_bytes: 32 << 20,
-            pages_bytes: 24 << 20,
-        }
+        Memory { frames_bytes: 32 << 20, pages_bytes: 24 << 20 }
     }
 }
 
@@ -112,9 +109,7 @@ impl Repository {
         let mut segments: Vec<Arc<Loaded>> = current
             .segments()
             .iter()
-            .filter(|loaded| {
-                !loaded.covers.is_empty() && loaded.covers.iter().all(|id| wanted.contains(id))
-            })
+            .filter(|loaded| !loaded.covers.is_empty() && loaded.covers.iter().all(|id| wanted.contains(id)))
             .cloned()
             .collect();
         if segments.is_empty()
@@ -122,10 +117,7 @@ impl Repository {
         {
             segments = cache.load(|id| wanted.contains(id));
         }
-        let covered: HashSet<ObjectId> = segments
-            .iter()
-            .flat_map(|loaded| loaded.covers.iter().copied())
-            .collect();
+        let covered: HashSet<ObjectId> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
         let mut damaged = false;
         for id in wanted.difference(&covered) {
             match self.read_index_object(*id) {
@@ -133,10 +125,9 @@ impl Repository {
                 Err(error) if error.kind() == crate::error::ErrorKind::Damaged => {
                     damaged = true;
                     let object = Object::Index(*id);
-                    self.warnings.lock().push(format!(
-                        "{object} is damaged, its packs are read instead: {}",
-                        error.chain()
-                    ));
+                    self.warnings
+                        .lock()
+                        .push(format!("{object} is damaged, its packs are read instead: {}", error.chain()));
                 }
                 Err(error) => return Err(error),
             }
@@ -163,14 +154,11 @@ impl Repository {
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
         let object = Object::Index(id);
         let damaged = |error: Error| match error.kind() {
-            crate::error::ErrorKind::Damaged => {
-                Error::damaged(format!("Cannot read {object}")).because(error)
-            }
+            crate::error::ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;
-        let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES)
-            .map_err(damaged)?;
+        let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
         Segment::new(&plain, plain.len())
             .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;
         Ok(plain)

@@ -19,11 +19,7 @@ pub fn dated(time: Time) -> String {
 /// Converts a stored time; what no calendar has becomes the nearest it has.
 pub fn timestamp(time: Time) -> Timestamp {
     let nanos = i32::try_from(time.nanos).unwrap_or(0);
-    Timestamp::new(time.secs, nanos).unwrap_or(if time.secs < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
+    Timestamp::new(time.secs, nanos).unwrap_or(if time.secs < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 /// Converts to a stored time.
@@ -33,10 +29,7 @@ pub fn time(timestamp: Timestamp) -> Time {
         secs -= 1;
         nanos += 1_000_000_000;
     }
-    Time {
-        secs,
-        nanos: nanos.unsigned_abs(),
-    }
+    Time { secs, nanos: nanos.unsigned_abs() }
 }
 
 /// Returns the names snapshots are shown by, in their order. Writers make them unique; should two
@@ -45,27 +38,14 @@ pub fn shown(snapshots: &[Listed]) -> Vec<String> {
     let mut taken = HashSet::new();
     let name = |listed: &Listed| {
         let name = listed.snapshot.name.clone();
-        if taken.insert(name.clone()) {
-            name
-        } else {
-            format!("{name}-{}", listed.id)
-        }
+        if taken.insert(name.clone()) { name } else { format!("{name}-{}", listed.id) }
     };
     snapshots.iter().map(name).collect()
 }
 
 /// Returns the newest snapshot of a day of a time zone.
-pub fn of_day<'a>(
-    snapshots: &'a [Listed],
-    day: civil::Date,
-    zone: &TimeZone,
-) -> Option<&'a Listed> {
-    let on_day = |listed: &&Listed| {
-        timestamp(listed.snapshot.time)
-            .to_zoned(zone.clone())
-            .date()
-            == day
-    };
+pub fn of_day<'a>(snapshots: &'a [Listed], day: civil::Date, zone: &TimeZone) -> Option<&'a Listed> {
+    let on_day = |listed: &&Listed| timestamp(listed.snapshot.time).to_zoned(zone.clone()).date() == day;
     snapshots.iter().rev().find(on_day)
 }
 
@@ -75,25 +55,14 @@ pub fn of_day<'a>(
 /// `2026-11-19` (the end of that day), `2026-11-19T15:00`, `3 days ago` (the newest snapshot at or
 /// before it); an id or the first four or more digits of it.
 pub fn find<'a>(snapshots: &'a [Listed], name: &str, now: &Zoned) -> Result<&'a Listed> {
-    let none = |text: String| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("{text}: `bakfs snapshots` lists what there is"),
-        )
-    };
-    let newest = || {
-        snapshots
-            .last()
-            .ok_or_else(|| none("There are no snapshots yet".into()))
-    };
+    let none = |text: String| Error::new(ErrorKind::NotFound, format!("{text}: `bakfs snapshots` lists what there is"));
+    let newest = || snapshots.last().ok_or_else(|| none("There are no snapshots yet".into()));
     if let Some(back) = name.strip_prefix("latest") {
         let back = match back.strip_prefix('~') {
             None if back.is_empty() => 0,
-            Some(count) => count.parse().map_err(|_| {
-                Error::usage(format!(
-                    "`{name}` is no snapshot: write `latest~1` for the last but one"
-                ))
-            })?,
+            Some(count) => count
+                .parse()
+                .map_err(|_| Error::usage(format!("`{name}` is no snapshot: write `latest~1` for the last but one")))?,
             None => return Err(none(format!("No snapshot is named `{name}`"))),
         };
         newest()?;
@@ -105,13 +74,8 @@ pub fn find<'a>(snapshots: &'a [Listed], name: &str, now: &Zoned) -> Result<&'a 
     }
     let zone = now.time_zone();
     if name == "today" || name == "yesterday" {
-        let day = if name == "today" {
-            now.date()
-        } else {
-            now.date().yesterday().unwrap_or(now.date())
-        };
-        return of_day(snapshots, day, zone)
-            .ok_or_else(|| none(format!("There is no snapshot of {name}, {day}")));
+        let day = if name == "today" { now.date() } else { now.date().yesterday().unwrap_or(now.date()) };
+        return of_day(snapshots, day, zone).ok_or_else(|| none(format!("There is no snapshot of {name}, {day}")));
     }
     if let Some(at) = shown(snapshots).iter().position(|shown| shown == name) {
         return Ok(&snapshots[at]);
@@ -125,13 +89,8 @@ pub fn find<'a>(snapshots: &'a [Listed], name: &str, now: &Zoned) -> Result<&'a 
             .find(|listed| listed.snapshot.time <= until)
             .ok_or_else(|| none(format!("No snapshot is as old as {name}")));
     }
-    let is_prefix = name.len() >= MIN_PREFIX
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut matches = snapshots
-        .iter()
-        .filter(|listed| is_prefix && listed.id.to_hex().starts_with(name));
+    let is_prefix = name.len() >= MIN_PREFIX && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut matches = snapshots.iter().filter(|listed| is_prefix && listed.id.to_hex().starts_with(name));
     match (matches.next(), matches.next()) {
         (Some(one), None) => Ok(one),
         (Some(one), Some(two)) => Err(Error::usage(format!(
@@ -190,12 +149,7 @@ mod tests {
             sources: vec![],
             parent: None,
             root_meta: Default::default(),
-            root: Directory {
-                page: HOLE,
-                entries: 0,
-                total_files: 0,
-                total_bytes: 0,
-            },
+            root: Directory { page: HOLE, entries: 0, total_files: 0, total_bytes: 0 },
             users: vec![],
             groups: vec![],
             has_xattrs: false,
@@ -205,10 +159,7 @@ mod tests {
         };
         let mut id = [first; 32];
         id[31] = 1;
-        Listed {
-            id: ObjectId(id),
-            snapshot: Arc::new(snapshot),
-        }
+        Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
     }
 
     #[test]
@@ -220,15 +171,9 @@ mod tests {
         ];
         let now: Zoned = "2026-11-20T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
         let found = |name: &str| {
-            find(&all, name, &now)
-                .map(|found| found.snapshot.name.clone())
-                .map_err(|error| error.to_string())
+            find(&all, name, &now).map(|found| found.snapshot.name.clone()).map_err(|error| error.to_string())
         };
-        let (a, b, c) = (
-            "2026-11-18T03-17-05Z",
-            "2026-11-19T03-17-05Z",
-            "2026-11-20T03-17-05Z",
-        );
+        let (a, b, c) = ("2026-11-18T03-17-05Z", "2026-11-19T03-17-05Z", "2026-11-20T03-17-05Z");
         for (name, expected) in [
             ("latest", c),
             ("latest~2", a),
@@ -252,10 +197,7 @@ mod tests {
         }
         assert!(found("abab").unwrap_err().contains("more than one"));
         for name in ["latest~3", "2026-11-17", "beef", "nonsense", "111"] {
-            assert!(
-                found(name).unwrap_err().contains("bakfs snapshots"),
-                "{name}"
-            );
+            assert!(found(name).unwrap_err().contains("bakfs snapshots"), "{name}");
         }
     }
 }

@@ -21,13 +21,7 @@ pub fn object_id(bytes: &[u8]) -> ObjectId {
 }
 
 /// Seals a single-frame object.
-pub fn seal_object(
-    keys: &Keys,
-    kind: Kind,
-    suite: Suite,
-    repository: [u8; 16],
-    plain: &[u8],
-) -> Vec<u8> {
+pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
     let plain_bytes = u32::try_from(plain.len()).expect("single-frame objects are far below 4 GiB");
     let (codec, encoded) = encode_object(plain);
     let mut sealer = Sealer::new(keys, kind, suite, repository);
@@ -52,12 +46,9 @@ pub fn open_object(
     mut bytes: Vec<u8>,
     max_bytes: usize,
 ) -> Result<Vec<u8>> {
-    let header = Header::decode(&bytes)
-        .map_err(|error| Error::damaged("It cannot be read").because(error))?;
+    let header = Header::decode(&bytes).map_err(|error| Error::damaged("It cannot be read").because(error))?;
     if header.kind != kind || header.repository != repository {
-        return Err(Error::damaged(
-            "It is an object of another kind or repository",
-        ));
+        return Err(Error::damaged("It is an object of another kind or repository"));
     }
     let start = header.len_bytes() + HEAD_BYTES;
     if bytes.len() < start {
@@ -68,12 +59,7 @@ pub fn open_object(
     if plain_bytes as usize > max_bytes || head[1..4] != [0; 3] {
         return Err(Error::damaged("Its length is out of range"));
     }
-    let place = Place {
-        role: Role::Frame,
-        number: 0,
-        codec,
-        plain_bytes,
-    };
+    let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
     let broken = |error| Error::damaged("It does not verify").because(error);
     let opener = Opener::new(keys, &header).map_err(broken)?;
     let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;

@@ -49,37 +49,29 @@ pub fn look(path: &Path) -> Result<Found> {
             return Ok(Found::Foreign);
         }
         Err(error) => {
-            return Err(Error::io(
-                format!("Cannot read the repository's folder {}", path.display()),
-                error,
-            ));
+            return Err(Error::io(format!("Cannot read the repository's folder {}", path.display()), error));
         }
     };
     let mut names = Vec::new();
     for entry in entries {
-        let entry =
-            entry.map_err(|error| Error::io(format!("Cannot list {}", path.display()), error))?;
+        let entry = entry.map_err(|error| Error::io(format!("Cannot list {}", path.display()), error))?;
         names.push(entry.file_name());
     }
     let has = |name: &str| names.iter().any(|found| found == name);
-    Ok(
-        if has("config") && ObjectKind::ALL.iter().all(|kind| has(kind.folder())) {
-            Found::Repository
-        } else if names.iter().all(|name| name == "lost+found") {
-            Found::Nothing
-        } else if names.iter().all(|name| {
-            ObjectKind::ALL.iter().any(|kind| *name == *kind.folder())
-                || name.to_string_lossy().starts_with(".tmp-")
-                || name == "lost+found"
-        }) && LocalStore::new(path)
-            .list(ObjectKind::Snapshot)
-            .map_or(true, |found| found.is_empty())
-        {
-            Found::HalfMade
-        } else {
-            Found::Foreign
-        },
-    )
+    Ok(if has("config") && ObjectKind::ALL.iter().all(|kind| has(kind.folder())) {
+        Found::Repository
+    } else if names.iter().all(|name| name == "lost+found") {
+        Found::Nothing
+    } else if names.iter().all(|name| {
+        ObjectKind::ALL.iter().any(|kind| *name == *kind.folder())
+            || name.to_string_lossy().starts_with(".tmp-")
+            || name == "lost+found"
+    }) && LocalStore::new(path).list(ObjectKind::Snapshot).map_or(true, |found| found.is_empty())
+    {
+        Found::HalfMade
+    } else {
+        Found::Foreign
+    })
 }
 
 /// Makes a repository in a local folder. The configuration is written last: without it there is none.
@@ -90,27 +82,16 @@ pub fn init(path: &Path, suite: Suite, credentials: &[Credential]) -> Result<[u8
 }
 
 /// Makes a repository with an id its caller has drawn, to keep a key under before the repository exists.
-pub fn init_with_id(
-    path: &Path,
-    id: [u8; 16],
-    suite: Suite,
-    credentials: &[Credential],
-) -> Result<[u8; 16]> {
+pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
     match look(path)? {
         Found::Nothing | Found::HalfMade => {}
         Found::Repository => {
-            return Err(Error::new(
-                ErrorKind::Exists,
-                format!("There is a repository at {} already", path.display()),
-            ));
+            return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())));
         }
         Found::Foreign => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!(
-                    "{} holds other files: name an empty or new folder for the repository",
-                    path.display()
-                ),
+                format!("{} holds other files: name an empty or new folder for the repository", path.display()),
             ));
         }
     }
@@ -124,19 +105,13 @@ pub fn init_with_id(
     store.barrier(Names::Mine)?;
     let created = jiff::Timestamp::now();
     let config = Config {
-        created: Time {
-            secs: created.as_second(),
-            nanos: 0,
-        },
+        created: Time { secs: created.as_second(), nanos: 0 },
         features: Vec::new(),
         chunk_sizes: CHUNK_SIZES,
         open_key: (suite == Suite::Plain).then_some(master.0),
     };
     let keys = Keys::derive(&master);
-    store.put(
-        Object::Config,
-        &config.encode(id, suite, |bytes| keys.config_mac(bytes)),
-    )?;
+    store.put(Object::Config, &config.encode(id, suite, |bytes| keys.config_mac(bytes)))?;
     store.barrier(Names::Mine)?;
     Ok(id)
 }
@@ -193,20 +168,13 @@ impl Repository {
         let stored = Stored::decode(&bytes).map_err(|error| {
             Error::new(
                 ErrorKind::Unsupported,
-                format!(
-                    "The configuration of the repository at {} cannot be used",
-                    store.location()
-                ),
+                format!("The configuration of the repository at {} cannot be used", store.location()),
             )
             .because(error)
         })?;
         let master = match stored.config.open_key {
             Some(key) if stored.suite == Suite::Plain => Secret(key),
-            _ => find_master(
-                &*store,
-                stored.repository,
-                &credentials(&stored.repository)?,
-            )?,
+            _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?)?,
         };
         let keys = Keys::derive(&master);
         if !stored.is_genuine(|bytes| keys.config_mac(bytes)) {
@@ -245,11 +213,7 @@ impl Repository {
     }
 }
 
-fn find_master(
-    store: &dyn Store,
-    repository: [u8; 16],
-    credentials: &[Credential],
-) -> Result<Secret> {
+fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Secret> {
     let slots = store.list(ObjectKind::Key)?;
     if slots.is_empty() {
         return Err(Error::damaged(format!(
@@ -266,9 +230,7 @@ fn find_master(
             // Every slot is tried, so that the time taken does not tell which one fits.
             match slot::open(&bytes, repository, credential) {
                 Ok(opened) => master = master.or(opened),
-                Err(error) => {
-                    broken = Some(Error::damaged(format!("{object} cannot be read")).because(error))
-                }
+                Err(error) => broken = Some(Error::damaged(format!("{object} cannot be read")).because(error)),
             }
         }
     }
@@ -277,10 +239,7 @@ fn find_master(
         (None, Some(broken)) => Err(broken),
         (None, None) => Err(Error::new(
             ErrorKind::Locked,
-            format!(
-                "The passphrase or key does not open the repository at {}",
-                store.location()
-            ),
+            format!("The passphrase or key does not open the repository at {}", store.location()),
         )),
     }
 }

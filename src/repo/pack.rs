@@ -45,43 +45,20 @@ impl PackBuilder {
     pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16]) -> Self {
         let sealer = Sealer::new(keys, kind, suite, repository);
         let bytes = sealer.header().encode();
-        PackBuilder {
-            kind,
-            sealer,
-            bytes,
-            directory: Directory::default(),
-        }
+        PackBuilder { kind, sealer, bytes, directory: Directory::default() }
     }
 
     /// Appends an encoded frame.
-    pub fn append(
-        &mut self,
-        codec: u8,
-        encoded: &[u8],
-        plain_bytes: u32,
-        chunks: &[(ChunkId, u32)],
-    ) {
+    pub fn append(&mut self, codec: u8, encoded: &[u8], plain_bytes: u32, chunks: &[(ChunkId, u32)]) {
         let from = self.bytes.len();
         self.bytes.extend_from_slice(encoded);
-        let number = self
-            .sealer
-            .seal(Role::Frame, codec, plain_bytes, &mut self.bytes, from);
+        let number = self.sealer.seal(Role::Frame, codec, plain_bytes, &mut self.bytes, from);
         let u32_of = |len: usize| u32::try_from(len).expect("a pack is far below 4 GiB");
         let stored_bytes = u32_of(self.bytes.len() - from);
-        self.directory.frames.push(FrameRecord {
-            offset: u32_of(from),
-            stored_bytes,
-            plain_bytes,
-            codec,
-        });
+        self.directory.frames.push(FrameRecord { offset: u32_of(from), stored_bytes, plain_bytes, codec });
         let mut offset = 0;
         for (id, len_bytes) in chunks {
-            self.directory.chunks.push(ChunkRecord {
-                id: *id,
-                frame: number,
-                offset,
-                len_bytes: *len_bytes,
-            });
+            self.directory.chunks.push(ChunkRecord { id: *id, frame: number, offset, len_bytes: *len_bytes });
             offset += len_bytes;
         }
     }
@@ -103,30 +80,11 @@ impl PackBuilder {
         let (codec, encoded) = encode_whole(&plain, 3);
         let from = self.bytes.len();
         self.bytes.extend_from_slice(&encoded);
-        let number = self
-            .sealer
-            .seal(Role::Directory, codec, plain_bytes, &mut self.bytes, from);
-        let directory_bytes =
-            u32::try_from(self.bytes.len() - from).expect("a directory is far below 4 GiB");
-        self.bytes.extend_from_slice(
-            &Trailer {
-                directory_bytes,
-                codec,
-                plain_bytes,
-                number,
-            }
-            .encode(),
-        );
-        let entry = PackEntry {
-            id: object_id(&self.bytes),
-            kind: self.kind,
-            len_bytes: self.bytes.len() as u64,
-        };
-        FinishedPack {
-            entry,
-            bytes: self.bytes,
-            directory: self.directory,
-        }
+        let number = self.sealer.seal(Role::Directory, codec, plain_bytes, &mut self.bytes, from);
+        let directory_bytes = u32::try_from(self.bytes.len() - from).expect("a directory is far below 4 GiB");
+        self.bytes.extend_from_slice(&Trailer { directory_bytes, codec, plain_bytes, number }.encode());
+        let entry = PackEntry { id: object_id(&self.bytes), kind: self.kind, len_bytes: self.bytes.len() as u64 };
+        FinishedPack { entry, bytes: self.bytes, directory: self.directory }
     }
 }
 
@@ -142,16 +100,11 @@ pub fn read_opener(
     let mut bytes = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(pack.len_bytes as usize)];
     store.read_at(object, 0, &mut bytes, wait)?;
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::damaged(format!(
-            "The header of {object} does not verify: run `bakfs check`"
-        ))
-        .because(error)
+        Error::damaged(format!("The header of {object} does not verify: run `bakfs check`")).because(error)
     };
     let header = Header::decode(&bytes).map_err(|error| damaged(error.into()))?;
     if header.kind != pack.kind || header.repository != repository {
-        return Err(damaged(
-            "it belongs to another kind of object or repository".into(),
-        ));
+        return Err(damaged("it belongs to another kind of object or repository".into()));
     }
     Opener::new(keys, &header).map_err(|error| damaged(error.into()))
 }
@@ -165,28 +118,14 @@ pub fn read_directory(
     len_bytes: u64,
 ) -> Result<(PackEntry, Directory)> {
     let object = Object::Pack(id);
-    let damaged = |reason: String| {
-        Error::damaged(format!(
-            "The directory of {object} cannot be read: {reason}"
-        ))
-    };
+    let damaged = |reason: String| Error::damaged(format!("The directory of {object} cannot be read: {reason}"));
     if !(HEADER_BYTES as u64 + TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&len_bytes) {
-        return Err(damaged(format!(
-            "its length of {len_bytes} bytes is no pack's"
-        )));
+        return Err(damaged(format!("its length of {len_bytes} bytes is no pack's")));
     }
     let mut kind_bytes = [0; 10];
     store.read_at(object, 0, &mut kind_bytes, Wait::Allowed)?;
-    let kind = if kind_bytes[9] == Kind::TreePack as u8 {
-        Kind::TreePack
-    } else {
-        Kind::DataPack
-    };
-    let entry = PackEntry {
-        id,
-        kind,
-        len_bytes,
-    };
+    let kind = if kind_bytes[9] == Kind::TreePack as u8 { Kind::TreePack } else { Kind::DataPack };
+    let entry = PackEntry { id, kind, len_bytes };
     let opener = read_opener(store, keys, repository, &entry, Wait::Allowed)?;
     let mut trailer = [0; TRAILER_BYTES];
     let trailer_at = len_bytes - TRAILER_BYTES as u64;
@@ -197,18 +136,10 @@ pub fn read_directory(
         .ok_or_else(|| damaged("it is longer than the pack".into()))?;
     let mut sealed = vec![0; trailer.directory_bytes as usize];
     store.read_at(object, directory_at, &mut sealed, Wait::Allowed)?;
-    let place = Place {
-        role: Role::Directory,
-        number: trailer.number,
-        codec: trailer.codec,
-        plain_bytes: trailer.plain_bytes,
-    };
-    let encoded = opener
-        .open(place, &mut sealed)
-        .map_err(|error| damaged(error.to_string()))?;
-    let plain =
-        super::objects::decode_bounded(trailer.codec, encoded, trailer.plain_bytes as usize)?;
-    let directory =
-        Directory::decode(&plain, len_bytes).map_err(|error| damaged(error.to_string()))?;
+    let place =
+        Place { role: Role::Directory, number: trailer.number, codec: trailer.codec, plain_bytes: trailer.plain_bytes };
+    let encoded = opener.open(place, &mut sealed).map_err(|error| damaged(error.to_string()))?;
+    let plain = super::objects::decode_bounded(trailer.codec, encoded, trailer.plain_bytes as usize)?;
+    let directory = Directory::decode(&plain, len_bytes).map_err(|error| damaged(error.to_string()))?;
     Ok((entry, directory))
 }

@@ -35,22 +35,12 @@ impl Repository {
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let object = Object::Snapshot(id);
         let damaged = |error: Error| match error.kind() {
-            ErrorKind::Damaged => {
-                Error::damaged(format!("Cannot read {object}: run `bakfs check`")).because(error)
-            }
+            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}: run `bakfs check`")).because(error),
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
-        let plain = open_object(
-            &self.keys,
-            Kind::Snapshot,
-            self.id,
-            bytes,
-            MAX_SNAPSHOT_BYTES,
-        )
-        .map_err(damaged)?;
-        Snapshot::decode(&plain)
-            .map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
+        let plain = open_object(&self.keys, Kind::Snapshot, self.id, bytes, MAX_SNAPSHOT_BYTES).map_err(damaged)?;
+        Snapshot::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
     }
 
     /// Lists all snapshots, oldest first; equal times are ordered by id. A damaged one is a warning.
@@ -61,10 +51,8 @@ impl Repository {
     /// Like [`Self::snapshots`], reading only those that are not in `known`.
     pub fn snapshots_known(&self, known: &[Listed]) -> Result<Vec<Listed>> {
         let stored = self.store.list(ObjectKind::Snapshot)?;
-        let mut have: HashMap<ObjectId, Arc<Snapshot>> = known
-            .iter()
-            .map(|listed| (listed.id, listed.snapshot.clone()))
-            .collect();
+        let mut have: HashMap<ObjectId, Arc<Snapshot>> =
+            known.iter().map(|listed| (listed.id, listed.snapshot.clone())).collect();
         if known.is_empty() {
             have = self.cached_snapshots();
         }
@@ -87,10 +75,7 @@ impl Repository {
                     }
                 },
             };
-            all.push(Listed {
-                id: object.id,
-                snapshot,
-            });
+            all.push(Listed { id: object.id, snapshot });
         }
         all.sort_by(|a, b| (a.snapshot.time, a.id).cmp(&(b.snapshot.time, b.id)));
         if changed {
@@ -100,10 +85,7 @@ impl Repository {
     }
 
     fn cached_snapshots(&self) -> HashMap<ObjectId, Arc<Snapshot>> {
-        let cached = self
-            .cache
-            .as_ref()
-            .and_then(|cache| cache.read_file(CACHE_FILE));
+        let cached = self.cache.as_ref().and_then(|cache| cache.read_file(CACHE_FILE));
         let Some(bytes) = cached.filter(|bytes| bytes.len() > 32) else {
             return HashMap::new();
         };
@@ -111,22 +93,15 @@ impl Repository {
         if *blake3::hash(body).as_bytes() != *hash {
             return HashMap::new();
         }
-        let cached: Vec<Cached> =
-            codec::decode("cached list of snapshots", body).unwrap_or_default();
-        let decode =
-            |cached: Cached| Some((cached.id, Arc::new(Snapshot::decode(&cached.plain).ok()?)));
+        let cached: Vec<Cached> = codec::decode("cached list of snapshots", body).unwrap_or_default();
+        let decode = |cached: Cached| Some((cached.id, Arc::new(Snapshot::decode(&cached.plain).ok()?)));
         cached.into_iter().filter_map(decode).collect()
     }
 
     fn cache_snapshots(&self, all: &[Listed]) {
         let Some(cache) = &self.cache else { return };
-        let cached: Vec<_> = all
-            .iter()
-            .map(|listed| Cached {
-                id: listed.id,
-                plain: Bytes(listed.snapshot.encode()),
-            })
-            .collect();
+        let cached: Vec<_> =
+            all.iter().map(|listed| Cached { id: listed.id, plain: Bytes(listed.snapshot.encode()) }).collect();
         let body = codec::encode(&cached);
         let mut bytes = blake3::hash(&body).as_bytes().to_vec();
         bytes.extend_from_slice(&body);

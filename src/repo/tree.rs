@@ -30,21 +30,11 @@ pub struct PageCache {
 impl PageCache {
     /// Makes a cache of about `budget_bytes`.
     pub fn new(budget_bytes: usize) -> Self {
-        PageCache {
-            pages: Mutex::new(Pages {
-                pages: LruCache::unbounded(),
-                used_bytes: 0,
-            }),
-            budget_bytes,
-        }
+        PageCache { pages: Mutex::new(Pages { pages: LruCache::unbounded(), used_bytes: 0 }), budget_bytes }
     }
 
     fn get(&self, id: &ChunkId) -> Option<Arc<Page<Entry>>> {
-        self.pages
-            .lock()
-            .pages
-            .get(id)
-            .map(|(page, _)| page.clone())
+        self.pages.lock().pages.get(id).map(|(page, _)| page.clone())
     }
 
     fn put(&self, id: ChunkId, page: Arc<Page<Entry>>, bytes: usize) {
@@ -85,8 +75,7 @@ impl Leaf {
 
     /// Returns the entry at a position of the directory.
     pub fn entry(&self, position: u64) -> Option<&Entry> {
-        self.entries()
-            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+        self.entries().get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 }
 
@@ -100,9 +89,7 @@ impl Repository {
             return self.page_bytes(id, wait);
         };
         if len > MAX_LONE_PAGE_BYTES {
-            return Err(Error::damaged(format!(
-                "Page {id} is longer than a page can be"
-            )));
+            return Err(Error::damaged(format!("Page {id} is longer than a page can be")));
         }
         let mut bytes = Vec::with_capacity(len);
         self.read_chunk(ChunkKind::Page, id, 0..len, wait, &mut bytes)?;
@@ -115,8 +102,7 @@ impl Repository {
         }
         let bytes = self.page_bytes(id, wait)?;
         let page = Arc::new(Page::<Entry>::decode(&bytes).map_err(damaged(id))?);
-        self.pages
-            .put(*id, page.clone(), bytes.len() * DECODED_FACTOR + 256);
+        self.pages.put(*id, page.clone(), bytes.len() * DECODED_FACTOR + 256);
         Ok(page)
     }
 
@@ -127,9 +113,7 @@ impl Repository {
         };
         // Levels fall with every step: a cycle cannot be built.
         if level >= parent {
-            return Err(Error::damaged(format!(
-                "Page {id} is of the wrong level: run `bakfs check`"
-            )));
+            return Err(Error::damaged(format!("Page {id} is of the wrong level: run `bakfs check`")));
         }
         Ok(())
     }
@@ -157,12 +141,7 @@ impl Repository {
     }
 
     /// Returns the leaf page that holds a position of a directory; `None` past its end.
-    pub fn leaf_at(
-        &self,
-        directory: &Directory,
-        position: u64,
-        wait: Wait,
-    ) -> Result<Option<Leaf>> {
+    pub fn leaf_at(&self, directory: &Directory, position: u64, wait: Wait) -> Result<Option<Leaf>> {
         let leaf = self.descend(&directory.page, wait, |children, first| {
             let mut before = first;
             for (at, child) in children.iter().enumerate() {
@@ -178,35 +157,19 @@ impl Repository {
     }
 
     /// Finds an entry by name: its leaf and position.
-    pub fn find_entry(
-        &self,
-        directory: &Directory,
-        name: &[u8],
-        wait: Wait,
-    ) -> Result<Option<(Leaf, u64)>> {
+    pub fn find_entry(&self, directory: &Directory, name: &[u8], wait: Wait) -> Result<Option<(Leaf, u64)>> {
         let leaf = self.descend(&directory.page, wait, |children, first| {
-            let at = children
-                .partition_point(|child| &child.first[..] <= name)
-                .checked_sub(1)?;
-            let before = children[..at]
-                .iter()
-                .fold(first, |sum, child| sum.saturating_add(child.items));
+            let at = children.partition_point(|child| &child.first[..] <= name).checked_sub(1)?;
+            let before = children[..at].iter().fold(first, |sum, child| sum.saturating_add(child.items));
             Some((at, before))
         })?;
         let Some(leaf) = leaf else { return Ok(None) };
-        let found = leaf
-            .entries()
-            .binary_search_by(|entry| entry.name[..].cmp(name))
-            .ok();
+        let found = leaf.entries().binary_search_by(|entry| entry.name[..].cmp(name)).ok();
         Ok(found.map(|at| (leaf.clone(), leaf.first + at as u64)))
     }
 
     /// Calls `each` for every entry of a directory in order; stops at its first error.
-    pub fn for_each_entry(
-        &self,
-        directory: &Directory,
-        mut each: impl FnMut(&Entry) -> Result<()>,
-    ) -> Result<()> {
+    pub fn for_each_entry(&self, directory: &Directory, mut each: impl FnMut(&Entry) -> Result<()>) -> Result<()> {
         let mut position = 0;
         while let Some(leaf) = self.leaf_at(directory, position, Wait::Allowed)? {
             for entry in leaf.entries() {
@@ -226,20 +189,14 @@ impl Repository {
     /// Finds what a path of a snapshot names; `None` where there is nothing. The empty path is the root.
     pub fn resolve(&self, snapshot: &Snapshot, path: &[u8]) -> Result<Option<Entry>> {
         let mut entry = root_entry(snapshot);
-        for name in path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty() && *name != b".")
-        {
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
             let Node::Directory(directory) = &entry.node else {
                 return Ok(None);
             };
             let Some((leaf, position)) = self.find_entry(directory, name, Wait::Allowed)? else {
                 return Ok(None);
             };
-            entry = leaf
-                .entry(position)
-                .expect("the position was found in this leaf")
-                .clone();
+            entry = leaf.entry(position).expect("the position was found in this leaf").clone();
         }
         Ok(Some(entry))
     }
@@ -255,9 +212,7 @@ impl Repository {
     ) -> Result<()> {
         match content {
             Content::Extents(extents) => each_extent(extents, 0, from, to, each).map(|_| ()),
-            Content::List(page) => self
-                .walk_list(page, u32::MAX, 0, from, to, wait, each)
-                .map(|_| ()),
+            Content::List(page) => self.walk_list(page, u32::MAX, 0, from, to, wait, each).map(|_| ()),
         }
     }
 
@@ -276,9 +231,7 @@ impl Repository {
             Page::Leaf(extents) => each_extent(extents, offset, from, to, each),
             Page::Inner { level, children } => {
                 if *level >= above {
-                    return Err(Error::damaged(format!(
-                        "Page {id} is of the wrong level: run `bakfs check`"
-                    )));
+                    return Err(Error::damaged(format!("Page {id} is of the wrong level: run `bakfs check`")));
                 }
                 let mut offset = offset;
                 for child in children {
@@ -329,29 +282,19 @@ impl Repository {
                 out.resize(out.len() + count, 0);
             } else {
                 let location = self.index().find(&extent.chunk);
-                if location
-                    .is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes)
-                {
+                if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
                     return Err(Error::damaged(format!(
                         "Chunk {} has another length than its file says",
                         extent.chunk
                     )));
                 }
-                self.read_chunk(
-                    ChunkKind::Data,
-                    &extent.chunk,
-                    from as usize..to as usize,
-                    wait,
-                    out,
-                )?;
+                self.read_chunk(ChunkKind::Data, &extent.chunk, from as usize..to as usize, wait, out)?;
             }
             at += count as u64;
             Ok(at < end)
         })?;
         if at != end {
-            return Err(Error::damaged(
-                "The file's extents end before the file does: run `bakfs check`",
-            ));
+            return Err(Error::damaged("The file's extents end before the file does: run `bakfs check`"));
         }
         Ok(())
     }
@@ -380,9 +323,5 @@ fn each_extent(
 
 /// Returns the snapshot's `/` as an entry without a name.
 pub fn root_entry(snapshot: &Snapshot) -> Entry {
-    Entry {
-        name: Default::default(),
-        meta: snapshot.root_meta.clone(),
-        node: Node::Directory(snapshot.root),
-    }
+    Entry { name: Default::default(), meta: snapshot.root_meta.clone(), node: Node::Directory(snapshot.root) }
 }

@@ -123,8 +123,14 @@ impl Writer {
         let (jobs, jobs_in) = bounded::<Job>(threads * 2);
         let (order, order_in) = bounded::<Receiver<Encoded>>(threads * 4);
         let (packs, packs_in) = bounded::<FinishedPack>(0);
-        let mut writer =
-            Writer { shared, open: Default::default(), jobs: Some(jobs), order: Some(order), threads: Vec::new(), added_bytes: 0 };
+        let mut writer = Writer {
+            shared,
+            open: Default::default(),
+            jobs: Some(jobs),
+            order: Some(order),
+            threads: Vec::new(),
+            added_bytes: 0,
+        };
         for _ in 0..threads {
             let jobs_in = jobs_in.clone();
             writer.spawn("compress", move |_| compress(&jobs_in, options.level));

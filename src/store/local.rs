@@ -47,13 +47,9 @@ impl LocalStore {
 
     /// Makes the folders of a repository and syncs them and the folder's own name.
     pub fn create_folders(&self) -> Result<()> {
-        let parent = self
-            .root
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = self.root.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
-            std::fs::create_dir_all(parent)
-                .context(|| format!("Cannot make the folder {}", parent.display()))?;
+            std::fs::create_dir_all(parent).context(|| format!("Cannot make the folder {}", parent.display()))?;
         }
         let mut folders = vec![self.root.clone()];
         folders.extend(ObjectKind::ALL.map(|kind| self.root.join(kind.folder())));
@@ -62,10 +58,7 @@ impl LocalStore {
             match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o700)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => {
-                    return Err(Error::io(
-                        format!("Cannot make the folder {}", folder.display()),
-                        error,
-                    ));
+                    return Err(Error::io(format!("Cannot make the folder {}", folder.display()), error));
                 }
             }
         }
@@ -87,8 +80,7 @@ impl LocalStore {
             return Err(would_wait());
         }
         let path = self.path(object);
-        let file =
-            Arc::new(File::open(&path).context(|| format!("Cannot open {}", path.display()))?);
+        let file = Arc::new(File::open(&path).context(|| format!("Cannot open {}", path.display()))?);
         if matches!(object, Object::Pack(_)) {
             self.open.lock().put(object, file.clone());
         }
@@ -103,10 +95,8 @@ impl LocalStore {
         )
         .context(|| format!("Cannot create {}", path.display()))?;
         let mut file = File::from(fd);
-        file.write_all(bytes)
-            .context(|| format!("Cannot write {}", path.display()))?;
-        file.sync_all()
-            .context(|| format!("Cannot sync {}", path.display()))
+        file.write_all(bytes).context(|| format!("Cannot write {}", path.display()))?;
+        file.sync_all().context(|| format!("Cannot sync {}", path.display()))
     }
 }
 
@@ -139,16 +129,13 @@ fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<bool> {
 impl Store for LocalStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         let path = self.path(object);
-        let folder = path
-            .parent()
-            .expect("every object lies in a folder")
-            .to_path_buf();
+        let folder = path.parent().expect("every object lies in a folder").to_path_buf();
         let mut random = [0; 12];
         fill_random(&mut random);
         let temporary = folder.join(format!("{TEMPORARY}{}", to_hex(&random)));
-        let stored = self.write_temporary(&temporary, bytes).and_then(|()| {
-            rename_new(&temporary, &path).context(|| format!("Cannot rename to {}", path.display()))
-        });
+        let stored = self
+            .write_temporary(&temporary, bytes)
+            .and_then(|()| rename_new(&temporary, &path).context(|| format!("Cannot rename to {}", path.display())));
         if !matches!(stored, Ok(true)) {
             // The temporary file is void; that it could not be removed changes nothing for readers.
             let _ = rustix::fs::unlink(&temporary);
@@ -187,8 +174,7 @@ impl Store for LocalStore {
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
         let path = self.path(object);
-        let stat =
-            std::fs::metadata(&path).context(|| format!("Cannot read {}", path.display()))?;
+        let stat = std::fs::metadata(&path).context(|| format!("Cannot read {}", path.display()))?;
         Ok(stat.len())
     }
 
@@ -209,17 +195,13 @@ impl Store for LocalStore {
                     // Only a hint: without it the same bytes are read a little later.
                     let _ = rustix::fs::fadvise(&file, offset, ahead, rustix::fs::Advice::WillNeed);
                 }
-                file.read_exact_at(buffer, offset)
-                    .map_err(|error| match error.kind() {
-                        std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
-                            "Object {object} is cut off: it ends before byte {}",
-                            offset + buffer.len() as u64
-                        )),
-                        _ => Error::io(
-                            format!("Cannot read {}", self.path(object).display()),
-                            error,
-                        ),
-                    })
+                file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
+                        "Object {object} is cut off: it ends before byte {}",
+                        offset + buffer.len() as u64
+                    )),
+                    _ => Error::io(format!("Cannot read {}", self.path(object).display()), error),
+                })
             }
         }
     }
@@ -228,9 +210,7 @@ impl Store for LocalStore {
         let root = self.root.join(kind.folder());
         let mut objects = Vec::new();
         let folders = match kind {
-            ObjectKind::Pack => (0..=255)
-                .map(|shard| root.join(format!("{shard:02x}")))
-                .collect(),
+            ObjectKind::Pack => (0..=255).map(|shard| root.join(format!("{shard:02x}"))).collect(),
             _ => vec![root],
         };
         for folder in folders {
@@ -242,10 +222,7 @@ impl Store for LocalStore {
                     continue;
                 };
                 match entry.metadata() {
-                    Ok(metadata) => objects.push(Listed {
-                        id,
-                        len_bytes: metadata.len(),
-                    }),
+                    Ok(metadata) => objects.push(Listed { id, len_bytes: metadata.len() }),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(listing(error)),
                 }
@@ -259,18 +236,11 @@ impl Store for LocalStore {
         self.open.lock().pop(&object);
         match rustix::fs::unlink(&path) {
             Ok(()) => {
-                self.dirty.lock().insert(
-                    path.parent()
-                        .expect("every object lies in a folder")
-                        .to_path_buf(),
-                );
+                self.dirty.lock().insert(path.parent().expect("every object lies in a folder").to_path_buf());
                 Ok(())
             }
             Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(Error::io(
-                format!("Cannot remove {}", path.display()),
-                error,
-            )),
+            Err(error) => Err(Error::io(format!("Cannot remove {}", path.display()), error)),
         }
     }
 
@@ -291,36 +261,16 @@ mod tests {
         let object = Object::Pack(ObjectId([0xab; 32]));
         store.put(object, b"hello").unwrap();
         store.put(object, b"hello").unwrap();
-        assert_eq!(
-            store.put(object, b"other!").unwrap_err().kind(),
-            ErrorKind::Damaged
-        );
+        assert_eq!(store.put(object, b"other!").unwrap_err().kind(), ErrorKind::Damaged);
         store.barrier(Names::Mine).unwrap();
-        assert_eq!(
-            store.list(ObjectKind::Pack).unwrap(),
-            [Listed {
-                id: ObjectId([0xab; 32]),
-                len_bytes: 5
-            }]
-        );
+        assert_eq!(store.list(ObjectKind::Pack).unwrap(), [Listed { id: ObjectId([0xab; 32]), len_bytes: 5 }]);
         let mut bytes = [0; 3];
         store.read_at(object, 1, &mut bytes, Wait::Allowed).unwrap();
         assert_eq!(&bytes, b"ell");
-        assert_eq!(
-            store
-                .read_at(object, 3, &mut bytes, Wait::Allowed)
-                .unwrap_err()
-                .kind(),
-            ErrorKind::Damaged
-        );
+        assert_eq!(store.read_at(object, 3, &mut bytes, Wait::Allowed).unwrap_err().kind(), ErrorKind::Damaged);
         store.put(Object::Config, b"one").unwrap();
-        assert_eq!(
-            store.put(Object::Config, b"two").unwrap_err().kind(),
-            ErrorKind::Exists
-        );
-        let strays = std::fs::read_dir(folder.path().join("a/repo/packs/ab"))
-            .unwrap()
-            .count();
+        assert_eq!(store.put(Object::Config, b"two").unwrap_err().kind(), ErrorKind::Exists);
+        let strays = std::fs::read_dir(folder.path().join("a/repo/packs/ab")).unwrap().count();
         assert_eq!(strays, 1, "no temporary file is left");
         store.delete(object).unwrap();
         store.delete(object).unwrap();
