@@ -3,4 +3,5 @@ pub mod error;
 pub mod format;
 pub mod id;
 pub mod monitor;
+pub mod restore;
 pub mod source;

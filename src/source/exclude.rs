@@ -116,7 +116,8 @@ fn add(set: &mut GlobSetBuilder, pattern: &str) -> Result<Rule, String> {
         return Err(format!("no path here has a component {part}"));
     }
     let glob = if glob.starts_with('/') { glob.into() } else { format!("**/{glob}") };
-    let glob = GlobBuilder::new(&negated_sets_without_slash(&glob)).literal_separator(true).backslash_escape(true).build();
+    let glob =
+        GlobBuilder::new(&negated_sets_without_slash(&glob)).literal_separator(true).backslash_escape(true).build();
     set.add(glob.map_err(|error| error.kind().to_string())?);
     Ok(Rule { keeps, directories_only })
 }
