@@ -452,3 +452,41 @@ fn window_dirs() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (limit / 4).clamp(1, 1024) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn place(path: &Path) -> Place {
+        Place { parent: None, name: path.as_os_str().as_bytes().into(), expected: None }
+    }
+
+    #[test]
+    fn what_vanishes_while_it_is_listed_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        let names = Names::list(&place(dir.path())).unwrap();
+        std::fs::remove_file(dir.path().join("b")).unwrap();
+        let listing = names.look();
+        let found: Vec<&[u8]> = listing.entries.iter().map(|entry| &*entry.name).collect();
+        assert_eq!(found, [b"a", b"c"]);
+        let [(name, error)] = &listing.errors[..] else { panic!("{:?}", listing.errors) };
+        assert_eq!((&**name, error.kind()), (&b"b"[..], ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_thread_that_gives_up_returns_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let walk = Walk::new(0, 10);
+        let ticket = walk.request_root(dir.path());
+        let taken = std::mem::replace(&mut *ticket.job.progress.lock(), Progress::Scanning);
+        walk.shared.state.lock().ready_dirs += 1;
+        drop(Claim { shared: &walk.shared, job: &ticket.job, entries: 0, outcome: taken });
+        assert_eq!(walk.shared.state.lock().ready_dirs, 0);
+        assert!(ticket.take().unwrap().entries.is_empty());
+    }
+}
