@@ -467,3 +467,47 @@ fn only_a_valid_tag_makes_a_cache() {
     symlink("real", &tag).unwrap();
     assert!(!is_cache(), "a symbolic link is no tag");
 }
+
+/// Runs on a thread that is an ordinary user: credentials belong to threads (credentials(7)).
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    needs_root();
+    let work = || {
+        // SAFETY: sets the ids of this thread alone, and touches no memory.
+        let done = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(done, 0);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn what_an_ordinary_user_may_not_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("closed")).unwrap();
+    for (name, mode) in [("open", 0o644), ("secret", 0o600)] {
+        fs::write(at(name), name).unwrap();
+        rustix::fs::chmod(at(name), Mode::from_raw_mode(mode)).unwrap();
+    }
+    set(&at("secret"), "user.hidden", b"x");
+    rustix::fs::chmod(at("closed"), Mode::RWXU).unwrap();
+    rustix::fs::chmod(dir.path(), Mode::from_raw_mode(0o755)).unwrap();
+    as_nobody(|| {
+        let walk = Walk::new(0, 1);
+        // Not his, so that the access time cannot be spared, yet readable.
+        let listing = walk.request_root(dir.path()).take().unwrap();
+        assert_eq!(names(&listing), [&b"closed"[..], b"open", b"secret"]);
+        let [closed, open, secret] = &listing.entries[..] else { unreachable!() };
+        let mut content = [0; 8];
+        let file = read::open(listing.fd.as_fd(), b"open", &open.stat).unwrap();
+        assert_eq!(file.read_at(0, &mut content).unwrap(), 4);
+        let unread = read::open(listing.fd.as_fd(), b"secret", &secret.stat).unwrap_err();
+        let unlisted = walk.request(&listing.fd, b"closed", &closed.stat).take().unwrap_err();
+        for error in [unread, unlisted] {
+            assert!(error.chain().contains("could not be opened: Permission denied"), "{}", error.chain());
+        }
+        let hidden = xattr::of_name(listing.fd.as_fd(), b"secret");
+        assert_eq!((hidden.list.len(), hidden.errors.len()), (0, 1));
+        assert!(hidden.errors[0].chain().contains("user.hidden"), "{}", hidden.errors[0].chain());
+    });
+}

@@ -411,3 +411,46 @@ fn paths_longer_than_path_max_are_restored() {
     assert_eq!(Stat::at(fd.as_fd(), b"link").unwrap().mtime, meta(0).mtime);
     assert_eq!(Stat::of(fd.as_fd()).unwrap().mtime, meta(0).mtime);
 }
+
+/// Runs on a thread that is an ordinary user: credentials belong to threads (credentials(7)).
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    needs_root();
+    let work = || {
+        // SAFETY: sets the ids of this thread alone, and touches no memory.
+        let done = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(done, 0);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn an_ordinary_user_restores_what_he_may() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    as_nobody(|| {
+        let root = target(dir.path(), false);
+        let root_owned = Meta { mode: 0o6755, uid: 0, gid: 4712, ..meta(0) };
+        let errors = open(root.begin_file(b"file", &root_owned).unwrap()).finish(&root_owned).unwrap();
+        assert_none(&errors);
+        let sub = root.make_dir(b"dir").unwrap();
+        write(&sub, "below", b"content");
+        assert_none(&sub.finish(&Meta { mode: 0o2555, ..root_owned.clone() }));
+        // Attributes that take root are named, the others are set.
+        let xattr = |name: &str| Xattr { name: Bytes(name.into()), value: Bytes(b"v".into()) };
+        let meta = Meta { xattrs: vec![xattr("trusted.a"), xattr("user.b")], ..root_owned };
+        let errors = open(root.begin_file(b"attributes", &meta).unwrap()).finish(&meta).unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].chain().contains("trusted.a"));
+        let device = root.make_node(&entry("null", Node::CharDevice { major: 1, minor: 3 })).unwrap_err();
+        assert!(device.chain().contains("takes root"), "{}", device.chain());
+        for node in [Node::Fifo, Node::Socket, link_to(Path::new("x"))] {
+            let name = format!("{node:?}");
+            assert_none(&root.make_node(&entry(&name[..4], node)).unwrap());
+        }
+    });
+    let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("file"), mode("dir")), (0o755, 0o555), "setuid would now lend another user's rights");
+    assert_eq!(fs::metadata(at("file")).unwrap().uid(), 65534);
+}

@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn patterns_match_as_described() {
         // Pattern, paths it leaves out, paths it does not; a path with a slash at the end is a directory.
-        let table: &[(&str, &[&[u8]], &[&[u8]])] = &[
+        type Paths = &'static [&'static [u8]];
+        let table: &[(&str, Paths, Paths)] = &[
             (
                 "*.tmp",
                 &[b"/a.tmp", b"/x/y/.tmp", b"/d.tmp/", b"/x/\xff\xfe.tmp", b"/x/a\nb.tmp"],
