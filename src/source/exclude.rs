@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn patterns_match_as_described() {
         // Pattern, paths it leaves out, paths it does not; a path with a slash at the end is a directory.
-        type Paths = &'static [&'static [u8]];
-        let table: &[(&str, Paths, Paths)] = &[
+        type Paths<'a> = &'a [&'a [u8]];
+        let table: &[(&str, Paths<'_>, Paths<'_>)] = &[
             (
                 "*.tmp",
                 &[b"/a.tmp", b"/x/y/.tmp", b"/d.tmp/", b"/x/\xff\xfe.tmp", b"/x/a\nb.tmp"],

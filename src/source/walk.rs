@@ -315,6 +315,15 @@ impl Shared {
 }
 
 impl State {
+    /// Returns whether a scan that found so many entries goes on or is given up; nothing while it must wait.
+    fn decide(&self, wish: u8, entries: usize, window_entries: usize) -> Option<bool> {
+        if self.closed || wish == NEVER {
+            Some(false)
+        } else {
+            (wish == NOW || self.ready_entries + entries <= window_entries).then_some(true)
+        }
+    }
+
     fn pop(&mut self) -> Option<Arc<Job>> {
         loop {
             match self.queue.last_mut()?.jobs.pop_front() {
@@ -340,14 +349,13 @@ impl Claim<'_> {
         let mut state = self.shared.state.lock();
         loop {
             let wish = self.job.wish.load(Ordering::Relaxed);
-            if state.closed || wish == NEVER {
-                return false;
-            }
-            if wish == NOW || state.ready_entries + entries <= self.shared.window_entries {
-                state.ready_entries += entries;
-                state.peak_entries = state.peak_entries.max(state.ready_entries);
-                self.entries = entries;
-                return true;
+            if let Some(goes_on) = state.decide(wish, entries, self.shared.window_entries) {
+                if goes_on {
+                    state.ready_entries += entries;
+                    state.peak_entries = state.peak_entries.max(state.ready_entries);
+                    self.entries = entries;
+                }
+                return goes_on;
             }
             self.shared.room.wait(&mut state);
         }
@@ -476,6 +484,21 @@ mod tests {
         assert_eq!(found, [b"a", b"c"]);
         let [(name, error)] = &listing.errors[..] else { panic!("{:?}", listing.errors) };
         assert_eq!((&**name, error.kind()), (&b"b"[..], ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_scan_waits_for_room_unless_it_is_waited_for() {
+        let state = |closed| State { ready_entries: 8, closed, ..State::default() };
+        for (wish, entries, expected) in [
+            (LATER, 2, Some(true)),
+            (LATER, 3, None),
+            (NOW, 3, Some(true)),
+            (NEVER, 2, Some(false)),
+            (NEVER, 3, Some(false)),
+        ] {
+            assert_eq!(state(false).decide(wish, entries, 10), expected, "{wish} {entries}");
+            assert_eq!(state(true).decide(wish, entries, 10), Some(false), "{wish} {entries}");
+        }
     }
 
     #[test]
