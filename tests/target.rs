@@ -300,7 +300,7 @@ fn an_interrupted_restore_is_resumed() {
     let at = |name: &str| dir.path().join(name);
     let root = target(dir.path(), false);
     write(&root, "done", b"complete");
-    fs::set_permissions(at("done"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("done"), fs::Permissions::from_mode(0o000)).unwrap();
     let Begun::Done(errors) = root.begin_file(b"done", &meta(8)).unwrap() else { panic!("it is complete") };
     assert_none(&errors);
     assert_eq!(fs::metadata(at("done")).unwrap().mode() & 0o7777, 0o640);
