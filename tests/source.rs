@@ -4,9 +4,10 @@
 use bakfs::error::ErrorKind;
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Time, Xattr};
+use bakfs::source::listing::Listing;
 use bakfs::source::read::{self, Segment};
 use bakfs::source::stat::{Kind, Stat};
-use bakfs::source::walk::{Listing, Walk};
+use bakfs::source::walk::Walk;
 use bakfs::source::{exclude, xattr};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use std::ffi::OsStr;

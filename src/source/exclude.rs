@@ -19,7 +19,7 @@
 //! before it. Files come before the command line, so that the command line has the last word.
 
 use super::read;
-use super::{stat::Kind, walk::Listing};
+use super::{listing::Listing, stat::Kind};
 use crate::error::{Context, Error, Result};
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::os::fd::AsFd;
