@@ -495,7 +495,7 @@ fn what_an_ordinary_user_may_not_read_is_named() {
     rustix::fs::chmod(dir.path(), Mode::from_raw_mode(0o755)).unwrap();
     as_nobody(|| {
         let walk = Walk::new(0, 1);
-        // Not his, so that the access time cannot be spared, yet readable.
+        // Of another owner, so that the access time cannot be spared, yet readable.
         let listing = walk.request_root(dir.path()).take().unwrap();
         assert_eq!(names(&listing), [&b"closed"[..], b"open", b"secret"]);
         let [closed, open, secret] = &listing.entries[..] else { unreachable!() };

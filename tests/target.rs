@@ -426,7 +426,7 @@ fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn an_ordinary_user_restores_what_he_may() {
+fn an_ordinary_user_restores_what_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
     let at = |name: &str| dir.path().join(name);
