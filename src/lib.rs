@@ -8,5 +8,6 @@ pub mod format;
 pub mod id;
 pub mod monitor;
 pub mod repo;
+pub mod restore;
 pub mod source;
 pub mod store;
