@@ -11,3 +11,5 @@ pub mod repo;
 pub mod restore;
 pub mod source;
 pub mod store;
+#[cfg(feature = "mount")]
+pub mod view;
