@@ -7,6 +7,7 @@ mod error;
 mod fuse;
 mod kernel;
 mod mount;
+mod push;
 mod requests;
 pub mod tree;
 

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::deadline::Workers;
 use crate::fuse::{Core, Notifier, Server};
 use crate::kernel::{self, KernelOptions};
+use crate::push::Pusher;
 use crate::requests::Counters;
 use crate::tree::{Ino, Tree};
 use crate::{MountError, Requests};
@@ -80,12 +81,13 @@ impl Mount {
             Counters::add(&expired.expired, 1)
         })
         .map_err(system("Starting the mount's watchdog"))?;
-        let xattrs = tree.has_xattrs();
+        let pusher = options.push_small_files.then(Pusher::new);
         let core = Arc::new(Core {
-            tree,
+            tree: tree.clone(),
             workers,
             counters: counters.clone(),
-            xattrs,
+            pusher: pusher.clone(),
+            xattrs: tree.has_xattrs(),
         });
 
         let kernel_options = KernelOptions {
@@ -104,6 +106,12 @@ impl Mount {
         if !kernel::set_read_ahead(&real, options.read_ahead_kib) {
             tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
         }
+        if let Some(pusher) = &pusher {
+            pusher
+                .start(tree, server.notifier(), counters.clone())
+                .map_err(system("Starting the mount's pushing thread"))
+                .map_err(abandon)?;
+        }
         let session = Arc::new(Running::default());
         *session.notifier.lock() = Some(server.notifier());
         let (running, path) = (session.clone(), real.clone());
@@ -112,6 +120,9 @@ impl Mount {
             .spawn(move || {
                 if let Err(error) = server.run() {
                     tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
+                }
+                if let Some(pusher) = pusher {
+                    pusher.stop();
                 }
                 running.notifier.lock().take();
                 running.ended.notify_all();
