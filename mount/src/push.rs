@@ -2,9 +2,10 @@
 //!
 //! A round trip to this process costs tens of microseconds, more than the files themselves. Once two
 //! small files of one directory were read, a thread of its own hands the kernel the others, so that a
-//! reader going through the directory finds them in the cache. A listing alone starts nothing.
+//! reader going through the directory finds them in the cache. Once one directory was read through, its
+//! relatives are pushed as soon as they are listed, for a while. A listing alone starts nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +22,26 @@ pub(crate) const MAX_FILE_BYTES: u64 = 128 << 10;
 /// Bytes pushed ahead of a directory's readers; the next read that misses allows as many again.
 const AHEAD_BYTES: u64 = 64 << 20;
 
-/// Bytes pushed after the first read in a directory whose relatives were read through.
+/// Bytes pushed in a directory of which only its relatives say that it will be read.
 const GUESS_BYTES: u64 = 1 << 20;
 
 /// Distinct small files read in a directory before its others are pushed.
 const EVIDENCE: u32 = 2;
 
-/// Directories that may be pushed at their first read, per relative seen to be read through.
-const CREDIT: u32 = 16;
+/// Files asked for again, though read or pushed before, that mean that the kernel has dropped them.
+const LOSS: u32 = 4;
+
+/// Directories pushed because a relative was read through: at first, and doubling up to.
+const CREDIT: std::ops::RangeInclusive<u32> = 16..=64;
 
 /// Levels above a directory that count as its relatives.
 const LEVELS: usize = 3;
 
 /// Directories remembered, and directories with credit remembered.
-const MAX_DIRS: usize = 64;
+const MAX_DIRS: usize = 32;
+
+/// Files remembered as read or pushed, per directory.
+const MAX_KNOWN: usize = 16_384;
 
 /// A directory without a read that missed for so long is not pushed: its readers have gone, or are
 /// slower than the pushing is ahead.
@@ -45,9 +52,6 @@ const REVISIT: Duration = Duration::from_secs(10);
 
 /// Files asked of the tree at a time.
 const BATCH: usize = 128;
-
-/// Files remembered as read by themselves, per directory.
-const MAX_SEEN: usize = 32;
 
 /// Where pages go.
 pub(crate) trait Store: Send + 'static {
@@ -74,18 +78,28 @@ impl Pusher {
         // The read itself has been answered; a fault here only means that nothing is pushed.
         let _ = guarded(|| {
             let small = tree.attr(ino, Wait::Never)?.size_bytes <= MAX_FILE_BYTES;
-            let Some(dir) = tree.dir_of(ino).filter(|_| small) else {
-                return Ok(());
-            };
-            let mut plan = self.plan.lock();
-            let parent = |dir| tree.parent(dir).ok();
-            if plan.note_read(dir, ino, Instant::now(), parent) && plan.idle {
-                plan.idle = false;
-                drop(plan);
-                self.work.notify_one();
+            if let Some(dir) = tree.dir_of(ino).filter(|_| small) {
+                self.note(|plan, now| plan.note_read(dir, ino, now, |dir| tree.parent(dir).ok()));
             }
             Ok(())
         });
+    }
+
+    /// Takes note that the kernel has seen a whole directory.
+    pub(crate) fn note_listed<T: Tree>(&self, tree: &T, dir: Ino) {
+        let _ = guarded(|| {
+            self.note(|plan, now| plan.note_listed(dir, now, |dir| tree.parent(dir).ok()));
+            Ok(())
+        });
+    }
+
+    fn note(&self, take: impl FnOnce(&mut Plan, Instant) -> bool) {
+        let mut plan = self.plan.lock();
+        if take(&mut plan, Instant::now()) && plan.idle {
+            plan.idle = false;
+            drop(plan);
+            self.work.notify_one();
+        }
     }
 
     /// Ends the pushing thread.
@@ -124,7 +138,7 @@ impl Pusher {
                     let mut plan = self.plan.lock();
                     match pushed {
                         Ok(true) => {
-                            plan.pushed(dir, file.size_bytes);
+                            plan.pushed(dir, file);
                             Counters::add(&counters.pushed_files, 1);
                             Counters::add(&counters.pushed_bytes, file.size_bytes);
                         }
@@ -195,8 +209,10 @@ struct Plan {
     stop: bool,
 }
 
+/// What was seen of the directories below one.
 struct Credit {
     left: u32,
+    granted: u32,
     clock: u64,
 }
 
@@ -204,15 +220,18 @@ struct Credit {
 struct Visit {
     clock: u64,
     last_read: Instant,
-    /// Files read by themselves of late.
-    seen: Vec<Ino>,
-    /// Distinct small files read in this visit.
+    /// Files read or pushed; each is pushed once.
+    known: HashSet<Ino>,
+    /// Files read that were not known, in all and since the last pass ended.
     read_files: u32,
-    /// Distinct small files read since the last pass ended.
     misses: u32,
-    /// Misses that start a pass. Doubles with every pass, so that a directory whose pages do not stay,
-    /// or whose readers ask by name without listing, costs in proportion to what is read there.
+    /// Misses that start a pass. Doubles with every pass that pushed nothing new, so that a directory
+    /// whose readers ask by name without listing costs in proportion to what is read there.
     needed: u32,
+    /// Known files read again since the last loss, and how many mean the next one.
+    repeats: u32,
+    repeats_needed: u32,
+    pushed_files: u32,
     budget_bytes: u64,
     course: Course,
     /// Where the listing goes on; `None` at its end.
@@ -236,16 +255,19 @@ enum Course {
 }
 
 impl Visit {
-    fn new(now: Instant, ino: Ino, budget_bytes: u64) -> Visit {
+    fn new(now: Instant, course: Course, budget_bytes: u64) -> Visit {
         Visit {
             clock: 0,
             last_read: now,
-            seen: Vec::new(),
+            known: HashSet::new(),
             read_files: 0,
             misses: 0,
             needed: EVIDENCE,
+            repeats: 0,
+            repeats_needed: LOSS,
+            pushed_files: 0,
             budget_bytes,
-            course: Course::Locate(ino),
+            course,
             cursor: Some(0),
             ready: VecDeque::new(),
         }
@@ -257,12 +279,44 @@ impl Visit {
             && now.saturating_duration_since(self.last_read) < FRESH
     }
 
+    fn remember(&mut self, ino: Ino) -> bool {
+        match self.known.len() < MAX_KNOWN {
+            true => self.known.insert(ino),
+            false => !self.known.contains(&ino),
+        }
+    }
+
+    fn note_read(&mut self, ino: Ino) {
+        if self.remember(ino) {
+            self.read_files = self.read_files.saturating_add(1);
+            self.misses = self.misses.saturating_add(1);
+        } else {
+            self.repeats += 1;
+            if self.repeats < self.repeats_needed {
+                return;
+            }
+            (self.repeats, self.repeats_needed) = (0, self.repeats_needed.saturating_mul(2));
+            self.known.clear();
+            self.misses = self.needed;
+        }
+        if self.misses >= self.needed {
+            self.budget_bytes = AHEAD_BYTES;
+            if self.course == Course::Done {
+                (self.course, self.cursor) = (Course::Locate(ino), Some(0));
+            }
+        }
+    }
+
     fn finish(&mut self) {
+        let useful = self.pushed_files > self.misses && self.known.len() < MAX_KNOWN;
+        self.needed = if useful {
+            EVIDENCE
+        } else {
+            self.needed.saturating_mul(2)
+        };
+        (self.misses, self.pushed_files) = (0, 0);
         self.course = Course::Done;
         self.ready.clear();
-        self.seen.clear();
-        self.misses = 0;
-        self.needed = self.needed.saturating_mul(2);
     }
 
     /// Takes in a part of the listing that started at `from` and goes on at `next`.
@@ -306,66 +360,83 @@ impl Plan {
         parent: impl Fn(Ino) -> Option<Ino>,
     ) -> bool {
         self.clock += 1;
-        let stale = |visit: &Visit| now.saturating_duration_since(visit.last_read) > REVISIT;
-        if self.dirs.get(&dir).is_none_or(stale) {
-            self.dirs.remove(&dir);
-            evict_oldest(&mut self.dirs, |visit| visit.clock);
-            let guess_bytes = self.spend_credit(dir, &parent);
-            self.dirs.insert(dir, Visit::new(now, ino, guess_bytes));
+        if !self.is_visited(dir, now) {
+            let guess_bytes = self.spend_credit(dir, &parent).unwrap_or(0);
+            self.visit(dir, Visit::new(now, Course::Locate(ino), guess_bytes));
         }
         let Some(visit) = self.dirs.get_mut(&dir) else {
             return false;
         };
         visit.clock = self.clock;
         visit.last_read = now;
-        if visit.seen.contains(&ino) {
-            return false;
-        }
-        if visit.seen.len() == MAX_SEEN {
-            visit.seen.remove(0);
-        }
-        visit.seen.push(ino);
-        visit.read_files = visit.read_files.saturating_add(1);
-        visit.misses = visit.misses.saturating_add(1);
-        if visit.misses >= visit.needed {
-            visit.budget_bytes = AHEAD_BYTES;
-            if visit.course == Course::Done {
-                (visit.course, visit.cursor) = (Course::Locate(ino), Some(0));
-            }
-        }
+        let read_files = visit.read_files;
+        visit.note_read(ino);
         let active = visit.is_active(now);
-        if visit.read_files == EVIDENCE {
+        if visit.read_files == EVIDENCE && read_files < EVIDENCE {
             self.add_credit(dir, &parent);
         }
         active
     }
 
+    /// Returns whether there may be something to push.
+    fn note_listed(&mut self, dir: Ino, now: Instant, parent: impl Fn(Ino) -> Option<Ino>) -> bool {
+        if self.credits.is_empty() || self.is_visited(dir, now) {
+            return false;
+        }
+        let Some(guess_bytes) = self.spend_credit(dir, parent) else {
+            return false;
+        };
+        self.clock += 1;
+        self.visit(dir, Visit::new(now, Course::Whole, guess_bytes));
+        true
+    }
+
+    fn is_visited(&self, dir: Ino, now: Instant) -> bool {
+        let visit = self.dirs.get(&dir);
+        visit.is_some_and(|visit| now.saturating_duration_since(visit.last_read) <= REVISIT)
+    }
+
+    fn visit(&mut self, dir: Ino, visit: Visit) {
+        self.dirs.remove(&dir);
+        evict_oldest(&mut self.dirs, |visit| visit.clock);
+        self.dirs.insert(
+            dir,
+            Visit {
+                clock: self.clock,
+                ..visit
+            },
+        );
+    }
+
     fn add_credit(&mut self, dir: Ino, parent: impl Fn(Ino) -> Option<Ino>) {
         for relative in relatives(dir, parent) {
-            if !self.credits.contains_key(&relative) {
-                evict_oldest(&mut self.credits, |credit| credit.clock);
-            }
+            let before = self
+                .credits
+                .remove(&relative)
+                .map_or(0, |credit| credit.granted);
+            evict_oldest(&mut self.credits, |credit| credit.clock);
+            let granted = (before * 2).clamp(*CREDIT.start(), *CREDIT.end());
             self.credits.insert(
                 relative,
                 Credit {
-                    left: CREDIT,
+                    left: granted,
+                    granted,
                     clock: self.clock,
                 },
             );
         }
     }
 
-    /// Returns the bytes that may be pushed at the first read in a directory.
-    fn spend_credit(&mut self, dir: Ino, parent: impl Fn(Ino) -> Option<Ino>) -> u64 {
-        let credit = relatives(dir, parent).find_map(|relative| {
+    /// Returns the bytes that may be pushed in a directory because its relatives were read through.
+    fn spend_credit(&mut self, dir: Ino, parent: impl Fn(Ino) -> Option<Ino>) -> Option<u64> {
+        relatives(dir, parent).find_map(|relative| {
             let credit = self
                 .credits
                 .get_mut(&relative)
                 .filter(|credit| credit.left > 0)?;
             credit.left -= 1;
-            Some(())
-        });
-        credit.map_or(0, |()| GUESS_BYTES)
+            Some(GUESS_BYTES)
+        })
     }
 
     fn next_step(&mut self, now: Instant) -> Option<Step> {
@@ -377,7 +448,7 @@ impl Plan {
             let (&dir, visit) = active.max_by_key(|(_, visit)| visit.clock)?;
             match (visit.ready.pop_front(), visit.course) {
                 (Some(file), Course::Wrapped(origin)) if file.ino == origin => visit.finish(),
-                (Some(file), _) if visit.seen.contains(&file.ino) => {}
+                (Some(file), _) if visit.known.contains(&file.ino) => {}
                 (Some(file), _) => return Some(Step::Push(dir, file)),
                 (None, _) => match visit.cursor {
                     Some(from) => return Some(Step::List(dir, from)),
@@ -402,9 +473,11 @@ impl Plan {
         }
     }
 
-    fn pushed(&mut self, dir: Ino, bytes: u64) {
+    fn pushed(&mut self, dir: Ino, file: Neighbour) {
         if let Some(visit) = self.dirs.get_mut(&dir) {
-            visit.budget_bytes = visit.budget_bytes.saturating_sub(bytes);
+            visit.budget_bytes = visit.budget_bytes.saturating_sub(file.size_bytes);
+            visit.pushed_files += 1;
+            visit.remember(file.ino);
         }
     }
 
@@ -467,7 +540,7 @@ mod tests {
                 }
                 Step::Push(of, file) => {
                     pushed.push(file.ino);
-                    plan.pushed(of, file.size_bytes);
+                    plan.pushed(of, file);
                 }
             }
         }
@@ -538,37 +611,85 @@ mod tests {
     }
 
     #[test]
-    fn every_pass_over_a_directory_needs_twice_the_evidence() {
+    fn reading_by_name_without_listing_costs_in_proportion_to_the_reads() {
         let (mut plan, now) = (Plan::default(), Instant::now());
         let all = files(100..4100);
-        let (mut passes, mut ino) = (0, 100);
-        while ino < 4100 {
-            if plan.note_read(10, ino, now, parent) {
+        let mut passes = 0;
+        // 2053 has no factor in common with 4000: every file once, in no order.
+        for i in 0..4000usize {
+            let place = i * 2053 % 4000;
+            if plan.note_read(10, all[place].ino, now, parent) {
                 passes += 1;
-                drain(&mut plan, 10, &all[..(ino - 99) as usize], 128, now);
+                let mut read: Vec<_> = (0..=i).map(|i| all[i * 2053 % 4000]).collect();
+                read.sort_by_key(|file| file.ino);
+                assert_eq!(drain(&mut plan, 10, &read, 128, now), [0; 0]);
             }
-            ino += 1;
         }
         assert!((5..15).contains(&passes), "{passes} passes for 4000 reads");
     }
 
     #[test]
-    fn relatives_of_a_directory_read_through_start_at_the_first_read_while_credit_lasts() {
+    fn a_reader_that_lists_a_part_at_a_time_is_served_part_by_part() {
         let (mut plan, now) = (Plan::default(), Instant::now());
+        let all = files(100..2100);
+        let mut asked = 0;
+        for listed in (200..=2000).step_by(200) {
+            for place in listed - 200..listed {
+                let known = plan
+                    .dirs
+                    .get(&10)
+                    .is_some_and(|v| v.known.contains(&all[place].ino));
+                if !known {
+                    asked += 1;
+                    plan.note_read(10, all[place].ino, now, parent);
+                    drain(&mut plan, 10, &all[..listed], 128, now);
+                }
+            }
+        }
+        assert_eq!(asked, 2 * 10);
+    }
+
+    #[test]
+    fn pages_that_were_dropped_are_pushed_again_ever_more_rarely() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        let all = files(100..110);
+        let mut passes = 0;
+        for _ in 0..100 {
+            for file in &all {
+                plan.note_read(10, file.ino, now, parent);
+                passes += u32::from(!drain(&mut plan, 10, &all, 128, now).is_empty());
+            }
+        }
+        assert!((3..12).contains(&passes), "{passes} passes for 1000 reads");
+    }
+
+    #[test]
+    fn relatives_of_a_directory_read_through_start_at_once_while_credit_lasts() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        assert!(
+            !plan.note_listed(12, now, parent),
+            "a listing alone starts nothing"
+        );
         plan.note_read(10, 100, now, parent);
         plan.note_read(10, 101, now, parent);
         drain(&mut plan, 10, &files(100..103), 10, now);
         assert!(
             plan.note_read(11, 200, now, parent),
-            "a sibling starts at once"
+            "a sibling starts at its first read"
         );
         assert_eq!(drain(&mut plan, 11, &files(200..203), 10, now), [201, 202]);
+        assert!(plan.note_listed(12, now, parent), "or when it was listed");
+        assert_eq!(
+            drain(&mut plan, 12, &files(300..303), 10, now),
+            [300, 301, 302]
+        );
+        assert!(!plan.note_listed(12, now, parent), "but once");
         let started = (0..100)
-            .filter(|i| plan.note_read(5000 + i, 10_000 + i, now, |_| Some(5)))
+            .filter(|i| plan.note_listed(5000 + i, now, |_| Some(5)))
             .count();
-        assert_eq!(started, CREDIT as usize - 1);
+        assert_eq!(started, *CREDIT.start() as usize - 2);
         assert!(
-            !plan.note_read(6000, 20_000, now, |_| Some(ROOT_INO)),
+            !plan.note_listed(6000, now, |_| Some(ROOT_INO)),
             "the root makes no relatives"
         );
     }

@@ -177,7 +177,12 @@ impl<T: Tree> Core<T> {
                 core.list_waiting(dir, cookie, &owed, lifetime);
             });
         } else {
+            // The kernel asks once more at the end, when it has taken in all entries.
+            let ended = found.is_ok() && taken == 0 && cookie != 0;
             conclude(dir, reply, found, taken);
+            if ended && let Some(pusher) = &self.pusher {
+                pusher.note_listed(&*self.tree, dir);
+            }
         }
     }
 
