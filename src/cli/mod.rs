@@ -2,6 +2,10 @@
 
 pub mod backup;
 pub mod init;
+#[cfg(feature = "mount")]
+pub mod mount;
+#[cfg(feature = "mount")]
+pub mod mount_helper;
 pub mod open;
 pub mod output;
 pub mod snapshots;
@@ -28,6 +32,12 @@ enum Command {
     Backup(backup::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
+    /// Show all snapshots as directories
+    #[cfg(feature = "mount")]
+    Mount(mount::Args),
+    /// End a mount
+    #[cfg(feature = "mount")]
+    Umount(mount::UmountArgs),
 }
 
 /// How a command ended; the number is the exit code.
@@ -46,7 +56,13 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match arguments() {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(message) => {
+            eprintln!("bakfs: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     output::start_log(cli.global.verbose);
     match run(&cli) {
         Ok(status) => ExitCode::from(status as u8),
@@ -61,12 +77,26 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Returns this process's arguments, translated where mount(8) has called it.
+fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    #[cfg(feature = "mount")]
+    if let Some(translated) = mount_helper::translate(&arguments) {
+        return translated;
+    }
+    Ok(arguments)
+}
+
 fn run(cli: &Cli) -> anyhow::Result<Status> {
     let global = &cli.global;
     match &cli.command {
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Umount(args) => mount::run_umount(args),
     }
 }
 

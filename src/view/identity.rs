@@ -24,7 +24,9 @@ pub struct Identity {
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    parts.iter().for_each(|part| drop(hasher.update(part)));
+    for part in parts {
+        hasher.update(part);
+    }
     *hasher.finalize().as_bytes()
 }
 

@@ -31,7 +31,10 @@ pub struct View {
     layout: RwLock<Arc<Layout>>,
     nodes: Mutex<Nodes>,
     changed: Changed,
-    refreshing: Mutex<()>,
+    /// Whether something may have changed that no refresh has looked at.
+    stale: AtomicBool,
+    /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
+    untold: Mutex<Vec<LayoutChange>>,
     xattrs: AtomicBool,
 }
 
@@ -78,7 +81,8 @@ impl View {
             layout: RwLock::new(Arc::new(layout)),
             nodes: Mutex::new(Nodes::default()),
             changed,
-            refreshing: Mutex::new(()),
+            stale: AtomicBool::new(false),
+            untold: Mutex::new(Vec::new()),
             xattrs,
         })
     }
@@ -87,36 +91,46 @@ impl View {
         self.layout.read().clone()
     }
 
-    /// Takes in snapshots that came or went, and the turn of the day; returns what the kernel must forget.
-    pub fn refresh(&self) -> Result<Vec<LayoutChange>> {
-        let _one = self.refreshing.lock();
-        let now = jiff::Zoned::now();
-        let changed = (self.changed)();
-        let old = self.layout();
-        if !changed && old.day() == now.date() {
-            return Ok(Vec::new());
+    /// Takes in snapshots that came or went, and the turn of the day.
+    pub fn refresh(&self) -> Result<()> {
+        let mut untold = self.untold.lock();
+        if self.is_current() {
+            return Ok(());
         }
+        self.stale.store(false, Ordering::SeqCst);
+        self.rebuild(&mut untold).inspect_err(|_| self.stale.store(true, Ordering::SeqCst))
+    }
+
+    fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
+        let old = self.layout();
         let snapshots = self.repository.snapshots_known(old.snapshots())?;
         let is_known = |listed: &crate::repo::snapshots::Listed| old.snapshots().iter().any(|old| old.id == listed.id);
         if !snapshots.iter().all(is_known) {
             // A snapshot is stored after its index: what the new one needs is there to be read.
             self.repository.refresh_index()?;
         }
-        let new = Layout::build(&old, snapshots, &now);
-        if new.has_xattrs() && !self.xattrs.swap(true, Ordering::Relaxed) {
+        let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
+        if new.has_xattrs() && !self.xattrs.load(Ordering::Relaxed) {
             tracing::warn!(
                 "The newest snapshot is the first with extended attributes or ACLs: mount again to see them, this mount shows none"
             );
         }
-        let changes = new.changes_since(&old);
+        untold.extend(new.changes_since(&old));
         *self.layout.write() = Arc::new(new);
-        Ok(changes)
+        Ok(())
     }
 
-    /// Returns whether the layout is known to be current without asking a disk or a network for more than a flag.
+    /// Takes what the kernel must forget.
+    pub fn take_changes(&self) -> Vec<LayoutChange> {
+        std::mem::take(&mut self.untold.lock())
+    }
+
+    /// Returns whether the layout is as the repository and the calendar have it; asks no disk and no network.
     fn is_current(&self) -> bool {
-        // An event that is seen here must not be lost: the refresh that follows looks again in any case.
-        !(self.changed)() && self.layout().day() == jiff::Zoned::now().date()
+        if (self.changed)() {
+            self.stale.store(true, Ordering::SeqCst);
+        }
+        !self.stale.load(Ordering::SeqCst) && self.layout().day() == jiff::Zoned::now().date()
     }
 
     fn dir(&self, ino: Ino, wait: Wait) -> Result<Dir, Fault> {

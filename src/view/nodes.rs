@@ -225,7 +225,8 @@ impl Nodes {
     }
 
     /// Returns the numbers of nodes and of directory records.
-    pub fn len(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn len(&self) -> (usize, usize) {
         (self.shards.iter().map(HashMap::len).sum(), self.by_ino.len())
     }
 }

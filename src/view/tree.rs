@@ -26,15 +26,10 @@ impl View {
         if self.is_current() {
             return Ok(());
         }
-        Err(match wait {
-            Wait::Never => Fault::WouldWait,
-            Wait::Allowed => return self.refresh_now(),
-        })
-    }
-
-    fn refresh_now(&self) -> Result<(), Fault> {
-        // The kernel is told by whoever refreshes in the background; what is asked for here is not cached.
-        self.refresh().map(drop).map_err(fault)
+        match wait {
+            Wait::Never => Err(Fault::WouldWait),
+            Wait::Allowed => self.refresh().map_err(fault),
+        }
     }
 }
 
@@ -247,6 +242,10 @@ impl Tree for View {
             }
         }
         Ok((files, None))
+    }
+
+    fn changes(&self, dir: Ino) -> bool {
+        self.layout().folder(dir).is_some()
     }
 
     fn usage(&self) -> Usage {
