@@ -51,11 +51,15 @@ impl Demo {
     /// Shows a command as a person would type it, runs it, and shows what it prints.
     fn show(&self, command: &mut Command, accepted: &[i32]) -> Result<(), Error> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let line: Vec<String> = words.map(|word| self.shorten(&word.to_string_lossy())).collect();
+        let quoted = |word: &OsStr| {
+            let word = self.shorten(&word.to_string_lossy());
+            if word.contains([' ', '?', '*']) { format!("'{word}'") } else { word }
+        };
+        let line: Vec<String> = words.map(quoted).collect();
         println!("\n$ {}", line.join(" "));
         let doing = || format!("Cannot run `{}`", line.join(" "));
         std::io::stdout().flush().context(doing)?;
-        let output = command.stdin(Stdio::null()).output().context(doing)?;
+        let output = command.current_dir(&self.base).stdin(Stdio::null()).output().context(doing)?;
         print!("{}", self.shorten(&String::from_utf8_lossy(&output.stdout)));
         let said = String::from_utf8_lossy(&output.stderr);
         for said in said.lines().take(SHOWN_TROUBLES) {
@@ -165,9 +169,9 @@ fn tour(demo: &Demo) -> Result<(), Error> {
     demo.show(&mut backup(&[]), &[0, 3])?;
     let history = demo.path("history");
     std::fs::create_dir(&history).context(|| "Cannot make a mount point".into())?;
-    demo.show(&mut demo.bakfs(&["mount".as_ref(), history.as_ref()]), &[0])?;
-    demo.show(Command::new("ls").arg("-l").arg(&history), &[0])?;
-    let below = |day: &str| history.join(day).join(server.strip_prefix("/").unwrap_or(&server));
+    demo.show(&mut demo.bakfs(&["mount".as_ref(), "history".as_ref()]), &[0])?;
+    demo.show(Command::new("ls").args(["-l", "history"]), &[0])?;
+    let below = |day: &str| Path::new("history").join(day).join(server.strip_prefix("/").unwrap_or(&server));
     demo.show(Command::new("diff").arg("-r").arg(below("yesterday")).arg(below("today")), &[0, 1])?;
     let sales = "SELECT item, count(*) FROM sales GROUP BY item";
     if has_database {
@@ -184,7 +188,6 @@ fn tour(demo: &Demo) -> Result<(), Error> {
             demo.show(Command::new("sqlite3").arg(uri(day)).arg(sales), &[0])?;
         }
     }
-    let restored = demo.path("fstab.restored");
-    demo.show(Command::new("cp").arg("-a").arg(below("yesterday").join("fstab")).arg(&restored), &[0, 1])?;
-    demo.show(Command::new("ls").arg("-l").arg(&restored), &[0, 2])
+    demo.show(Command::new("cp").arg("-a").arg(below("yesterday").join("fstab")).arg("fstab.restored"), &[0, 1])?;
+    demo.show(Command::new("ls").args(["-l", "fstab.restored"]), &[0, 2])
 }

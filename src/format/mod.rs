@@ -2,6 +2,8 @@
 pub mod codec;
 pub mod config;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod header;
 pub mod index;
 pub mod pack;
