@@ -2,8 +2,6 @@
 pub mod codec;
 pub mod config;
 pub mod frame;
-#[cfg(test)]
-mod golden;
 pub mod header;
 pub mod index;
 pub mod pack;

@@ -1,14 +1,14 @@
 //! The examples of docs/format.md, compared with what the program writes.
 
-use super::codec::{Bytes, encode};
-use super::config::{CHUNK_SIZES, Config};
-use super::header::{Kind, Suite};
-use super::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use super::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
-use super::page::Page;
-use super::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::seal::Sealer;
+use crate::format::codec::{Bytes, encode};
+use crate::format::config::{CHUNK_SIZES, Config};
+use crate::format::header::{Kind, Suite};
+use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
+use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
+use crate::format::page::Page;
+use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
 use crate::id::{ChunkId, ObjectId};
 
 const FORMAT: &str = include_str!("../../docs/format.md");
