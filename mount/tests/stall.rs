@@ -77,7 +77,7 @@ fn everything_is_answered_when_nothing_is_in_memory() {
 
 #[test]
 fn every_stalled_operation_is_answered_with_eio_and_leaves_no_reference() {
-    let (tree, [dir, file, link, sub]) = sample();
+    let (tree, [_, file, link, sub]) = sample();
     tree.set_xattr(file, "user.a", b"1");
     let mounted = Mounted::with(tree, &impatient());
     let path = mounted.path().join("dir");
@@ -111,7 +111,6 @@ fn every_stalled_operation_is_answered_with_eio_and_leaves_no_reference() {
         support::drop_kernel_caches(2);
         mounted.tree.referred().is_empty()
     });
-    assert_ne!(dir, 0);
 }
 
 #[test]
@@ -121,7 +120,7 @@ fn more_stalled_requests_than_threads_all_end_and_the_rest_is_served() {
     let stalled: Vec<Ino> = (0..150)
         .map(|i| tree.file(dir, &format!("s{i}"), pattern(i, 100)))
         .collect();
-    let waiting = tree.file(dir, "waiting", *b"waiting");
+    tree.file(dir, "waiting", *b"waiting");
     tree.file(dir, "ready", *b"ready");
     let mounted = Mounted::with(tree, &impatient());
     let path = mounted.path().join("dir");
@@ -142,7 +141,6 @@ fn more_stalled_requests_than_threads_all_end_and_the_rest_is_served() {
     eventually("a waiting request served", || {
         fs::read(path.join("waiting")).is_ok_and(|b| b == b"waiting")
     });
-    assert_ne!(waiting, 0);
 }
 
 #[test]
