@@ -177,3 +177,26 @@ fn damage_and_panics_are_eio_for_that_file_alone() {
     eio(fs::metadata(path.join("sub/x")));
     assert_eq!(fs::read(mounted.path().join("other")).unwrap(), b"other");
 }
+
+#[test]
+fn a_listing_that_stalls_half_way_leaves_no_reference() {
+    let tree = Model::new();
+    let dir = tree.dir(ROOT_INO, "dir");
+    let files: Vec<Ino> = (0..10)
+        .map(|i| tree.file(dir, &format!("f{i}"), *b"x"))
+        .collect();
+    let mounted = Mounted::with(tree, &impatient());
+    let path = mounted.path().join("dir");
+    mounted.tree.set_cold(true);
+    mounted.tree.stall(files[5]);
+    eio(fs::read_dir(&path).unwrap().next().unwrap());
+    mounted.tree.release_all();
+    eventually("the late listing dropped", || {
+        mounted.tree.blocked.load(SeqCst) == 0
+    });
+    eventually("no reference left", || {
+        support::drop_kernel_caches(2);
+        mounted.tree.referred().is_empty()
+    });
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 10);
+}
