@@ -146,12 +146,6 @@ def available_bytes():
     return 0
 
 
-def clear(folder):
-    """Removes what `folder` holds, and makes it if it is missing."""
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-
-
 def wait_quiet(max_secs):
     """Returns the share of the processors others use, 0 to 1, after waiting up to `max_secs` for it to fall below 0.1."""
     deadline = time.monotonic() + max_secs
@@ -189,28 +183,41 @@ def remove_tree(folder):
     inside = [point for point, _ in mounts() if point.startswith(os.fspath(folder) + "/")]
     if inside:
         raise Failed(f"{inside[0]} is still mounted, so {folder} was not removed: unmount it, then remove the folder")
-    shutil.rmtree(folder, ignore_errors=True)
+    run(["rm", "-rf", "--one-file-system", folder])
+
+
+def clear(folder):
+    """Removes what `folder` holds, and makes it if it is missing; a mount below it is refused."""
+    remove_tree(folder)
+    Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def serving_pid(path):
     """Returns the process that holds the FUSE connection of the mount at `path`.
 
-    /proc/PID/fdinfo names the connection (Linux 6.1 and later); it equals the minor device number.
+    /proc/PID/fdinfo names the connection, which equals the minor device number; on a kernel that does not
+    tell, it is the one FUSE process whose command line names the mount point.
     """
-    minor = mount_device(path)
+    connection = f"fuse_connection:\t{mount_device(path)}\n"
+    for pid, info in _fuse_processes():
+        if connection in info:
+            return pid
+        if "fuse_connection:" not in info and os.fspath(path).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise Failed(f"no process found that serves the mount {path}")
+
+
+def _fuse_processes():
+    """Yields (pid, fdinfo) for every open /dev/fuse."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             for fd in os.listdir(f"/proc/{entry}/fd"):
-                if os.readlink(f"/proc/{entry}/fd/{fd}") != "/dev/fuse":
-                    continue
-                info = Path(f"/proc/{entry}/fdinfo/{fd}").read_text()
-                if f"fuse_connection:\t{minor}\n" in info:
-                    return int(entry)
+                if os.readlink(f"/proc/{entry}/fd/{fd}") == "/dev/fuse":
+                    yield int(entry), Path(f"/proc/{entry}/fdinfo/{fd}").read_text()
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
-    raise Failed(f"no process found that serves the mount {path}")
 
 
 def peak_rss_bytes(pid):

@@ -122,15 +122,15 @@ class Table:
         return self.cells.setdefault((key, tool), Cell())
 
     def best_peer(self, row):
-        """Returns the best median among the peers, or None."""
-        medians = [self.cell(row.key, tool).median for tool in self.tools if tool != "bakfs"]
-        medians = [median for median in medians if median is not None]
+        """Returns the best median among the peers whose samples carry no remark, or None."""
+        cells = [self.cell(row.key, tool) for tool in self.tools if tool != "bakfs"]
+        medians = [cell.median for cell in cells if cell.median is not None and not cell.notes]
         if not medians:
             return None
         return max(medians) if row.more_is_better else min(medians)
 
     def verdict(self, row):
-        """Returns (target as text, "met", "missed" or "-")."""
+        """Returns (target as text, verdict): "met", "missed", "-" where unknown, "see remark" for a doubtful sample."""
         ours = self.cell(row.key, "bakfs")
         texts, met = [], []
         for bound in row.bounds:
@@ -144,6 +144,8 @@ class Table:
                 met.append(ours.median >= limit if row.more_is_better else ours.median <= limit)
         if met and not all(met):
             word = "missed"
+        elif met and ours.notes:
+            word = "see remark"
         else:
             word = "met" if row.bounds and len(met) == len(row.bounds) else "-"
         return ("; ".join(texts) or "-", word)
