@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use bakfs_mount::Options;
 use bakfs_mount::tree::{Kind, ROOT_INO, Time, Tree, Wait};
 use rustix::fs::SeekFrom as Seeking;
 use rustix::io::Errno;
-use support::{Model, Mounted, drop_kernel_caches, eventually, pattern};
+use support::{Model, Mounted, eventually, pattern};
 
 #[test]
 fn a_large_directory_is_listed_whole_and_from_any_place() {
@@ -25,7 +26,7 @@ fn a_large_directory_is_listed_whole_and_from_any_place() {
             format!("content {i}").into_bytes(),
         );
     }
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     let path = mounted.path().join("day");
     let names: BTreeSet<_> = fs::read_dir(&path)
         .unwrap()
@@ -54,7 +55,7 @@ fn a_large_directory_is_listed_whole_and_from_any_place() {
     assert_eq!((&places[1].1[..], places[1].2), (&b".."[..], ROOT_INO));
     for dropping in [false, true] {
         if dropping {
-            drop_kernel_caches(1);
+            mounted.make_kernel_forget(1);
         }
         for place in [0, 1, 2, 777, 12_345, 20_000] {
             dir.seek(places[place].0).unwrap();
@@ -104,7 +105,7 @@ fn bytes_are_equal_however_they_are_read() {
     let bytes = pattern(7, 5_000_001);
     tree.file(ROOT_INO, "big", bytes.clone());
     tree.file(ROOT_INO, "empty", []);
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     let path = mounted.path().join("big");
     let file = File::open(&path).unwrap();
     let mut state = 99u64;
@@ -122,11 +123,11 @@ fn bytes_are_equal_however_they_are_read() {
             "{len} bytes at {offset}"
         );
     }
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     assert!(fs::read(&path).unwrap() == bytes);
     assert_eq!(fs::read(mounted.path().join("empty")).unwrap(), b"");
 
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     // SAFETY: maps a file that never changes, read-only and private, for its whole length.
     let mapped = unsafe {
         rustix::mm::mmap(
@@ -145,7 +146,7 @@ fn bytes_are_equal_however_they_are_read() {
     // SAFETY: unmaps what was mapped above; `view` is not used afterwards.
     unsafe { rustix::mm::munmap(view.as_ptr().cast_mut().cast(), bytes.len()) }.unwrap();
 
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     let mut copy = tempfile::tempfile().unwrap();
     let mut offset = 0;
     while rustix::fs::sendfile(&copy, &file, Some(&mut offset), 1 << 20).unwrap() > 0 {}
@@ -330,7 +331,7 @@ fn references_return_to_the_root_alone_when_the_kernel_forgets() {
             tree.file(dir, &format!("f{i}"), *b"x");
         });
     }
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let mounted = &mounted;
@@ -346,7 +347,7 @@ fn references_return_to_the_root_alone_when_the_kernel_forgets() {
     });
     assert!(mounted.tree.referred().len() >= 1010);
     eventually("all references dropped", || {
-        drop_kernel_caches(2);
+        mounted.make_kernel_forget(2);
         mounted.tree.referred().is_empty()
     });
     assert_eq!(fs::read(mounted.path().join("d3/f3")).unwrap(), b"x");
