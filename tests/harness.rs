@@ -56,7 +56,7 @@ fn two_plantings_and_a_copy_are_equal() {
     std::fs::remove_dir_all(world.dir("second")).unwrap();
 
     let (source, copy) = tree_and_copy(&world);
-    compare::trees(&source, &copy, Rules::COPY).assert_same("a copy");
+    compare::trees(&source, &copy, Rules::CP).assert_same("a copy");
     // The same tree under two paths is equal in everything.
     compare::trees(&source, &source, Rules::MOUNT).assert_same("a tree and itself");
     assert!(tools::find(&source, &source, true).is_empty());

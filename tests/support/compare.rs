@@ -8,21 +8,25 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// What must be equal beside types, modes, owners, sizes, times, targets, xattrs, holes, contents and
-/// the grouping of hard links.
+/// What must be equal beside types, modes, owners, sizes, times, targets, xattrs, contents and the
+/// grouping of hard links.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// `st_blocks` of everything, and `st_size` and `st_nlink` of directories.
     pub layout: bool,
     /// `st_ctime`.
     pub ctime: bool,
+    /// Where files have holes (SEEK_HOLE).
+    pub holes: bool,
 }
 
 impl Rules {
     /// The mount shows the source's own attributes.
-    pub const MOUNT: Rules = Rules { layout: true, ctime: true };
+    pub const MOUNT: Rules = Rules { layout: true, ctime: true, holes: true };
     /// A copy has its own change times, and its file system its own layout.
-    pub const COPY: Rules = Rules { layout: false, ctime: false };
+    pub const COPY: Rules = Rules { layout: false, ctime: false, holes: true };
+    /// cp(1) looks for holes only where `st_blocks` is smaller than the length.
+    pub const CP: Rules = Rules { holes: false, ..Rules::COPY };
 }
 
 /// What a comparison saw.
@@ -215,7 +219,7 @@ impl Comparer {
                 if left.hash != right.hash {
                     self.say(&pair.path, "contents differ");
                 }
-                if left.runs != right.runs {
+                if self.rules.holes && left.runs != right.runs {
                     let what = format!("data runs: {} -> {}", left.show(), right.show());
                     self.say(&pair.path, &what);
                 }

@@ -125,3 +125,22 @@ pub fn nothing(tool: &str, findings: String) {
 pub fn copy(from: &Path, to: &Path) {
     tool("cp", [OsStr::new("-a"), OsStr::new("--"), from.as_os_str(), to.as_os_str()]).expect(0);
 }
+
+/// Copies all but some subdirectories of a folder into a new folder with one `cp -a`.
+pub fn copy_without(from: &Path, to: &Path, leave_out: LeaveOut<'_>) {
+    std::fs::create_dir(to).unwrap();
+    let mut args = words(&["-a", "--"]);
+    for entry in std::fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        if !leave_out.iter().any(|left_out| name == **left_out) {
+            args.push(from.join(name).into());
+        }
+    }
+    args.push(to.into());
+    tool("cp", args).expect(0);
+    let mut reference = OsString::from("--reference=");
+    reference.push(from);
+    for program in ["chown", "chmod", "touch"] {
+        tool(program, [reference.as_os_str(), to.as_os_str()]).expect(0);
+    }
+}
