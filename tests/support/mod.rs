@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod postgres;
 pub mod process;
 pub mod tools;
+pub mod users;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
