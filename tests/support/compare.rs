@@ -22,11 +22,22 @@ pub struct Rules {
 
 impl Rules {
     /// The mount shows the source's own attributes.
-    pub const MOUNT: Rules = Rules { layout: true, ctime: true, holes: true };
+    pub const MOUNT: Rules = Rules {
+        layout: true,
+        ctime: true,
+        holes: true,
+    };
     /// A copy has its own change times, and its file system its own layout.
-    pub const COPY: Rules = Rules { layout: false, ctime: false, holes: true };
+    pub const COPY: Rules = Rules {
+        layout: false,
+        ctime: false,
+        holes: true,
+    };
     /// cp(1) looks for holes only where `st_blocks` is smaller than the length.
-    pub const CP: Rules = Rules { holes: false, ..Rules::COPY };
+    pub const CP: Rules = Rules {
+        holes: false,
+        ..Rules::COPY
+    };
 }
 
 /// What a comparison saw.
@@ -46,20 +57,31 @@ impl Report {
     pub fn assert_same(&self, what: &str) {
         let first: Vec<_> = self.differences.iter().take(40).cloned().collect();
         let count = self.differences.len();
-        assert!(count == 0, "{what}: {count} differences:\n{}", first.join("\n"));
+        assert!(
+            count == 0,
+            "{what}: {count} differences:\n{}",
+            first.join("\n")
+        );
         assert!(self.names > 0, "{what}: nothing was compared");
     }
 }
 
 /// Compares all below two directories, and the directories themselves.
 pub fn trees(left: &Path, right: &Path, rules: Rules) -> Report {
-    let mut comparer = Comparer { rules, report: Report::default(), links: Links::default() };
+    let mut comparer = Comparer {
+        rules,
+        report: Report::default(),
+        links: Links::default(),
+    };
     let sides = [left, right].map(|path| open_dir(CWD, path.as_os_str().as_encoded_bytes()));
     match sides {
         [Ok(left), Ok(right)] => comparer.roots(&left, &right),
         [left, right] => {
             let errors = [left.err(), right.err()];
-            comparer.report.differences.push(format!("cannot open the roots: {errors:?}"));
+            comparer
+                .report
+                .differences
+                .push(format!("cannot open the roots: {errors:?}"));
         }
     }
     comparer.report
@@ -89,12 +111,20 @@ impl Comparer {
     fn roots(&mut self, left: &OwnedFd, right: &OwnedFd) {
         let [left, right] = [left, right].map(|fd| handle(fd.as_fd(), b"."));
         if let (Ok(left), Ok(right)) = (left, right) {
-            self.entry(&Pair { path: b".".to_vec(), left, right });
+            self.entry(&Pair {
+                path: b".".to_vec(),
+                left,
+                right,
+            });
         }
     }
 
     fn say(&mut self, path: &[u8], what: &str) {
-        let shown = if path.len() > 300 { &path[path.len() - 300..] } else { path };
+        let shown = if path.len() > 300 {
+            &path[path.len() - 300..]
+        } else {
+            path
+        };
         let name = shown.escape_ascii().to_string();
         self.report.differences.push(format!("{name}: {what}"));
     }
@@ -105,13 +135,19 @@ impl Comparer {
         let [left, right] = match stats {
             [Ok(left), Ok(right)] => [left, right],
             [left, right] => {
-                return self.say(&pair.path, &format!("statx: {:?} {:?}", left.err(), right.err()));
+                return self.say(
+                    &pair.path,
+                    &format!("statx: {:?} {:?}", left.err(), right.err()),
+                );
             }
         };
         let kind = FileType::from_raw_mode(left.stx_mode.into());
         if kind != FileType::from_raw_mode(right.stx_mode.into()) {
             let modes = (left.stx_mode, right.stx_mode);
-            return self.say(&pair.path, &format!("types differ, modes {:o} {:o}", modes.0, modes.1));
+            return self.say(
+                &pair.path,
+                &format!("types differ, modes {:o} {:o}", modes.0, modes.1),
+            );
         }
         let text = self.attributes(kind, &left, &right);
         if !text.is_empty() {
@@ -162,8 +198,16 @@ impl Comparer {
             check("ctime", nanos(left.stx_ctime), nanos(right.stx_ctime));
         }
         if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
-            check("rdev major", left.stx_rdev_major.into(), right.stx_rdev_major.into());
-            check("rdev minor", left.stx_rdev_minor.into(), right.stx_rdev_minor.into());
+            check(
+                "rdev major",
+                left.stx_rdev_major.into(),
+                right.stx_rdev_major.into(),
+            );
+            check(
+                "rdev minor",
+                left.stx_rdev_minor.into(),
+                right.stx_rdev_minor.into(),
+            );
         }
         text
     }
@@ -171,7 +215,10 @@ impl Comparer {
     /// Checks that the inodes of both sides map one to one.
     fn group(&mut self, path: &[u8], left: &Statx, right: &Statx) {
         let key = |stat: &Statx| {
-            (u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), stat.stx_ino)
+            (
+                u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+                stat.stx_ino,
+            )
         };
         let (left, right) = (key(left), key(right));
         let known_right = *self.links.right_of.entry(left).or_insert(right);
@@ -185,7 +232,7 @@ impl Comparer {
     }
 
     fn directory(&mut self, pair: &Pair) {
-        let listings = [&pair.left, &pair.right].map(|fd| names(fd));
+        let listings = [&pair.left, &pair.right].map(names);
         let [left, right] = match listings {
             [Ok(left), Ok(right)] => [left, right],
             [left, right] => {
@@ -202,7 +249,11 @@ impl Comparer {
         }
         for name in left.intersection(&right) {
             match [&pair.left, &pair.right].map(|dir| handle(dir.as_fd(), name)) {
-                [Ok(left), Ok(right)] => self.entry(&Pair { path: child(name), left, right }),
+                [Ok(left), Ok(right)] => self.entry(&Pair {
+                    path: child(name),
+                    left,
+                    right,
+                }),
                 [left, right] => {
                     let errors = (left.err(), right.err());
                     self.say(&child(name), &format!("open: {errors:?}"));
@@ -234,7 +285,12 @@ impl Comparer {
 
 /// Opens a name without following it and without opening what it names (`O_PATH`).
 fn handle(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(
+        dir,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
@@ -252,7 +308,11 @@ fn names(dir: &OwnedFd) -> rustix::io::Result<BTreeSet<Vec<u8>>> {
     for entry in Dir::new(open_dir(dir.as_fd(), b".")?)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
-            assert!(all.insert(name.clone()), "listed twice: {}", name.escape_ascii());
+            assert!(
+                all.insert(name.clone()),
+                "listed twice: {}",
+                name.escape_ascii()
+            );
         }
     }
     Ok(all)
@@ -271,7 +331,10 @@ fn xattrs(fd: &OwnedFd) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         answer => answer?,
     };
     let mut all = BTreeMap::new();
-    for name in buffer[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in buffer[..len]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let mut value = vec![0; 64 << 10];
         let len = rustix::fs::getxattr(path.as_str(), name, &mut value[..])?;
         value.truncate(len);
@@ -286,7 +349,12 @@ fn show_xattrs(sides: &[rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>>; 2]) -> S
         Ok(all) => {
             let one = |(name, value): (&Vec<u8>, &Vec<u8>)| {
                 let hash = blake3::hash(value).to_hex();
-                format!("{}={} bytes {}", name.escape_ascii(), value.len(), &hash[..8])
+                format!(
+                    "{}={} bytes {}",
+                    name.escape_ascii(),
+                    value.len(),
+                    &hash[..8]
+                )
             };
             format!("[{}]", all.iter().map(one).collect::<Vec<_>>().join(", "))
         }
@@ -305,7 +373,11 @@ struct Content {
 
 impl Content {
     fn show(&self) -> String {
-        format!("{} runs {:?}", self.runs.len(), &self.runs[..self.runs.len().min(6)])
+        format!(
+            "{} runs {:?}",
+            self.runs.len(),
+            &self.runs[..self.runs.len().min(6)]
+        )
     }
 }
 
@@ -337,7 +409,11 @@ fn content(fd: &OwnedFd) -> rustix::io::Result<Content> {
         }
     }
     hasher.update(&rustix::fs::fstat(&file)?.st_size.to_le_bytes());
-    Ok(Content { hash: hasher.finalize(), runs, data_bytes })
+    Ok(Content {
+        hash: hasher.finalize(),
+        runs,
+        data_bytes,
+    })
 }
 
 /// Reads from an offset until the buffer is full or the file ends.

@@ -25,16 +25,36 @@ pub fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
 /// The bound for anything that should take moments, on a machine busy with other tests.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Fills a buffer with reproducible bytes that do not compress (SplitMix64).
-pub fn noise(seed: u64, len_bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
-    let mut bytes = Vec::with_capacity(len_bytes + 8);
-    while bytes.len() < len_bytes {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
+/// A reproducible source of numbers (SplitMix64).
+pub struct Dice(u64);
+
+impl Dice {
+    /// Starts the sequence of a seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1))
+    }
+
+    /// Returns the next 64 bits.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+        z ^ (z >> 31)
+    }
+
+    /// Returns a number below `limit`, which is not 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.roll() % limit
+    }
+}
+
+/// Fills a buffer with reproducible bytes that do not compress.
+pub fn noise(seed: u64, len_bytes: usize) -> Vec<u8> {
+    let mut dice = Dice::new(seed);
+    let mut bytes = Vec::with_capacity(len_bytes + 8);
+    while bytes.len() < len_bytes {
+        bytes.extend_from_slice(&dice.roll().to_le_bytes());
     }
     bytes.truncate(len_bytes);
     bytes
@@ -66,5 +86,8 @@ pub fn is_root() -> bool {
 
 /// Stops a test that cannot mean anything without root, saying so.
 pub fn need_root() {
-    assert!(is_root(), "this test plants devices, owners and mounts: run it as root (tests/run)");
+    assert!(
+        is_root(),
+        "this test plants devices, owners and mounts: run it as root (tests/run)"
+    );
 }
