@@ -48,6 +48,8 @@ pub fn diff(left: &Path, right: &Path, leave_out: LeaveOut<'_>) -> String {
 }
 
 /// An archive of `left`, made with everything tar knows, compares equal in `right`.
+///
+/// tar archives paths of any length, but compares only those that fit into `PATH_MAX`.
 pub fn tar_compare(left: &Path, right: &Path, archive: &Path, leave_out: LeaveOut<'_>) -> String {
     let create = tar_create(left, archive, leave_out);
     let mut args = words(&["--compare", "--xattrs", "--xattrs-include=*", "--acls"]);
