@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Usage,
     /// No room on the device.
     Full,
+    /// A name leads to another file than it did when it was first looked at.
+    Replaced,
     /// The answer is not in memory and the caller may not wait for it.
     WouldWait,
     /// Any other failure of the disk, the network or the system.

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `bakfs` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bakfs::cli::main()
+}

@@ -1,0 +1,307 @@
+//! The assembler: takes events in tree order and builds pages, extents and the summary.
+
+use super::content::Piece;
+use super::walk::{Change, Event};
+use super::{Budget, EMPTY, trouble};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::codec::Bytes;
+use crate::format::page::PageWriter;
+use crate::format::snapshot::{MAX_TROUBLES, Summary, Trouble};
+use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node};
+use crate::monitor::Monitor;
+use crate::repo::frames::ChunkKind;
+use crate::repo::write::{Writer, Written};
+use crate::source::stat::{Kind, Stat};
+use crossbeam_channel::Receiver;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A complete tree.
+pub struct Assembled {
+    /// `/`.
+    pub root: Entry,
+    /// What could not be read, at most [`MAX_TROUBLES`] of it.
+    pub troubles: Vec<Trouble>,
+    /// What was counted.
+    pub summary: Summary,
+    /// What was stored.
+    pub written: Written,
+    /// Whether anything has extended attributes.
+    pub has_xattrs: bool,
+}
+
+/// A directory that is open.
+struct Open {
+    name: Bytes,
+    meta: Meta,
+    pages: PageWriter<Entry>,
+    total_files: u64,
+    total_bytes: u64,
+}
+
+/// A file with several names, until all of them were seen.
+struct Linked {
+    content: Content,
+    meta: Meta,
+    names_left: u32,
+}
+
+/// Builds a tree.
+pub struct Assembler<'a> {
+    writer: Option<Writer>,
+    budget: &'a Budget,
+    monitor: &'a dyn Monitor,
+    open: Vec<Open>,
+    linked: HashMap<(u64, u64), Linked>,
+    troubles: Vec<Trouble>,
+    summary: Summary,
+    has_xattrs: bool,
+}
+
+impl<'a> Assembler<'a> {
+    /// Makes an assembler; without a writer nothing is stored.
+    pub fn new(writer: Option<Writer>, budget: &'a Budget, monitor: &'a dyn Monitor) -> Self {
+        Assembler {
+            writer,
+            budget,
+            monitor,
+            open: Vec::new(),
+            linked: HashMap::new(),
+            troubles: Vec::new(),
+            summary: Summary::default(),
+            has_xattrs: false,
+        }
+    }
+
+    /// Takes all events and makes what they tell durable.
+    pub fn run(mut self, events: Receiver<Event>) -> Result<Assembled> {
+        let mut root = None;
+        for event in events {
+            match event {
+                Event::Enter(name, meta) => self.enter(name, *meta),
+                Event::Leave => root = self.leave()?,
+                Event::Entry(entry, change) => self.entry(*entry, change)?,
+                Event::File { name, stat, change, pieces, permit_bytes } => {
+                    let taken = self.file(name, &stat, change, pieces);
+                    self.budget.give(permit_bytes);
+                    taken?;
+                }
+                Event::Link(name, stat, change) => self.link(name, &stat, change)?,
+                Event::Trouble(name, message) => self.trouble(&name, message),
+                Event::Failed(error) => return Err(error),
+            }
+        }
+        let root = root.ok_or_else(|| Error::new(ErrorKind::Io, "The walk ended early"))?;
+        let written = match self.writer {
+            Some(writer) => writer.finish()?,
+            None => Written::default(),
+        };
+        Ok(Assembled { root, troubles: self.troubles, summary: self.summary, written, has_xattrs: self.has_xattrs })
+    }
+
+    fn path(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = Vec::new();
+        for part in self.open.iter().map(|open| &open.name[..]).chain([name]).filter(|part| !part.is_empty()) {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+
+    fn trouble(&mut self, name: &[u8], message: String) {
+        let path = self.path(name);
+        self.monitor.trouble(Path::new(OsStr::from_bytes(&path)), &message);
+        self.summary.errors += 1;
+        if self.troubles.len() < MAX_TROUBLES {
+            self.troubles.push(trouble(path, message));
+        }
+    }
+
+    fn enter(&mut self, name: Bytes, meta: Meta) {
+        self.has_xattrs |= !meta.xattrs.is_empty();
+        self.open.push(Open { name, meta, pages: PageWriter::default(), total_files: 0, total_bytes: 0 });
+    }
+
+    /// Ends the directory that began last; returns it if it is the root.
+    fn leave(&mut self) -> Result<Option<Entry>> {
+        let Some(open) = self.open.pop() else {
+            return Err(Error::new(ErrorKind::Io, "The walk left what it never entered"));
+        };
+        let directory = match &mut self.writer {
+            Some(writer) => {
+                let (page, entries) = open.pages.finish(writer)?;
+                Directory { page, entries, total_files: open.total_files, total_bytes: open.total_bytes }
+            }
+            None => Directory { total_files: open.total_files, total_bytes: open.total_bytes, ..EMPTY },
+        };
+        let entry = Entry { name: open.name, meta: open.meta, node: Node::Directory(directory) };
+        self.monitor.advance(1, 0);
+        if self.open.is_empty() {
+            return Ok(Some(entry));
+        }
+        self.push(entry)?;
+        Ok(None)
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<()> {
+        let Some(open) = self.open.last_mut() else {
+            return Err(Error::new(ErrorKind::Io, "An entry has no directory"));
+        };
+        let (files, bytes) = match &entry.node {
+            Node::Directory(directory) => (directory.total_files, directory.total_bytes),
+            Node::File(_) => (0, entry.meta.size_bytes),
+            _ => (0, 0),
+        };
+        open.total_files += files + 1;
+        open.total_bytes += bytes;
+        match &mut self.writer {
+            Some(writer) => open.pages.push(&entry, writer),
+            None => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, entry: Entry, change: Change) -> Result<()> {
+        self.has_xattrs |= !entry.meta.xattrs.is_empty();
+        match change {
+            Change::New => self.summary.files_new += 1,
+            Change::Changed => self.summary.files_changed += 1,
+            Change::Unmodified => self.summary.files_unmodified += 1,
+        }
+        let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
+        self.push(entry)?;
+        if change == Change::Unmodified {
+            self.monitor.advance(1, bytes);
+        } else {
+            // The bytes of what was read are told as they come.
+            self.monitor.advance(1, 0);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: Bytes, stat: &Stat, change: Change, pieces: Option<Receiver<Piece>>) -> Result<()> {
+        let Some(pieces) = pieces else {
+            let entry = Entry { name, meta: stat.to_meta(Vec::new()), node: Node::File(Content::Extents(Vec::new())) };
+            return self.entry(entry, change);
+        };
+        let Some((content, meta)) = self.content(&name, pieces)? else { return Ok(()) };
+        if meta.nlink > 1 {
+            let linked = Linked { content: content.clone(), meta: meta.clone(), names_left: meta.nlink - 1 };
+            self.linked.insert((stat.dev, stat.ino), linked);
+        }
+        self.entry(Entry { name, meta, node: Node::File(content) }, change)
+    }
+
+    /// Another name of a file that was read under its first one.
+    fn link(&mut self, name: Bytes, stat: &Stat, change: Change) -> Result<()> {
+        let key = (stat.dev, stat.ino);
+        let Some(linked) = self.linked.get_mut(&key) else {
+            if self.writer.is_some() {
+                self.trouble(&name, "is another name of a file that could not be read".into());
+                return Ok(());
+            }
+            return self.file(name, stat, change, None);
+        };
+        let entry = Entry { name, meta: linked.meta.clone(), node: Node::File(linked.content.clone()) };
+        linked.names_left -= 1;
+        if linked.names_left == 0 {
+            self.linked.remove(&key);
+        }
+        self.entry(entry, change)
+    }
+
+    /// Takes a file's pieces; `None` if it could not be read.
+    fn content(&mut self, name: &Bytes, pieces: Receiver<Piece>) -> Result<Option<(Content, Meta)>> {
+        let Some(writer) = &mut self.writer else { return Ok(None) };
+        let mut extents = Extents::default();
+        for piece in pieces {
+            match piece {
+                Piece::Data { bytes, chunks } => {
+                    let mut offset = 0;
+                    for (id, len) in chunks {
+                        let end = offset + len as usize;
+                        writer.add(ChunkKind::Data, id, &bytes[offset..end])?;
+                        extents.push(Extent { chunk: id, len_bytes: u64::from(len) }, writer)?;
+                        offset = end;
+                    }
+                    self.summary.read_bytes += bytes.len() as u64;
+                    self.monitor.advance(0, bytes.len() as u64);
+                }
+                Piece::Hole(len_bytes) => extents.push(Extent { chunk: HOLE, len_bytes }, writer)?,
+                Piece::Again => extents = Extents::default(),
+                Piece::End { mut meta, troubles } => {
+                    meta.size_bytes = extents.len_bytes;
+                    let content = extents.finish(writer)?;
+                    for message in troubles {
+                        self.trouble(name, message);
+                    }
+                    return Ok(Some((content, *meta)));
+                }
+                Piece::Failed(error) => {
+                    self.trouble(name, error.chain());
+                    return Ok(None);
+                }
+            }
+        }
+        self.trouble(name, "was not read: its reader ended early".into());
+        Ok(None)
+    }
+}
+
+/// A file's extents: a few are kept, more go to pages.
+#[derive(Default)]
+struct Extents {
+    first: Vec<Extent>,
+    pages: Option<PageWriter<Extent>>,
+    len_bytes: u64,
+}
+
+impl Extents {
+    fn push(&mut self, extent: Extent, writer: &mut Writer) -> Result<()> {
+        self.len_bytes += extent.len_bytes;
+        match &mut self.pages {
+            Some(pages) => pages.push(&extent, writer),
+            None if self.first.len() < MAX_INLINE_EXTENTS => {
+                self.first.push(extent);
+                Ok(())
+            }
+            None => {
+                let pages = self.pages.insert(PageWriter::default());
+                for extent in self.first.drain(..).chain([extent]) {
+                    pages.push(&extent, writer)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self, writer: &mut Writer) -> Result<Content> {
+        Ok(match self.pages {
+            Some(pages) => Content::List(pages.finish(writer)?.0),
+            None => Content::Extents(self.first),
+        })
+    }
+}
+
+/// Describes a stream as if it were a file that was listed.
+pub fn stat_of_stream(meta: &Meta) -> Stat {
+    Stat {
+        kind: Kind::File,
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        nlink: meta.nlink,
+        size_bytes: 0,
+        blocks: 0,
+        mtime: meta.mtime,
+        ctime: meta.ctime,
+        btime: None,
+        ino: 0,
+        dev: 0,
+        rdev_major: 0,
+        rdev_minor: 0,
+        mount_id: 0,
+        automount: false,
+    }
+}

@@ -1,0 +1,297 @@
+//! Backing up: a director walks the sources, readers read what is new, the assembler builds the tree.
+//!
+//! ```text
+//!  scanners -> director --events, in tree order--> assembler -> Writer (frames, packs, index)
+//!                  \--jobs--> readers --pieces of each file-->/
+//! ```
+//!
+//! The director and the readers work ahead within a budget of bytes; the assembler takes everything in
+//! the order of the tree, so content lies in the packs in directory order.
+
+mod assemble;
+mod content;
+mod parent;
+mod roots;
+mod walk;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::codec::Bytes;
+use crate::format::snapshot::{MAX_TROUBLES, Snapshot, Trouble};
+use crate::format::tree::{Directory, Meta, Node, Time};
+use crate::id::ObjectId;
+use crate::monitor::Monitor;
+use crate::repo::snapshots::Listed;
+use crate::repo::write::{WriteOptions, Writer};
+use crate::repo::{Repository, names};
+use crate::source::exclude::Excludes;
+use crate::source::owners::Owners;
+use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_open_files_limit};
+use assemble::Assembler;
+use content::Cutter;
+use crossbeam_channel::{bounded, unbounded};
+use parent::Freshness;
+use parking_lot::{Condvar, Mutex};
+use roots::Roots;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use walk::{Director, Event};
+
+/// Files being read and not yet stored may hold this much.
+const BUDGET_BYTES: u64 = 48 << 20;
+/// Threads that read files: with small files on a cold disk, waiting is all there is to do.
+const READERS: usize = 16;
+/// Events on their way from the director to the assembler.
+const MAX_EVENTS: usize = 4096;
+/// Stack of the director, which descends with the tree.
+const DIRECTOR_STACK_BYTES: usize = 64 << 20;
+
+/// What to back up, and how.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Paths as the user wrote them.
+    pub paths: Vec<PathBuf>,
+    /// What is left out.
+    pub excludes: Excludes,
+    /// Whether directories tagged as caches are left out.
+    pub exclude_caches: bool,
+    /// Whether other file systems are left out.
+    pub one_file_system: bool,
+    /// Tags of the snapshot.
+    pub tags: Vec<String>,
+    /// The host it is of.
+    pub host: String,
+    /// The time it stands for, instead of now.
+    pub time: Option<Time>,
+    /// Whether nothing is read or written.
+    pub dry_run: bool,
+    /// How to write.
+    pub write: WriteOptions,
+}
+
+/// What came of a backup.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The snapshot's object; `None` in a dry run.
+    pub id: Option<ObjectId>,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+}
+
+/// Bytes that may be on their way; taken by one thread in order and given back by another in the same order.
+#[derive(Debug)]
+pub struct Budget {
+    left: Mutex<u64>,
+    given: Condvar,
+}
+
+impl Budget {
+    fn new(bytes: u64) -> Self {
+        Budget { left: Mutex::new(bytes), given: Condvar::new() }
+    }
+
+    /// Waits until there are so many; more than there ever are waits for all.
+    pub fn take(&self, bytes: u64) {
+        let mut left = self.left.lock();
+        self.given.wait_while(&mut left, |left| *left < bytes.min(BUDGET_BYTES));
+        *left -= bytes.min(BUDGET_BYTES);
+    }
+
+    /// Gives back what was taken.
+    pub fn give(&self, bytes: u64) {
+        *self.left.lock() += bytes.min(BUDGET_BYTES);
+        self.given.notify_one();
+    }
+}
+
+fn now() -> Time {
+    names::time(jiff::Timestamp::now())
+}
+
+/// Backs up paths into a snapshot.
+pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Outcome> {
+    raise_open_files_limit();
+    let started = now();
+    let roots = Roots::new(&options.paths)?;
+    let sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
+    let snapshots = repository.snapshots()?;
+    let parent = choose_parent(&snapshots, &options.host, &sources);
+    if let Some(parent) = parent {
+        monitor.expect(parent.snapshot.root.total_files, parent.snapshot.root.total_bytes);
+    }
+    let budget = Budget::new(BUDGET_BYTES);
+    let (events, events_in) = bounded::<Event>(MAX_EVENTS);
+    let (jobs, jobs_in) = unbounded();
+    let cutter = Cutter::new(repository.clone());
+    let writer = (!options.dry_run).then(|| Writer::new(repository.clone(), options.write));
+    let (assembled, owners) = std::thread::scope(|scope| {
+        let mut director = Director {
+            repository,
+            options,
+            freshness: parent.map(|parent| Freshness { parent_started: parent.snapshot.started }),
+            walk: Walk::new(DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES),
+            events,
+            jobs: (!options.dry_run).then_some(jobs),
+            budget: &budget,
+            owners: Owners::default(),
+            linked: Default::default(),
+            path: Vec::new(),
+        };
+        let parent_root = parent.map(|parent| parent.snapshot.root);
+        let roots = &roots.root;
+        let walk = std::thread::Builder::new().name("walk".into()).stack_size(DIRECTOR_STACK_BYTES);
+        let walking = walk.spawn_scoped(scope, move || {
+            // Stopped: the assembler has failed and says why.
+            let _ = director.run(roots, parent_root);
+            std::mem::take(&mut director.owners)
+        });
+        let walking = walking.context(|| "Cannot start a thread".into())?;
+        for _ in 0..if options.dry_run { 0 } else { READERS } {
+            let reader = std::thread::Builder::new().name("read".into());
+            let (cutter, jobs_in) = (&cutter, jobs_in.clone());
+            reader.spawn_scoped(scope, move || cutter.serve(&jobs_in)).context(|| "Cannot start a thread".into())?;
+        }
+        drop(jobs_in);
+        let assembled = Assembler::new(writer, &budget, monitor).run(events_in);
+        if assembled.is_err() {
+            // The director may be waiting for room.
+            budget.give(BUDGET_BYTES);
+        }
+        let owners = walking.join().map_err(|_| Error::new(ErrorKind::Io, "The walk panicked"))?;
+        Ok((assembled?, owners))
+    })?;
+    let snapshot = Draft { options, started, sources, parent, owners };
+    commit(repository, options, snapshot, assembled)
+}
+
+/// Backs up a stream of unknown length as the file `name`, an absolute path.
+pub fn run_stream(
+    repository: &Arc<Repository>,
+    options: &Options,
+    name: &std::path::Path,
+    stream: &mut (dyn Read + Send),
+    monitor: &dyn Monitor,
+) -> Result<Outcome> {
+    let started = now();
+    let names: Vec<_> = roots::names(name).collect();
+    let valid = name.is_absolute() && names.len() == name.components().count() - 1;
+    let Some((file, folders)) = names.split_last().filter(|_| valid) else {
+        return Err(Error::usage(format!(
+            "`{}` cannot name the stream: give it an absolute path, as /db/shop.sql",
+            name.display()
+        )));
+    };
+    let snapshots = repository.snapshots()?;
+    let sources = vec![Bytes(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()).to_vec())];
+    let parent = choose_parent(&snapshots, &options.host, &sources);
+    let budget = Budget::new(BUDGET_BYTES);
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let made = |mode, nlink| Meta { mode, uid, gid, mtime: started, ctime: started, nlink, ..Meta::default() };
+    let mut owners = Owners::default();
+    owners.note(uid, gid);
+    let (events, events_in) = unbounded();
+    let (pieces, pieces_in) = bounded(2);
+    let root = Vec::new();
+    let open =
+        std::iter::once(&root).chain(folders).map(|name| Event::Enter(Bytes(name.clone()), Box::new(made(0o755, 2))));
+    let stream_event = Event::File {
+        name: Bytes(file.clone()),
+        stat: Box::new(assemble::stat_of_stream(&made(0o600, 1))),
+        change: walk::Change::New,
+        pieces: Some(pieces_in),
+        permit_bytes: 0,
+    };
+    let close = (0..=folders.len()).map(|_| Event::Leave);
+    for event in open.chain([stream_event]).chain(close) {
+        events.send(event).map_err(|_| Error::new(ErrorKind::Io, "The stream's events have no receiver"))?;
+    }
+    drop(events);
+    let cutter = Cutter::new(repository.clone());
+    let writer = Writer::new(repository.clone(), options.write);
+    let assembled = std::thread::scope(|scope| {
+        scope.spawn(|| cutter.read_stream(stream, made(0o600, 1), &{ pieces }));
+        Assembler::new(Some(writer), &budget, monitor).run(events_in)
+    })?;
+    if assembled.summary.errors > 0 {
+        // A dump that broke off is no dump: the snapshot would promise what it cannot keep.
+        let what = assembled.troubles.first().map_or(String::new(), |trouble| trouble.message.clone());
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!("The stream could not be read to its end, nothing was committed: {what}"),
+        ));
+    }
+    commit(repository, options, Draft { options, started, sources, parent, owners }, assembled)
+}
+
+/// What a snapshot is made of besides its tree.
+struct Draft<'a> {
+    options: &'a Options,
+    started: Time,
+    sources: Vec<Bytes>,
+    parent: Option<&'a Listed>,
+    owners: Owners,
+}
+
+fn commit(
+    repository: &Repository,
+    options: &Options,
+    draft: Draft<'_>,
+    assembled: assemble::Assembled,
+) -> Result<Outcome> {
+    let assemble::Assembled { root, mut troubles, mut summary, written, has_xattrs } = assembled;
+    let Node::Directory(directory) = root.node else {
+        return Err(Error::new(ErrorKind::Io, "The tree has no root"));
+    };
+    let time = draft.options.time.unwrap_or(draft.started);
+    summary.files = directory.total_files;
+    summary.content_bytes = directory.total_bytes;
+    summary.added_bytes = written.added_bytes;
+    summary.packed_bytes = written.packed_bytes;
+    troubles.truncate(MAX_TROUBLES);
+    let mut tags = options.tags.clone();
+    tags.sort();
+    tags.dedup();
+    let named = |list: Vec<(u32, Vec<u8>)>| list.into_iter().map(|(number, name)| (number, Bytes(name))).collect();
+    let snapshot = Snapshot {
+        name: names::dated(time),
+        time,
+        started: draft.started,
+        ended: now(),
+        host: options.host.clone(),
+        tags,
+        sources: draft.sources,
+        parent: draft.parent.map(|parent| parent.snapshot.name.clone()),
+        root_meta: root.meta,
+        root: directory,
+        users: named(draft.owners.users()),
+        groups: named(draft.owners.groups()),
+        has_xattrs,
+        summary,
+        troubles,
+        program: format!("bakfs {}", env!("CARGO_PKG_VERSION")),
+    };
+    if options.dry_run {
+        return Ok(Outcome { id: None, snapshot });
+    }
+    let (id, snapshot) = repository.commit(snapshot)?;
+    Ok(Outcome { id: Some(id), snapshot })
+}
+
+/// Chooses the snapshot unchanged files are taken over from: the newest of this host with the same
+/// sources, else the newest of this host.
+fn choose_parent<'a>(snapshots: &'a [Listed], host: &str, sources: &[Bytes]) -> Option<&'a Listed> {
+    let of_host = || snapshots.iter().filter(|listed| listed.snapshot.host == host);
+    let newest = |listed: &&Listed| (listed.snapshot.started, listed.id);
+    of_host()
+        .filter(|listed| listed.snapshot.sources == sources)
+        .max_by_key(newest)
+        .or_else(|| of_host().max_by_key(newest))
+}
+
+/// Names a trouble for a snapshot.
+fn trouble(path: Vec<u8>, message: String) -> Trouble {
+    Trouble { path: Bytes(path), message }
+}
+
+/// Makes an empty directory's place in a tree.
+const EMPTY: Directory = Directory { page: crate::format::tree::HOLE, entries: 0, total_files: 0, total_bytes: 0 };

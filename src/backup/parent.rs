@@ -1,0 +1,100 @@
+//! What an earlier snapshot knows: its entries in step with a listing, to take unchanged files over.
+
+use crate::format::tree::{Content, Directory, Entry, Meta, Node, Time};
+use crate::repo::Repository;
+use crate::repo::tree::Leaf;
+use crate::source::stat::{Kind, Stat};
+use crate::store::Wait;
+
+/// A change within the same tick of a file system's clock as an earlier one leaves no trace in ctime.
+/// Linux ticks at most 10 ms apart (CONFIG_HZ=100); whole seconds are FAT's and old NFS's.
+const TICK_NANOS: i128 = 50_000_000;
+const COARSE_TICK_NANOS: i128 = 2_000_000_000;
+
+/// One directory of the parent snapshot, read in order.
+pub struct Cursor<'a> {
+    repository: &'a Repository,
+    directory: Option<Directory>,
+    leaf: Option<Leaf>,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts at a directory's first entry; without a directory there are none.
+    pub fn new(repository: &'a Repository, directory: Option<Directory>) -> Self {
+        let mut cursor = Cursor { repository, directory, leaf: None, at: 0 };
+        cursor.load(0);
+        cursor
+    }
+
+    fn load(&mut self, position: u64) {
+        let Some(directory) = &self.directory else { return };
+        self.at = 0;
+        self.leaf = match self.repository.leaf_at(directory, position, Wait::Allowed) {
+            Ok(leaf) => leaf,
+            Err(error) => {
+                // What the parent cannot tell is read again: that is how a damaged history heals.
+                tracing::warn!("An earlier snapshot cannot be used in part: {}", error.chain());
+                None
+            }
+        };
+    }
+
+    /// Returns the entry of a name; names must be asked for in order.
+    pub fn find(&mut self, name: &[u8]) -> Option<&Entry> {
+        loop {
+            let leaf = self.leaf.as_ref()?;
+            if leaf.entries().last().is_none_or(|last| &last.name[..] < name) {
+                let next = leaf.first + leaf.entries().len() as u64;
+                self.load(next);
+                continue;
+            }
+            break;
+        }
+        let entries = self.leaf.as_ref()?.entries();
+        while &entries[self.at].name[..] < name {
+            self.at += 1;
+        }
+        Some(&entries[self.at]).filter(|entry| entry.name[..] == *name)
+    }
+}
+
+/// Tells whether a file can be taken over without reading it.
+pub struct Freshness {
+    /// When the parent's backup began.
+    pub parent_started: Time,
+}
+
+impl Freshness {
+    /// Returns whether a file is as the parent has it, and cannot have changed since within one tick.
+    pub fn is_unchanged(&self, stat: &Stat, entry: &Entry) -> bool {
+        stat.same_file_version(&entry.meta) && same_kind(stat.kind, &entry.node) && !self.is_racy(&entry.meta)
+    }
+
+    fn is_racy(&self, meta: &Meta) -> bool {
+        let nanos = |time: Time| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+        let tick = if meta.ctime.nanos == 0 { COARSE_TICK_NANOS } else { TICK_NANOS };
+        nanos(meta.ctime) + tick >= nanos(self.parent_started)
+    }
+}
+
+fn same_kind(kind: Kind, node: &Node) -> bool {
+    match node {
+        Node::File(_) => kind == Kind::File,
+        Node::Directory(_) => kind == Kind::Directory,
+        Node::Symlink(_) => kind == Kind::Symlink,
+        Node::Fifo => kind == Kind::Fifo,
+        Node::Socket => kind == Kind::Socket,
+        Node::CharDevice { .. } => kind == Kind::CharDevice,
+        Node::BlockDevice { .. } => kind == Kind::BlockDevice,
+    }
+}
+
+/// Returns whether the repository still has what an entry's content is made of.
+pub fn is_stored(repository: &Repository, content: &Content) -> bool {
+    let index = repository.index();
+    match content {
+        Content::Extents(extents) => extents.iter().all(|extent| extent.is_hole() || index.contains(&extent.chunk)),
+        Content::List(page) => index.contains(page),
+    }
+}

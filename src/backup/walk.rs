@@ -1,0 +1,311 @@
+//! The director: walks the sources in order, compares with the parent snapshot, and tells what there
+//! is to do as a stream of events in the order of the tree.
+
+use super::content::{Job, PIECE_BYTES, Piece};
+use super::parent::{Cursor, Freshness, is_stored};
+use super::roots::Node as Root;
+use super::{Budget, Options};
+use crate::error::{Error, Result};
+use crate::format::codec::Bytes;
+use crate::format::page::is_valid_name;
+use crate::format::tree::{Directory, Entry, Meta, Node, marks};
+use crate::repo::Repository;
+use crate::source::exclude::{CACHE_TAG_NAME, is_tagged_cache};
+use crate::source::listing::{Listing, Scanned};
+use crate::source::owners::Owners;
+use crate::source::read::read_link;
+use crate::source::stat::{Kind, Stat};
+use crate::source::walk::{Ticket, Walk};
+use crate::source::xattr;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Deeper directories are named as trouble: no path a program can write down leads there (PATH_MAX / 2 = 2 048).
+const MAX_DEPTH: usize = 4096;
+
+/// How an entry compares with the parent snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The parent does not have it.
+    New,
+    /// The parent has another state of it.
+    Changed,
+    /// Taken over from the parent.
+    Unmodified,
+}
+
+/// One step of building the tree.
+pub enum Event {
+    /// A directory begins.
+    Enter(Bytes, Box<Meta>),
+    /// The directory that began last is complete.
+    Leave,
+    /// A finished entry of the directory that is open.
+    Entry(Box<Entry>, Change),
+    /// A file whose content comes through a channel, and the permit to give back afterwards.
+    File {
+        /// Its name.
+        name: Bytes,
+        /// What it was when the directory was listed.
+        stat: Box<Stat>,
+        /// New or changed.
+        change: Change,
+        /// Its content; `None` in a dry run.
+        pieces: Option<Receiver<Piece>>,
+        /// What the budget is given back.
+        permit_bytes: u64,
+    },
+    /// Another name of a file that was handed over before.
+    Link(Bytes, Box<Stat>, Change),
+    /// Something of this name in the directory that is open could not be read.
+    Trouble(Bytes, String),
+    /// The walk cannot go on.
+    Failed(Error),
+}
+
+/// The assembler has stopped: there is nobody to tell.
+pub struct Stopped;
+
+/// Walks the sources.
+pub struct Director<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) options: &'a Options,
+    pub(super) freshness: Option<Freshness>,
+    pub(super) walk: Walk,
+    pub(super) events: Sender<Event>,
+    pub(super) jobs: Option<Sender<Job>>,
+    pub(super) budget: &'a Budget,
+    pub(super) owners: Owners,
+    pub(super) linked: HashSet<(u64, u64)>,
+    /// The path of the directory that is open, for exclusion patterns.
+    pub(super) path: Vec<u8>,
+}
+
+impl Director<'_> {
+    /// Walks all sources below `/`.
+    pub fn run(&mut self, root: &Root, parent: Option<Directory>) -> Result<(), Stopped> {
+        let listing = match self.walk.request_root(Path::new("/")).take() {
+            Ok(listing) => listing,
+            Err(error) => {
+                return self.tell(Event::Failed(Error::io("Cannot read /", std::io::Error::other(error.chain()))));
+            }
+        };
+        let meta = self.meta_of(&listing, b"")?;
+        self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
+        self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
+        self.tell(Event::Leave)
+    }
+
+    fn tell(&self, event: Event) -> Result<(), Stopped> {
+        self.events.send(event).map_err(|_| Stopped)
+    }
+
+    fn trouble(&self, name: &[u8], message: impl Into<String>) -> Result<(), Stopped> {
+        self.tell(Event::Trouble(name.into(), message.into()))
+    }
+
+    fn meta_of(&mut self, listing: &Listing, name: &[u8]) -> Result<Meta, Stopped> {
+        self.owners.note(listing.stat.uid, listing.stat.gid);
+        let xattrs = listing.xattrs();
+        for error in &xattrs.errors {
+            self.trouble(name, error.chain())?;
+        }
+        Ok(listing.stat.to_meta(xattrs.list))
+    }
+
+    /// Tells a directory's entries. Below a directory that is no source only the way to sources is walked.
+    fn directory(
+        &mut self,
+        listing: &Listing,
+        roots: Option<&Root>,
+        parent: Option<Directory>,
+        device: u64,
+        is_source: bool,
+        depth: usize,
+    ) -> Result<(), Stopped> {
+        for (name, error) in &listing.errors {
+            if is_source || roots.is_some_and(|roots| roots.below.contains_key(&name.0)) {
+                self.trouble(name, error.chain())?;
+            }
+        }
+        if let Some(error) = &listing.incomplete {
+            self.trouble(b"", error.chain())?;
+        }
+        let tagged = is_source && self.options.exclude_caches && is_tagged_cache(listing);
+        // What is wanted is decided for all names first, so that subdirectories are listed ahead.
+        let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket>)> = Vec::new();
+        for scanned in &listing.entries {
+            let below = roots.and_then(|roots| roots.below.get(&scanned.name.0));
+            let asked = below.is_some_and(|below| below.is_source);
+            let here = is_source && !(tagged && scanned.name[..] != *CACHE_TAG_NAME) && !self.is_excluded(scanned);
+            if !(here || below.is_some()) {
+                continue;
+            }
+            let is_directory = scanned.stat.kind == Kind::Directory;
+            let ticket = is_directory.then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));
+            wanted.push((scanned, below, here || asked, ticket));
+        }
+        let mut cursor = Cursor::new(self.repository, parent);
+        for (scanned, below, is_source, ticket) in wanted {
+            if !is_valid_name(&scanned.name) {
+                self.trouble(&scanned.name, "has a name no Linux directory can have: it was left out")?;
+                continue;
+            }
+            self.owners.note(scanned.stat.uid, scanned.stat.gid);
+            let known = cursor.find(&scanned.name);
+            match ticket {
+                Some(ticket) => {
+                    let known = known.map(|entry| (entry.meta.clone(), entry.node.clone()));
+                    let asked = below.is_some_and(|below| below.is_source);
+                    let other_device = self.options.one_file_system && scanned.stat.dev != device && !asked;
+                    if other_device && below.is_none() {
+                        drop(ticket);
+                        self.left_out(listing, scanned)?;
+                        continue;
+                    }
+                    let is_source = is_source && !other_device;
+                    self.subdirectory(scanned, ticket, known, below, device, is_source, depth + 1)?;
+                }
+                None if is_source => self.file(listing, scanned, known.cloned())?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_excluded(&self, scanned: &Scanned) -> bool {
+        if self.options.excludes.is_empty() {
+            return false;
+        }
+        let mut path = self.path.clone();
+        path.push(b'/');
+        path.extend_from_slice(&scanned.name);
+        self.options.excludes.excludes(Path::new(OsStr::from_bytes(&path)), scanned.stat.kind == Kind::Directory)
+    }
+
+    /// Tells an empty directory where another file system is mounted.
+    fn left_out(&mut self, listing: &Listing, scanned: &Scanned) -> Result<(), Stopped> {
+        let xattrs = xattr::of_name(listing.fd.as_fd(), &scanned.name);
+        let mut meta = scanned.stat.to_meta(xattrs.list);
+        meta.marks |= marks::LEFT_OUT;
+        self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
+        self.tell(Event::Leave)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the state of one descent")]
+    fn subdirectory(
+        &mut self,
+        scanned: &Scanned,
+        ticket: Ticket,
+        known: Option<(Meta, Node)>,
+        below: Option<&Root>,
+        device: u64,
+        is_source: bool,
+        depth: usize,
+    ) -> Result<(), Stopped> {
+        if depth > MAX_DEPTH {
+            return self
+                .trouble(&scanned.name, format!("lies more than {MAX_DEPTH} directories deep: it was left out"));
+        }
+        let listing = match ticket.take() {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.trouble(&scanned.name, error.chain())?;
+                let mut meta = scanned.stat.to_meta(Vec::new());
+                meta.marks |= marks::UNREADABLE;
+                self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
+                return self.tell(Event::Leave);
+            }
+        };
+        let unchanged = known.as_ref().filter(|(meta, _)| listing.stat.same_file_version(meta) && meta.marks == 0);
+        let mut meta = match unchanged {
+            Some((meta, _)) => listing.stat.to_meta(meta.xattrs.clone()),
+            None => self.meta_of(&listing, &scanned.name)?,
+        };
+        if listing.incomplete.is_some() {
+            meta.marks |= marks::UNREADABLE;
+        }
+        let parent = known.and_then(|(_, node)| match node {
+            Node::Directory(directory) => Some(directory),
+            _ => None,
+        });
+        // A source on another file system than its parent is the start of a walk of its own.
+        let device = if below.is_some_and(|below| below.is_source) { listing.stat.dev } else { device };
+        self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
+        let path_len = self.path.len();
+        self.path.push(b'/');
+        self.path.extend_from_slice(&scanned.name);
+        self.directory(&listing, below, parent, device, is_source, depth)?;
+        self.path.truncate(path_len);
+        self.tell(Event::Leave)
+    }
+
+    fn file(&mut self, listing: &Listing, scanned: &Scanned, known: Option<Entry>) -> Result<(), Stopped> {
+        let stat = &scanned.stat;
+        let is_unchanged = |known: &Entry| {
+            let fresh = self.freshness.as_ref().is_some_and(|freshness| freshness.is_unchanged(stat, known));
+            fresh
+                && known.meta.marks == 0
+                && !matches!(&known.node, Node::File(content) if !is_stored(self.repository, content))
+        };
+        let change = if known.is_some() { Change::Changed } else { Change::New };
+        if let Some(mut known) = known.filter(is_unchanged) {
+            // Blocks and the device may change without a change of the file.
+            let now = stat.to_meta(std::mem::take(&mut known.meta.xattrs));
+            known.meta = Meta { marks: known.meta.marks, ..now };
+            return self.tell(Event::Entry(Box::new(known), Change::Unmodified));
+        }
+        match stat.kind {
+            Kind::File => self.content(&listing.fd, scanned, change),
+            Kind::Unknown => self.trouble(&scanned.name, "is of a type this program does not know: it was left out"),
+            Kind::Directory => Ok(()),
+            kind => {
+                let node = match kind {
+                    Kind::Symlink => match read_link(listing.fd.as_fd(), &scanned.name) {
+                        Ok(target) => Node::Symlink(target),
+                        Err(error) => return self.trouble(&scanned.name, error.chain()),
+                    },
+                    Kind::Fifo => Node::Fifo,
+                    Kind::Socket => Node::Socket,
+                    Kind::CharDevice => Node::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+                    _ => Node::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+                };
+                let xattrs = xattr::of_name(listing.fd.as_fd(), &scanned.name);
+                for error in &xattrs.errors {
+                    self.trouble(&scanned.name, error.chain())?;
+                }
+                let entry = Entry { name: scanned.name.clone(), meta: stat.to_meta(xattrs.list), node };
+                self.tell(Event::Entry(Box::new(entry), change))
+            }
+        }
+    }
+
+    fn content(&mut self, dir: &Arc<OwnedFd>, scanned: &Scanned, change: Change) -> Result<(), Stopped> {
+        let stat = &scanned.stat;
+        let name = scanned.name.clone();
+        if stat.nlink > 1 && !self.linked.insert((stat.dev, stat.ino)) {
+            return self.tell(Event::Link(name, Box::new(stat.clone()), change));
+        }
+        let Some(jobs) = &self.jobs else {
+            return self.tell(Event::File {
+                name,
+                stat: Box::new(stat.clone()),
+                change,
+                pieces: None,
+                permit_bytes: 0,
+            });
+        };
+        // What a file may have on its way: itself, or two pieces and the one being read.
+        let permit_bytes = stat.size_bytes.min(3 * PIECE_BYTES as u64) + 4096;
+        self.budget.take(permit_bytes);
+        let (sender, pieces) = bounded(2);
+        let job = Job { dir: dir.clone(), name: name.0.clone(), stat: stat.clone(), pieces: sender };
+        jobs.send(job).map_err(|_| Stopped)?;
+        self.tell(Event::File { name, stat: Box::new(stat.clone()), change, pieces: Some(pieces), permit_bytes })
+    }
+}

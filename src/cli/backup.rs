@@ -1,0 +1,180 @@
+//! `bakfs backup`: files, or standard input, into a snapshot.
+
+use super::open::Global;
+use super::output::{Progress, count, readable_path, size, tell_warnings};
+use super::{Status, init};
+use crate::backup::{self, Options, Outcome};
+use crate::error::{Error, ErrorKind};
+use crate::format::header::Suite;
+use crate::repo::names::{parse_time, time};
+use crate::repo::open::{Found, look};
+use crate::repo::write::WriteOptions;
+use crate::source::exclude::Excludes;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Options of `bakfs backup`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to back up: files and folders with everything in them
+    #[arg(value_name = "PATH", required_unless_present = "stdin", conflicts_with = "stdin")]
+    paths: Vec<PathBuf>,
+    /// Store standard input as the file of this absolute name
+    #[arg(long, value_name = "NAME")]
+    stdin: Option<PathBuf>,
+    /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out what matches a glob of this file, one a line
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out what lies in folders marked by a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out other file systems mounted below
+    #[arg(long, short = 'x')]
+    one_file_system: bool,
+    /// Add a tag to the snapshot
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// The host the snapshot is of [default: this machine's name]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// The time the snapshot stands for [default: now]
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// Show what would be done, and read and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// zstd's level: 1 is fast, 19 is small
+    #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    compression: i32,
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Refuses what would not be a safe name of a directory in the mount.
+fn check_word(what: &str, word: &str) -> Result<(), Error> {
+    let fits = !word.is_empty() && word.len() <= 200 && !word.contains('/') && !word.chars().any(char::is_control);
+    if fits && word != "." && word != ".." {
+        return Ok(());
+    }
+    Err(Error::usage(format!("`{word}` cannot be a {what}: it must be a name without slashes")))
+}
+
+impl Args {
+    fn options(&self) -> Result<Options, Error> {
+        let host = self.host.clone().unwrap_or_else(host_name);
+        check_word("host", &host)?;
+        self.tag.iter().try_for_each(|tag| check_word("tag", tag))?;
+        let stated = |text: &String| {
+            let found = parse_time(text, &jiff::Zoned::now());
+            found.map(time).ok_or_else(|| Error::usage(format!("`{text}` is no time: write 2026-11-20T03:17:05Z")))
+        };
+        Ok(Options {
+            paths: self.paths.clone(),
+            excludes: Excludes::new(&self.exclude, &self.exclude_file)?,
+            exclude_caches: self.exclude_caches,
+            one_file_system: self.one_file_system,
+            tags: self.tag.clone(),
+            host,
+            time: self.time.as_ref().map(stated).transpose()?,
+            dry_run: self.dry_run,
+            write: WriteOptions { level: self.compression, ..WriteOptions::default() },
+        })
+    }
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let options = args.options()?;
+    let repo_path = global.repo_path()?;
+    if global.is_default_repo()? && matches!(look(&repo_path)?, Found::Nothing | Found::HalfMade) {
+        let made = init::make(global, Suite::Aes256GcmSiv)?;
+        init::tell(global, &made)?;
+    }
+    let repository = global.open()?;
+    let progress = Progress::new("Backing up", !global.quiet && !global.json);
+    let outcome = match &args.stdin {
+        Some(name) => {
+            if std::io::stdin().is_terminal() {
+                return Err(
+                    Error::usage("Standard input is the terminal: pipe something into `bakfs backup --stdin`").into()
+                );
+            }
+            backup::run_stream(&repository, &options, name, &mut std::io::stdin(), &progress)
+        }
+        None => backup::run(&repository, &options, &progress),
+    };
+    progress.finish();
+    tell_warnings(&repository);
+    let outcome = outcome.map_err(|error| match error.kind() {
+        ErrorKind::Full => Error::new(
+            ErrorKind::Full,
+            format!(
+                "No room left at {}: earlier snapshots are as they were; make room and run the backup again",
+                repo_path.display()
+            ),
+        )
+        .because(error),
+        _ => error,
+    })?;
+    report(global, &outcome);
+    Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
+}
+
+fn report(global: &Global, outcome: &Outcome) {
+    let snapshot = &outcome.snapshot;
+    let summary = &snapshot.summary;
+    if global.json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "snapshot": outcome.id.map(|_| &snapshot.name),
+                "id": outcome.id.map(|id| id.to_hex()),
+                "parent": snapshot.parent,
+                "files": summary.files,
+                "content_bytes": summary.content_bytes,
+                "files_new": summary.files_new,
+                "files_changed": summary.files_changed,
+                "files_unmodified": summary.files_unmodified,
+                "read_bytes": summary.read_bytes,
+                "added_bytes": summary.added_bytes,
+                "packed_bytes": summary.packed_bytes,
+                "errors": summary.errors,
+            })
+        );
+        return;
+    }
+    if global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0 || outcome.id.is_none()) {
+        return;
+    }
+    let files = format!(
+        "{} new, {} changed, {} unmodified",
+        count(summary.files_new),
+        count(summary.files_changed),
+        count(summary.files_unmodified)
+    );
+    match outcome.id {
+        Some(_) => {
+            println!("Snapshot  {}", snapshot.name);
+            println!("Files     {files}");
+            println!("Read      {}", size(summary.read_bytes));
+            println!("Added     {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes));
+        }
+        None => println!("Would back up {} files ({files}), {}", count(summary.files), size(summary.content_bytes)),
+    }
+    if summary.errors > 0 {
+        println!("Trouble   {} files could not be read whole, each named above", count(summary.errors));
+    }
+    if let Some(first) = snapshot.sources.first().filter(|_| global.verbose > 1) {
+        println!(
+            "Sources   {} and {} more",
+            readable_path(std::path::Path::new(&*String::from_utf8_lossy(first))),
+            snapshot.sources.len() - 1
+        );
+    }
+}

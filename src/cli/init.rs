@@ -1,0 +1,118 @@
+//! `bakfs init`: makes a repository.
+
+use super::Status;
+use super::open::{Global, write_key};
+use super::output::readable_path;
+use crate::crypto::keys::{Secret, fill_random};
+use crate::crypto::recovery;
+use crate::crypto::slot::Credential;
+use crate::error::{Error, ErrorKind};
+use crate::format::header::Suite;
+use crate::id::to_hex;
+use crate::repo::open::{Found, init_with_id, look};
+use clap::ValueEnum;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// Options of `bakfs init`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How to protect what is stored; `none` still notices every change
+    #[arg(long, value_enum, default_value_t = Encryption::Aes256)]
+    encryption: Encryption,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Encryption {
+    /// AES-256-GCM-SIV
+    Aes256,
+    /// Readable by whoever reads the repository's folder
+    None,
+}
+
+/// A repository that was made.
+pub struct Made {
+    /// Its id.
+    pub id: [u8; 16],
+    /// The key file that unlocks it here, if one was written.
+    pub key_path: Option<PathBuf>,
+    /// The recovery key made beside a passphrase, to be shown once.
+    pub recovery: Option<Zeroizing<String>>,
+}
+
+/// Makes the repository: with the passphrase that was given and a recovery key, or with a key file.
+pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
+    let path = global.repo_path()?;
+    match look(&path)? {
+        Found::Nothing | Found::HalfMade => {}
+        Found::Repository => {
+            return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())));
+        }
+        Found::Foreign => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} holds other files: name an empty or new folder for the repository", path.display()),
+            ));
+        }
+    }
+    let mut id = [0; 16];
+    fill_random(&mut id);
+    if suite == Suite::Plain {
+        init_with_id(&path, id, suite, &[])?;
+        return Ok(Made { id, key_path: None, recovery: None });
+    }
+    let key = Secret::random();
+    if let Some(given) = global.given_credential()? {
+        init_with_id(&path, id, suite, &[given, Credential::Key(key.clone())])?;
+        return Ok(Made { id, key_path: None, recovery: Some(recovery::to_text(&key)) });
+    }
+    // The key is durable before anything is locked with it.
+    let key_path = global.key_path(&id);
+    write_key(&key_path, &key)?;
+    if let Err(error) = init_with_id(&path, id, suite, &[Credential::Key(key)]) {
+        // A key to nothing: that it could not be removed does no harm.
+        let _ = std::fs::remove_file(&key_path);
+        return Err(error);
+    }
+    Ok(Made { id, key_path: Some(key_path), recovery: None })
+}
+
+/// Tells a person what was made and what to keep.
+pub fn tell(global: &Global, made: &Made) -> crate::error::Result<()> {
+    let path = global.repo_path()?;
+    eprintln!("Made the repository {}", readable_path(&path));
+    if let Some(key) = &made.key_path {
+        eprintln!("Its key is the file {}", readable_path(key));
+        eprintln!("Without that key nobody can read the backups: keep a copy of the file away from this machine.");
+    }
+    if let Some(recovery) = &made.recovery {
+        eprintln!("Recovery key: {}", recovery.as_str());
+        eprintln!("It opens the repository when the passphrase is lost, and is not shown again:");
+        eprintln!("keep it on paper, away from this machine.");
+    }
+    Ok(())
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let suite = match args.encryption {
+        Encryption::Aes256 => Suite::Aes256GcmSiv,
+        Encryption::None => Suite::Plain,
+    };
+    let made = make(global, suite)?;
+    if global.json {
+        let repo = global.repo_path()?;
+        println!(
+            "{}",
+            serde_json::json!({
+                "repository": to_hex(&made.id),
+                "path": readable_path(&repo),
+                "key_file": made.key_path.as_deref().map(readable_path),
+                "recovery_key": made.recovery.as_ref().map(|text| text.as_str()),
+            })
+        );
+    } else {
+        tell(global, &made)?;
+    }
+    Ok(Status::Done)
+}

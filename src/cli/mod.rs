@@ -1,0 +1,111 @@
+//! The command line: one file per command. Only this room prints.
+
+pub mod backup;
+pub mod init;
+#[cfg(feature = "mount")]
+pub mod mount;
+#[cfg(feature = "mount")]
+pub mod mount_helper;
+pub mod open;
+pub mod output;
+pub mod snapshots;
+
+use clap::{Parser, Subcommand};
+use open::Global;
+use std::process::ExitCode;
+
+/// Backups whose history is a file system: snapshots you mount, and restore with cp.
+#[derive(Debug, Parser)]
+#[command(name = "bakfs", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a repository
+    Init(init::Args),
+    /// Back up files, or standard input
+    Backup(backup::Args),
+    /// List snapshots
+    Snapshots(snapshots::Args),
+    /// Show all snapshots as directories
+    #[cfg(feature = "mount")]
+    Mount(mount::Args),
+    /// End a mount
+    #[cfg(feature = "mount")]
+    Umount(mount::UmountArgs),
+}
+
+/// How a command ended; the number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// All was done.
+    Done = 0,
+    /// It failed, or (diff) the two differ.
+    Failed = 1,
+    /// The snapshot is committed, or the rest was done, but something could not be read.
+    Incomplete = 3,
+}
+
+/// Wrong usage, as clap exits with too.
+const USAGE: u8 = 2;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match arguments() {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(message) => {
+            eprintln!("bakfs: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    output::start_log(cli.global.verbose);
+    match run(&cli) {
+        Ok(status) => ExitCode::from(status as u8),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bakfs: {}", output::chain(&error));
+            let usage = error
+                .downcast_ref::<crate::error::Error>()
+                .is_some_and(|error| error.kind() == crate::error::ErrorKind::Usage);
+            ExitCode::from(if usage { USAGE } else { Status::Failed as u8 })
+        }
+    }
+}
+
+/// Returns this process's arguments, translated where mount(8) has called it.
+fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    #[cfg(feature = "mount")]
+    if let Some(translated) = mount_helper::translate(&arguments) {
+        return translated;
+    }
+    Ok(arguments)
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Status> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Init(args) => init::run(global, args),
+        Command::Backup(args) => backup::run(global, args),
+        Command::Snapshots(args) => snapshots::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Umount(args) => mount::run_umount(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

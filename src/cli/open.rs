@@ -1,0 +1,269 @@
+//! Global options: where the repository is and what unlocks it.
+
+use super::output;
+use crate::crypto::keys::Secret;
+use crate::crypto::recovery;
+use crate::crypto::slot::Credential;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::id::to_hex;
+use crate::repo::open::Options;
+use crate::repo::{Memory, Repository};
+use clap::Args;
+use serde::Deserialize;
+use std::io::{BufRead, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The repository's folder [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
+    #[arg(long, global = true, env = "BAKFS_REPO", value_name = "PATH")]
+    pub repo: Option<PathBuf>,
+    /// A file with the settings `repo`, `password-file`, `password-command` and `cache-dir`
+    #[arg(long, global = true, env = "BAKFS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read the passphrase from a file's first line
+    #[arg(long, global = true, env = "BAKFS_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Read the passphrase from the first line a shell command prints
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub password_command: Option<String>,
+    /// Where to keep what saves time [default: ~/.cache/bakfs, for root /var/cache/bakfs]
+    #[arg(long, global = true, env = "BAKFS_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more: each -v adds detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What a configuration file may say; the command line and the environment have the last word.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Settings {
+    repo: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    password_command: Option<String>,
+    cache_dir: Option<PathBuf>,
+}
+
+/// The environment variable with the passphrase itself.
+const PASSWORD_VARIABLE: &str = "BAKFS_PASSWORD";
+/// A passphrase or key file is read up to this length.
+const MAX_SECRET_BYTES: u64 = 4096;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
+fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if is_root() {
+        return PathBuf::from(of_root);
+    }
+    let base =
+        set(variable).or_else(|| Some(set("HOME")?.join(fallback))).unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    base.join("bakfs")
+}
+
+impl Global {
+    fn settings(&self) -> Result<Settings> {
+        let Some(path) = &self.config else { return Ok(Settings::default()) };
+        let text =
+            std::fs::read_to_string(path).context(|| format!("Cannot read the configuration {}", path.display()))?;
+        toml::from_str(&text).map_err(|error| {
+            Error::usage(format!("The configuration {} makes no sense", path.display())).because(error)
+        })
+    }
+
+    /// Returns the repository's folder.
+    pub fn repo_path(&self) -> Result<PathBuf> {
+        let path = self.repo.clone().or(self.settings()?.repo);
+        let path = path.unwrap_or_else(|| folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo"));
+        std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))
+    }
+
+    /// Returns whether the repository is the default one, which a first backup may make.
+    pub fn is_default_repo(&self) -> Result<bool> {
+        Ok(self.repo.is_none() && self.settings()?.repo.is_none())
+    }
+
+    /// Returns the folder of caches.
+    pub fn cache_base(&self) -> Result<PathBuf> {
+        let set = self.cache_dir.clone().or(self.settings()?.cache_dir);
+        Ok(set.unwrap_or_else(|| folder("XDG_CACHE_HOME", ".cache", "/var/cache/bakfs")))
+    }
+
+    /// Returns the file a repository's key is kept in on this machine.
+    pub fn key_path(&self, repository: &[u8; 16]) -> PathBuf {
+        let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
+        let base = base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"));
+        base.join("keys").join(format!("{}.key", to_hex(repository)))
+    }
+
+    /// Returns the passphrase or key that was given by option or environment.
+    pub fn given_credential(&self) -> Result<Option<Credential>> {
+        let settings = self.settings()?;
+        let text = if let Some(path) = self.password_file.as_ref().or(settings.password_file.as_ref()) {
+            Some(read_secret(path)?)
+        } else if let Some(command) = self.password_command.as_ref().or(settings.password_command.as_ref()) {
+            Some(secret_of_command(command)?)
+        } else {
+            std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new)
+        };
+        match text {
+            Some(text) if text.is_empty() => {
+                Err(Error::usage("The passphrase is empty: give one with at least a character"))
+            }
+            Some(text) => Ok(Some(credential(text))),
+            None => Ok(None),
+        }
+    }
+
+    /// Collects what may unlock a repository: what was given, else this machine's key file, else what a
+    /// person types.
+    pub fn credentials(&self, repository: &[u8; 16]) -> Result<Vec<Credential>> {
+        if let Some(given) = self.given_credential()? {
+            return Ok(vec![given]);
+        }
+        let path = self.key_path(repository);
+        match read_secret(&path) {
+            Ok(text) => match recovery::from_text(&text) {
+                Some(key) => Ok(vec![Credential::Key(key)]),
+                None => Err(Error::damaged(format!(
+                    "The key file {} holds no key: bring it back from a copy",
+                    path.display()
+                ))),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound && std::io::stdin().is_terminal() => {
+                Ok(vec![credential(ask("Passphrase or recovery key: ")?)])
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(
+                ErrorKind::Locked,
+                format!(
+                    "Nothing here unlocks the repository: there is no key file {}. \
+                     Copy it there, or give the passphrase or recovery key with --password-file",
+                    path.display()
+                ),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
+    /// where the child finds what it needs by itself.
+    pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
+        let settings = self.settings()?;
+        let given = self.password_file.is_some()
+            || settings.password_file.is_some()
+            || self.password_command.is_some()
+            || settings.password_command.is_some()
+            || std::env::var_os(PASSWORD_VARIABLE).is_some();
+        if given || !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        match stored_header(&self.repo_path()?)? {
+            Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens the repository and tells its warnings.
+    pub fn open(&self) -> Result<Arc<Repository>> {
+        self.open_with(Memory::default())
+    }
+
+    /// Opens the repository with bounds for its caches.
+    pub fn open_with(&self, memory: Memory) -> Result<Arc<Repository>> {
+        let cache = self.cache_base()?;
+        let options = Options { cache_base: Some(&cache), memory };
+        let repository = Repository::open(&self.repo_path()?, &options, |id| self.credentials(id))?;
+        output::tell_warnings(&repository);
+        Ok(Arc::new(repository))
+    }
+}
+
+/// Returns the id of an encrypted repository; `None` where there is none or it needs no key.
+fn stored_header(repo: &Path) -> Result<Option<[u8; 16]>> {
+    let Ok(bytes) = std::fs::read(repo.join("config")) else { return Ok(None) };
+    let stored = crate::format::config::Stored::decode(&bytes).ok();
+    Ok(stored.filter(|stored| stored.config.open_key.is_none()).map(|stored| stored.repository))
+}
+
+/// Reads a secret as what it looks like: a written key, or a passphrase.
+fn credential(text: Zeroizing<String>) -> Credential {
+    match recovery::from_text(&text) {
+        Some(key) => Credential::Key(key),
+        None => Credential::Passphrase(text),
+    }
+}
+
+fn first_line(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Zeroizing<String>> {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        Ok(text) => Ok(Zeroizing::new(text.to_string())),
+        Err(_) => Err(Error::usage(format!("The passphrase from {what} is not UTF-8 text"))),
+    }
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
+    let reading = || format!("Cannot read the key or passphrase in {}", path.display());
+    let file = std::fs::File::open(path).context(reading)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize));
+    file.take(MAX_SECRET_BYTES).read_to_end(&mut bytes).context(reading)?;
+    first_line(bytes, &path.display().to_string())
+}
+
+fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context(|| "Cannot run the password command".into())?;
+    if !output.status.success() {
+        return Err(Error::new(ErrorKind::Locked, format!("The password command failed: {}", output.status)));
+    }
+    first_line(Zeroizing::new(output.stdout), "the password command")
+}
+
+/// Asks a person at the terminal, without showing what is typed.
+fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let asking = || "Cannot ask for the passphrase".to_string();
+    let shown = tcgetattr(&stdin).context(asking)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    eprint!("{prompt}");
+    std::io::stderr().flush().context(asking)?;
+    tcsetattr(&stdin, OptionalActions::Now, &hidden).context(asking)?;
+    let mut line = Zeroizing::new(String::new());
+    let read = stdin.lock().read_line(&mut line);
+    tcsetattr(&stdin, OptionalActions::Now, &shown).context(asking)?;
+    eprintln!();
+    read.context(asking)?;
+    Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_string()))
+}
+
+/// Keeps a key in a file only its owner can read. The file and its name are durable afterwards.
+pub fn write_key(path: &Path, key: &Secret) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let writing = || format!("Cannot write the key file {}", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(writing)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(writing)?;
+    let mut text = recovery::to_text(key);
+    text.push('\n');
+    file.write_all(text.as_bytes()).context(writing)?;
+    file.sync_all().context(writing)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).context(writing)
+}

@@ -1,0 +1,231 @@
+//! Reading chunks: from packs through decryption, decompression and verification, with a cache of frames.
+
+use super::Repository;
+use super::index::Location;
+use super::pack::read_opener;
+use crate::crypto::seal::{Opener, Place, Role};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::Decoder;
+use crate::format::header::Kind;
+use crate::id::{ChunkId, ObjectId};
+use crate::store::{Object, Wait};
+use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Unwrapped keys of packs that are kept: 4 096 packs of 32 MiB are 128 GiB.
+const MAX_OPENERS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// What a chunk is of; its id is made with another key for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// A file's content.
+    Data,
+    /// A page of a tree.
+    Page,
+}
+
+impl ChunkKind {
+    /// Returns the kind of packs that hold such chunks.
+    pub fn pack_kind(self) -> Kind {
+        match self {
+            ChunkKind::Data => Kind::DataPack,
+            ChunkKind::Page => Kind::TreePack,
+        }
+    }
+}
+
+type FrameKey = (ObjectId, u32);
+
+/// A frame in the cache: filled once, by whoever comes first, while the others wait for it.
+#[derive(Default)]
+struct Slot(Mutex<Option<Arc<Vec<u8>>>>);
+
+struct Slots {
+    frames: LruCache<FrameKey, (Arc<Slot>, usize)>,
+    used_bytes: usize,
+}
+
+/// Decoded frames, the most recently used, up to a number of bytes.
+pub struct FrameCache {
+    slots: Mutex<Slots>,
+    budget_bytes: usize,
+}
+
+impl FrameCache {
+    /// Makes a cache of at most `budget_bytes` and one frame.
+    pub fn new(budget_bytes: usize) -> Self {
+        FrameCache { slots: Mutex::new(Slots { frames: LruCache::unbounded(), used_bytes: 0 }), budget_bytes }
+    }
+
+    fn slot(&self, key: FrameKey, plain_bytes: usize) -> Arc<Slot> {
+        let mut slots = self.slots.lock();
+        if let Some((slot, _)) = slots.frames.get(&key) {
+            return slot.clone();
+        }
+        while slots.used_bytes + plain_bytes > self.budget_bytes {
+            let Some((_, (_, bytes))) = slots.frames.pop_lru() else {
+                break;
+            };
+            slots.used_bytes -= bytes;
+        }
+        let slot = Arc::new(Slot::default());
+        slots.frames.put(key, (slot.clone(), plain_bytes));
+        slots.used_bytes += plain_bytes;
+        slot
+    }
+}
+
+/// Pack keys that were unwrapped.
+pub struct Openers(Mutex<LruCache<ObjectId, Arc<Opener>>>);
+
+impl Default for Openers {
+    fn default() -> Self {
+        Openers(Mutex::new(LruCache::new(MAX_OPENERS)))
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    sealed: Vec<u8>,
+    decoder: Decoder,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn would_wait() -> Error {
+    Error::new(ErrorKind::WouldWait, "The frame is being read by another thread")
+}
+
+impl Repository {
+    fn opener(&self, location: &Location, wait: Wait) -> Result<Arc<Opener>> {
+        if let Some(opener) = self.openers.0.lock().get(&location.pack.id) {
+            return Ok(opener.clone());
+        }
+        let opener = Arc::new(read_opener(&*self.store, &self.keys, self.id, &location.pack, wait)?);
+        self.openers.0.lock().put(location.pack.id, opener.clone());
+        Ok(opener)
+    }
+
+    /// Appends a frame's verified plaintext to `out`.
+    fn decode_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
+        let opener = self.opener(location, wait)?;
+        let frame = &location.frame;
+        let object = Object::Pack(location.pack.id);
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.sealed.resize(frame.stored_bytes as usize, 0);
+            self.store.read_at(object, u64::from(frame.offset), &mut scratch.sealed, wait)?;
+            let place =
+                Place { role: Role::Frame, number: frame.number, codec: frame.codec, plain_bytes: frame.plain_bytes };
+            let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+                Error::damaged(format!("Frame {} of {object} does not verify: run `bakfs check`", frame.number))
+                    .because(error)
+            };
+            let encoded = opener.open(place, &mut scratch.sealed).map_err(|error| damaged(error.into()))?;
+            scratch
+                .decoder
+                .decode(frame.codec, encoded, frame.plain_bytes as usize, out)
+                .map_err(|error| damaged(error.into()))
+        })
+    }
+
+    fn cached_frame(&self, location: &Location, wait: Wait) -> Result<Arc<Vec<u8>>> {
+        let key = (location.pack.id, location.frame.number);
+        let slot = self.frames.slot(key, location.frame.plain_bytes as usize);
+        let mut state: MutexGuard<'_, _> = match wait {
+            Wait::Never => slot.0.try_lock().ok_or_else(would_wait)?,
+            Wait::Allowed => slot.0.lock(),
+        };
+        if let Some(frame) = &*state {
+            return Ok(frame.clone());
+        }
+        let mut bytes = Vec::with_capacity(location.frame.plain_bytes as usize);
+        self.decode_frame(location, wait, &mut bytes)?;
+        let frame = Arc::new(bytes);
+        *state = Some(frame.clone());
+        Ok(frame)
+    }
+
+    fn verify(&self, kind: ChunkKind, id: &ChunkId, bytes: &[u8], location: &Location) -> Result<()> {
+        let found = match kind {
+            ChunkKind::Data => self.keys.chunk_id(bytes),
+            ChunkKind::Page => self.keys.page_id(bytes),
+        };
+        if found == *id {
+            return Ok(());
+        }
+        Err(Error::damaged(format!(
+            "Chunk {id} in {} is not what its id says: run `bakfs check`",
+            Object::Pack(location.pack.id)
+        )))
+    }
+
+    fn read_from(
+        &self,
+        kind: ChunkKind,
+        location: &Location,
+        range: Range<usize>,
+        wait: Wait,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let chunk = &location.chunk;
+        let len = chunk.len_bytes as usize;
+        if location.pack.kind != kind.pack_kind() || range.end > len {
+            return Err(Error::damaged(format!("Chunk {} is of another kind or length than its use says", chunk.id)));
+        }
+        let start = out.len();
+        let alone = chunk.len_bytes == location.frame.plain_bytes;
+        if alone && range == (0..len) {
+            // A whole frame goes straight to the reader: nobody else needs it soon.
+            self.decode_frame(location, wait, out)?;
+            return self.verify(kind, &chunk.id, &out[start..], location);
+        }
+        let frame = self.cached_frame(location, wait)?;
+        let bytes = &frame[chunk.offset as usize..chunk.offset as usize + len];
+        self.verify(kind, &chunk.id, bytes, location)?;
+        out.extend_from_slice(&bytes[range]);
+        Ok(())
+    }
+
+    /// Appends a range of a chunk to `out`, verified. Other places of the chunk are tried when one is damaged.
+    pub fn read_chunk(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        range: Range<usize>,
+        wait: Wait,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let start = out.len();
+        let index = self.index();
+        let mut failure = None;
+        for location in index.find_all(id) {
+            match self.read_from(kind, &location, range.clone(), wait, out) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldWait => {
+                    out.truncate(start);
+                    return Err(error);
+                }
+                Err(error) => {
+                    out.truncate(start);
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        let failure =
+            failure.unwrap_or_else(|| Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`")));
+        if wait == Wait::Never {
+            return Err(would_wait());
+        }
+        // The cached index itself may be wrong: it is made again once before the repository is blamed.
+        if self.distrust_cache()? {
+            return self.read_chunk(kind, id, range, wait, out);
+        }
+        Err(failure)
+    }
+}

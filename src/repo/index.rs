@@ -1,0 +1,117 @@
+//! Where every chunk is: segments mapped from the local cache, looked up in place.
+
+use crate::format::header::Kind;
+use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment};
+use crate::id::{ChunkId, ObjectId};
+use std::sync::Arc;
+
+/// A segment's bytes: a mapped file of the cache, or memory where there is no cache.
+#[derive(Debug)]
+pub enum SegmentBytes {
+    /// A file that is never changed, only replaced or removed.
+    Mapped(memmap2::Mmap),
+    /// Memory.
+    Heap(Vec<u8>),
+}
+
+impl AsRef<[u8]> for SegmentBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            SegmentBytes::Mapped(map) => map,
+            SegmentBytes::Heap(bytes) => bytes,
+        }
+    }
+}
+
+/// A segment and the index objects of the repository it stands for.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The tables.
+    pub segment: Segment<SegmentBytes>,
+    /// The index objects whose content this is; empty for packs no index object names.
+    pub covers: Vec<ObjectId>,
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy)]
+pub struct Location {
+    /// Its pack.
+    pub pack: PackEntry,
+    /// Its frame.
+    pub frame: FrameEntry,
+    /// Its place in the frame.
+    pub chunk: ChunkEntry,
+}
+
+/// All segments.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    segments: Vec<Arc<Loaded>>,
+}
+
+impl Index {
+    /// Joins segments, the largest first: most lookups end there.
+    pub fn new(mut segments: Vec<Arc<Loaded>>) -> Self {
+        segments.sort_by_key(|loaded| std::cmp::Reverse(loaded.segment.chunk_count()));
+        Index { segments }
+    }
+
+    /// Returns the segments.
+    pub fn segments(&self) -> &[Arc<Loaded>] {
+        &self.segments
+    }
+
+    /// Returns an index with one more segment.
+    pub fn with(&self, loaded: Loaded) -> Self {
+        let mut segments = self.segments.clone();
+        segments.push(Arc::new(loaded));
+        Index::new(segments)
+    }
+
+    /// Finds a chunk. A place whose records make no sense counts as none.
+    pub fn find(&self, id: &ChunkId) -> Option<Location> {
+        self.segments.iter().find_map(|loaded| {
+            let chunk = loaded.segment.find(id)?;
+            locate(&loaded.segment, chunk)
+        })
+    }
+
+    /// Finds every place a chunk has: damage at one may be healed by another.
+    pub fn find_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
+        self.segments.iter().filter_map(move |loaded| {
+            let chunk = loaded.segment.find(id)?;
+            locate(&loaded.segment, chunk)
+        })
+    }
+
+    /// Returns whether a chunk is known.
+    pub fn contains(&self, id: &ChunkId) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// Returns all packs, those named by two segments twice.
+    pub fn packs(&self) -> impl Iterator<Item = PackEntry> + '_ {
+        self.segments
+            .iter()
+            .flat_map(|loaded| (0..loaded.segment.pack_count()).filter_map(|at| loaded.segment.pack(at)))
+    }
+
+    /// Returns the number of chunks, those of two segments counted twice.
+    pub fn chunk_count(&self) -> u64 {
+        self.segments.iter().map(|loaded| loaded.segment.chunk_count() as u64).sum()
+    }
+
+    /// Returns the number of index objects the segments stand for.
+    pub fn covered(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.segments.iter().flat_map(|loaded| loaded.covers.iter().copied())
+    }
+}
+
+fn locate<B: AsRef<[u8]>>(segment: &Segment<B>, chunk: ChunkEntry) -> Option<Location> {
+    let frame = segment.frame(chunk.frame as usize)?;
+    let pack = segment.pack(frame.pack as usize)?;
+    let fits = u64::from(chunk.offset) + u64::from(chunk.len_bytes) <= u64::from(frame.plain_bytes)
+        && u64::from(frame.offset) + u64::from(frame.stored_bytes) <= pack.len_bytes
+        && matches!(pack.kind, Kind::DataPack | Kind::TreePack);
+    fits.then_some(Location { pack, frame, chunk })
+}

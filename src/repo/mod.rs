@@ -1,0 +1,232 @@
+//! The only room that holds keys and store together: opening a repository, reading and adding to it.
+
+pub mod cache;
+pub mod frames;
+pub mod index;
+pub mod names;
+pub mod objects;
+pub mod open;
+pub mod pack;
+pub mod snapshots;
+pub mod tree;
+pub mod write;
+
+use crate::crypto::keys::Keys;
+use crate::error::{Error, Result};
+use crate::format::config::Config;
+use crate::format::header::{Kind, Suite};
+use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
+use crate::format::page::Page;
+use crate::format::tree::Extent;
+use crate::id::{ChunkId, ObjectId};
+use crate::store::{Listed, Object, ObjectKind, Store, read_whole};
+use cache::Cache;
+use frames::{FrameCache, Openers};
+use index::{Index, Loaded};
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tree::PageCache;
+
+/// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
+pub const MAX_INDEX_BYTES: usize = 48 << 20;
+
+/// How much memory a repository's caches may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Decoded frames.
+    pub frames_bytes: usize,
+    /// Decoded pages of directories.
+    pub pages_bytes: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { frames_bytes: 32 << 20, pages_bytes: 24 << 20 }
+    }
+}
+
+/// An unlocked repository with its index.
+pub struct Repository {
+    pub(crate) id: [u8; 16],
+    pub(crate) suite: Suite,
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) store: Arc<dyn Store>,
+    cache: Option<Cache>,
+    index: RwLock<Arc<Index>>,
+    cache_distrusted: AtomicBool,
+    warnings: Mutex<Vec<String>>,
+    openers: Openers,
+    frames: FrameCache,
+    pages: PageCache,
+    extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
+}
+
+impl Repository {
+    /// Returns the repository's id.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// Returns how its objects are sealed.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Returns its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Returns its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns where its objects are kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Returns the index as it is now.
+    pub fn index(&self) -> Arc<Index> {
+        self.index.read().clone()
+    }
+
+    /// Takes what went wrong without making the repository unusable.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock())
+    }
+
+    /// Takes new index objects in and forgets those that are gone.
+    pub fn refresh_index(&self) -> Result<()> {
+        let listed = self.store.list(ObjectKind::Index)?;
+        let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
+        let current = self.index();
+        let mut segments: Vec<Arc<Loaded>> = current
+            .segments()
+            .iter()
+            .filter(|loaded| !loaded.covers.is_empty() && loaded.covers.iter().all(|id| wanted.contains(id)))
+            .cloned()
+            .collect();
+        if segments.is_empty()
+            && let Some(cache) = &self.cache
+        {
+            segments = cache.load(|id| wanted.contains(id));
+        }
+        let covered: HashSet<ObjectId> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
+        let mut damaged = false;
+        for id in wanted.difference(&covered) {
+            match self.read_index_object(*id) {
+                Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
+                Err(error) if error.kind() == crate::error::ErrorKind::Damaged => {
+                    damaged = true;
+                    let object = Object::Index(*id);
+                    self.warnings
+                        .lock()
+                        .push(format!("{object} is damaged, its packs are read instead: {}", error.chain()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(cache) = &self.cache {
+            segments = cache.compact(segments);
+        }
+        let mut index = Index::new(segments);
+        if damaged || wanted.is_empty() {
+            index = self.adopt_packs(index)?;
+        }
+        *self.index.write() = Arc::new(index);
+        Ok(())
+    }
+
+    fn keep_segment(&self, plain: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
+        match &self.cache {
+            Some(cache) => cache.add(plain, covers),
+            None => cache::heap(plain, covers),
+        }
+    }
+
+    /// Reads and checks one index object.
+    pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
+        let object = Object::Index(id);
+        let damaged = |error: Error| match error.kind() {
+            crate::error::ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
+            _ => error,
+        };
+        let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;
+        let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
+        Segment::new(&plain, plain.len())
+            .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;
+        Ok(plain)
+    }
+
+    /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
+    fn adopt_packs(&self, index: Index) -> Result<Index> {
+        let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        let mut builder = SegmentBuilder::default();
+        for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
+            if known.contains(&id) {
+                continue;
+            }
+            match pack::read_directory(&*self.store, &self.keys, self.id, id, len_bytes) {
+                Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
+                Err(error) => self.warnings.lock().push(error.chain()),
+            }
+        }
+        if builder.packs.is_empty() {
+            return Ok(index);
+        }
+        Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
+    }
+
+    /// Makes the index again from the repository, once. Returns whether it was done now.
+    fn distrust_cache(&self) -> Result<bool> {
+        if self.cache_distrusted.swap(true, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let Some(cache) = &self.cache else {
+            return Ok(false);
+        };
+        tracing::warn!("A chunk could not be read by the cached index: it is made again");
+        cache.clear();
+        *self.index.write() = Arc::new(Index::default());
+        self.refresh_index()?;
+        // Packs whose index object was lost are found by their own directories.
+        let index = self.adopt_packs(Index::clone(&self.index()))?;
+        *self.index.write() = Arc::new(index);
+        Ok(true)
+    }
+}
+
+/// Adds a pack's directory to a segment.
+pub(crate) fn add_pack(
+    builder: &mut SegmentBuilder,
+    entry: crate::format::index::PackEntry,
+    directory: &crate::format::pack::Directory,
+) {
+    let u32_of = |len: usize| u32::try_from(len).expect("a segment holds fewer than 2^32 records");
+    let (pack, first_frame) = (u32_of(builder.packs.len()), u32_of(builder.frames.len()));
+    builder.packs.push(entry);
+    for (number, frame) in directory.frames.iter().enumerate() {
+        builder.frames.push(FrameEntry {
+            pack,
+            number: u32_of(number),
+            offset: frame.offset,
+            stored_bytes: frame.stored_bytes,
+            plain_bytes: frame.plain_bytes,
+            codec: frame.codec,
+        });
+    }
+    for chunk in &directory.chunks {
+        builder.chunks.push(ChunkEntry {
+            id: chunk.id,
+            frame: first_frame + chunk.frame,
+            offset: chunk.offset,
+            len_bytes: chunk.len_bytes,
+        });
+    }
+}

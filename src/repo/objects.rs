@@ -1,0 +1,81 @@
+//! Single-frame objects: index segments and snapshots, sealed whole; and their ids.
+//!
+//! ```text
+//! object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
+//! ```
+
+use crate::crypto::keys::Keys;
+use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::error::{Error, Result};
+use crate::format::frame::encode_whole;
+use crate::format::header::{Header, Kind, Suite};
+use crate::format::pack::u32_at;
+use crate::id::ObjectId;
+
+const HEAD_BYTES: usize = 8;
+
+/// Returns the id of an object: SHA-256 of its bytes, which anyone can check without a key.
+pub fn object_id(bytes: &[u8]) -> ObjectId {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    ObjectId(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+/// Seals a single-frame object.
+pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
+    let plain_bytes = u32::try_from(plain.len()).expect("single-frame objects are far below 4 GiB");
+    let (codec, encoded) = encode_object(plain);
+    let mut sealer = Sealer::new(keys, kind, suite, repository);
+    let mut bytes = sealer.header().encode();
+    bytes.extend_from_slice(&[codec, 0, 0, 0]);
+    bytes.extend_from_slice(&plain_bytes.to_le_bytes());
+    let from = bytes.len();
+    bytes.extend_from_slice(&encoded);
+    sealer.seal(Role::Frame, codec, plain_bytes, &mut bytes, from);
+    bytes
+}
+
+fn encode_object(plain: &[u8]) -> (u8, Vec<u8>) {
+    encode_whole(plain, 3)
+}
+
+/// Opens a single-frame object of at most `max_bytes` of plaintext.
+pub fn open_object(
+    keys: &Keys,
+    kind: Kind,
+    repository: [u8; 16],
+    mut bytes: Vec<u8>,
+    max_bytes: usize,
+) -> Result<Vec<u8>> {
+    let header = Header::decode(&bytes).map_err(|error| Error::damaged("It cannot be read").because(error))?;
+    if header.kind != kind || header.repository != repository {
+        return Err(Error::damaged("It is an object of another kind or repository"));
+    }
+    let start = header.len_bytes() + HEAD_BYTES;
+    if bytes.len() < start {
+        return Err(Error::damaged("It is cut off"));
+    }
+    let head = &bytes[start - HEAD_BYTES..start];
+    let (codec, plain_bytes) = (head[0], u32_at(head, 4));
+    if plain_bytes as usize > max_bytes || head[1..4] != [0; 3] {
+        return Err(Error::damaged("Its length is out of range"));
+    }
+    let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
+    let broken = |error| Error::damaged("It does not verify").because(error);
+    let opener = Opener::new(keys, &header).map_err(broken)?;
+    let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;
+    decode_bounded(codec, encoded, plain_bytes as usize)
+}
+
+/// Decodes a whole object's plaintext, which may be longer than a frame of a pack.
+pub fn decode_bounded(codec: u8, encoded: &[u8], plain_bytes: usize) -> Result<Vec<u8>> {
+    let plain = match codec {
+        crate::format::frame::RAW => encoded.to_vec(),
+        crate::format::frame::ZSTD => zstd::bulk::decompress(encoded, plain_bytes)
+            .map_err(|error| Error::damaged("It cannot be decompressed").because(error))?,
+        other => return Err(Error::damaged(format!("Its codec {other} is unknown"))),
+    };
+    if plain.len() != plain_bytes {
+        return Err(Error::damaged("Its length is not what it says"));
+    }
+    Ok(plain)
+}

@@ -1,0 +1,245 @@
+//! Making, finding and unlocking a repository.
+
+use super::cache::Cache;
+use super::frames::{FrameCache, Openers};
+use super::index::Index;
+use super::tree::PageCache;
+use super::{Memory, Repository};
+use crate::crypto::keys::{Keys, Secret, fill_random};
+use crate::crypto::slot::{self, Credential};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::{CHUNK_SIZES, Config, Stored};
+use crate::format::header::Suite;
+use crate::format::tree::Time;
+use crate::store::local::LocalStore;
+use crate::store::{Names, Object, ObjectKind, Store, read_whole};
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+const MAX_CONFIG_BYTES: u64 = 64 << 10;
+const MAX_KEY_BYTES: u64 = 64 << 10;
+/// More key slots than this are an attack on the reader's time.
+const MAX_KEYS: usize = 64;
+/// Pages of extents that are kept: each lists about 500 chunks, 128 MiB of a large file.
+const EXTENT_PAGES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// What is at a path where a repository is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or an empty folder.
+    Nothing,
+    /// A repository.
+    Repository,
+    /// A folder that [`init`] did not finish: without a configuration and without packs.
+    HalfMade,
+    /// Something else.
+    Foreign,
+}
+
+/// Looks what is at a local path.
+pub fn look(path: &Path) -> Result<Found> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Ok(Found::Foreign);
+        }
+        Err(error) => {
+            return Err(Error::io(format!("Cannot read the repository's folder {}", path.display()), error));
+        }
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(format!("Cannot list {}", path.display()), error))?;
+        names.push(entry.file_name());
+    }
+    let has = |name: &str| names.iter().any(|found| found == name);
+    Ok(if has("config") && ObjectKind::ALL.iter().all(|kind| has(kind.folder())) {
+        Found::Repository
+    } else if names.iter().all(|name| name == "lost+found") {
+        Found::Nothing
+    } else if names.iter().all(|name| {
+        ObjectKind::ALL.iter().any(|kind| *name == *kind.folder())
+            || name.to_string_lossy().starts_with(".tmp-")
+            || name == "lost+found"
+    }) && LocalStore::new(path).list(ObjectKind::Snapshot).map_or(true, |found| found.is_empty())
+    {
+        Found::HalfMade
+    } else {
+        Found::Foreign
+    })
+}
+
+/// Makes a repository in a local folder. The configuration is written last: without it there is none.
+pub fn init(path: &Path, suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    fill_random(&mut id);
+    init_with_id(path, id, suite, credentials)
+}
+
+/// Makes a repository with an id its caller has drawn, to keep a key under before the repository exists.
+pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+    match look(path)? {
+        Found::Nothing | Found::HalfMade => {}
+        Found::Repository => {
+            return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())));
+        }
+        Found::Foreign => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} holds other files: name an empty or new folder for the repository", path.display()),
+            ));
+        }
+    }
+    let store = LocalStore::new(path);
+    store.create_folders()?;
+    let master = Secret::random();
+    for credential in credentials {
+        let bytes = slot::seal(id, &master, credential);
+        store.put(Object::Key(super::objects::object_id(&bytes)), &bytes)?;
+    }
+    store.barrier(Names::Mine)?;
+    let created = jiff::Timestamp::now();
+    let config = Config {
+        created: Time { secs: created.as_second(), nanos: 0 },
+        features: Vec::new(),
+        chunk_sizes: CHUNK_SIZES,
+        open_key: (suite == Suite::Plain).then_some(master.0),
+    };
+    let keys = Keys::derive(&master);
+    store.put(Object::Config, &config.encode(id, suite, |bytes| keys.config_mac(bytes)))?;
+    store.barrier(Names::Mine)?;
+    Ok(id)
+}
+
+/// How to open a repository.
+pub struct Options<'a> {
+    /// Where to keep what saves time; `None` keeps it in memory.
+    pub cache_base: Option<&'a Path>,
+    /// Bounds of the caches in memory.
+    pub memory: Memory,
+}
+
+impl Repository {
+    /// Opens the repository in a local folder, with the credentials that `credentials` gives for its id.
+    pub fn open(
+        path: &Path,
+        options: &Options<'_>,
+        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        let found = look(path)?;
+        let at = path.display();
+        match found {
+            Found::Repository => {}
+            Found::Nothing => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("There is no repository at {at}: `bakfs init` makes one"),
+                ));
+            }
+            Found::HalfMade => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("The repository at {at} was never finished: `bakfs init` finishes it"),
+                ));
+            }
+            Found::Foreign => {
+                let message = format!(
+                    "{at} is not a bakfs repository, or its file `config` or one of its folders is gone: \
+                     check the path, or bring the missing part back from a copy"
+                );
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        Self::unlock(Arc::new(LocalStore::new(path)), options, credentials)
+    }
+
+    /// Unlocks the repository in a store and loads its index.
+    pub fn unlock(
+        store: Arc<dyn Store>,
+        options: &Options<'_>,
+        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        let bytes = read_whole(&*store, Object::Config, MAX_CONFIG_BYTES)?;
+        let stored = Stored::decode(&bytes).map_err(|error| {
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("The configuration of the repository at {} cannot be used", store.location()),
+            )
+            .because(error)
+        })?;
+        let master = match stored.config.open_key {
+            Some(key) if stored.suite == Suite::Plain => Secret(key),
+            _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?)?,
+        };
+        let keys = Keys::derive(&master);
+        if !stored.is_genuine(|bytes| keys.config_mac(bytes)) {
+            return Err(Error::damaged(format!(
+                "The configuration of the repository at {} was changed: bring the file `config` back from a copy",
+                store.location()
+            )));
+        }
+        let cache = match options.cache_base {
+            Some(base) => match Cache::open(base, &stored.repository) {
+                Ok(cache) => Some(cache),
+                Err(error) => {
+                    tracing::warn!("Working without a cache: {}", error.chain());
+                    None
+                }
+            },
+            None => None,
+        };
+        let repository = Repository {
+            id: stored.repository,
+            suite: stored.suite,
+            config: stored.config,
+            keys,
+            store,
+            cache,
+            index: RwLock::new(Arc::new(Index::default())),
+            cache_distrusted: AtomicBool::new(false),
+            warnings: Mutex::new(Vec::new()),
+            openers: Openers::default(),
+            frames: FrameCache::new(options.memory.frames_bytes),
+            pages: PageCache::new(options.memory.pages_bytes),
+            extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
+        };
+        repository.refresh_index()?;
+        Ok(repository)
+    }
+}
+
+fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Secret> {
+    let slots = store.list(ObjectKind::Key)?;
+    if slots.is_empty() {
+        return Err(Error::damaged(format!(
+            "The repository at {} has no key slots left in `keys`: bring them back from a copy",
+            store.location()
+        )));
+    }
+    let mut broken = None;
+    let mut master = None;
+    for listed in slots.iter().take(MAX_KEYS) {
+        let object = Object::Key(listed.id);
+        let bytes = read_whole(store, object, MAX_KEY_BYTES)?;
+        for credential in credentials {
+            // Every slot is tried, so that the time taken does not tell which one fits.
+            match slot::open(&bytes, repository, credential) {
+                Ok(opened) => master = master.or(opened),
+                Err(error) => broken = Some(Error::damaged(format!("{object} cannot be read")).because(error)),
+            }
+        }
+    }
+    match (master, broken) {
+        (Some(master), _) => Ok(master),
+        (None, Some(broken)) => Err(broken),
+        (None, None) => Err(Error::new(
+            ErrorKind::Locked,
+            format!("The passphrase or key does not open the repository at {}", store.location()),
+        )),
+    }
+}

@@ -1,0 +1,145 @@
+//! Packs: building one in memory, and reading its directory back.
+
+use super::objects::object_id;
+use crate::crypto::keys::Keys;
+use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::error::{Error, Result};
+use crate::format::frame::encode_whole;
+use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES, Suite};
+use crate::format::index::PackEntry;
+use crate::format::pack::{
+    ChunkRecord, Directory, FrameRecord, MAX_PACK_BYTES, TARGET_PACK_BYTES, TRAILER_BYTES, Trailer,
+};
+use crate::id::{ChunkId, ObjectId};
+use crate::store::{Object, Store, Wait};
+
+/// A frame's plaintext and the chunks in it, in order.
+#[derive(Debug, Default)]
+pub struct PlainFrame {
+    /// The chunks' bytes one after the other.
+    pub bytes: Vec<u8>,
+    /// Their ids and lengths.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// A pack being filled.
+pub struct PackBuilder {
+    kind: Kind,
+    sealer: Sealer,
+    bytes: Vec<u8>,
+    directory: Directory,
+}
+
+/// A pack ready to be stored.
+pub struct FinishedPack {
+    /// Its id, kind and length.
+    pub entry: PackEntry,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What is in it.
+    pub directory: Directory,
+}
+
+impl PackBuilder {
+    /// Starts a pack.
+    pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16]) -> Self {
+        let sealer = Sealer::new(keys, kind, suite, repository);
+        let bytes = sealer.header().encode();
+        PackBuilder { kind, sealer, bytes, directory: Directory::default() }
+    }
+
+    /// Appends an encoded frame.
+    pub fn append(&mut self, codec: u8, encoded: &[u8], plain_bytes: u32, chunks: &[(ChunkId, u32)]) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(encoded);
+        let number = self.sealer.seal(Role::Frame, codec, plain_bytes, &mut self.bytes, from);
+        let u32_of = |len: usize| u32::try_from(len).expect("a pack is far below 4 GiB");
+        let stored_bytes = u32_of(self.bytes.len() - from);
+        self.directory.frames.push(FrameRecord { offset: u32_of(from), stored_bytes, plain_bytes, codec });
+        let mut offset = 0;
+        for (id, len_bytes) in chunks {
+            self.directory.chunks.push(ChunkRecord { id: *id, frame: number, offset, len_bytes: *len_bytes });
+            offset += len_bytes;
+        }
+    }
+
+    /// Returns whether the pack has reached its size.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= TARGET_PACK_BYTES
+    }
+
+    /// Returns whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.directory.frames.is_empty()
+    }
+
+    /// Ends the pack with its directory and trailer.
+    pub fn finish(mut self) -> FinishedPack {
+        let plain = self.directory.encode();
+        let plain_bytes = u32::try_from(plain.len()).expect("a directory is far below 4 GiB");
+        let (codec, encoded) = encode_whole(&plain, 3);
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(&encoded);
+        let number = self.sealer.seal(Role::Directory, codec, plain_bytes, &mut self.bytes, from);
+        let directory_bytes = u32::try_from(self.bytes.len() - from).expect("a directory is far below 4 GiB");
+        self.bytes.extend_from_slice(&Trailer { directory_bytes, codec, plain_bytes, number }.encode());
+        let entry = PackEntry { id: object_id(&self.bytes), kind: self.kind, len_bytes: self.bytes.len() as u64 };
+        FinishedPack { entry, bytes: self.bytes, directory: self.directory }
+    }
+}
+
+/// Reads the header of a pack and unwraps its key.
+pub fn read_opener(
+    store: &dyn Store,
+    keys: &Keys,
+    repository: [u8; 16],
+    pack: &PackEntry,
+    wait: Wait,
+) -> Result<Opener> {
+    let object = Object::Pack(pack.id);
+    let mut bytes = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(pack.len_bytes as usize)];
+    store.read_at(object, 0, &mut bytes, wait)?;
+    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::damaged(format!("The header of {object} does not verify: run `bakfs check`")).because(error)
+    };
+    let header = Header::decode(&bytes).map_err(|error| damaged(error.into()))?;
+    if header.kind != pack.kind || header.repository != repository {
+        return Err(damaged("it belongs to another kind of object or repository".into()));
+    }
+    Opener::new(keys, &header).map_err(|error| damaged(error.into()))
+}
+
+/// Reads a pack's directory from the pack itself. `None` in place of the kind: any pack.
+pub fn read_directory(
+    store: &dyn Store,
+    keys: &Keys,
+    repository: [u8; 16],
+    id: ObjectId,
+    len_bytes: u64,
+) -> Result<(PackEntry, Directory)> {
+    let object = Object::Pack(id);
+    let damaged = |reason: String| Error::damaged(format!("The directory of {object} cannot be read: {reason}"));
+    if !(HEADER_BYTES as u64 + TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&len_bytes) {
+        return Err(damaged(format!("its length of {len_bytes} bytes is no pack's")));
+    }
+    let mut kind_bytes = [0; 10];
+    store.read_at(object, 0, &mut kind_bytes, Wait::Allowed)?;
+    let kind = if kind_bytes[9] == Kind::TreePack as u8 { Kind::TreePack } else { Kind::DataPack };
+    let entry = PackEntry { id, kind, len_bytes };
+    let opener = read_opener(store, keys, repository, &entry, Wait::Allowed)?;
+    let mut trailer = [0; TRAILER_BYTES];
+    let trailer_at = len_bytes - TRAILER_BYTES as u64;
+    store.read_at(object, trailer_at, &mut trailer, Wait::Allowed)?;
+    let trailer = Trailer::decode(&trailer).map_err(|error| damaged(error.to_string()))?;
+    let directory_at = trailer_at
+        .checked_sub(u64::from(trailer.directory_bytes))
+        .ok_or_else(|| damaged("it is longer than the pack".into()))?;
+    let mut sealed = vec![0; trailer.directory_bytes as usize];
+    store.read_at(object, directory_at, &mut sealed, Wait::Allowed)?;
+    let place =
+        Place { role: Role::Directory, number: trailer.number, codec: trailer.codec, plain_bytes: trailer.plain_bytes };
+    let encoded = opener.open(place, &mut sealed).map_err(|error| damaged(error.to_string()))?;
+    let plain = super::objects::decode_bounded(trailer.codec, encoded, trailer.plain_bytes as usize)?;
+    let directory = Directory::decode(&plain, len_bytes).map_err(|error| damaged(error.to_string()))?;
+    Ok((entry, directory))
+}

@@ -1,0 +1,376 @@
+//! Adding to a repository: chunks become frames, frames packs, packs an index, and last a snapshot.
+//!
+//! One thread adds; a few compress; one seals frames into packs in the order they were added; one
+//! stores packs and then index segments. Each stage waits for the next, so memory is bounded by the
+//! frames and packs on their way. The order of storing is the order of trust: packs are durable
+//! before an index names them, and the index before a snapshot needs it.
+
+use super::Repository;
+use super::frames::ChunkKind;
+use super::objects::{object_id, seal_object};
+use super::pack::{FinishedPack, PackBuilder, PlainFrame};
+use crate::error::{Error, Result};
+use crate::format::frame::Encoder;
+use crate::format::header::Kind;
+use crate::format::index::SegmentBuilder;
+use crate::format::page::PageSink;
+use crate::format::snapshot::Snapshot;
+use crate::id::{ChunkId, ObjectId};
+use crate::store::{Names, Object};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+/// Small chunks are gathered into frames of this size.
+const FRAME_BYTES: usize = 256 << 10;
+/// A chunk of at least this size is a frame of its own.
+const LONE_CHUNK_BYTES: usize = 128 << 10;
+/// An index segment is stored when it has this many chunks, so that memory stays bounded and a killed
+/// first backup keeps what it has done.
+const SEGMENT_CHUNKS: usize = 256 << 10;
+
+/// How to write.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteOptions {
+    /// zstd's level.
+    pub level: i32,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        WriteOptions { level: DEFAULT_LEVEL, threads }
+    }
+}
+
+/// The level of new data; docs/format.md has the measurement that chose it.
+pub const DEFAULT_LEVEL: i32 = 3;
+
+struct Encoded {
+    kind: ChunkKind,
+    codec: u8,
+    bytes: Vec<u8>,
+    plain_bytes: u32,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+struct Job {
+    kind: ChunkKind,
+    frame: PlainFrame,
+    done: Sender<Encoded>,
+}
+
+/// What all stages share.
+struct Shared {
+    repository: Arc<Repository>,
+    /// Chunks on their way, not yet in the repository's index.
+    pending: Mutex<HashSet<ChunkId>>,
+    packed_bytes: AtomicU64,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    fn fail(&self, error: Error) {
+        self.failure.lock().get_or_insert(error);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.lock().is_some()
+    }
+}
+
+/// Adds chunks and pages; used by one thread.
+pub struct Writer {
+    shared: Arc<Shared>,
+    open: [PlainFrame; 2],
+    jobs: Option<Sender<Job>>,
+    order: Option<Sender<Receiver<Encoded>>>,
+    threads: Vec<JoinHandle<()>>,
+    added_bytes: u64,
+}
+
+/// What a writer stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written {
+    /// Chunks and pages before compression.
+    pub added_bytes: u64,
+    /// Packs and index segments as stored.
+    pub packed_bytes: u64,
+}
+
+fn lane(kind: ChunkKind) -> usize {
+    match kind {
+        ChunkKind::Data => 0,
+        ChunkKind::Page => 1,
+    }
+}
+
+impl Writer {
+    /// Starts the stages.
+    pub fn new(repository: Arc<Repository>, options: WriteOptions) -> Self {
+        let shared = Arc::new(Shared {
+            repository,
+            pending: Mutex::new(HashSet::new()),
+            packed_bytes: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        });
+        let threads = options.threads.max(1);
+        let (jobs, jobs_in) = bounded::<Job>(threads * 2);
+        let (order, order_in) = bounded::<Receiver<Encoded>>(threads * 4);
+        let (packs, packs_in) = bounded::<FinishedPack>(0);
+        let mut writer = Writer {
+            shared,
+            open: Default::default(),
+            jobs: Some(jobs),
+            order: Some(order),
+            threads: Vec::new(),
+            added_bytes: 0,
+        };
+        for _ in 0..threads {
+            let jobs_in = jobs_in.clone();
+            writer.spawn("compress", move |_| compress(&jobs_in, options.level));
+        }
+        writer.spawn("pack", move |shared| pack(shared, &order_in, packs));
+        writer.spawn("store", move |shared| store(shared, &packs_in));
+        writer
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce(&Shared) + Send + 'static) {
+        let shared = self.shared.clone();
+        let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared));
+        match spawned {
+            Ok(thread) => self.threads.push(thread),
+            Err(error) => self.shared.fail(Error::io("Cannot start a thread", error)),
+        }
+    }
+
+    /// Returns whether a chunk is stored already or on its way.
+    pub fn knows(&self, id: &ChunkId) -> bool {
+        self.shared.pending.lock().contains(id) || self.shared.repository.index().contains(id)
+    }
+
+    /// Adds a chunk if it is new; returns whether it was.
+    pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
+        {
+            let mut pending = self.shared.pending.lock();
+            if pending.contains(&id) || self.shared.repository.index().contains(&id) {
+                return Ok(false);
+            }
+            pending.insert(id);
+        }
+        self.added_bytes += bytes.len() as u64;
+        let len = u32::try_from(bytes.len()).expect("a chunk is at most 4 MiB");
+        if bytes.len() >= LONE_CHUNK_BYTES {
+            self.send(kind, PlainFrame { bytes: bytes.to_vec(), chunks: vec![(id, len)] })?;
+            return Ok(true);
+        }
+        let open = &mut self.open[lane(kind)];
+        if open.bytes.capacity() == 0 {
+            open.bytes.reserve(FRAME_BYTES + LONE_CHUNK_BYTES);
+        }
+        open.bytes.extend_from_slice(bytes);
+        open.chunks.push((id, len));
+        if open.bytes.len() >= FRAME_BYTES {
+            let frame = std::mem::take(open);
+            self.send(kind, frame)?;
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self, kind: ChunkKind, frame: PlainFrame) -> Result<()> {
+        let (done, encoded) = bounded(1);
+        let sent = self.order.as_ref().is_some_and(|order| order.send(encoded).is_ok())
+            && self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { kind, frame, done }).is_ok());
+        if sent && !self.shared.has_failed() {
+            return Ok(());
+        }
+        Err(self.stop())
+    }
+
+    /// Ends all stages and returns what went wrong.
+    fn stop(&mut self) -> Error {
+        self.jobs = None;
+        self.order = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.shared.fail(Error::new(crate::error::ErrorKind::Io, "A thread of the writer panicked"));
+            }
+        }
+        let failure = self.shared.failure.lock().take();
+        failure.unwrap_or_else(|| Error::new(crate::error::ErrorKind::Io, "The writer was stopped"))
+    }
+
+    /// Stores everything that was added and makes it durable. What is left to do is the snapshot.
+    pub fn finish(mut self) -> Result<Written> {
+        for kind in [ChunkKind::Data, ChunkKind::Page] {
+            let frame = std::mem::take(&mut self.open[lane(kind)]);
+            if !frame.chunks.is_empty() {
+                self.send(kind, frame)?;
+            }
+        }
+        self.jobs = None;
+        self.order = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.shared.fail(Error::new(crate::error::ErrorKind::Io, "A thread of the writer panicked"));
+            }
+        }
+        if let Some(error) = self.shared.failure.lock().take() {
+            return Err(error);
+        }
+        Ok(Written { added_bytes: self.added_bytes, packed_bytes: self.shared.packed_bytes.load(Ordering::Relaxed) })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl PageSink for Writer {
+    type Error = Error;
+
+    fn store(&mut self, page: Vec<u8>) -> Result<ChunkId> {
+        let id = self.shared.repository.keys.page_id(&page);
+        self.add(ChunkKind::Page, id, &page)?;
+        Ok(id)
+    }
+}
+
+fn compress(jobs: &Receiver<Job>, level: i32) {
+    let mut encoder = Encoder::new(level);
+    for Job { kind, frame, done } in jobs {
+        let mut bytes = Vec::with_capacity(frame.bytes.len());
+        let codec = encoder.encode(&frame.bytes, &mut bytes);
+        let plain_bytes = u32::try_from(frame.bytes.len()).expect("a frame is at most 4 MiB");
+        // Whoever waited for it has failed and said so.
+        let _ = done.send(Encoded { kind, codec, bytes, plain_bytes, chunks: frame.chunks });
+    }
+}
+
+fn pack(shared: &Shared, frames: &Receiver<Receiver<Encoded>>, packs: Sender<FinishedPack>) {
+    let repository = &shared.repository;
+    let mut builders: [Option<PackBuilder>; 2] = [None, None];
+    for frame in frames {
+        // A frame without a sender is one of a writer that was stopped.
+        let Ok(frame) = frame.recv() else { return };
+        let slot = &mut builders[lane(frame.kind)];
+        let builder = slot.get_or_insert_with(|| {
+            PackBuilder::new(&repository.keys, frame.kind.pack_kind(), repository.suite, repository.id)
+        });
+        builder.append(frame.codec, &frame.bytes, frame.plain_bytes, &frame.chunks);
+        if builder.is_full()
+            && let Some(full) = slot.take()
+            && packs.send(full.finish()).is_err()
+        {
+            return;
+        }
+    }
+    if shared.has_failed() {
+        return;
+    }
+    for builder in builders.into_iter().flatten() {
+        if packs.send(builder.finish()).is_err() {
+            return;
+        }
+    }
+}
+
+fn store(shared: &Shared, packs: &Receiver<FinishedPack>) {
+    let run = || -> Result<()> {
+        let repository = &shared.repository;
+        // Packs an earlier, killed backup left without an index: from now on an index names them.
+        for loaded in repository.index().segments().iter().filter(|loaded| loaded.covers.is_empty()) {
+            repository.store.barrier(Names::All)?;
+            put_index(shared, loaded.segment.encoded_bytes().to_vec())?;
+        }
+        let mut segment = SegmentBuilder::default();
+        for pack in packs {
+            repository.store.put(Object::Pack(pack.entry.id), &pack.bytes)?;
+            shared.packed_bytes.fetch_add(pack.entry.len_bytes, Ordering::Relaxed);
+            super::add_pack(&mut segment, pack.entry, &pack.directory);
+            if segment.chunks.len() >= SEGMENT_CHUNKS {
+                put_segment(shared, std::mem::take(&mut segment))?;
+            }
+        }
+        if !segment.packs.is_empty() && !shared.has_failed() {
+            put_segment(shared, segment)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = run() {
+        shared.fail(error);
+    }
+}
+
+fn put_segment(shared: &Shared, segment: SegmentBuilder) -> Result<()> {
+    let ids: Vec<_> = segment.chunks.iter().map(|chunk| chunk.id).collect();
+    shared.repository.store.barrier(Names::Mine)?;
+    put_index(shared, segment.encode())?;
+    let mut pending = shared.pending.lock();
+    for id in ids {
+        pending.remove(&id);
+    }
+    Ok(())
+}
+
+fn put_index(shared: &Shared, plain: Vec<u8>) -> Result<()> {
+    let repository = &shared.repository;
+    let bytes = seal_object(&repository.keys, Kind::Index, repository.suite, repository.id, &plain);
+    let id = object_id(&bytes);
+    repository.store.put(Object::Index(id), &bytes)?;
+    repository.store.barrier(Names::Mine)?;
+    shared.packed_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    repository.add_segment(plain, id)
+}
+
+impl Repository {
+    /// Stores a snapshot whose tree is durable, and makes it durable too.
+    ///
+    /// Its name becomes unique among all snapshots: whoever sees after storing that another has
+    /// stored the same name stores its snapshot again under a longer name, and of two writers at
+    /// least one sees the other.
+    pub fn commit(&self, mut snapshot: Snapshot) -> Result<(ObjectId, Snapshot)> {
+        let plain_name = snapshot.name.clone();
+        if self.snapshots()?.iter().any(|listed| listed.snapshot.name == plain_name) {
+            snapshot.name = unique(&plain_name);
+        }
+        let id = self.put_snapshot(&snapshot)?;
+        if !self.snapshots()?.iter().any(|listed| listed.id != id && listed.snapshot.name == snapshot.name) {
+            return Ok((id, snapshot));
+        }
+        snapshot.name = unique(&plain_name);
+        let renamed = self.put_snapshot(&snapshot)?;
+        self.store.delete(Object::Snapshot(id))?;
+        Ok((renamed, snapshot))
+    }
+
+    fn put_snapshot(&self, snapshot: &Snapshot) -> Result<ObjectId> {
+        let bytes = seal_object(&self.keys, Kind::Snapshot, self.suite, self.id, &snapshot.encode());
+        let id = object_id(&bytes);
+        self.store.put(Object::Snapshot(id), &bytes)?;
+        self.store.barrier(Names::Mine)?;
+        Ok(id)
+    }
+
+    /// Takes a segment that was just stored into the index.
+    fn add_segment(&self, plain: Vec<u8>, id: ObjectId) -> Result<()> {
+        let loaded = self.keep_segment(plain, vec![id])?;
+        let mut index = self.index.write();
+        let next = index.with(loaded);
+        *index = Arc::new(next);
+        Ok(())
+    }
+}
+
+fn unique(name: &str) -> String {
+    let mut random = [0; 3];
+    crate::crypto::keys::fill_random(&mut random);
+    format!("{name}-{}", crate::id::to_hex(&random))
+}

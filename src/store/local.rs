@@ -1,0 +1,279 @@
+//! Objects as files of a local folder, durable on every file system that honours fsync(2).
+//!
+//! An object is written under a temporary name in its own folder, synced, and renamed without
+//! replacing; [`Store::barrier`] then syncs every folder a name was added to. A file whose write or
+//! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
+
+use super::{Listed, Names, Object, ObjectKind, Store, Wait};
+use crate::crypto::keys::fill_random;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::id::{ObjectId, to_hex};
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{IoSliceMut, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Open packs kept for reading.
+const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// What is read ahead of a waiting read in the background, for readers that go on.
+const READ_AHEAD_BYTES: u64 = 4 << 20;
+/// Start of the names of files that are being written.
+const TEMPORARY: &str = ".tmp-";
+
+/// A local folder.
+pub struct LocalStore {
+    root: PathBuf,
+    dirty: Mutex<BTreeSet<PathBuf>>,
+    open: Mutex<LruCache<Object, Arc<File>>>,
+}
+
+impl LocalStore {
+    /// Uses a folder as it is.
+    pub fn new(root: &Path) -> Self {
+        LocalStore {
+            root: root.to_path_buf(),
+            // A segment another process stored and was killed before it could sync may be relied on.
+            dirty: Mutex::new(BTreeSet::from([root.join(ObjectKind::Index.folder())])),
+            open: Mutex::new(LruCache::new(MAX_OPEN_FILES)),
+        }
+    }
+
+    /// Makes the folders of a repository and syncs them and the folder's own name.
+    pub fn create_folders(&self) -> Result<()> {
+        let parent = self.root.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            std::fs::create_dir_all(parent).context(|| format!("Cannot make the folder {}", parent.display()))?;
+        }
+        let mut folders = vec![self.root.clone()];
+        folders.extend(ObjectKind::ALL.map(|kind| self.root.join(kind.folder())));
+        folders.extend((0..=255).map(|shard| self.root.join(format!("packs/{shard:02x}"))));
+        for folder in &folders {
+            match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => {
+                    return Err(Error::io(format!("Cannot make the folder {}", folder.display()), error));
+                }
+            }
+        }
+        for folder in folders.iter().map(PathBuf::as_path).chain(parent) {
+            sync_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, object: Object) -> PathBuf {
+        self.root.join(object.path())
+    }
+
+    fn file(&self, object: Object, wait: Wait) -> Result<Arc<File>> {
+        if let Some(file) = self.open.lock().get(&object) {
+            return Ok(file.clone());
+        }
+        if wait == Wait::Never {
+            return Err(would_wait());
+        }
+        let path = self.path(object);
+        let file = Arc::new(File::open(&path).context(|| format!("Cannot open {}", path.display()))?);
+        if matches!(object, Object::Pack(_)) {
+            self.open.lock().put(object, file.clone());
+        }
+        Ok(file)
+    }
+
+    fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let fd = rustix::fs::open(
+            path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o400),
+        )
+        .context(|| format!("Cannot create {}", path.display()))?;
+        let mut file = File::from(fd);
+        file.write_all(bytes).context(|| format!("Cannot write {}", path.display()))?;
+        file.sync_all().context(|| format!("Cannot sync {}", path.display()))
+    }
+}
+
+fn would_wait() -> Error {
+    Error::new(ErrorKind::WouldWait, "The bytes are not in memory")
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let sync = || File::open(path)?.sync_all();
+    sync().context(|| format!("Cannot sync the folder {}", path.display()))
+}
+
+/// Renames without replacing; false if the name is taken.
+fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<bool> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // File systems without RENAME_NOREPLACE: a hard link never replaces either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
+                Ok(()) => rustix::fs::unlink(from).map(|()| true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Store for LocalStore {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        let path = self.path(object);
+        let folder = path.parent().expect("every object lies in a folder").to_path_buf();
+        let mut random = [0; 12];
+        fill_random(&mut random);
+        let temporary = folder.join(format!("{TEMPORARY}{}", to_hex(&random)));
+        let stored = self
+            .write_temporary(&temporary, bytes)
+            .and_then(|()| rename_new(&temporary, &path).context(|| format!("Cannot rename to {}", path.display())));
+        if !matches!(stored, Ok(true)) {
+            // The temporary file is void; that it could not be removed changes nothing for readers.
+            let _ = rustix::fs::unlink(&temporary);
+        }
+        match stored {
+            Ok(false) if object == Object::Config => {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    format!("There is a repository at {} already", self.location()),
+                ));
+            }
+            Ok(false) => {
+                let len = self.len_bytes(object)?;
+                if len != bytes.len() as u64 {
+                    return Err(Error::damaged(format!(
+                        "Object {object} exists with {len} bytes instead of {}: run `bakfs check --read-data`",
+                        bytes.len()
+                    )));
+                }
+            }
+            Ok(true) => {}
+            Err(error) => return Err(error),
+        }
+        self.dirty.lock().insert(folder);
+        Ok(())
+    }
+
+    fn barrier(&self, names: Names) -> Result<()> {
+        if names == Names::All {
+            let sync = || rustix::fs::syncfs(File::open(&self.root)?).map_err(std::io::Error::from);
+            sync().context(|| format!("Cannot sync the file system of {}", self.root.display()))?;
+        }
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        dirty.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        let path = self.path(object);
+        let stat = std::fs::metadata(&path).context(|| format!("Cannot read {}", path.display()))?;
+        Ok(stat.len())
+    }
+
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        let file = self.file(object, wait)?;
+        match wait {
+            Wait::Never => {
+                let flags = ReadWriteFlags::NOWAIT;
+                match rustix::io::preadv2(&file, &mut [IoSliceMut::new(buffer)], offset, flags) {
+                    Ok(len) if len == buffer.len() => Ok(()),
+                    // A short or refused read is done again by a call that may wait.
+                    _ => Err(would_wait()),
+                }
+            }
+            Wait::Allowed => {
+                if matches!(object, Object::Pack(_)) {
+                    let ahead = std::num::NonZeroU64::new(READ_AHEAD_BYTES);
+                    // Only a hint: without it the same bytes are read a little later.
+                    let _ = rustix::fs::fadvise(&file, offset, ahead, rustix::fs::Advice::WillNeed);
+                }
+                file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
+                        "Object {object} is cut off: it ends before byte {}",
+                        offset + buffer.len() as u64
+                    )),
+                    _ => Error::io(format!("Cannot read {}", self.path(object).display()), error),
+                })
+            }
+        }
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        let root = self.root.join(kind.folder());
+        let mut objects = Vec::new();
+        let folders = match kind {
+            ObjectKind::Pack => (0..=255).map(|shard| root.join(format!("{shard:02x}"))).collect(),
+            _ => vec![root],
+        };
+        for folder in folders {
+            let listing = |error| Error::io(format!("Cannot list {}", folder.display()), error);
+            for entry in std::fs::read_dir(&folder).map_err(listing)? {
+                let entry = entry.map_err(listing)?;
+                // Names that are no ids are leftovers of writers, or strays: never objects.
+                let Some(id) = entry.file_name().to_str().and_then(ObjectId::from_hex) else {
+                    continue;
+                };
+                match entry.metadata() {
+                    Ok(metadata) => objects.push(Listed { id, len_bytes: metadata.len() }),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(listing(error)),
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    fn delete(&self, object: Object) -> Result<()> {
+        let path = self.path(object);
+        self.open.lock().pop(&object);
+        match rustix::fs::unlink(&path) {
+            Ok(()) => {
+                self.dirty.lock().insert(path.parent().expect("every object lies in a folder").to_path_buf());
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io(format!("Cannot remove {}", path.display()), error)),
+        }
+    }
+
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_stored_once_whole_and_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(&folder.path().join("a/repo"));
+        store.create_folders().unwrap();
+        let object = Object::Pack(ObjectId([0xab; 32]));
+        store.put(object, b"hello").unwrap();
+        store.put(object, b"hello").unwrap();
+        assert_eq!(store.put(object, b"other!").unwrap_err().kind(), ErrorKind::Damaged);
+        store.barrier(Names::Mine).unwrap();
+        assert_eq!(store.list(ObjectKind::Pack).unwrap(), [Listed { id: ObjectId([0xab; 32]), len_bytes: 5 }]);
+        let mut bytes = [0; 3];
+        store.read_at(object, 1, &mut bytes, Wait::Allowed).unwrap();
+        assert_eq!(&bytes, b"ell");
+        assert_eq!(store.read_at(object, 3, &mut bytes, Wait::Allowed).unwrap_err().kind(), ErrorKind::Damaged);
+        store.put(Object::Config, b"one").unwrap();
+        assert_eq!(store.put(Object::Config, b"two").unwrap_err().kind(), ErrorKind::Exists);
+        let strays = std::fs::read_dir(folder.path().join("a/repo/packs/ab")).unwrap().count();
+        assert_eq!(strays, 1, "no temporary file is left");
+        store.delete(object).unwrap();
+        store.delete(object).unwrap();
+        assert!(store.list(ObjectKind::Pack).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! Where objects are kept: names and bytes. Knows neither format nor keys.
+
+pub mod local;
+
+use crate::error::Result;
+use crate::id::ObjectId;
+
+/// The name of a stored object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// The repository's configuration: there is one.
+    Config,
+    /// A key slot.
+    Key(ObjectId),
+    /// A pack.
+    Pack(ObjectId),
+    /// An index segment.
+    Index(ObjectId),
+    /// A snapshot.
+    Snapshot(ObjectId),
+}
+
+/// A kind of objects that can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// Key slots.
+    Key,
+    /// Packs.
+    Pack,
+    /// Index segments.
+    Index,
+    /// Snapshots.
+    Snapshot,
+}
+
+impl ObjectKind {
+    /// All kinds.
+    pub const ALL: [ObjectKind; 4] = [ObjectKind::Key, ObjectKind::Pack, ObjectKind::Index, ObjectKind::Snapshot];
+
+    /// Returns the folder the kind is kept in.
+    pub fn folder(self) -> &'static str {
+        match self {
+            ObjectKind::Key => "keys",
+            ObjectKind::Pack => "packs",
+            ObjectKind::Index => "index",
+            ObjectKind::Snapshot => "snapshots",
+        }
+    }
+
+    /// Names an object of this kind.
+    pub fn object(self, id: ObjectId) -> Object {
+        match self {
+            ObjectKind::Key => Object::Key(id),
+            ObjectKind::Pack => Object::Pack(id),
+            ObjectKind::Index => Object::Index(id),
+            ObjectKind::Snapshot => Object::Snapshot(id),
+        }
+    }
+}
+
+impl Object {
+    /// Returns the object's path below the repository: packs are spread over 256 folders.
+    pub fn path(&self) -> String {
+        match self {
+            Object::Config => "config".into(),
+            Object::Key(id) => format!("keys/{}", id.to_hex()),
+            Object::Pack(id) => format!("packs/{:02x}/{}", id.0[0], id.to_hex()),
+            Object::Index(id) => format!("index/{}", id.to_hex()),
+            Object::Snapshot(id) => format!("snapshots/{}", id.to_hex()),
+        }
+    }
+}
+
+impl std::fmt::Display for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its length.
+    pub len_bytes: u64,
+}
+
+/// Whether a call may block on a disk or a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Must answer from memory or with [`crate::error::ErrorKind::WouldWait`].
+    Never,
+    /// May block for as long as it takes.
+    Allowed,
+}
+
+/// Which names a barrier is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Those this store has put, and all index segments, whoever has put them.
+    Mine,
+    /// All there are: what a killed process left is about to be relied on.
+    All,
+}
+
+/// A place for immutable objects. All calls may run at the same time.
+pub trait Store: Send + Sync {
+    /// Stores an object whole. Its bytes must be durable before its name appears, and it must never
+    /// be seen in part. An object that exists already is left alone and is a success: names of all
+    /// objects but the configuration tell their bytes.
+    ///
+    /// After an error nothing of the object may be visible under its name.
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()>;
+
+    /// Makes the names of objects durable.
+    fn barrier(&self, names: Names) -> Result<()>;
+
+    /// Returns an object's length.
+    fn len_bytes(&self, object: Object) -> Result<u64>;
+
+    /// Fills `buffer` from `offset` on; an object that ends before is damaged.
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()>;
+
+    /// Lists the objects of a kind, in no order. A listing that may be incomplete must be an error.
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
+
+    /// Removes an object; one that does not exist is a success.
+    fn delete(&self, object: Object) -> Result<()>;
+
+    /// Tells the place, for messages.
+    fn location(&self) -> String;
+}
+
+/// Reads an object whole, refusing one longer than `max_bytes`.
+pub fn read_whole(store: &dyn Store, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+    let len = store.len_bytes(object)?;
+    if len > max_bytes {
+        return Err(crate::error::Error::damaged(format!(
+            "Object {object} has {len} bytes, more than any of its kind may have"
+        )));
+    }
+    let mut bytes = vec![0; len as usize];
+    store.read_at(object, 0, &mut bytes, Wait::Allowed)?;
+    Ok(bytes)
+}
