@@ -33,13 +33,8 @@ struct Day {
 impl World {
     fn new() -> World {
         let bakfs = Bakfs::new();
-        bakfs.ok(["init"]);
         let days = ["2026-03-01T03:00:00Z", "2026-03-02T03:00:00Z"].map(|time| {
-            let source = bakfs.make_dir(if time.contains("03-01T") {
-                "one"
-            } else {
-                "two"
-            });
+            let source = bakfs.make_dir(if time.contains("03-01T") { "one" } else { "two" });
             let seed = if source.ends_with("one") { 1000 } else { 2000 };
             for file in 0..FILES {
                 let path = source.join(format!("file-{file:02}"));
@@ -51,18 +46,10 @@ impl World {
             let snapshot = bakfs.backup(args).snapshot().to_owned();
             let new = |kind: usize| -> Vec<PathBuf> {
                 let all = bakfs.objects(kinds[kind]).into_iter();
-                all.filter(|object| !before[kind].contains(object))
-                    .map(|object| object.0)
-                    .collect()
+                all.filter(|object| !before[kind].contains(object)).map(|object| object.0).collect()
             };
             let object = new(2).pop().unwrap();
-            Day {
-                snapshot,
-                source,
-                packs: new(0),
-                index: new(1),
-                object,
-            }
+            Day { snapshot, source, packs: new(0), index: new(1), object }
         });
         World { bakfs, days }
     }
@@ -86,16 +73,11 @@ impl World {
             let shown = mount.at(&day.snapshot, &day.source);
             let files = files_below(&day.source);
             let paths = files.into_iter().map(|(path, _)| path);
-            paths
-                .filter(|path| is_lost(path, &shown))
-                .collect::<Vec<_>>()
+            paths.filter(|path| is_lost(path, &shown)).collect::<Vec<_>>()
         });
         mount.unmount();
         let [first, second] = lost;
-        assert!(
-            first.is_empty(),
-            "the first day has no part in it: {first:?}"
-        );
+        assert!(first.is_empty(), "the first day has no part in it: {first:?}");
         second
     }
 
@@ -126,10 +108,7 @@ impl World {
         let id = object.file_name().unwrap().to_str().unwrap();
         assert!(text.contains(&id[..8]), "check must name {id}: {outcome}");
         for path in lost {
-            assert!(
-                text.contains(path.to_str().unwrap()),
-                "check must name {path:?}: {outcome}"
-            );
+            assert!(text.contains(path.to_str().unwrap()), "check must name {path:?}: {outcome}");
         }
     }
 }
@@ -146,10 +125,7 @@ fn is_lost(source: &Path, shown: &Path) -> bool {
     let name = source.file_name().unwrap();
     match std::fs::read(shown.join(name)) {
         Ok(bytes) => {
-            assert!(
-                bytes == std::fs::read(source).unwrap(),
-                "wrong bytes of {source:?}"
-            );
+            assert!(bytes == std::fs::read(source).unwrap(), "wrong bytes of {source:?}");
             false
         }
         Err(error) => {
@@ -177,10 +153,7 @@ fn damaged_data_is_eio_where_it_lies_and_nowhere_else() {
     world.with_damage(&pack, &Damage::Truncate, || {
         let lost = world.lost();
         let all = FILES as usize;
-        assert!(
-            lost.len() >= all / 8 && lost.len() <= all * 7 / 8,
-            "half a pack costs {lost:?}"
-        );
+        assert!(lost.len() >= all / 8 && lost.len() <= all * 7 / 8, "half a pack costs {lost:?}");
         world.check_names(&["--read-data"], &pack, &lost);
     });
     world.with_damage(&pack, &Damage::Remove, || {
@@ -200,21 +173,13 @@ fn restore_and_dump_name_what_damage_costs_and_bring_the_rest() {
         let lost = world.lost();
         let target = world.bakfs.path("target");
         let day = &world.days[1];
-        let args = [
-            OsStr::new("restore"),
-            OsStr::new(&day.snapshot),
-            target.as_os_str(),
-        ];
+        let args = [OsStr::new("restore"), OsStr::new(&day.snapshot), target.as_os_str()];
         let mut outcome = world.bakfs.run(args);
         assert!(matches!(outcome.code, 1 | 3), "{outcome}");
         for path in &lost {
             outcome = outcome.says(path.file_name().unwrap().to_str().unwrap());
             let dump = format!("{}:{}", day.snapshot, path.display());
-            world
-                .bakfs
-                .run(["dump", &dump])
-                .refused()
-                .says(path.to_str().unwrap());
+            world.bakfs.run(["dump", &dump]).refused().says(path.to_str().unwrap());
         }
         let restored = target.join(day.source.strip_prefix("/").unwrap());
         for (path, _) in files_below(&day.source) {
@@ -233,27 +198,15 @@ fn restore_and_dump_name_what_damage_costs_and_bring_the_rest() {
 fn damaged_trees_cost_their_own_snapshot_only() {
     let world = World::new();
     let pack = world.pack(TREE_PACK);
-    for damage in [
-        Damage::Flip(300),
-        Damage::Flip(500),
-        Damage::Truncate,
-        Damage::Remove,
-    ] {
+    for damage in [Damage::Flip(300), Damage::Flip(500), Damage::Truncate, Damage::Remove] {
         world.with_damage(&pack, &damage, || {
             let lost = world.lost();
             let outcome = world.bakfs.run(["check", "--read-data"]);
-            assert!(
-                matches!(outcome.code, 1 | 3),
-                "{damage:?}, {} lost: {outcome}",
-                lost.len()
-            );
+            assert!(matches!(outcome.code, 1 | 3), "{damage:?}, {} lost: {outcome}", lost.len());
             world.check_names(&["--read-data"], &pack, &[]);
             let text = format!("{}{}", outcome.text(), outcome.stderr);
             if !lost.is_empty() {
-                let parts = [
-                    world.days[1].source.to_str().unwrap(),
-                    &world.days[1].snapshot,
-                ];
+                let parts = [world.days[1].source.to_str().unwrap(), &world.days[1].snapshot];
                 assert!(parts.iter().any(|part| text.contains(part)), "{outcome}");
             }
         });
@@ -265,19 +218,11 @@ fn damaged_trees_cost_their_own_snapshot_only() {
 fn a_damaged_index_serves_nothing_wrong_and_the_rest() {
     let world = World::new();
     let object = world.days[1].index[0].clone();
-    for damage in [
-        Damage::Flip(100),
-        Damage::Flip(800),
-        Damage::Truncate,
-        Damage::Remove,
-    ] {
+    for damage in [Damage::Flip(100), Damage::Flip(800), Damage::Truncate, Damage::Remove] {
         world.with_damage(&object, &damage, || {
             // Packs tell what is in them: what their index costs may be nothing.
             let lost = world.lost();
-            eprintln!(
-                "{damage:?} of an index costs {} of {FILES} files",
-                lost.len()
-            );
+            eprintln!("{damage:?} of an index costs {} of {FILES} files", lost.len());
             if !matches!(damage, Damage::Remove) || !lost.is_empty() {
                 world.check_names(&[], &object, &[]);
             }
@@ -302,10 +247,7 @@ fn a_damaged_snapshot_hides_no_other() {
             let listing = world.bakfs.run(["snapshots"]);
             assert!(listing.text().contains(&first.snapshot), "{listing}");
             let id = object.file_name().unwrap().to_str().unwrap();
-            assert!(
-                listing.stderr.contains(&id[..8]),
-                "the damaged one is named: {listing}"
-            );
+            assert!(listing.stderr.contains(&id[..8]), "the damaged one is named: {listing}");
             world.check_names(&[], &object, &[]);
         });
     }

@@ -32,17 +32,11 @@ fn an_sqlite_database_opens_on_the_mount_of_both_days() {
     let database = source.join("ledger.sqlite");
     make_database(&database);
     let mut days = Vec::new();
-    for change in [
-        "SELECT 1",
-        "UPDATE entries SET amount = amount + 1 WHERE id % 500 = 3",
-    ] {
+    for change in ["SELECT 1", "UPDATE entries SET amount = amount + 1 WHERE id % 500 = 3"] {
         let path = database.to_str().unwrap();
         sqlite(path, change).expect(0);
         let summary = bakfs.backup([&source]);
-        days.push((
-            summary.snapshot().to_owned(),
-            sqlite(path, QUERY).expect(0).text(),
-        ));
+        days.push((summary.snapshot().to_owned(), sqlite(path, QUERY).expect(0).text()));
     }
     assert_ne!(days[0].1, days[1].1);
     let mount = bakfs.mount();
@@ -60,9 +54,7 @@ fn an_sqlite_database_opens_on_the_mount_of_both_days() {
 fn git(bakfs: &Bakfs, dir: &Path, args: &[&str]) -> Outcome {
     let mut command: Command = bakfs.wrap("git");
     command.arg("-C").arg(dir).args(args);
-    command
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_OPTIONAL_LOCKS", "0");
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_OPTIONAL_LOCKS", "0");
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_NAME"), "Tester");
         command.env(format!("GIT_{role}_EMAIL"), "tester@example.org");
@@ -99,11 +91,7 @@ fn make_repository(bakfs: &Bakfs, dir: &Path) {
 #[test]
 fn a_git_repository_on_the_mount_passes_fsck() {
     let bakfs = Bakfs::new();
-    std::fs::write(
-        bakfs.path("home").join(".gitconfig"),
-        "[safe]\n\tdirectory = *\n",
-    )
-    .unwrap();
+    std::fs::write(bakfs.path("home").join(".gitconfig"), "[safe]\n\tdirectory = *\n").unwrap();
     let source = bakfs.make_dir("source");
     make_repository(&bakfs, &source);
     bakfs.backup([&source]);
@@ -122,15 +110,10 @@ fn a_git_repository_on_the_mount_passes_fsck() {
     }
     let clone = bakfs.path("clone");
     let mut command = bakfs.wrap("git");
-    command
-        .args(["clone", "-q", "--no-hardlinks"])
-        .arg(&shown)
-        .arg(&clone);
+    command.args(["clone", "-q", "--no-hardlinks"]).arg(&shown).arg(&clone);
     run(command).expect(0);
     assert_eq!(
         git(&bakfs, &clone, &["rev-parse", "HEAD"]).expect(0).stdout,
-        git(&bakfs, &source, &["rev-parse", "HEAD"])
-            .expect(0)
-            .stdout
+        git(&bakfs, &source, &["rev-parse", "HEAD"]).expect(0).stdout
     );
 }

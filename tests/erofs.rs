@@ -5,8 +5,7 @@
 mod support;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec,
-    Timestamps, XattrFlags,
+    Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::{Errno, Result};
 use std::fmt::Write as _;
@@ -51,45 +50,19 @@ fn own(aim: &Aim, flags: AtFlags) -> Result<()> {
 }
 
 const CALLS: [(&str, Call); 38] = [
-    ("open O_WRONLY", |aim| {
-        open(&aim.target, OFlags::WRONLY).map(drop)
-    }),
-    ("open O_RDWR", |aim| {
-        open(&aim.target, OFlags::RDWR).map(drop)
-    }),
-    ("open O_APPEND", |aim| {
-        open(&aim.target, OFlags::WRONLY | OFlags::APPEND).map(drop)
-    }),
-    ("open O_TRUNC", |aim| {
-        open(&aim.target, OFlags::WRONLY | OFlags::TRUNC).map(drop)
-    }),
-    ("open O_RDONLY|O_TRUNC", |aim| {
-        open(&aim.target, OFlags::RDONLY | OFlags::TRUNC).map(drop)
-    }),
-    ("open O_CREAT", |aim| {
-        open(&aim.free, OFlags::WRONLY | OFlags::CREATE).map(drop)
-    }),
-    ("open O_CREAT|O_EXCL", |aim| {
-        open(&aim.free, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map(drop)
-    }),
-    ("open O_TMPFILE", |aim| {
-        open(&aim.target, OFlags::RDWR | OFlags::TMPFILE).map(drop)
-    }),
-    ("open O_TMPFILE beside", |aim| {
-        open(aim.target.parent().unwrap(), OFlags::RDWR | OFlags::TMPFILE).map(drop)
-    }),
-    ("access W_OK", |aim| {
-        rustix::fs::accessat(CWD, &aim.target, Access::WRITE_OK, AtFlags::EACCESS)
-    }),
-    ("mkdir", |aim| {
-        rustix::fs::mkdir(&aim.free, Mode::from_raw_mode(0o777))
-    }),
-    ("mknod FIFO", |aim| {
-        rustix::fs::mknodat(CWD, &aim.free, FileType::Fifo, RW, 0)
-    }),
-    ("mknod file", |aim| {
-        rustix::fs::mknodat(CWD, &aim.free, FileType::RegularFile, RW, 0)
-    }),
+    ("open O_WRONLY", |aim| open(&aim.target, OFlags::WRONLY).map(drop)),
+    ("open O_RDWR", |aim| open(&aim.target, OFlags::RDWR).map(drop)),
+    ("open O_APPEND", |aim| open(&aim.target, OFlags::WRONLY | OFlags::APPEND).map(drop)),
+    ("open O_TRUNC", |aim| open(&aim.target, OFlags::WRONLY | OFlags::TRUNC).map(drop)),
+    ("open O_RDONLY|O_TRUNC", |aim| open(&aim.target, OFlags::RDONLY | OFlags::TRUNC).map(drop)),
+    ("open O_CREAT", |aim| open(&aim.free, OFlags::WRONLY | OFlags::CREATE).map(drop)),
+    ("open O_CREAT|O_EXCL", |aim| open(&aim.free, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map(drop)),
+    ("open O_TMPFILE", |aim| open(&aim.target, OFlags::RDWR | OFlags::TMPFILE).map(drop)),
+    ("open O_TMPFILE beside", |aim| open(aim.target.parent().unwrap(), OFlags::RDWR | OFlags::TMPFILE).map(drop)),
+    ("access W_OK", |aim| rustix::fs::accessat(CWD, &aim.target, Access::WRITE_OK, AtFlags::EACCESS)),
+    ("mkdir", |aim| rustix::fs::mkdir(&aim.free, Mode::from_raw_mode(0o777))),
+    ("mknod FIFO", |aim| rustix::fs::mknodat(CWD, &aim.free, FileType::Fifo, RW, 0)),
+    ("mknod file", |aim| rustix::fs::mknodat(CWD, &aim.free, FileType::RegularFile, RW, 0)),
     ("mknod device", |aim| {
         let null = rustix::fs::makedev(1, 3);
         rustix::fs::mknodat(CWD, &aim.free, FileType::CharacterDevice, RW, null)
@@ -100,46 +73,24 @@ const CALLS: [(&str, Call); 38] = [
         rustix::net::bind(&socket, &SocketAddrUnix::new(&aim.free)?)
     }),
     ("symlink", |aim| rustix::fs::symlink("target", &aim.free)),
-    ("link inside", |aim| {
-        rustix::fs::linkat(CWD, &aim.target, CWD, &aim.free, AtFlags::empty())
-    }),
-    ("link from outside", |aim| {
-        rustix::fs::linkat(CWD, &aim.outside, CWD, &aim.free, AtFlags::empty())
-    }),
-    ("rename inside", |aim| {
-        rename(&aim.target, &aim.free, RenameFlags::empty())
-    }),
-    ("rename RENAME_NOREPLACE", |aim| {
-        rename(&aim.target, &aim.free, RenameFlags::NOREPLACE)
-    }),
-    ("rename RENAME_EXCHANGE", |aim| {
-        rename(&aim.target, &aim.target, RenameFlags::EXCHANGE)
-    }),
-    ("rename from outside", |aim| {
-        rename(&aim.outside, &aim.free, RenameFlags::empty())
-    }),
+    ("link inside", |aim| rustix::fs::linkat(CWD, &aim.target, CWD, &aim.free, AtFlags::empty())),
+    ("link from outside", |aim| rustix::fs::linkat(CWD, &aim.outside, CWD, &aim.free, AtFlags::empty())),
+    ("rename inside", |aim| rename(&aim.target, &aim.free, RenameFlags::empty())),
+    ("rename RENAME_NOREPLACE", |aim| rename(&aim.target, &aim.free, RenameFlags::NOREPLACE)),
+    ("rename RENAME_EXCHANGE", |aim| rename(&aim.target, &aim.target, RenameFlags::EXCHANGE)),
+    ("rename from outside", |aim| rename(&aim.outside, &aim.free, RenameFlags::empty())),
     ("chmod", |aim| rustix::fs::chmod(&aim.target, RW)),
     ("fchmod", |aim| rustix::fs::fchmod(reading(aim)?, RW)),
     ("chown", |aim| own(aim, AtFlags::empty())),
     ("lchown", |aim| own(aim, AtFlags::SYMLINK_NOFOLLOW)),
     ("utimensat", |aim| {
-        let time = Timespec {
-            tv_sec: 5,
-            tv_nsec: 5,
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
+        let time = Timespec { tv_sec: 5, tv_nsec: 5 };
+        let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(CWD, &aim.target, &times, AtFlags::SYMLINK_NOFOLLOW)
     }),
     ("ftruncate", |aim| rustix::fs::ftruncate(reading(aim)?, 1)),
-    ("write", |aim| {
-        rustix::io::pwrite(reading(aim)?, b"x", 0).map(drop)
-    }),
-    ("fallocate", |aim| {
-        rustix::fs::fallocate(reading(aim)?, FallocateFlags::empty(), 0, 9)
-    }),
+    ("write", |aim| rustix::io::pwrite(reading(aim)?, b"x", 0).map(drop)),
+    ("fallocate", |aim| rustix::fs::fallocate(reading(aim)?, FallocateFlags::empty(), 0, 9)),
     ("setxattr user", |aim| set(aim, "user.new", b"x")),
     ("setxattr trusted", |aim| set(aim, "trusted.new", b"x")),
     ("setxattr ACL", |aim| {
@@ -147,15 +98,12 @@ const CALLS: [(&str, Call); 38] = [
         let list = [tag::USER_OBJ, tag::GROUP_OBJ, tag::OTHER].map(|kind| (kind, 7, tag::NO_ID));
         set(aim, "system.posix_acl_access", &acl(&list))
     }),
-    ("removexattr", |aim| {
-        rustix::fs::lremovexattr(&aim.target, "user.old")
-    }),
+    ("removexattr", |aim| rustix::fs::lremovexattr(&aim.target, "user.old")),
     ("FICLONE", |aim| {
-        rustix::fs::ioctl_ficlone(reading(aim)?, open(&aim.outside, OFlags::RDONLY)?)
+        let neighbour = aim.target.with_file_name("file");
+        rustix::fs::ioctl_ficlone(reading(aim)?, open(&neighbour, OFlags::RDONLY)?)
     }),
-    ("FS_IOC_SETFLAGS", |aim| {
-        rustix::fs::ioctl_setflags(reading(aim)?, rustix::fs::IFlags::NODUMP)
-    }),
+    ("FS_IOC_SETFLAGS", |aim| rustix::fs::ioctl_setflags(reading(aim)?, rustix::fs::IFlags::NODUMP)),
     ("unlink", |aim| rustix::fs::unlink(&aim.target)),
     ("rmdir", |aim| rustix::fs::rmdir(&aim.target)),
 ];
@@ -187,11 +135,7 @@ fn plant(root: &Path) {
 }
 
 fn attempt(call: Call, kind: &str, root: &Path, outside: &Path) -> Result<()> {
-    let aim = Aim {
-        target: root.join(kind),
-        free: root.join("new"),
-        outside: outside.to_owned(),
-    };
+    let aim = Aim { target: root.join(kind), free: root.join("new"), outside: outside.to_owned() };
     call(&aim)
 }
 
@@ -216,10 +160,7 @@ fn nothing_on_the_mount_can_be_changed() {
                     .map(|root| acting_as(user, || attempt(call, kind, root, &outside)));
                 let refused = matches!(ours, Err(Errno::ROFS | Errno::PERM | Errno::ACCESS));
                 if !refused && ours != kernels {
-                    let _ = writeln!(
-                        wrong,
-                        "{name} on {kind} as {user:?}: {ours:?}, not {kernels:?}"
-                    );
+                    let _ = writeln!(wrong, "{name} on {kind} as {user:?}: {ours:?}, not {kernels:?}");
                 }
             }
         }
@@ -245,19 +186,13 @@ fn writable_maps_of_the_mount_are_refused() {
     let file = std::fs::File::open(mount.at("latest", &source).join("file")).unwrap();
     // SAFETY: the map is not expected to come about; nothing would touch it.
     let map = unsafe { memmap2::MmapMut::map_mut(&file) };
-    assert_eq!(
-        map.err().and_then(|error| error.raw_os_error()),
-        Some(libc::EACCES)
-    );
+    assert_eq!(map.err().and_then(|error| error.raw_os_error()), Some(libc::EACCES));
     // SAFETY: the mount's files never change, and the map is dropped before the unmount.
     let private = unsafe { memmap2::MmapOptions::new().map_copy(&file) };
     let mut private = private.unwrap();
     private[0] = b'C';
     assert_eq!(&private[..], b"Content");
-    assert_eq!(
-        std::fs::read(mount.at("latest", &source).join("file")).unwrap(),
-        b"content"
-    );
+    assert_eq!(std::fs::read(mount.at("latest", &source).join("file")).unwrap(), b"content");
 }
 
 /// The table is worth something: on a writable file system most calls succeed.
@@ -281,10 +216,6 @@ fn the_calls_change_a_writable_tree() {
             }
         }
         let least = if user.uid == 0 { 30 } else { 17 };
-        assert!(
-            succeeded.len() >= least,
-            "only {} succeed as {user:?}: {succeeded:?}",
-            succeeded.len()
-        );
+        assert!(succeeded.len() >= least, "only {} succeed as {user:?}: {succeeded:?}", succeeded.len());
     }
 }

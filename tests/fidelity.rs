@@ -50,10 +50,7 @@ fn the_mount_of_a_hostile_tree_is_the_tree() {
     let report = compare::trees(&source, &shown, Rules::MOUNT);
     report.assert_same("source and mount");
     assert!(report.names > 5_700, "only {} names", report.names);
-    eprintln!(
-        "{} names, {} bytes compared",
-        report.names, report.content_bytes
-    );
+    eprintln!("{} names, {} bytes compared", report.names, report.content_bytes);
 }
 
 #[test]
@@ -65,15 +62,9 @@ fn the_tools_find_no_difference_in_a_hostile_tree() {
     tools::nothing("find", tools::find(&source, &shown, true));
     tools::nothing("du", tools::du(&source, &shown));
     tools::nothing("rsync", tools::rsync(&source, &shown, &[HUGE, DEEP]));
-    tools::nothing(
-        "diff",
-        tools::diff(&source, &shown, &[HUGE, DEEP, SPECIAL, "fifo"]),
-    );
+    tools::nothing("diff", tools::diff(&source, &shown, &[HUGE, DEEP, SPECIAL, "fifo"]));
     let archive = world.scratch("archive.tar");
-    tools::nothing(
-        "tar",
-        tools::tar_compare(&source, &shown, &archive, &[HUGE, DEEP]),
-    );
+    tools::nothing("tar", tools::tar_compare(&source, &shown, &archive, &[HUGE, DEEP]));
 }
 
 #[test]
@@ -84,15 +75,9 @@ fn sparse_archives_and_copies_out_of_the_mount_are_the_source() {
     let shown = mount.at("latest", &source);
 
     let archive = world.scratch("huge.tar");
-    tools::nothing(
-        "tar -S",
-        tools::tar_create(&shown.join(HUGE), &archive, &[]),
-    );
+    tools::nothing("tar -S", tools::tar_create(&shown.join(HUGE), &archive, &[]));
     let archive_bytes = std::fs::metadata(&archive).unwrap().len();
-    assert!(
-        archive_bytes < 2 << 20,
-        "2 TiB of holes made an archive of {archive_bytes} bytes"
-    );
+    assert!(archive_bytes < 2 << 20, "2 TiB of holes made an archive of {archive_bytes} bytes");
     let unpacked = world.scratch("unpacked");
     std::fs::create_dir(&unpacked).unwrap();
     let args = ["-x", "-S", "-f"].map(OsStr::new).into_iter().chain([
@@ -117,10 +102,7 @@ const SHARE_LIMIT_BYTES: u64 = 600 << 20;
 fn copy_of_the_machine(dir: &Path) {
     tools::copy(Path::new("/etc"), &dir.join("etc"));
     std::fs::create_dir(dir.join("share")).unwrap();
-    let mut names: Vec<_> = std::fs::read_dir("/usr/share")
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut names: Vec<_> = std::fs::read_dir("/usr/share").unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     let (mut taken, mut left_out) = (0, Vec::new());
     for path in names {
@@ -165,11 +147,7 @@ fn restore_brings_etc_and_usr_share_back() {
     copy_of_the_machine(&source);
     bakfs.backup([&source]);
     let target = bakfs.path("target");
-    let restore = [
-        OsStr::new("restore"),
-        OsStr::new("latest"),
-        target.as_os_str(),
-    ];
+    let restore = [OsStr::new("restore"), OsStr::new("latest"), target.as_os_str()];
     bakfs.ok(restore);
     let restored = target.join(source.strip_prefix("/").unwrap());
     compare::trees(&source, &restored, Rules::COPY).assert_same("restore");
@@ -184,12 +162,7 @@ fn damage(dir: &Path) -> usize {
             std::fs::remove_file(path).unwrap();
             damaged += 1;
         } else if index % 7 == 0 && *len > 0 {
-            std::fs::OpenOptions::new()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(len / 2)
-                .unwrap();
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len / 2).unwrap();
             damaged += 1;
         }
     }
@@ -201,11 +174,7 @@ fn restore_brings_a_hostile_tree_back_and_resumes() {
     let (world, source) = World::hostile();
     world.bakfs.backup([&source]);
     let target = world.scratch("target");
-    let restore = [
-        OsStr::new("restore"),
-        OsStr::new("latest"),
-        target.as_os_str(),
-    ];
+    let restore = [OsStr::new("restore"), OsStr::new("latest"), target.as_os_str()];
     world.bakfs.ok(restore);
     let restored = target.join(source.strip_prefix("/").unwrap());
     compare::trees(&source, &restored, Rules::COPY).assert_same("restore");
@@ -230,12 +199,7 @@ fn restore_of_one_path_puts_it_at_its_full_path() {
     let what = format!("latest:{}", source.join("wanted").display());
     bakfs.ok([OsStr::new("restore"), OsStr::new(&what), target.as_os_str()]);
     let restored = target.join(source.strip_prefix("/").unwrap());
-    compare::trees(
-        &source.join("wanted"),
-        &restored.join("wanted"),
-        Rules::COPY,
-    )
-    .assert_same("one path");
+    compare::trees(&source.join("wanted"), &restored.join("wanted"), Rules::COPY).assert_same("one path");
     assert!(!restored.join("other").exists());
 }
 
@@ -250,16 +214,8 @@ fn restore_never_writes_through_a_symlink_of_the_target() {
     std::fs::write(elsewhere.join("victim"), b"precious").unwrap();
     let unharmed = |what: &str| {
         let names = support::files_below(&elsewhere);
-        assert_eq!(
-            names,
-            [(elsewhere.join("victim"), 8)],
-            "{what}: written outside the target"
-        );
-        assert_eq!(
-            std::fs::read(elsewhere.join("victim")).unwrap(),
-            b"precious",
-            "{what}"
-        );
+        assert_eq!(names, [(elsewhere.join("victim"), 8)], "{what}: written outside the target");
+        assert_eq!(std::fs::read(elsewhere.join("victim")).unwrap(), b"precious", "{what}");
     };
 
     // A folder on the way is a link to a folder outside.
@@ -267,17 +223,10 @@ fn restore_never_writes_through_a_symlink_of_the_target() {
     let restored = target.join(source.strip_prefix("/").unwrap());
     std::fs::create_dir_all(&restored).unwrap();
     symlink(&elsewhere, restored.join("folder")).unwrap();
-    let restore = [
-        OsStr::new("restore"),
-        OsStr::new("latest"),
-        target.as_os_str(),
-    ];
+    let restore = [OsStr::new("restore"), OsStr::new("latest"), target.as_os_str()];
     let outcome = bakfs.run(restore);
     unharmed("a folder that is a link");
-    assert_ne!(
-        outcome.code, 0,
-        "should say that it could not restore the folder: {outcome}"
-    );
+    assert_ne!(outcome.code, 0, "should say that it could not restore the folder: {outcome}");
     outcome.says("folder");
 
     // The file itself is a link to a file outside: replaced or refused, never followed.

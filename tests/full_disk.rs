@@ -31,27 +31,17 @@ fn fill_up(bakfs: &Bakfs, device: &Device, make_room: impl FnOnce(&Path)) {
     for attempt in 0..2 {
         let outcome = bakfs.backup_outcome([&source]).expect(1);
         let text = outcome.stderr.to_lowercase();
-        let clear = ["no space", "full", "no room"]
-            .iter()
-            .any(|words| text.contains(words));
-        assert!(
-            clear,
-            "attempt {attempt} should say that the disk is full: {outcome}"
-        );
+        let clear = ["no space", "full", "no room"].iter().any(|words| text.contains(words));
+        assert!(clear, "attempt {attempt} should say that the disk is full: {outcome}");
         outcome.says(device.path().to_str().unwrap());
     }
 
     let names = bakfs.json(["snapshots"]);
-    assert_eq!(
-        names.as_array().unwrap().len(),
-        1,
-        "nothing is committed: {names}"
-    );
+    assert_eq!(names.as_array().unwrap().len(), 1, "nothing is committed: {names}");
     bakfs.ok(["check", "--read-data"]);
     let mount = bakfs.mount();
     let shown = mount.at(first.snapshot(), &source);
-    compare::trees(&pristine.join("old"), &shown.join("old"), Rules::CP)
-        .assert_same("the old snapshot on a full disk");
+    compare::trees(&pristine.join("old"), &shown.join("old"), Rules::CP).assert_same("the old snapshot on a full disk");
     mount.unmount();
 
     make_room(device.path());
@@ -67,8 +57,9 @@ fn fill_up(bakfs: &Bakfs, device: &Device, make_room: impl FnOnce(&Path)) {
 #[test]
 fn memory_that_is_full() {
     support::need_root();
-    let bakfs = Bakfs::new();
+    let bakfs = Bakfs::empty();
     let device = Device::memory(&bakfs.repo(), 64);
+    bakfs.ok(["init"]);
     fill_up(&bakfs, &device, |dir| {
         let args = ["-o".as_ref(), "remount,size=256m".as_ref(), dir.as_os_str()];
         tool("mount", args).expect(0);
@@ -78,17 +69,13 @@ fn memory_that_is_full() {
 #[test]
 fn an_ext4_that_is_full() {
     support::need_root();
-    let bakfs = Bakfs::new();
+    let bakfs = Bakfs::empty();
     let device = Device::ext4(&bakfs.path("image"), &bakfs.repo(), 256);
-    // Other files on the same disk take the room, and give it back.
     bakfs.ok(["init"]);
+    // Other files on the same disk take the room, and give it back.
     let ballast = device.path().join("ballast");
     let free = rustix::fs::statvfs(device.path()).unwrap();
     let ballast_bytes = free.f_bavail * free.f_frsize - (60 << 20);
-    tool(
-        "fallocate",
-        ["-l", &ballast_bytes.to_string(), ballast.to_str().unwrap()],
-    )
-    .expect(0);
+    tool("fallocate", ["-l", &ballast_bytes.to_string(), ballast.to_str().unwrap()]).expect(0);
     fill_up(&bakfs, &device, |_| std::fs::remove_file(&ballast).unwrap());
 }

@@ -20,10 +20,7 @@ impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let device = Device::ext4(&dir.path().join("image"), &dir.path().join("fs"), 2048);
-        World {
-            _device: device,
-            dir,
-        }
+        World { _device: device, dir }
     }
 
     fn dir(&self, name: &str) -> PathBuf {
@@ -64,10 +61,7 @@ fn two_plantings_and_a_copy_are_equal() {
     compare::trees(&source, &source, Rules::MOUNT).assert_same("a tree and itself");
     assert!(tools::find(&source, &source, true).is_empty());
     tools::nothing("rsync", tools::rsync(&source, &copy, &[HUGE]));
-    tools::nothing(
-        "diff",
-        tools::diff(&source, &copy, &[HUGE, SPECIAL, "fifo"]),
-    );
+    tools::nothing("diff", tools::diff(&source, &copy, &[HUGE, SPECIAL, "fifo"]));
     let archive = world.dir.path().join("fs/archive.tar");
     tools::nothing("tar", tools::tar_compare(&source, &copy, &archive, &[HUGE]));
     tools::nothing("find", tools::find(&source, &copy, false));
@@ -78,10 +72,7 @@ fn two_plantings_and_a_copy_are_equal() {
 type Damage = fn(&Path) -> PathBuf;
 
 fn retime(path: &Path, time: Timespec) {
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -90,13 +81,7 @@ fn quietly(path: &Path, change: impl FnOnce(&Path)) -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     let before = std::fs::symlink_metadata(path).unwrap();
     change(path);
-    retime(
-        path,
-        Timespec {
-            tv_sec: before.mtime(),
-            tv_nsec: before.mtime_nsec(),
-        },
-    );
+    retime(path, Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() });
     path.to_owned()
 }
 
@@ -106,19 +91,10 @@ fn patch(path: &Path, bytes: &[u8], offset: u64) {
 }
 
 const DAMAGES: [(&str, Damage); 14] = [
-    ("a flipped byte", |root| {
-        quietly(&root.join("sizes/random-3145728"), |path| {
-            patch(path, b"\0", 2_000_000)
-        })
-    }),
+    ("a flipped byte", |root| quietly(&root.join("sizes/random-3145728"), |path| patch(path, b"\0", 2_000_000))),
     ("a byte less", |root| {
         quietly(&root.join("sizes/random-4097"), |path| {
-            std::fs::OpenOptions::new()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(4096)
-                .unwrap();
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(4096).unwrap();
         })
     }),
     ("a mode", |root| {
@@ -133,25 +109,13 @@ const DAMAGES: [(&str, Damage); 14] = [
     }),
     ("one nanosecond", |root| {
         let path = root.join("times/0.000000001");
-        retime(
-            &path,
-            Timespec {
-                tv_sec: 0,
-                tv_nsec: 2,
-            },
-        );
+        retime(&path, Timespec { tv_sec: 0, tv_nsec: 2 });
         path
     }),
     ("a hole filled with zeros", |root| {
-        quietly(&root.join("sparse/hole-inside"), |path| {
-            patch(path, &[0; 4096], 1 << 20)
-        })
+        quietly(&root.join("sparse/hole-inside"), |path| patch(path, &[0; 4096], 1 << 20))
     }),
-    ("a far byte of a terabyte", |root| {
-        quietly(&root.join("huge/1-tib"), |path| {
-            patch(path, b"!", (1 << 39) + 5000)
-        })
-    }),
+    ("a far byte of a terabyte", |root| quietly(&root.join("huge/1-tib"), |path| patch(path, b"!", (1 << 39) + 5000))),
     ("a lost xattr", |root| {
         let path = root.join("xattrs/user");
         rustix::fs::removexattr(&path, "user.comment").unwrap();
@@ -211,11 +175,7 @@ fn every_kind_of_damage_is_found() {
         let name = path.strip_prefix(&copy).unwrap().to_str().unwrap();
         let report = compare::trees(&source, &copy, Rules::COPY);
         let found = report.differences.iter().any(|line| line.contains(name));
-        assert!(
-            found,
-            "{what} at {name} is not found: {:?}",
-            report.differences
-        );
+        assert!(found, "{what} at {name} is not found: {:?}", report.differences);
         std::fs::remove_dir_all(&copy).unwrap();
     }
 }
@@ -230,22 +190,12 @@ fn the_tools_find_a_flipped_byte_and_a_mode() {
     let archive = world.dir.path().join("fs/archive.tar");
     let findings = [
         ("rsync", tools::rsync(&source, &copy, &[HUGE]), 2),
-        (
-            "diff",
-            tools::diff(&source, &copy, &[HUGE, SPECIAL, "fifo"]),
-            1,
-        ),
-        (
-            "tar",
-            tools::tar_compare(&source, &copy, &archive, &[HUGE]),
-            2,
-        ),
+        ("diff", tools::diff(&source, &copy, &[HUGE, SPECIAL, "fifo"]), 1),
+        ("tar", tools::tar_compare(&source, &copy, &archive, &[HUGE]), 2),
         ("find", tools::find(&source, &copy, false), 1),
     ];
     for (tool, text, least) in findings {
-        let places = ["random-3145728", "file-0644"]
-            .iter()
-            .filter(|name| text.contains(**name));
+        let places = ["random-3145728", "file-0644"].iter().filter(|name| text.contains(**name));
         assert!(places.count() >= least, "{tool} found too little: {text:?}");
     }
     assert!(!tools::du(&source, &copy.join("sizes")).is_empty());

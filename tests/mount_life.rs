@@ -24,11 +24,7 @@ fn plant(dir: &Path, seed: u64) {
         }
     }
     for large in 0..4 {
-        std::fs::write(
-            dir.join(format!("large-{large}")),
-            noise(seed + large, 5 << 20),
-        )
-        .unwrap();
+        std::fs::write(dir.join(format!("large-{large}")), noise(seed + large, 5 << 20)).unwrap();
     }
 }
 
@@ -47,9 +43,7 @@ fn at<'a>(time: &'a str, source: &'a Path) -> [&'a OsStr; 3] {
 
 fn list(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -76,10 +70,7 @@ fn a_copy_a_reader_and_a_backup_at_once() {
     let mut rounds = 0;
     while rounds < 10 || !cp.ended() || !writer.ended() {
         std::fs::copy(shown.join("large-2"), &single).unwrap();
-        assert!(
-            std::fs::read(&single).unwrap() == expected,
-            "round {rounds}"
-        );
+        assert!(std::fs::read(&single).unwrap() == expected, "round {rounds}");
         rounds += 1;
     }
     cp.finish().expect(0);
@@ -107,12 +98,9 @@ fn a_new_snapshot_appears_in_the_running_mount() {
     let second = bakfs.backup(at("2026-03-02T03:00:00Z", &source));
     assert_eq!(second.snapshot(), "2026-03-02T03-00-00Z");
     until("the snapshot can be opened", SOON, || {
-        std::fs::read(mount.at(second.snapshot(), &source).join("changes"))
-            .is_ok_and(|bytes| bytes == b"day 2")
+        std::fs::read(mount.at(second.snapshot(), &source).join("changes")).is_ok_and(|bytes| bytes == b"day 2")
     });
-    until("it is listed", SOON, || {
-        list(mount.path()).contains(&second.snapshot().to_owned())
-    });
+    until("it is listed", SOON, || list(mount.path()).contains(&second.snapshot().to_owned()));
     until("it is the latest", SOON, || {
         std::fs::read_link(mount.path().join("latest")).unwrap() == Path::new(second.snapshot())
     });
@@ -127,21 +115,9 @@ fn names_never_shift_and_no_snapshot_hides_another() {
     let mut objects = Vec::new();
     for round in 0..3 {
         std::fs::write(source.join("changes"), format!("round {round}")).unwrap();
-        let known: Vec<_> = if round == 0 {
-            Vec::new()
-        } else {
-            bakfs.objects("snapshots")
-        };
-        names.push(
-            bakfs
-                .backup(at("2026-03-01T03:00:00Z", &source))
-                .snapshot()
-                .to_owned(),
-        );
-        let new = bakfs
-            .objects("snapshots")
-            .into_iter()
-            .find(|object| !known.contains(object));
+        let known: Vec<_> = if round == 0 { Vec::new() } else { bakfs.objects("snapshots") };
+        names.push(bakfs.backup(at("2026-03-01T03:00:00Z", &source)).snapshot().to_owned());
+        let new = bakfs.objects("snapshots").into_iter().find(|object| !known.contains(object));
         objects.push(new.unwrap().0);
         let mount = bakfs.mount();
         let shown = list(mount.path());
@@ -152,10 +128,7 @@ fn names_never_shift_and_no_snapshot_hides_another() {
         }
         mount.unmount();
     }
-    assert!(
-        names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
-        "{names:?}"
-    );
+    assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
     // The first one goes: the names of the others stay.
     std::fs::remove_file(&objects[0]).unwrap();
     let mount = bakfs.mount();
@@ -173,25 +146,13 @@ fn an_unchanged_file_is_one_inode_on_all_days_and_after_a_remount() {
     std::fs::write(source.join("folder/deep"), noise(1, 400_000)).unwrap();
     let first = bakfs.backup(at("2026-03-01T03:00:00Z", &source));
     std::fs::write(source.join("changes"), b"day 2").unwrap();
-    tool(
-        "chmod",
-        ["0600".as_ref(), source.join("touched").as_os_str()],
-    )
-    .expect(0);
+    tool("chmod", ["0600".as_ref(), source.join("touched").as_os_str()]).expect(0);
     let second = bakfs.backup(at("2026-03-02T03:00:00Z", &source));
     let numbers = |mount: &Mounted<'_>| {
-        let number = |day: &str, name: &str| {
-            std::fs::symlink_metadata(mount.at(day, &source).join(name))
-                .unwrap()
-                .ino()
-        };
-        ["same", "folder/deep", "changes", "touched"].map(|name| {
-            (
-                name,
-                number(first.snapshot(), name),
-                number(second.snapshot(), name),
-            )
-        })
+        let number =
+            |day: &str, name: &str| std::fs::symlink_metadata(mount.at(day, &source).join(name)).unwrap().ino();
+        ["same", "folder/deep", "changes", "touched"]
+            .map(|name| (name, number(first.snapshot(), name), number(second.snapshot(), name)))
     };
     let mount = bakfs.mount();
     let seen = numbers(&mount);
@@ -207,11 +168,7 @@ fn an_unchanged_file_is_one_inode_on_all_days_and_after_a_remount() {
 }
 
 fn utc_day(words: &str) -> String {
-    tool("date", ["-u", "-d", words, "+%F"])
-        .expect(0)
-        .text()
-        .trim()
-        .to_owned()
+    tool("date", ["-u", "-d", words, "+%F"]).expect(0).text().trim().to_owned()
 }
 
 #[test]
@@ -224,18 +181,9 @@ fn latest_today_yesterday_hosts_and_tags_lead_to_snapshots() {
             args.extend(options.iter().map(OsStr::new));
             bakfs.backup(args).snapshot().to_owned()
         };
-        let old = backup(
-            "2026-01-05T10:00:00Z".into(),
-            &["--host", "alpha", "--tag", "weekly"],
-        );
-        let one = backup(
-            format!("{}T00:00:01Z", utc_day("yesterday")),
-            &["--host", "beta"],
-        );
-        let two = backup(
-            format!("{day}T00:00:02Z"),
-            &["--host", "alpha", "--tag", "daily"],
-        );
+        let old = backup("2026-01-05T10:00:00Z".into(), &["--host", "alpha", "--tag", "weekly"]);
+        let one = backup(format!("{}T00:00:01Z", utc_day("yesterday")), &["--host", "beta"]);
+        let two = backup(format!("{day}T00:00:02Z"), &["--host", "alpha", "--tag", "daily"]);
         if utc_day("today") == day {
             break (old, one, two);
         }
@@ -245,11 +193,7 @@ fn latest_today_yesterday_hosts_and_tags_lead_to_snapshots() {
     let mount = bakfs.mount();
     let leads = |link: &str| mount.path().join(link).canonicalize().unwrap();
     let snapshot = |name: &str| mount.path().join(name).canonicalize().unwrap();
-    assert!(
-        std::fs::symlink_metadata(mount.path().join("latest"))
-            .unwrap()
-            .is_symlink()
-    );
+    assert!(std::fs::symlink_metadata(mount.path().join("latest")).unwrap().is_symlink());
     assert_eq!(leads("latest"), snapshot(&third));
     if utc_day("today") == day {
         assert_eq!(leads("today"), snapshot(&third));
@@ -257,16 +201,11 @@ fn latest_today_yesterday_hosts_and_tags_lead_to_snapshots() {
     }
     let hosts = mount.path().join("hosts");
     assert_eq!(list(&hosts), ["alpha", "beta"]);
-    assert!(
-        list(&hosts.join("alpha")).contains(&first) && list(&hosts.join("alpha")).contains(&third)
-    );
+    assert!(list(&hosts.join("alpha")).contains(&first) && list(&hosts.join("alpha")).contains(&third));
     assert!(!list(&hosts.join("beta")).contains(&first));
     let tags = mount.path().join("tags");
     assert_eq!(list(&tags), ["daily", "weekly"]);
-    for dir in [
-        hosts.join("beta").join(&second),
-        tags.join("weekly").join(&first),
-    ] {
+    for dir in [hosts.join("beta").join(&second), tags.join("weekly").join(&first)] {
         let file = dir.join(source.strip_prefix("/").unwrap()).join("same");
         assert_eq!(std::fs::read(file).unwrap(), b"the same on all days");
     }
@@ -276,13 +215,7 @@ fn latest_today_yesterday_hosts_and_tags_lead_to_snapshots() {
 fn hostile_tags_and_hosts_do_no_harm() {
     let (bakfs, source) = small_world();
     bakfs.backup([&source]);
-    for (option, text) in [
-        ("--tag", "a/b"),
-        ("--tag", ".."),
-        ("--tag", ""),
-        ("--host", "../up"),
-        ("--host", "x\ny"),
-    ] {
+    for (option, text) in [("--tag", "a/b"), ("--tag", ".."), ("--tag", ""), ("--host", "../up"), ("--host", "x\ny")] {
         // Refused, or taken and shown under a name that works.
         let args = [OsStr::new(option), OsStr::new(text), source.as_os_str()];
         let outcome = bakfs.backup_outcome(args);
@@ -293,10 +226,7 @@ fn hostile_tags_and_hosts_do_no_harm() {
         let dir = mount.path().join(kind);
         for name in if dir.exists() { list(&dir) } else { Vec::new() } {
             for snapshot in list(&dir.join(&name)) {
-                let inside = dir
-                    .join(&name)
-                    .join(&snapshot)
-                    .join(source.strip_prefix("/").unwrap());
+                let inside = dir.join(&name).join(&snapshot).join(source.strip_prefix("/").unwrap());
                 assert!(inside.join("same").exists(), "{kind}/{name:?}/{snapshot}");
             }
         }
@@ -310,17 +240,12 @@ fn a_busy_mount_says_so_and_lives_on() {
     let mount = bakfs.mount();
     let path = mount.at("latest", &source).join("same");
     let open = std::fs::File::open(&path).unwrap();
-    let refused = bakfs
-        .run([OsStr::new("umount"), mount.path().as_os_str()])
-        .refused();
+    let refused = bakfs.run([OsStr::new("umount"), mount.path().as_os_str()]).refused();
     assert!(refused.stderr.to_lowercase().contains("busy"), "{refused}");
     let refused = refused.says(mount.path().to_str().unwrap());
     assert_eq!(refused.code, 1);
     assert_eq!(std::fs::read(&path).unwrap(), b"the same on all days");
-    assert_eq!(
-        std::io::read_to_string(&open).unwrap(),
-        "the same on all days"
-    );
+    assert_eq!(std::io::read_to_string(&open).unwrap(), "the same on all days");
     drop(open);
     mount.unmount();
 }
@@ -334,16 +259,11 @@ fn a_killed_daemon_is_no_empty_folder_and_a_remount_works() {
     assert!(path.exists());
     mount.kill_daemon();
     let listing = tool("ls", [mount.path()]);
-    assert_ne!(
-        listing.code, 0,
-        "a dead mount must not look empty: {listing}"
-    );
+    assert_ne!(listing.code, 0, "a dead mount must not look empty: {listing}");
     bakfs.ok([OsStr::new("mount"), mount.path().as_os_str()]);
     assert_eq!(std::fs::read(&path).unwrap(), b"the same on all days");
     let same_place = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let times = same_place
-        .matches(&format!(" {} ", mount.path().display()))
-        .count();
+    let times = same_place.matches(&format!(" {} ", mount.path().display())).count();
     assert_eq!(times, 1, "the dead mount is gone, not covered");
     mount.unmount();
 }
@@ -353,9 +273,7 @@ fn a_second_mount_at_the_same_place_is_refused() {
     let (bakfs, source) = small_world();
     bakfs.backup([&source]);
     let mount = bakfs.mount();
-    let again = bakfs
-        .run([OsStr::new("mount"), mount.path().as_os_str()])
-        .refused();
+    let again = bakfs.run([OsStr::new("mount"), mount.path().as_os_str()]).refused();
     again.says(mount.path().to_str().unwrap());
     assert!(mount.at("latest", &source).join("same").exists());
 }
@@ -365,11 +283,7 @@ fn mount_lets_go_of_its_callers_pipe_and_terminal() {
     let (bakfs, source) = small_world();
     bakfs.backup([&source]);
     let mut shell = bakfs.wrap("sh");
-    shell.args([
-        "-c",
-        "\"$0\" mount \"$1\" 2>&1 | cat",
-        env!("CARGO_BIN_EXE_bakfs"),
-    ]);
+    shell.args(["-c", "\"$0\" mount \"$1\" 2>&1 | cat", env!("CARGO_BIN_EXE_bakfs")]);
     shell.arg(bakfs.path("mnt"));
     let mount = bakfs.adopt(bakfs.path("mnt"));
     process::start(shell, false).finish_within(SOON).expect(0);
@@ -378,11 +292,7 @@ fn mount_lets_go_of_its_callers_pipe_and_terminal() {
     assert!(!pids.is_empty());
     for pid in pids {
         let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
-        assert_eq!(
-            dir,
-            Path::new("/"),
-            "the daemon must not hold its caller's folder"
-        );
+        assert_eq!(dir, Path::new("/"), "the daemon must not hold its caller's folder");
     }
 }
 
@@ -391,16 +301,10 @@ fn a_mount_in_the_foreground_ends_with_sigterm() {
     let (bakfs, source) = small_world();
     bakfs.backup([&source]);
     let dir = bakfs.path("mnt");
-    let mut running = bakfs.start([
-        OsStr::new("mount"),
-        OsStr::new("--foreground"),
-        dir.as_os_str(),
-    ]);
+    let mut running = bakfs.start([OsStr::new("mount"), OsStr::new("--foreground"), dir.as_os_str()]);
     let mount = bakfs.adopt(dir.clone());
     let path = mount.at("latest", &source).join("same");
-    until("the mount answers", SOON, || {
-        running.ended() || (is_mounted(&dir) && path.exists())
-    });
+    until("the mount answers", SOON, || running.ended() || (is_mounted(&dir) && path.exists()));
     assert!(!running.ended(), "{}", running.finish());
     tool("kill", ["-TERM".to_owned(), running.pid().to_string()]).expect(0);
     running.finish_within(SOON).expect(0);
@@ -419,10 +323,7 @@ fn an_ordinary_user_backs_up_and_mounts() {
     acting_as(users::NOBODY, || {
         compare::trees(&source, &shown, Rules::MOUNT).assert_same("as an ordinary user");
     });
-    assert!(
-        std::fs::read_dir(mount.path()).is_err(),
-        "root is another user: the mount is private"
-    );
+    assert!(std::fs::read_dir(mount.path()).is_err(), "root is another user: the mount is private");
     let owner = std::fs::metadata(bakfs.repo()).unwrap().uid();
     assert_eq!(owner, NOBODY);
     mount.unmount();
@@ -443,29 +344,17 @@ fn mount_dot_fuse_dot_bakfs_is_a_mount_helper() {
     for options in ["rw", "ro,noauto,nosuid,nodev,_netdev", "rw,allow_other"] {
         let mut command = bakfs.wrap(&helper);
         command.env_remove("BAKFS_REPO");
-        command
-            .arg(bakfs.repo())
-            .arg(bakfs.path("mnt"))
-            .args(["-o", options]);
+        command.arg(bakfs.repo()).arg(bakfs.path("mnt")).args(["-o", options]);
         process::run(command).expect(0);
         let mount = bakfs.adopt(bakfs.path("mnt"));
-        assert!(
-            mount.at("latest", &source).join("same").exists(),
-            "-o {options}"
-        );
+        assert!(mount.at("latest", &source).join("same").exists(), "-o {options}");
         let (shown, _) = support::cli::mount_options(mount.path()).unwrap();
-        assert!(
-            shown.split(',').any(|option| option == "ro"),
-            "-o {options} gives {shown}"
-        );
+        assert!(shown.split(',').any(|option| option == "ro"), "-o {options} gives {shown}");
         mount.unmount();
     }
     // mount(8) passes further flags: -s sloppy, -n no mtab, -v verbose, -f fake.
     let mut command = bakfs.wrap(&helper);
-    command
-        .arg(bakfs.repo())
-        .arg(bakfs.path("mnt"))
-        .args(["-n", "-v", "-s", "-o", "rw,strange=1"]);
+    command.arg(bakfs.repo()).arg(bakfs.path("mnt")).args(["-n", "-v", "-s", "-o", "rw,strange=1"]);
     process::run(command).expect(0);
     bakfs.adopt(bakfs.path("mnt")).unmount();
 }
@@ -500,10 +389,7 @@ fn mount_and_fstab_know_the_type() {
     let _helper = Helper::install();
     let dir = bakfs.path("mnt");
     let mut command = bakfs.wrap("mount");
-    command
-        .args(["-t", "fuse.bakfs"])
-        .arg(bakfs.repo())
-        .arg(&dir);
+    command.args(["-t", "fuse.bakfs"]).arg(bakfs.repo()).arg(&dir);
     process::run(command).expect(0);
     let mount = bakfs.adopt(dir.clone());
     assert!(mount.at("latest", &source).join("same").exists());
@@ -511,11 +397,7 @@ fn mount_and_fstab_know_the_type() {
     until("umount(8) unmounts it", SOON, || !is_mounted(&dir));
 
     let table = bakfs.path("fstab");
-    let line = format!(
-        "{} {} fuse.bakfs noauto,ro 0 0\n",
-        bakfs.repo().display(),
-        dir.display()
-    );
+    let line = format!("{} {} fuse.bakfs noauto,ro 0 0\n", bakfs.repo().display(), dir.display());
     std::fs::write(&table, line).unwrap();
     let mut command = bakfs.wrap("mount");
     command.arg("--fstab").arg(&table).arg(&dir);

@@ -24,9 +24,7 @@ const CHANGE_AT_RANDOM: &str = "UPDATE pgbench_accounts SET abalance = abalance 
 /// Makes the database `bank`: pgbench's million accounts, and a table of other types.
 fn bank(postgres: &Postgres) {
     postgres.create("bank");
-    postgres
-        .client("pgbench", ["-i", "-q", "-s", "10", "bank"])
-        .expect(0);
+    postgres.client("pgbench", ["-i", "-q", "-s", "10", "bank"]).expect(0);
     postgres.sql(
         "bank",
         "CREATE TABLE notes (id serial PRIMARY KEY, at timestamptz, body text, doc jsonb, raw bytea);
@@ -36,10 +34,7 @@ fn bank(postgres: &Postgres) {
          CREATE INDEX notes_at ON notes (at); CREATE VIEW odd AS SELECT * FROM notes WHERE id % 2 = 1;
          SELECT lo_from_bytea(424242, decode(repeat('00ff7f', 9000), 'hex'));",
     );
-    assert_eq!(
-        postgres.sql("bank", "SELECT count(*) FROM pgbench_accounts"),
-        "1000000"
-    );
+    assert_eq!(postgres.sql("bank", "SELECT count(*) FROM pgbench_accounts"), "1000000");
 }
 
 fn dump_all(postgres: &Postgres, dir: &Path) {
@@ -107,28 +102,16 @@ fn lists_and_single_tables(postgres: &Postgres, shown: &Path, dumps: &Path, expe
             entries.map(str::to_owned).collect::<Vec<_>>()
         };
         assert!(list(shown).len() > 10);
-        assert_eq!(
-            list(shown),
-            list(dumps),
-            "the table of contents of {format:?}"
-        );
+        assert_eq!(list(shown), list(dumps), "the table of contents of {format:?}");
 
         postgres.create("fresh");
         let dump = shown.join(format.file_name());
         let args = ["-e", "-d", "fresh", "-t", "pgbench_branches"].map(OsStr::new);
-        postgres
-            .client("pg_restore", args.into_iter().chain([dump.as_os_str()]))
-            .expect(0);
+        postgres.client("pg_restore", args.into_iter().chain([dump.as_os_str()])).expect(0);
         let tables = postgres.contents("fresh");
-        let wanted = expected
-            .iter()
-            .find(|line| line.contains("pgbench_branches "))
-            .unwrap();
+        let wanted = expected.iter().find(|line| line.contains("pgbench_branches ")).unwrap();
         assert!(tables.contains(wanted), "{wanted} is not in {tables:?}");
-        assert!(
-            !tables.iter().any(|line| line.contains("pgbench_accounts")),
-            "{tables:?}"
-        );
+        assert!(!tables.iter().any(|line| line.contains("pgbench_accounts")), "{tables:?}");
         postgres.remove("fresh");
     }
 }
@@ -153,25 +136,12 @@ fn second_day(postgres: &Postgres, change: &str) -> Vec<(Format, Added)> {
     let first = day(DAY_1);
     postgres.sql("bank", change);
     let second = day(DAY_2);
-    let added =
-        worlds
-            .iter()
-            .zip(first.iter().zip(&second))
-            .map(|((format, bakfs), (one, two))| {
-                let dump_bytes: u64 = files_below(&bakfs.path("dumps"))
-                    .iter()
-                    .map(|(_, len)| len)
-                    .sum();
-                let share = two.number("added_bytes") as f64 / dump_bytes as f64;
-                let packed = two.number("packed_bytes") as f64 / one.number("packed_bytes") as f64;
-                (
-                    *format,
-                    Added {
-                        share,
-                        packed_share: packed,
-                    },
-                )
-            });
+    let added = worlds.iter().zip(first.iter().zip(&second)).map(|((format, bakfs), (one, two))| {
+        let dump_bytes: u64 = files_below(&bakfs.path("dumps")).iter().map(|(_, len)| len).sum();
+        let share = two.number("added_bytes") as f64 / dump_bytes as f64;
+        let packed = two.number("packed_bytes") as f64 / one.number("packed_bytes") as f64;
+        (*format, Added { share, packed_share: packed })
+    });
     added.collect()
 }
 
@@ -184,15 +154,9 @@ fn a_day_of_changes_in_one_place_adds_a_small_share() {
         eprintln!("one place: {format:?} adds {share:.1} % of the dump, {packed:.1} % packed");
         // gzip makes all that follows a change differ; the others keep their bytes.
         if format != Format::DirectoryGzip {
-            assert!(
-                added.share < CONTIGUOUS_SHARE_LIMIT,
-                "{format:?} adds {share:.1} %"
-            );
+            assert!(added.share < CONTIGUOUS_SHARE_LIMIT, "{format:?} adds {share:.1} %");
         }
-        assert!(
-            added.share > 0.0,
-            "{format:?}: the change must have been noticed"
-        );
+        assert!(added.share > 0.0, "{format:?}: the change must have been noticed");
     }
     for (format, added) in second_day(&postgres, CHANGE_AT_RANDOM) {
         let (share, packed) = (added.share * 100.0, added.packed_share * 100.0);
@@ -227,11 +191,7 @@ fn the_contents_of_databases_are_compared_in_full() {
         let path = dump.path().join(format.file_name());
         postgres.dump("bank", format, &path);
         restore(&postgres, format, &path);
-        assert_eq!(
-            postgres.contents("fresh"),
-            before,
-            "{format:?}, without bakfs"
-        );
+        assert_eq!(postgres.contents("fresh"), before, "{format:?}, without bakfs");
         postgres.remove("fresh");
     }
     for change in [

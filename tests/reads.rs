@@ -62,20 +62,14 @@ fn with_mount(check: impl FnOnce(&Mounted<'_>, &[(PathBuf, Vec<u8>)])) {
 fn range(dice: &mut Dice, len: usize) -> std::ops::Range<usize> {
     let start = dice.below(len as u64 + 10) as usize;
     let longest = [100, 5000, 300_000, 2_000_000][dice.below(4) as usize];
-    start.min(len)
-        ..(start + dice.below(longest) as usize)
-            .min(len)
-            .max(start.min(len))
+    start.min(len)..(start + dice.below(longest) as usize).min(len).max(start.min(len))
 }
 
 #[test]
 fn random_reads_are_the_source() {
     with_mount(|mount, files| {
         let mut dice = Dice::new(1);
-        let opened: Vec<File> = files
-            .iter()
-            .map(|(path, _)| File::open(mount.at("latest", path)).unwrap())
-            .collect();
+        let opened: Vec<File> = files.iter().map(|(path, _)| File::open(mount.at("latest", path)).unwrap()).collect();
         for _ in 0..OPERATIONS {
             let which = dice.below(files.len() as u64) as usize;
             let (file, bytes) = (&opened[which], &files[which].1);
@@ -84,11 +78,7 @@ fn random_reads_are_the_source() {
                 0 => read_at(file, &range),
                 _ => read_scattered(file, &range),
             };
-            assert!(
-                got == bytes[range.clone()],
-                "{} {range:?}",
-                files[which].0.display()
-            );
+            assert!(got == bytes[range.clone()], "{} {range:?}", files[which].0.display());
         }
     });
 }
@@ -158,11 +148,7 @@ fn maps_sendfile_and_direct_reads_are_the_source() {
 
             let copy = tempfile::tempfile().unwrap();
             copy_range(&file, &copy, bytes.len());
-            assert!(
-                whole(&copy) == *bytes,
-                "copy_file_range of {}",
-                path.display()
-            );
+            assert!(whole(&copy) == *bytes, "copy_file_range of {}", path.display());
             assert!(direct(&shown) == *bytes, "O_DIRECT of {}", path.display());
         }
     });
@@ -210,18 +196,7 @@ fn seeks_to_data_and_holes_are_those_of_the_source() {
             let open = |path: &Path| File::open(path).unwrap();
             let (there, here) = (open(path), open(&mount.at("latest", path)));
             let len = bytes.len() as u64;
-            let edges = [
-                0,
-                1,
-                4095,
-                4096,
-                1 << 20,
-                2 << 20,
-                (2 << 20) + 5,
-                len - 1,
-                len,
-                len + 1,
-            ];
+            let edges = [0, 1, 4095, 4096, 1 << 20, 2 << 20, (2 << 20) + 5, len - 1, len, len + 1];
             let random: Vec<_> = (0..200).map(|_| dice.below(len + 10)).collect();
             for at in edges.into_iter().chain(random) {
                 for seek in [SeekFrom::Data(at), SeekFrom::Hole(at)] {
@@ -257,11 +232,7 @@ fn a_listing_goes_on_where_it_was_left() {
     let bakfs = Bakfs::new();
     let source = bakfs.make_dir("source");
     for index in 0..7000 {
-        std::fs::write(
-            source.join(format!("name-{index}-{}", "x".repeat(index % 90))),
-            b"",
-        )
-        .unwrap();
+        std::fs::write(source.join(format!("name-{index}-{}", "x".repeat(index % 90))), b"").unwrap();
     }
     bakfs.backup([&source]);
     let mount = bakfs.mount();
@@ -291,9 +262,7 @@ fn a_program_runs_from_the_mount() {
     let source = bakfs.make_dir("source");
     std::fs::copy("/bin/true", source.join("true")).unwrap();
     std::fs::write(source.join("script"), "#!/bin/sh\necho from the mount\n").unwrap();
-    let mut mode = std::fs::metadata(source.join("script"))
-        .unwrap()
-        .permissions();
+    let mut mode = std::fs::metadata(source.join("script")).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
     std::fs::set_permissions(source.join("script"), mode).unwrap();
     bakfs.backup([&source]);

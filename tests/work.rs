@@ -12,16 +12,13 @@ fn plant(dir: &Path) -> u64 {
         let path = dir.join(format!("folder-{folder}"));
         std::fs::create_dir(&path).unwrap();
         for file in 0..50 {
-            std::fs::write(
-                path.join(format!("file-{file}")),
-                noise(folder * 50 + file, 3000),
-            )
-            .unwrap();
+            std::fs::write(path.join(format!("file-{file}")), noise(folder * 50 + file, 3000)).unwrap();
         }
     }
     for large in 0..8 {
         std::fs::write(dir.join(format!("large-{large}")), noise(large, 8 << 20)).unwrap();
     }
+    support::until_settled(dir);
     1008
 }
 
@@ -29,17 +26,10 @@ fn plant(dir: &Path) -> u64 {
 /// process that ended is counted with the one that waited for it).
 fn backup_rchar(bakfs: &Bakfs, source: &Path) -> u64 {
     let mut shell = bakfs.wrap("sh");
-    shell.args([
-        "-c",
-        "\"$0\" -q backup \"$1\" && cat /proc/$$/io",
-        env!("CARGO_BIN_EXE_bakfs"),
-    ]);
+    shell.args(["-c", "\"$0\" -q backup \"$1\" && cat /proc/$$/io", env!("CARGO_BIN_EXE_bakfs")]);
     shell.arg(source);
     let text = process::run(shell).expect(0).text();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("rchar: "))
-        .unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
     line.parse().unwrap()
 }
 
@@ -70,10 +60,7 @@ fn a_backup_of_an_unchanged_tree_reads_and_adds_nothing() {
     let grown = bakfs.repo_bytes() - before;
     assert!(grown < 16 << 10, "an empty day adds {grown} bytes");
     let read = backup_rchar(&bakfs, &source);
-    assert!(
-        read < 8 << 20,
-        "an unchanged tree of 64 MiB made bakfs read {read} bytes"
-    );
+    assert!(read < 8 << 20, "an unchanged tree of 64 MiB made bakfs read {read} bytes");
 }
 
 #[test]
@@ -85,12 +72,9 @@ fn a_changed_file_is_the_only_one_read() {
     std::fs::write(source.join("folder-3/file-7"), noise(99_999, 5000)).unwrap();
     std::fs::write(source.join("folder-3/new"), noise(99_998, 2000)).unwrap();
     let second = bakfs.backup([&source]);
-    for (field, expected) in [
-        ("read_bytes", 7000),
-        ("files_new", 1),
-        ("files_changed", 1),
-        ("files_unmodified", files - 1),
-    ] {
+    for (field, expected) in
+        [("read_bytes", 7000), ("files_new", 1), ("files_changed", 1), ("files_unmodified", files - 1)]
+    {
         assert_eq!(second.number(field), expected, "{field}");
     }
 }
@@ -108,10 +92,7 @@ fn one_byte_of_a_large_file_adds_a_small_part_of_it() {
     bakfs.backup([&source]);
     let grown = bakfs.repo_bytes() - before;
     // The chunk it lies in, at most its successor too, and metadata.
-    assert!(
-        grown < 3 << 20,
-        "one inserted byte of 40 MiB adds {grown} bytes"
-    );
+    assert!(grown < 3 << 20, "one inserted byte of 40 MiB adds {grown} bytes");
 }
 
 #[test]
@@ -125,10 +106,7 @@ fn the_same_content_is_stored_once() {
     std::fs::rename(source.join("one"), source.join("moved")).unwrap();
     bakfs.backup([&source]);
     let grown = bakfs.repo_bytes() - before;
-    assert!(
-        grown < 64 << 10,
-        "a copy and a rename of 12 MiB add {grown} bytes"
-    );
+    assert!(grown < 64 << 10, "a copy and a rename of 12 MiB add {grown} bytes");
 }
 
 /// What one name more may add, whatever the directory's size (issue 2, "Speed and memory").
@@ -150,10 +128,7 @@ fn one_name_more_in_a_directory_of_many_adds_little() {
         std::fs::write(many.join(name), b"").unwrap();
         bakfs.backup([&source]);
         let grown = bakfs.repo_bytes() - before;
-        assert!(
-            grown < ONE_NAME_LIMIT_BYTES,
-            "one name more adds {grown} bytes"
-        );
+        assert!(grown < ONE_NAME_LIMIT_BYTES, "one name more adds {grown} bytes");
         before = bakfs.repo_bytes();
     }
     let mount = bakfs.mount();

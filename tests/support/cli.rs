@@ -17,39 +17,45 @@ pub struct Bakfs {
     dir: tempfile::TempDir,
     binary: PathBuf,
     uid: Option<u32>,
+    repo: Option<PathBuf>,
 }
 
 impl Bakfs {
-    /// Makes an empty world for the user who runs the tests.
+    /// Makes a world with a fresh repository for the user who runs the tests.
     pub fn new() -> Bakfs {
-        let bakfs = Bakfs {
-            dir: tempfile::Builder::new()
-                .prefix("bakfs-test-")
-                .tempdir()
-                .unwrap(),
-            binary: PathBuf::from(env!("CARGO_BIN_EXE_bakfs")),
-            uid: None,
-        };
+        let bakfs = Bakfs::empty();
+        bakfs.ok(["init"]);
+        bakfs
+    }
+
+    /// Makes a world without a repository for the user who runs the tests.
+    pub fn empty() -> Bakfs {
+        let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
+        let repo = Some(dir.path().join("repo"));
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_bakfs"));
+        let bakfs = Bakfs { dir, binary, uid: None, repo };
         bakfs.furnish();
         bakfs
     }
 
-    /// Makes an empty world for the ordinary user `nobody`, with a copy of the binary they can reach.
+    /// Makes a world with a fresh repository for the ordinary user `nobody`.
     pub fn as_nobody() -> Bakfs {
+        let mut bakfs = Bakfs::first_time();
+        bakfs.repo = Some(bakfs.path("repo"));
+        bakfs.ok(["init"]);
+        bakfs
+    }
+
+    /// Makes the world of a `nobody` who has never used bakfs and names no repository. They get a copy
+    /// of the binary that they can reach.
+    pub fn first_time() -> Bakfs {
         super::need_root();
-        let dir = tempfile::Builder::new()
-            .prefix("bakfs-test-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
         let binary = dir.path().join("bakfs");
         std::fs::copy(env!("CARGO_BIN_EXE_bakfs"), &binary).unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        let bakfs = Bakfs {
-            dir,
-            binary,
-            uid: Some(NOBODY),
-        };
+        let bakfs = Bakfs { dir, binary, uid: Some(NOBODY), repo: None };
         bakfs.furnish();
         bakfs
     }
@@ -76,9 +82,9 @@ impl Bakfs {
         self.dir.path().join(name)
     }
 
-    /// Returns the repository's folder; it exists once something was backed up.
+    /// Returns the repository's folder: the one that is named, or else the ordinary user's default.
     pub fn repo(&self) -> PathBuf {
-        self.path("repo")
+        self.repo.clone().unwrap_or_else(|| self.path("data/bakfs/repo"))
     }
 
     /// Returns the command `bakfs ARGS` as the world's user.
@@ -94,9 +100,7 @@ impl Bakfs {
             None => Command::new(program),
             Some(uid) => {
                 let mut command = Command::new("setpriv");
-                command
-                    .arg(format!("--reuid={uid}"))
-                    .arg(format!("--regid={uid}"));
+                command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
                 command.args(["--clear-groups", "--"]).arg(program);
                 command
             }
@@ -119,16 +123,12 @@ impl Bakfs {
             ("XDG_RUNTIME_DIR", "run"),
             ("BAKFS_CONFIG_DIR", "config"),
             ("BAKFS_CACHE_DIR", "cache"),
-            ("BAKFS_REPO", "repo"),
         ]
         .map(|(name, dir)| (name, self.path(dir).into_os_string()))
         .into();
+        all.extend(self.repo.iter().map(|repo| ("BAKFS_REPO", repo.clone().into_os_string())));
         let path = std::env::var_os("PATH").unwrap();
-        all.extend([
-            ("PATH", path),
-            ("TZ", "UTC".into()),
-            ("LC_ALL", "C.UTF-8".into()),
-        ]);
+        all.extend([("PATH", path), ("TZ", "UTC".into()), ("LC_ALL", "C.UTF-8".into())]);
         all.extend(std::env::var_os("TMPDIR").map(|dir| ("TMPDIR", dir)));
         all
     }
@@ -165,28 +165,19 @@ impl Bakfs {
     /// Backs up folders with further options, whatever comes of it.
     pub fn backup_outcome<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
-        self.run(with_json(
-            [OsString::from("backup")].into_iter().chain(args),
-        ))
+        self.run(with_json([OsString::from("backup")].into_iter().chain(args)))
     }
 
     /// Returns the objects of a kind (`packs`, `snapshots`, ...) with their lengths.
     pub fn objects(&self, kind: &str) -> Vec<(PathBuf, u64)> {
         let dir = self.repo().join(kind);
-        assert!(
-            dir.is_dir(),
-            "{} is no folder of the repository",
-            dir.display()
-        );
+        assert!(dir.is_dir(), "{} is no folder of the repository", dir.display());
         super::files_below(&dir)
     }
 
     /// Returns the repository's length in bytes.
     pub fn repo_bytes(&self) -> u64 {
-        super::files_below(&self.repo())
-            .iter()
-            .map(|(_, len)| len)
-            .sum()
+        super::files_below(&self.repo()).iter().map(|(_, len)| len).sum()
     }
 
     /// Mounts the history at the world's `mnt`.
@@ -198,17 +189,10 @@ impl Bakfs {
     /// Mounts the history at `dir` with further options.
     #[track_caller]
     pub fn mount_with(&self, options: &[&str], dir: PathBuf) -> Mounted<'_> {
-        let args = ["mount"]
-            .iter()
-            .chain(options)
-            .map(OsStr::new)
-            .chain([dir.as_os_str()]);
+        let args = ["mount"].iter().chain(options).map(OsStr::new).chain([dir.as_os_str()]);
         self.ok(args);
         let mounted = Mounted { bakfs: self, dir };
-        assert!(
-            is_mounted(mounted.path()),
-            "`bakfs mount` returned before the mount was there"
-        );
+        assert!(is_mounted(mounted.path()), "`bakfs mount` returned before the mount was there");
         mounted
     }
 
@@ -238,17 +222,13 @@ impl Summary {
     /// Returns a number of the summary.
     #[track_caller]
     pub fn number(&self, field: &str) -> u64 {
-        self.0[field]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no number {field:?} in {}", self.0))
+        self.0[field].as_u64().unwrap_or_else(|| panic!("no number {field:?} in {}", self.0))
     }
 
     /// Returns the snapshot's dated name.
     #[track_caller]
     pub fn snapshot(&self) -> &str {
-        self.0["snapshot"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no \"snapshot\" in {}", self.0))
+        self.0["snapshot"].as_str().unwrap_or_else(|| panic!("no \"snapshot\" in {}", self.0))
     }
 }
 
@@ -266,9 +246,7 @@ impl Mounted<'_> {
 
     /// Returns where a source path is in a snapshot.
     pub fn at(&self, snapshot: &str, source: &Path) -> PathBuf {
-        self.dir
-            .join(snapshot)
-            .join(source.strip_prefix("/").unwrap())
+        self.dir.join(snapshot).join(source.strip_prefix("/").unwrap())
     }
 
     /// Unmounts with `bakfs umount`, which must succeed, and waits until it is gone.
@@ -310,17 +288,13 @@ impl Drop for Mounted<'_> {
 pub fn is_mounted(dir: &Path) -> bool {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let dir = dir.to_str().unwrap();
-    table
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some(dir))
+    table.lines().any(|line| line.split(' ').nth(4) == Some(dir))
 }
 
 /// Returns the options and the type under which a path is mounted.
 pub fn mount_options(dir: &Path) -> Option<(String, String)> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = table
-        .lines()
-        .find(|line| line.split(' ').nth(4) == dir.to_str())?;
+    let line = table.lines().find(|line| line.split(' ').nth(4) == dir.to_str())?;
     let options = line.split(' ').nth(5)?.to_owned();
     let kind = line.split(" - ").nth(1)?.split(' ').next()?.to_owned();
     Some((options, kind))
@@ -330,11 +304,7 @@ fn daemons_of(binary: &Path, dir: &Path) -> Vec<u32> {
     let wanted = dir.as_os_str().as_encoded_bytes();
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();

@@ -22,22 +22,11 @@ pub struct Rules {
 
 impl Rules {
     /// The mount shows the source's own attributes.
-    pub const MOUNT: Rules = Rules {
-        layout: true,
-        ctime: true,
-        holes: true,
-    };
+    pub const MOUNT: Rules = Rules { layout: true, ctime: true, holes: true };
     /// A copy has its own change times, and its file system its own layout.
-    pub const COPY: Rules = Rules {
-        layout: false,
-        ctime: false,
-        holes: true,
-    };
+    pub const COPY: Rules = Rules { layout: false, ctime: false, holes: true };
     /// cp(1) looks for holes only where `st_blocks` is smaller than the length.
-    pub const CP: Rules = Rules {
-        holes: false,
-        ..Rules::COPY
-    };
+    pub const CP: Rules = Rules { holes: false, ..Rules::COPY };
 }
 
 /// What a comparison saw.
@@ -57,31 +46,20 @@ impl Report {
     pub fn assert_same(&self, what: &str) {
         let first: Vec<_> = self.differences.iter().take(40).cloned().collect();
         let count = self.differences.len();
-        assert!(
-            count == 0,
-            "{what}: {count} differences:\n{}",
-            first.join("\n")
-        );
+        assert!(count == 0, "{what}: {count} differences:\n{}", first.join("\n"));
         assert!(self.names > 0, "{what}: nothing was compared");
     }
 }
 
 /// Compares all below two directories, and the directories themselves.
 pub fn trees(left: &Path, right: &Path, rules: Rules) -> Report {
-    let mut comparer = Comparer {
-        rules,
-        report: Report::default(),
-        links: Links::default(),
-    };
+    let mut comparer = Comparer { rules, report: Report::default(), links: Links::default() };
     let sides = [left, right].map(|path| open_dir(CWD, path.as_os_str().as_encoded_bytes()));
     match sides {
         [Ok(left), Ok(right)] => comparer.roots(&left, &right),
         [left, right] => {
             let errors = [left.err(), right.err()];
-            comparer
-                .report
-                .differences
-                .push(format!("cannot open the roots: {errors:?}"));
+            comparer.report.differences.push(format!("cannot open the roots: {errors:?}"));
         }
     }
     comparer.report
@@ -111,20 +89,12 @@ impl Comparer {
     fn roots(&mut self, left: &OwnedFd, right: &OwnedFd) {
         let [left, right] = [left, right].map(|fd| handle(fd.as_fd(), b"."));
         if let (Ok(left), Ok(right)) = (left, right) {
-            self.entry(&Pair {
-                path: b".".to_vec(),
-                left,
-                right,
-            });
+            self.entry(&Pair { path: b".".to_vec(), left, right });
         }
     }
 
     fn say(&mut self, path: &[u8], what: &str) {
-        let shown = if path.len() > 300 {
-            &path[path.len() - 300..]
-        } else {
-            path
-        };
+        let shown = if path.len() > 300 { &path[path.len() - 300..] } else { path };
         let name = shown.escape_ascii().to_string();
         self.report.differences.push(format!("{name}: {what}"));
     }
@@ -135,19 +105,13 @@ impl Comparer {
         let [left, right] = match stats {
             [Ok(left), Ok(right)] => [left, right],
             [left, right] => {
-                return self.say(
-                    &pair.path,
-                    &format!("statx: {:?} {:?}", left.err(), right.err()),
-                );
+                return self.say(&pair.path, &format!("statx: {:?} {:?}", left.err(), right.err()));
             }
         };
         let kind = FileType::from_raw_mode(left.stx_mode.into());
         if kind != FileType::from_raw_mode(right.stx_mode.into()) {
             let modes = (left.stx_mode, right.stx_mode);
-            return self.say(
-                &pair.path,
-                &format!("types differ, modes {:o} {:o}", modes.0, modes.1),
-            );
+            return self.say(&pair.path, &format!("types differ, modes {:o} {:o}", modes.0, modes.1));
         }
         let text = self.attributes(kind, &left, &right);
         if !text.is_empty() {
@@ -160,10 +124,9 @@ impl Comparer {
         }
         match kind {
             FileType::Directory => self.directory(pair),
-            FileType::RegularFile => self.file(pair),
+            FileType::RegularFile => self.file(pair, &left),
             FileType::Symlink => {
-                let targets =
-                    [&pair.left, &pair.right].map(|fd| rustix::fs::readlinkat(fd, "", Vec::new()));
+                let targets = [&pair.left, &pair.right].map(|fd| rustix::fs::readlinkat(fd, "", Vec::new()));
                 if targets[0] != targets[1] {
                     self.say(&pair.path, &format!("link targets: {targets:?}"));
                 }
@@ -179,9 +142,8 @@ impl Comparer {
                 let _ = write!(text, "{what} {left} -> {right}; ");
             }
         };
-        let nanos = |time: rustix::fs::StatxTimestamp| {
-            i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
-        };
+        let nanos =
+            |time: rustix::fs::StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
         let is_dir = kind == FileType::Directory;
         check("mode", left.stx_mode.into(), right.stx_mode.into());
         check("uid", left.stx_uid.into(), right.stx_uid.into());
@@ -198,28 +160,15 @@ impl Comparer {
             check("ctime", nanos(left.stx_ctime), nanos(right.stx_ctime));
         }
         if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
-            check(
-                "rdev major",
-                left.stx_rdev_major.into(),
-                right.stx_rdev_major.into(),
-            );
-            check(
-                "rdev minor",
-                left.stx_rdev_minor.into(),
-                right.stx_rdev_minor.into(),
-            );
+            check("rdev major", left.stx_rdev_major.into(), right.stx_rdev_major.into());
+            check("rdev minor", left.stx_rdev_minor.into(), right.stx_rdev_minor.into());
         }
         text
     }
 
     /// Checks that the inodes of both sides map one to one.
     fn group(&mut self, path: &[u8], left: &Statx, right: &Statx) {
-        let key = |stat: &Statx| {
-            (
-                u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
-                stat.stx_ino,
-            )
-        };
+        let key = |stat: &Statx| (u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), stat.stx_ino);
         let (left, right) = (key(left), key(right));
         let known_right = *self.links.right_of.entry(left).or_insert(right);
         let known_left = *self.links.left_of.entry(right).or_insert(left);
@@ -249,11 +198,7 @@ impl Comparer {
         }
         for name in left.intersection(&right) {
             match [&pair.left, &pair.right].map(|dir| handle(dir.as_fd(), name)) {
-                [Ok(left), Ok(right)] => self.entry(&Pair {
-                    path: child(name),
-                    left,
-                    right,
-                }),
+                [Ok(left), Ok(right)] => self.entry(&Pair { path: child(name), left, right }),
                 [left, right] => {
                     let errors = (left.err(), right.err());
                     self.say(&child(name), &format!("open: {errors:?}"));
@@ -262,7 +207,10 @@ impl Comparer {
         }
     }
 
-    fn file(&mut self, pair: &Pair) {
+    /// Where `st_blocks` covers the length, holes can only be blocks that were reserved and never
+    /// written; whether lseek(2) calls them holes depends on what happens to be in the page cache.
+    fn file(&mut self, pair: &Pair, left_stat: &Statx) {
+        let is_sparse = left_stat.stx_blocks * 512 < left_stat.stx_size;
         let contents = [&pair.left, &pair.right].map(content);
         match contents {
             [Ok(left), Ok(right)] => {
@@ -270,7 +218,7 @@ impl Comparer {
                 if left.hash != right.hash {
                     self.say(&pair.path, "contents differ");
                 }
-                if self.rules.holes && left.runs != right.runs {
+                if self.rules.holes && is_sparse && left.runs != right.runs {
                     let what = format!("data runs: {} -> {}", left.show(), right.show());
                     self.say(&pair.path, &what);
                 }
@@ -285,12 +233,7 @@ impl Comparer {
 
 /// Opens a name without following it and without opening what it names (`O_PATH`).
 fn handle(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(
-        dir,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
@@ -308,11 +251,7 @@ fn names(dir: &OwnedFd) -> rustix::io::Result<BTreeSet<Vec<u8>>> {
     for entry in Dir::new(open_dir(dir.as_fd(), b".")?)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
-            assert!(
-                all.insert(name.clone()),
-                "listed twice: {}",
-                name.escape_ascii()
-            );
+            assert!(all.insert(name.clone()), "listed twice: {}", name.escape_ascii());
         }
     }
     Ok(all)
@@ -331,10 +270,7 @@ fn xattrs(fd: &OwnedFd) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         answer => answer?,
     };
     let mut all = BTreeMap::new();
-    for name in buffer[..len]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    for name in buffer[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let mut value = vec![0; 64 << 10];
         let len = rustix::fs::getxattr(path.as_str(), name, &mut value[..])?;
         value.truncate(len);
@@ -349,12 +285,7 @@ fn show_xattrs(sides: &[rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>>; 2]) -> S
         Ok(all) => {
             let one = |(name, value): (&Vec<u8>, &Vec<u8>)| {
                 let hash = blake3::hash(value).to_hex();
-                format!(
-                    "{}={} bytes {}",
-                    name.escape_ascii(),
-                    value.len(),
-                    &hash[..8]
-                )
+                format!("{}={} bytes {}", name.escape_ascii(), value.len(), &hash[..8])
             };
             format!("[{}]", all.iter().map(one).collect::<Vec<_>>().join(", "))
         }
@@ -373,11 +304,7 @@ struct Content {
 
 impl Content {
     fn show(&self) -> String {
-        format!(
-            "{} runs {:?}",
-            self.runs.len(),
-            &self.runs[..self.runs.len().min(6)]
-        )
+        format!("{} runs {:?}", self.runs.len(), &self.runs[..self.runs.len().min(6)])
     }
 }
 
@@ -409,11 +336,7 @@ fn content(fd: &OwnedFd) -> rustix::io::Result<Content> {
         }
     }
     hasher.update(&rustix::fs::fstat(&file)?.st_size.to_le_bytes());
-    Ok(Content {
-        hash: hasher.finalize(),
-        runs,
-        data_bytes,
-    })
+    Ok(Content { hash: hasher.finalize(), runs, data_bytes })
 }
 
 /// Reads from an offset until the buffer is full or the file ends.

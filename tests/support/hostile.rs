@@ -2,9 +2,7 @@
 //! change times and birth times excepted.
 
 use super::noise;
-use rustix::fs::{
-    AtFlags, CWD, Dev, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, Dev, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -31,17 +29,9 @@ pub struct Scale {
 
 impl Scale {
     /// The scale the promises are tested at.
-    pub const FULL: Scale = Scale {
-        entries: 5000,
-        compressible_mib: 40,
-        depth: 30,
-    };
+    pub const FULL: Scale = Scale { entries: 5000, compressible_mib: 40, depth: 30 };
     /// Everything once, for tests about something else.
-    pub const SMALL: Scale = Scale {
-        entries: 50,
-        compressible_mib: 1,
-        depth: 22,
-    };
+    pub const SMALL: Scale = Scale { entries: 50, compressible_mib: 1, depth: 22 };
 }
 
 /// Plants the tree in the existing directory `root`, as root.
@@ -60,15 +50,14 @@ pub fn plant(root: &Path, scale: Scale) {
     huge(&dir(root, HUGE));
     let many = dir(root, "many");
     for index in 0..scale.entries {
-        write(
-            &many.join(format!("entry-{index:07}")),
-            format!("{index}\n").as_bytes(),
-        );
+        write(&many.join(format!("entry-{index:07}")), format!("{index}\n").as_bytes());
     }
     std::fs::create_dir(root.join("empty")).unwrap();
     let root = open_dir(CWD, root.as_os_str().as_bytes());
     set_times(&root, &mut 1);
     times(&root);
+    // Blocks are allocated when data is written back: `st_blocks` settles.
+    rustix::fs::syncfs(&root).unwrap();
 }
 
 fn dir(parent: &Path, name: &str) -> PathBuf {
@@ -151,17 +140,9 @@ fn special(dir: &Path) {
         ("fifo", FileType::Fifo, 0),
         ("socket", FileType::Socket, 0),
         ("char", FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
-        (
-            "char-large",
-            FileType::CharacterDevice,
-            rustix::fs::makedev(300, 70_000),
-        ),
+        ("char-large", FileType::CharacterDevice, rustix::fs::makedev(300, 70_000)),
         ("block", FileType::BlockDevice, rustix::fs::makedev(7, 0)),
-        (
-            "block-large",
-            FileType::BlockDevice,
-            rustix::fs::makedev(259, 1_048_575),
-        ),
+        ("block-large", FileType::BlockDevice, rustix::fs::makedev(259, 1_048_575)),
         // The device number 0:0 is overlayfs's whiteout.
         ("char-zero", FileType::CharacterDevice, 0),
     ];
@@ -184,9 +165,7 @@ fn chown(path: &Path, uid: u32, gid: u32) {
 }
 
 fn modes(dir: &Path) {
-    for bits in [
-        0, 0o1, 0o70, 0o200, 0o400, 0o644, 0o777, 0o1644, 0o2755, 0o2644, 0o4755, 0o7777,
-    ] {
+    for bits in [0, 0o1, 0o70, 0o200, 0o400, 0o644, 0o777, 0o1644, 0o2755, 0o2644, 0o4755, 0o7777] {
         let file = dir.join(format!("file-{bits:04o}"));
         write(&file, format!("{bits:o}").as_bytes());
         // Owners first: chown(2) drops setuid and setgid.
@@ -264,21 +243,12 @@ fn attributes(dir: &Path) {
     let large = file("large");
     // As large as the file system takes: ext4 without `ea_inode` stops near one block.
     let sizes = [60 << 10, 32 << 10, 16 << 10, 8 << 10, 3800, 1000];
-    assert!(
-        sizes
-            .iter()
-            .any(|len| set_xattr(&large, b"user.large", &noise(9, *len)).is_ok())
-    );
+    assert!(sizes.iter().any(|len| set_xattr(&large, b"user.large", &noise(9, *len)).is_ok()));
     let program = file("capability");
     mode(&program, 0o755);
     // struct vfs_cap_data, revision 2: cap_net_raw (13), effective (linux/capability.h).
     let words: [u32; 5] = [0x0200_0001, 1 << 13, 0, 0, 0];
-    set_xattr(
-        &program,
-        b"security.capability",
-        &words.map(u32::to_le_bytes).concat(),
-    )
-    .unwrap();
+    set_xattr(&program, b"security.capability", &words.map(u32::to_le_bytes).concat()).unwrap();
     let folder = dir.join("folder");
     std::fs::create_dir(&folder).unwrap();
     set_xattr(&folder, b"user.on-a-folder", b"yes").unwrap();
@@ -340,17 +310,7 @@ fn acls(dir: &Path) {
 
 fn sizes(dir: &Path, scale: Scale) {
     let quarter = 256 << 10;
-    for len in [
-        0,
-        1,
-        4095,
-        4096,
-        4097,
-        quarter - 1,
-        quarter,
-        quarter + 1,
-        3 << 20,
-    ] {
+    for len in [0, 1, 4095, 4096, 4097, quarter - 1, quarter, quarter + 1, 3 << 20] {
         write(&dir.join(format!("random-{len}")), &noise(len as u64, len));
     }
     let mut text = Vec::new();
@@ -366,8 +326,7 @@ fn sizes(dir: &Path, scale: Scale) {
 fn sparse_file(path: &Path, len_bytes: u64, runs: &[(u64, usize)]) {
     let file = std::fs::File::create(path).unwrap();
     for (offset, run_bytes) in runs {
-        file.write_all_at(&noise(*offset, *run_bytes), *offset)
-            .unwrap();
+        file.write_all_at(&noise(*offset, *run_bytes), *offset).unwrap();
     }
     file.set_len(len_bytes).unwrap();
 }
@@ -375,17 +334,9 @@ fn sparse_file(path: &Path, len_bytes: u64, runs: &[(u64, usize)]) {
 fn sparse(dir: &Path) {
     const MIB: u64 = 1 << 20;
     sparse_file(&dir.join("hole-only"), 5 * MIB + 123, &[]);
-    sparse_file(
-        &dir.join("hole-at-start"),
-        4 * MIB + 5000,
-        &[(4 * MIB, 5000)],
-    );
+    sparse_file(&dir.join("hole-at-start"), 4 * MIB + 5000, &[(4 * MIB, 5000)]);
     sparse_file(&dir.join("hole-at-end"), 9 * MIB, &[(0, 70_000)]);
-    sparse_file(
-        &dir.join("hole-inside"),
-        3 * MIB + 1,
-        &[(0, 4096), (3 * MIB, 1)],
-    );
+    sparse_file(&dir.join("hole-inside"), 3 * MIB + 1, &[(0, 4096), (3 * MIB, 1)]);
     let comb: Vec<_> = (0..200).map(|index| (index * 16_384, 4096)).collect();
     sparse_file(&dir.join("comb"), 200 * 16_384, &comb);
     // Allocated but never written: a hole for readers, not for `st_blocks` (fallocate(2)).
@@ -401,12 +352,7 @@ fn sparse(dir: &Path) {
 
 fn huge(dir: &Path) {
     const TIB: u64 = 1 << 40;
-    let runs = [
-        (0, 4096),
-        (5 << 30, 300_000),
-        (TIB / 2 + 4096, 8192),
-        (TIB - (1 << 20), 65_536),
-    ];
+    let runs = [(0, 4096), (5 << 30, 300_000), (TIB / 2 + 4096, 8192), (TIB - (1 << 20), 65_536)];
     sparse_file(&dir.join("1-tib"), TIB, &runs);
     sparse_file(&dir.join("1-tib-of-nothing"), TIB, &[]);
     sparse_file(&dir.join("4-gib-and-1"), (4 << 30) + 1, &[(4 << 30, 1)]);
@@ -439,17 +385,11 @@ fn set_times(dir: &OwnedFd, count: &mut i64) {
 
 fn next_time(count: &mut i64) -> Timespec {
     *count += 1;
-    Timespec {
-        tv_sec: 1_500_000_000 + *count * 7919,
-        tv_nsec: *count * 1_234_567 % 1_000_000_000,
-    }
+    Timespec { tv_sec: 1_500_000_000 + *count * 7919, tv_nsec: *count * 1_234_567 % 1_000_000_000 }
 }
 
 fn touch(dir: &OwnedFd, name: &[u8], time: Timespec) {
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -473,29 +413,8 @@ fn times(root: &OwnedFd) {
         let name = format!("{secs}.{nanos:09}");
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL;
         drop(rustix::fs::openat(&dir, name.as_str(), flags, Mode::from(0o644)).unwrap());
-        touch(
-            &dir,
-            name.as_bytes(),
-            Timespec {
-                tv_sec: secs,
-                tv_nsec: nanos,
-            },
-        );
+        touch(&dir, name.as_bytes(), Timespec { tv_sec: secs, tv_nsec: nanos });
     }
-    touch(
-        &dir,
-        b".",
-        Timespec {
-            tv_sec: -5,
-            tv_nsec: 7,
-        },
-    );
-    touch(
-        root,
-        b".",
-        Timespec {
-            tv_sec: 1_000_000_000,
-            tv_nsec: 42,
-        },
-    );
+    touch(&dir, b".", Timespec { tv_sec: -5, tv_nsec: 7 });
+    touch(root, b".", Timespec { tv_sec: 1_000_000_000, tv_nsec: 42 });
 }

@@ -79,6 +79,16 @@ pub fn files_below(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
     files
 }
 
+/// Waits until everything below a directory is older than the tick within which a backup cannot tell
+/// whether a file has changed once more (file systems keep times by the kernel's tick, or by seconds).
+pub fn until_settled(dir: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let changed = |path: &Path| std::fs::symlink_metadata(path).unwrap().ctime();
+    let newest = files_below(dir).iter().map(|(path, _)| changed(path)).max().unwrap_or(0);
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    until("the source has settled", SOON, || now() > newest + 2);
+}
+
 /// Returns whether this process may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -86,8 +96,5 @@ pub fn is_root() -> bool {
 
 /// Stops a test that cannot mean anything without root, saying so.
 pub fn need_root() {
-    assert!(
-        is_root(),
-        "this test plants devices, owners and mounts: run it as root (tests/run)"
-    );
+    assert!(is_root(), "this test plants devices, owners and mounts: run it as root (tests/run)");
 }

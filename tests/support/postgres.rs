@@ -16,40 +16,14 @@ impl Postgres {
     /// Makes a cluster and starts its server. Durability is off: the server lives as long as a test.
     pub fn start() -> Postgres {
         super::need_root();
-        let dir = tempfile::Builder::new()
-            .prefix("bakfs-pg-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("bakfs-pg-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let owner = |flag: &str| -> u32 {
-            tool("id", [flag, "postgres"])
-                .expect(0)
-                .text()
-                .trim()
-                .parse()
-                .unwrap()
-        };
+        let owner = |flag: &str| -> u32 { tool("id", [flag, "postgres"]).expect(0).text().trim().parse().unwrap() };
         chown(dir.path(), Some(owner("-u")), Some(owner("-g"))).unwrap();
-        let postgres = Postgres {
-            dir,
-            programs: programs(),
-        };
+        let postgres = Postgres { dir, programs: programs() };
         let data = postgres.data();
-        let initdb = [
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "-N",
-            "-D",
-        ];
-        postgres.as_owner(
-            "initdb",
-            initdb.map(OsStr::new).into_iter().chain([data.as_os_str()]),
-        );
+        let initdb = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"];
+        postgres.as_owner("initdb", initdb.map(OsStr::new).into_iter().chain([data.as_os_str()]));
         let settings = format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nport = 5432\nfsync = off\n\
              synchronous_commit = off\nfull_page_writes = off\nautovacuum = off\n\
@@ -69,74 +43,37 @@ impl Postgres {
 
     fn pg_ctl(&self, args: &[&str]) {
         let (data, log) = (self.data(), self.dir.path().join("log"));
-        let places = [
-            OsStr::new("-D"),
-            data.as_os_str(),
-            OsStr::new("-l"),
-            log.as_os_str(),
-        ];
-        self.as_owner(
-            "pg_ctl",
-            places.into_iter().chain(args.iter().map(OsStr::new)),
-        );
+        let places = [OsStr::new("-D"), data.as_os_str(), OsStr::new("-l"), log.as_os_str()];
+        self.as_owner("pg_ctl", places.into_iter().chain(args.iter().map(OsStr::new)));
     }
 
     /// Runs a program of the server as its owner; root may not run it.
     fn as_owner<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a OsStr>) {
         let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=postgres",
-            "--regid=postgres",
-            "--init-groups",
-            "--",
-        ]);
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]);
         command.arg(self.programs.join(program)).args(args);
         command.env("LC_ALL", "C").current_dir(self.dir.path());
         run(command).expect(0);
     }
 
     /// Runs a client program against this server.
-    pub fn client<S: AsRef<OsStr>>(
-        &self,
-        program: &str,
-        args: impl IntoIterator<Item = S>,
-    ) -> Outcome {
+    pub fn client<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Outcome {
         let mut command = Command::new(self.programs.join(program));
-        command
-            .args(args)
-            .env("PGHOST", self.dir.path())
-            .env("PGUSER", "postgres");
-        command
-            .env("LC_ALL", "C")
-            .env("PGPORT", "5432")
-            .current_dir(self.dir.path());
+        command.args(args).env("PGHOST", self.dir.path()).env("PGUSER", "postgres");
+        command.env("LC_ALL", "C").env("PGPORT", "5432").current_dir(self.dir.path());
         run(command)
     }
 
     /// Runs SQL that must succeed, and returns the unaligned answer.
     #[track_caller]
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let args = [
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            database,
-            "-c",
-            sql,
-        ];
+        let args = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql];
         self.client("psql", args).expect(0).text().trim().to_owned()
     }
 
     /// Makes an empty database.
     pub fn create(&self, database: &str) {
-        self.sql(
-            "postgres",
-            &format!("CREATE DATABASE {database} TEMPLATE template0"),
-        );
+        self.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0"));
     }
 
     /// Removes a database.
@@ -184,19 +121,10 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let (data, owner) = (
-            self.data(),
-            ["--reuid=postgres", "--regid=postgres", "--init-groups"],
-        );
+        let (data, owner) = (self.data(), ["--reuid=postgres", "--regid=postgres", "--init-groups"]);
         let mut command = Command::new("setpriv");
-        command
-            .args(owner)
-            .arg("--")
-            .arg(self.programs.join("pg_ctl"));
-        command
-            .arg("-D")
-            .arg(&data)
-            .args(["-m", "immediate", "-w", "stop"]);
+        command.args(owner).arg("--").arg(self.programs.join("pg_ctl"));
+        command.arg("-D").arg(&data).args(["-m", "immediate", "-w", "stop"]);
         command.current_dir(self.dir.path());
         let _ = run(command);
     }
@@ -219,13 +147,7 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 5] = [
-        Format::Custom,
-        Format::Directory,
-        Format::DirectoryGzip,
-        Format::Plain,
-        Format::Tar,
-    ];
+    pub const ALL: [Format; 5] = [Format::Custom, Format::Directory, Format::DirectoryGzip, Format::Plain, Format::Tar];
 
     fn options(self) -> &'static [&'static str] {
         match self {
@@ -252,9 +174,6 @@ impl Format {
 /// Returns where Debian keeps the server's programs.
 fn programs() -> PathBuf {
     let dir = PathBuf::from("/usr/lib/postgresql/15/bin");
-    assert!(
-        dir.join("initdb").exists(),
-        "PostgreSQL 15 is missing: run tests/run"
-    );
+    assert!(dir.join("initdb").exists(), "PostgreSQL 15 is missing: run tests/run");
     dir
 }

@@ -38,18 +38,9 @@ impl Outcome {
     /// Returns itself when the command was refused (1 failed, 2 usage) with a message.
     #[track_caller]
     pub fn refused(self) -> Self {
-        assert!(
-            matches!(self.code, 1 | 2),
-            "should be refused with 1 or 2: {self}"
-        );
-        assert!(
-            !self.stderr.trim().is_empty(),
-            "refused without a word: {self}"
-        );
-        assert!(
-            !self.stderr.contains("panicked"),
-            "a panic is no message: {self}"
-        );
+        assert!(matches!(self.code, 1 | 2), "should be refused with 1 or 2: {self}");
+        assert!(!self.stderr.trim().is_empty(), "refused without a word: {self}");
+        assert!(!self.stderr.contains("panicked"), "a panic is no message: {self}");
         self
     }
 
@@ -65,11 +56,7 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stdout = self.text();
         let head: String = stdout.chars().take(4000).collect();
-        write!(
-            f,
-            "`{}` -> {}\nstdout: {head}\nstderr: {}",
-            self.line, self.code, self.stderr
-        )
+        write!(f, "`{}` -> {}\nstdout: {head}\nstderr: {}", self.line, self.code, self.stderr)
     }
 }
 
@@ -86,19 +73,12 @@ pub fn start(mut command: Command, stdin_set: bool) -> Running {
     let stdout = tempfile::tempfile().unwrap();
     let stderr = tempfile::tempfile().unwrap();
     let line = describe(&command);
-    command
-        .stdout(stdout.try_clone().unwrap())
-        .stderr(stderr.try_clone().unwrap());
+    command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
     if !stdin_set {
         command.stdin(Stdio::null());
     }
     let child = command.spawn().unwrap_or_else(|e| panic!("`{line}`: {e}"));
-    Running {
-        child,
-        stdout,
-        stderr,
-        line,
-    }
+    Running { child, stdout, stderr, line }
 }
 
 impl Running {
@@ -131,16 +111,9 @@ impl Running {
             std::thread::sleep(Duration::from_millis(3));
         };
         use std::os::unix::process::ExitStatusExt;
-        let code = status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         let stderr = String::from_utf8_lossy(&slurp(&mut self.stderr)).into_owned();
-        Outcome {
-            code,
-            stdout: slurp(&mut self.stdout),
-            stderr,
-            line: self.line,
-        }
+        Outcome { code, stdout: slurp(&mut self.stdout), stderr, line: self.line }
     }
 
     /// Waits for the end.

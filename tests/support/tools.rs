@@ -24,11 +24,7 @@ fn contents(dir: &Path) -> OsString {
 /// rsync cannot handle paths longer than `PATH_MAX`, and reads every byte of a hole.
 pub fn rsync(left: &Path, right: &Path, leave_out: LeaveOut<'_>) -> String {
     let mut args = words(&["-aHAXn", "--checksum", "--itemize-changes", "--delete"]);
-    args.extend(
-        leave_out
-            .iter()
-            .map(|name| format!("--exclude=/{name}").into()),
-    );
+    args.extend(leave_out.iter().map(|name| format!("--exclude=/{name}").into()));
     args.extend([contents(left), contents(right)]);
     findings(tool("rsync", args), 0)
 }
@@ -38,11 +34,7 @@ pub fn rsync(left: &Path, right: &Path, leave_out: LeaveOut<'_>) -> String {
 /// diff calls any two special files different, and knows paths up to `PATH_MAX`.
 pub fn diff(left: &Path, right: &Path, leave_out: LeaveOut<'_>) -> String {
     let mut args = words(&["-r", "--no-dereference"]);
-    args.extend(
-        leave_out
-            .iter()
-            .map(|name| format!("--exclude={name}").into()),
-    );
+    args.extend(leave_out.iter().map(|name| format!("--exclude={name}").into()));
     args.extend([left.into(), right.into()]);
     findings(tool("diff", args), 0)
 }
@@ -59,26 +51,9 @@ pub fn tar_compare(left: &Path, right: &Path, archive: &Path, leave_out: LeaveOu
 
 /// Makes an archive with `tar -S`; returns what tar complained about, sockets excepted.
 pub fn tar_create(root: &Path, archive: &Path, leave_out: LeaveOut<'_>) -> String {
-    let mut args = words(&[
-        "-c",
-        "-S",
-        "--xattrs",
-        "--xattrs-include=*",
-        "--acls",
-        "--sort=name",
-    ]);
-    args.extend(
-        leave_out
-            .iter()
-            .map(|name| format!("--exclude=./{name}").into()),
-    );
-    args.extend([
-        "-f".into(),
-        archive.into(),
-        "-C".into(),
-        root.into(),
-        ".".into(),
-    ]);
+    let mut args = words(&["-c", "-S", "--xattrs", "--xattrs-include=*", "--acls", "--sort=name"]);
+    args.extend(leave_out.iter().map(|name| format!("--exclude=./{name}").into()));
+    args.extend(["-f".into(), archive.into(), "-C".into(), root.into(), ".".into()]);
     let mut outcome = tool("tar", args);
     let is_trouble = |line: &&str| !line.ends_with(": socket ignored");
     outcome.stderr = outcome.stderr.lines().filter(is_trouble).collect();
@@ -110,30 +85,16 @@ pub fn du(left: &Path, right: &Path) -> String {
     let count = |root: &Path, option: &str| {
         let args = ["-a", "-0", "-B1", option].map(OsStr::new);
         let mut command = std::process::Command::new("du");
-        command
-            .args(args)
-            .arg(".")
-            .current_dir(root)
-            .env("LC_ALL", "C");
+        command.args(args).arg(".").current_dir(root).env("LC_ALL", "C");
         let outcome = super::process::run(command);
-        assert_eq!(
-            (outcome.code, outcome.stderr.as_str()),
-            (0, ""),
-            "{outcome}"
-        );
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome}");
         records(&outcome)
     };
-    ["--apparent-size", "--count-links"]
-        .map(|option| unequal(&count(left, option), &count(right, option)))
-        .concat()
+    ["--apparent-size", "--count-links"].map(|option| unequal(&count(left, option), &count(right, option))).concat()
 }
 
 fn records(outcome: &Outcome) -> BTreeSet<Vec<u8>> {
-    outcome
-        .stdout
-        .split(|byte| *byte == 0)
-        .map(<[u8]>::to_vec)
-        .collect()
+    outcome.stdout.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
 fn unequal(left: &BTreeSet<Vec<u8>>, right: &BTreeSet<Vec<u8>>) -> String {
@@ -162,16 +123,7 @@ pub fn nothing(tool: &str, findings: String) {
 
 /// Copies a tree with `cp -a`, holes kept.
 pub fn copy(from: &Path, to: &Path) {
-    tool(
-        "cp",
-        [
-            OsStr::new("-a"),
-            OsStr::new("--"),
-            from.as_os_str(),
-            to.as_os_str(),
-        ],
-    )
-    .expect(0);
+    tool("cp", [OsStr::new("-a"), OsStr::new("--"), from.as_os_str(), to.as_os_str()]).expect(0);
 }
 
 /// Copies all but some subdirectories of a folder into a new folder with one `cp -a`.

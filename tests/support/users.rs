@@ -15,17 +15,9 @@ pub struct User {
 }
 
 /// Debian's `nobody`.
-pub const NOBODY: User = User {
-    uid: 65_534,
-    gid: 65_534,
-    groups: &[],
-};
+pub const NOBODY: User = User { uid: 65_534, gid: 65_534, groups: &[] };
 /// root as it is.
-pub const ROOT: User = User {
-    uid: 0,
-    gid: 0,
-    groups: &[],
-};
+pub const ROOT: User = User { uid: 0, gid: 0, groups: &[] };
 
 /// Runs a closure with a user's credentials, capabilities included; panics are passed on.
 pub fn acting_as<T: Send>(user: User, act: impl FnOnce() -> T + Send) -> T {
@@ -38,8 +30,6 @@ pub fn acting_as<T: Send>(user: User, act: impl FnOnce() -> T + Send) -> T {
             set_thread_res_uid(uid, uid, uid).unwrap();
             act()
         });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
