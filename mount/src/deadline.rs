@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::tree::Ino;
 
-/// How long an I/O thread stays without work.
-const IDLE: Duration = Duration::from_secs(10);
+/// What bounds the requests that wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// When a request is answered with EIO.
+    pub(crate) deadline: Duration,
+    /// Threads that may serve at a time.
+    pub(crate) max_threads: usize,
+    /// How long an I/O thread stays without work.
+    pub(crate) idle: Duration,
+}
 
 /// Threads that may be stuck in requests already answered with EIO, per thread that may serve.
 const LOST_PER_THREAD: usize = 7;
@@ -71,8 +80,7 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     watch: Condvar,
-    deadline: Duration,
-    max_threads: usize,
+    limits: Limits,
     on_expire: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -81,17 +89,12 @@ pub(crate) struct Workers(Arc<Shared>);
 
 impl Workers {
     /// Starts the watchdog; I/O threads start when there is work. Fails when no thread can be started.
-    pub(crate) fn start(
-        deadline: Duration,
-        max_threads: usize,
-        on_expire: impl Fn() + Send + Sync + 'static,
-    ) -> io::Result<Workers> {
+    pub(crate) fn start(limits: Limits, on_expire: impl Fn() + Send + Sync + 'static) -> io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
             watch: Condvar::new(),
-            deadline,
-            max_threads,
+            limits,
             on_expire: Box::new(on_expire),
         });
         let watched = shared.clone();
@@ -111,7 +114,7 @@ impl Workers {
         let mut state = shared.state.lock();
         let number = state.next;
         state.next += 1;
-        let due = Instant::now() + shared.deadline;
+        let due = Instant::now() + shared.limits.deadline;
         state.jobs.insert(number, Job { due, operation, ino, work: Some(Box::new(work)), pending });
         state.queue.push_back(number);
         if state.jobs.len() == 1 {
@@ -138,7 +141,8 @@ impl Drop for Workers {
 impl Shared {
     /// Wakes or starts a thread for queued work.
     fn staff(self: &Arc<Shared>, state: &mut State) {
-        let may_grow = state.serving < self.max_threads && state.lost < self.max_threads * LOST_PER_THREAD;
+        let max = self.limits.max_threads;
+        let may_grow = state.serving < max && state.lost < max * LOST_PER_THREAD;
         if state.idle >= state.queue.len() || !may_grow {
             self.work.notify_one();
             return;
@@ -160,7 +164,10 @@ impl Shared {
                     continue;
                 };
                 drop(state);
-                work();
+                // Work guards its calls of the tree; should a reply panic, the thread stays counted right.
+                if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                    tracing::error!("Replying to a request failed");
+                }
                 state = self.state.lock();
                 if state.jobs.remove(&number).is_none() {
                     // Given up while it ran: another thread may have taken this one's place.
@@ -173,7 +180,7 @@ impl Shared {
                 break;
             }
             state.idle += 1;
-            let timed_out = self.work.wait_for(&mut state, IDLE).timed_out();
+            let timed_out = self.work.wait_for(&mut state, self.limits.idle).timed_out();
             state.idle -= 1;
             if timed_out && state.queue.is_empty() {
                 break;
@@ -206,13 +213,105 @@ impl Shared {
             tracing::warn!(
                 operation = job.operation,
                 inode = job.ino,
-                deadline_secs = self.deadline.as_secs_f64(),
+                deadline_secs = self.limits.deadline.as_secs_f64(),
                 queued = job.work.is_some(),
                 "A request missed its deadline and was answered with EIO"
             );
             job.pending.expire();
             (self.on_expire)();
+            // May hold the last reference to what owns these workers, whose end takes the lock.
+            drop(job);
             state = self.state.lock();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A reply that counts how often it was an error.
+    struct Reply(Arc<AtomicUsize>);
+
+    impl Expire for Pending<Reply> {
+        fn expire(&self) {
+            if let Some(reply) = self.take() {
+                reply.0.fetch_add(1, SeqCst);
+            }
+        }
+    }
+
+    fn eventually(holds: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn workers(deadline_millis: u64, max_threads: usize) -> Workers {
+        let deadline = Duration::from_millis(deadline_millis);
+        let limits = Limits { deadline, max_threads, idle: Duration::from_millis(50) };
+        Workers::start(limits, || {}).unwrap()
+    }
+
+    #[test]
+    fn threads_come_with_work_and_go_without() {
+        let workers = workers(60_000, 8);
+        let (errors, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..1000 {
+            let done = done.clone();
+            workers.submit("test", 1, Pending::new(Reply(errors.clone())), move || {
+                done.fetch_add(1, SeqCst);
+            });
+            assert!(workers.0.state.lock().serving <= 8);
+        }
+        eventually(|| done.load(SeqCst) == 1000);
+        eventually(|| workers.0.state.lock().serving == 0);
+        workers.submit("test", 1, Pending::new(Reply(errors.clone())), || panic!("in a reply"));
+        eventually(|| workers.0.state.lock().jobs.is_empty());
+        eventually(|| workers.0.state.lock().serving == 0);
+        assert_eq!(errors.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn running_and_queued_requests_expire_and_lost_threads_are_replaced() {
+        let workers = workers(100, 2);
+        let errors = Arc::new(AtomicUsize::new(0));
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let answered = Pending::new(Reply(errors.clone()));
+        assert!(answered.take().is_some());
+        workers.submit("answered", 1, answered, || {});
+        for _ in 0..10 {
+            let gate = gate.clone();
+            workers.submit("stuck", 1, Pending::new(Reply(errors.clone())), move || {
+                gate.lock().recv().unwrap_err();
+            });
+        }
+        eventually(|| errors.load(SeqCst) == 10);
+        let (sender, received) = mpsc::channel();
+        workers.submit("free", 1, Pending::new(Reply(errors.clone())), move || sender.send(7).unwrap());
+        assert_eq!(received.recv().unwrap(), 7);
+        drop(release);
+        eventually(|| workers.0.state.lock().lost == 0);
+        eventually(|| workers.0.state.lock().serving == 0);
+    }
+
+    #[test]
+    fn ending_answers_what_is_owed() {
+        let workers = workers(60_000, 1);
+        let errors = Arc::new(AtomicUsize::new(0));
+        let (release, gate) = mpsc::channel::<()>();
+        let owed = Pending::new(Reply(errors.clone()));
+        workers.submit("running", 1, owed, move || gate.recv().unwrap_err().to_string().clear());
+        workers.submit("queued", 1, Pending::new(Reply(errors.clone())), || {});
+        drop(workers);
+        assert_eq!(errors.load(SeqCst), 2);
+        drop(release);
     }
 }

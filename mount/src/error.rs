@@ -30,6 +30,12 @@ pub enum MountError {
     /// The kernel has no FUSE, or this container was not given it.
     #[error("There is no /dev/fuse; load the module (modprobe fuse), or give the container the device")]
     NoDevice,
+    /// The device is there and its mode keeps this user out.
+    #[error(
+        "/dev/fuse may not be opened by this user; as root set the mode udev gives it \
+         (chmod 666 /dev/fuse), or mount as root"
+    )]
+    DeviceDenied,
     /// An ordinary user cannot mount without the helper.
     #[error("Mounting as an ordinary user needs fusermount3; install the package fuse3, or mount as root")]
     NoHelper,

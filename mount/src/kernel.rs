@@ -40,7 +40,8 @@ pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError>
         _ => MountError::Refused { path: named(), reason: error.to_string() },
     })?;
     if let Some(found) = find_mount(&real) {
-        let dead = fs::metadata(&real).is_err_and(|e| Errno::from_io_error(&e) == Some(Errno::NOTCONN));
+        // statfs(2) is never answered from the kernel's cache.
+        let dead = rustix::fs::statfs(&real).is_err_and(|errno| errno == Errno::NOTCONN);
         return Err(if dead {
             MountError::Dead(real)
         } else {
@@ -124,6 +125,7 @@ fn mount_through_helper(real: &Path, options: &KernelOptions<'_>) -> Result<Owne
     match device {
         Ok(Some(device)) => Ok(device),
         _ if said.contains("user_allow_other") => Err(MountError::AllowOther),
+        _ if said.contains("open /dev/fuse: Permission denied") => Err(MountError::DeviceDenied),
         Ok(None) => Err(MountError::Refused { path: real.to_path_buf(), reason: said.trim().to_owned() }),
         Err(source) => Err(MountError::System { attempt: "Receiving the device from fusermount3", source }),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::deadline::Workers;
+use crate::deadline::{Limits, Workers};
 use crate::fuse::{Core, Notifier, Server};
 use crate::kernel::{self, KernelOptions};
 use crate::push::Pusher;
@@ -16,6 +16,9 @@ use crate::{MountError, Requests};
 
 /// Threads that may wait for a disk or a network at a time.
 const MAX_IO_THREADS: usize = 64;
+
+/// How long a thread that may wait stays without work.
+const IO_THREAD_IDLE: Duration = Duration::from_secs(10);
 
 /// How a tree is mounted.
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ pub struct Mount {
     real: PathBuf,
     counters: Arc<Counters>,
     session: Arc<Running>,
+    /// Says whether the tree has come to hold extended attributes that the mount does not show.
+    hides_xattrs: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -73,16 +78,14 @@ impl Mount {
         let real = kernel::check_mountpoint(mountpoint)?;
         let counters = Arc::new(Counters::default());
         let expired = counters.clone();
-        let workers = Workers::start(options.deadline, MAX_IO_THREADS, move || Counters::add(&expired.expired, 1))
+        let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
+        let workers = Workers::start(limits, move || Counters::add(&expired.expired, 1))
             .map_err(system("Starting the mount's watchdog"))?;
+        let xattrs = tree.has_xattrs();
+        let shown = tree.clone();
         let pusher = options.push_small_files.then(Pusher::new);
-        let core = Arc::new(Core {
-            tree: tree.clone(),
-            workers,
-            counters: counters.clone(),
-            pusher: pusher.clone(),
-            xattrs: tree.has_xattrs(),
-        });
+        let core =
+            Arc::new(Core { tree: tree.clone(), workers, counters: counters.clone(), pusher: pusher.clone(), xattrs });
 
         let kernel_options = KernelOptions { fs_name: &options.fs_name, allow_other: options.allow_other };
         let device = kernel::mount(&real, &kernel_options)?;
@@ -111,6 +114,8 @@ impl Mount {
             .spawn(move || {
                 if let Err(error) = server.run() {
                     tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
+                    // Nobody would be answered there any more.
+                    let _ = kernel::unmount(&path, true);
                 }
                 if let Some(pusher) = pusher {
                     pusher.stop();
@@ -120,7 +125,7 @@ impl Mount {
             })
             .map_err(system("Starting the mount's thread"))
             .map_err(abandon)?;
-        Ok(Mount { real, counters, session })
+        Ok(Mount { real, counters, session, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
     }
 
     /// Returns where the tree is mounted, with symbolic links resolved.
@@ -166,6 +171,12 @@ impl Mount {
         };
         names.iter().try_for_each(|name| notifier.forget_entry(dir, name.as_ref()))?;
         notifier.forget_inode(dir)
+    }
+
+    /// Says whether extended attributes or ACLs came after the mount began without any: the kernel was told
+    /// then that there are none, for good, so that they are seen, and enforced, only after a remount.
+    pub fn hides_xattrs(&self) -> bool {
+        (self.hides_xattrs)()
     }
 
     /// Returns what the kernel has asked for so far.

@@ -92,3 +92,13 @@ fn a_link_that_changes_with_time_is_right_without_anybody_saying_so() {
     mounted.tree.link(ROOT_INO, "today", "two");
     eventually("today leads to two", || fs::read_link(&today).unwrap() == Path::new("two"));
 }
+
+#[test]
+fn attributes_that_came_too_late_are_reported() {
+    let tree = Model::new();
+    let file = tree.file(ROOT_INO, "file", *b"x");
+    let mounted = Mounted::new(tree);
+    assert!(!mounted.mount.hides_xattrs());
+    mounted.tree.set_xattr(file, "user.a", b"1");
+    assert!(mounted.mount.hides_xattrs());
+}

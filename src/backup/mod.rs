@@ -33,6 +33,7 @@ use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use walk::{Director, Event};
@@ -63,6 +64,8 @@ pub struct Options {
     pub host: String,
     /// The time it stands for, instead of now.
     pub time: Option<Time>,
+    /// Directories that are left out without looking into them: where histories are mounted.
+    pub mounted: Vec<PathBuf>,
     /// Whether nothing is read or written.
     pub dry_run: bool,
     /// How to write.
@@ -134,6 +137,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
             jobs: (!options.dry_run).then_some(jobs),
             budget: &budget,
             owners: Owners::default(),
+            mounted: options.mounted.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
             linked: Default::default(),
             path: Vec::new(),
         };

@@ -81,6 +81,8 @@ pub struct Director<'a> {
     pub(super) jobs: Option<Sender<Job>>,
     pub(super) budget: &'a Budget,
     pub(super) owners: Owners,
+    /// Paths where histories are mounted: the history is no part of what is backed up.
+    pub(super) mounted: HashSet<Vec<u8>>,
     pub(super) linked: HashSet<(u64, u64)>,
     /// The path of the directory that is open, for exclusion patterns.
     pub(super) path: Vec<u8>,
@@ -129,6 +131,10 @@ impl Director<'_> {
         depth: usize,
     ) -> Result<(), Stopped> {
         for (name, error) in &listing.errors {
+            // A mount of another user cannot even be looked at, which is no trouble.
+            if self.is_mounted(name) {
+                continue;
+            }
             if is_source || roots.is_some_and(|roots| roots.below.contains_key(&name.0)) {
                 self.trouble(name, error.chain())?;
             }
@@ -144,6 +150,9 @@ impl Director<'_> {
             let asked = below.is_some_and(|below| below.is_source);
             let here = is_source && !(tagged && scanned.name[..] != *CACHE_TAG_NAME) && !self.is_excluded(scanned);
             if !(here || below.is_some()) {
+                continue;
+            }
+            if self.is_mounted(&scanned.name) {
                 continue;
             }
             let is_directory = scanned.stat.kind == Kind::Directory;
@@ -178,13 +187,19 @@ impl Director<'_> {
         Ok(())
     }
 
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        [&self.path, b"/".as_slice(), name].concat()
+    }
+
+    fn is_mounted(&self, name: &[u8]) -> bool {
+        !self.mounted.is_empty() && self.mounted.contains(&self.path_of(name))
+    }
+
     fn is_excluded(&self, scanned: &Scanned) -> bool {
         if self.options.excludes.is_empty() {
             return false;
         }
-        let mut path = self.path.clone();
-        path.push(b'/');
-        path.extend_from_slice(&scanned.name);
+        let path = self.path_of(&scanned.name);
         self.options.excludes.excludes(Path::new(OsStr::from_bytes(&path)), scanned.stat.kind == Kind::Directory)
     }
 

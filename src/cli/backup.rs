@@ -65,6 +65,14 @@ fn check_word(what: &str, word: &str) -> Result<(), Error> {
     Err(Error::usage(format!("`{word}` cannot be a {what}: it must be a name without slashes")))
 }
 
+/// Returns where histories are mounted: backing them up would copy all snapshots into the next one.
+fn history_mounts() -> Vec<PathBuf> {
+    #[cfg(feature = "mount")]
+    return bakfs_mount::mount_points(super::mount::FS_TYPE);
+    #[cfg(not(feature = "mount"))]
+    Vec::new()
+}
+
 impl Args {
     fn options(&self) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(host_name);
@@ -82,6 +90,7 @@ impl Args {
             tags: self.tag.clone(),
             host,
             time: self.time.as_ref().map(stated).transpose()?,
+            mounted: history_mounts(),
             dry_run: self.dry_run,
             write: WriteOptions { level: self.compression, ..WriteOptions::default() },
         })

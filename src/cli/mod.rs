@@ -1,6 +1,8 @@
 //! The command line: one file per command. Only this room prints.
 
 pub mod backup;
+#[cfg(feature = "mount")]
+pub mod demo;
 pub mod init;
 #[cfg(feature = "mount")]
 pub mod mount;
@@ -26,6 +28,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See all of it in a minute, on a temporary repository
+    #[cfg(feature = "mount")]
+    Demo(demo::Args),
     /// Make a repository
     Init(init::Args),
     /// Back up files, or standard input
@@ -90,6 +95,8 @@ fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
 fn run(cli: &Cli) -> anyhow::Result<Status> {
     let global = &cli.global;
     match &cli.command {
+        #[cfg(feature = "mount")]
+        Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),

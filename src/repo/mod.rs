@@ -2,6 +2,8 @@
 
 pub mod cache;
 pub mod frames;
+#[cfg(test)]
+mod golden;
 pub mod index;
 pub mod names;
 pub mod objects;

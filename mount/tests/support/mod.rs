@@ -297,6 +297,12 @@ impl Tree for Model {
         for (place, entry) in list.iter().enumerate().skip(from) {
             let Some((name, ino)) = entry else { continue };
             let attr = nodes[*ino as usize].attr;
+            if self.disturbed_any.load(SeqCst) && self.disturbed.lock().stalled.contains(ino) {
+                match self.admit(*ino, wait) {
+                    Err(Fault::WouldWait) if place > from => return Ok(()),
+                    other => other?,
+                }
+            }
             if counted {
                 self.refer(*ino);
             }
