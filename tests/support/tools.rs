@@ -83,14 +83,15 @@ pub fn find(left: &Path, right: &Path, with_layout: bool) -> String {
 /// `du` counts the same, allocated and apparent, for every name.
 pub fn du(left: &Path, right: &Path) -> String {
     let count = |root: &Path, option: &str| {
-        let args = ["-a", "-0", "-B1", option].map(OsStr::new);
+        // Without -l a file of several names counts where it is met first, in no certain order.
+        let args = ["-a", "-l", "-0", option].map(OsStr::new);
         let mut command = std::process::Command::new("du");
         command.args(args).arg(".").current_dir(root).env("LC_ALL", "C");
         let outcome = super::process::run(command);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome}");
         records(&outcome)
     };
-    ["--apparent-size", "--count-links"].map(|option| unequal(&count(left, option), &count(right, option))).concat()
+    ["--bytes", "--block-size=1"].map(|option| unequal(&count(left, option), &count(right, option))).concat()
 }
 
 fn records(outcome: &Outcome) -> BTreeSet<Vec<u8>> {
