@@ -4,7 +4,9 @@ pub mod backup;
 pub mod init;
 pub mod open;
 pub mod output;
+pub mod restore;
 pub mod snapshots;
+pub mod target;
 
 use clap::{Parser, Subcommand};
 use open::Global;
@@ -28,6 +30,8 @@ enum Command {
     Backup(backup::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
+    /// Write files of a snapshot back to a disk
+    Restore(restore::Args),
 }
 
 /// How a command ended; the number is the exit code.
@@ -67,6 +71,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
     }
 }
 
