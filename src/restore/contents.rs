@@ -2,7 +2,7 @@
 
 use super::links::{self, Claim, Key, Links};
 use super::target::{Begun, Dir, File};
-use super::tree::Folder;
+use super::tree::{Closed, Folder};
 use super::{Job, add};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
@@ -161,8 +161,12 @@ impl<'a> Writers<'a> {
         first_name: &Bytes,
         buffer: &mut Vec<u8>,
     ) {
-        let Some(first) = self.job.open(first) else { return };
-        match dir.hard_link(&entry.name, &first, first_name) {
+        let linked = match first.open() {
+            Ok(first) => dir.hard_link(&entry.name, &first, first_name),
+            Err(Closed::Failed(_, error)) => Err(error),
+            Err(Closed::Told) => return,
+        };
+        match linked {
             Ok(()) => {
                 add(&self.job.counts.hard_links, 1);
                 self.job.done(entry, 0);

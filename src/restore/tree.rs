@@ -5,11 +5,12 @@ use crate::error::Error;
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
-/// Open directories along one path; deeper trees open their upper levels again when they come back to them.
-pub(super) const MAX_OPEN_LEVELS: usize = 256;
+/// Directories that are kept open; when there are more the first is closed, and opened again when it is needed.
+const MAX_OPEN: usize = 256;
 
 /// A directory being restored, with those above it.
 ///
@@ -23,6 +24,8 @@ pub(super) struct Folder {
     meta: Option<Meta>,
     holds: AtomicUsize,
     state: Mutex<State>,
+    /// Of all directories of the tree those that were opened, the first in front.
+    opened: Arc<Mutex<VecDeque<Weak<Folder>>>>,
 }
 
 #[derive(Default)]
@@ -44,7 +47,8 @@ impl Folder {
     /// Makes the root from the open target, held once. It stays open. Without a target nothing can be opened.
     pub(super) fn root(dir: Option<Dir>, meta: Option<Meta>) -> Arc<Folder> {
         let state = Mutex::new(State { is_made: dir.is_some(), has_failed: dir.is_none(), dir });
-        Arc::new(Folder { parent: None, name: Bytes::default(), meta, holds: AtomicUsize::new(1), state })
+        let (holds, opened) = (AtomicUsize::new(1), Arc::default());
+        Arc::new(Folder { parent: None, name: Bytes::default(), meta, holds, state, opened })
     }
 
     /// Makes a directory below this one, held once.
@@ -55,6 +59,7 @@ impl Folder {
             meta: Some(meta.clone()),
             holds: AtomicUsize::new(1),
             state: Mutex::default(),
+            opened: self.opened.clone(),
         })
     }
 
@@ -101,26 +106,40 @@ impl Folder {
             folder = folder.parent.as_ref().expect("the root is open");
         };
         while let Some(folder) = closed.pop() {
-            let made = dir.make_dir(&folder.name);
+            let is_made = folder.state.lock().is_made;
+            let made = if is_made { dir.enter(&folder.name) } else { dir.make_dir(&folder.name) };
             let mut state = folder.state.lock();
             dir = match made {
                 Ok(dir) => dir,
                 Err(error) => {
-                    state.has_failed = true;
+                    state.has_failed = !is_made;
                     return Err(Closed::Failed(folder.clone(), error));
                 }
             };
             state.is_made = true;
             // What is finished, and opened only for a hard link to a file in it, is not kept open.
-            if closed.len() < MAX_OPEN_LEVELS && folder.holds.load(Ordering::Acquire) > 0 {
+            if closed.len() < MAX_OPEN && folder.holds.load(Ordering::Acquire) > 0 {
                 state.dir = Some(dir.clone());
+                drop(state);
+                folder.keep_open();
             }
         }
         Ok(dir)
     }
 
+    /// Notes that it is open, and closes another where there are many.
+    fn keep_open(self: &Arc<Folder>) {
+        let mut opened = self.opened.lock();
+        opened.push_back(Arc::downgrade(self));
+        let first = if opened.len() > MAX_OPEN { opened.pop_front() } else { None };
+        drop(opened);
+        if let Some(first) = first.and_then(|first| first.upgrade()) {
+            first.close();
+        }
+    }
+
     /// Closes it until it is needed again.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         self.state.lock().dir = None;
     }
 

@@ -2,7 +2,7 @@
 
 use super::contents::{Work, Writers};
 use super::filter::Verdict;
-use super::tree::{Folder, MAX_OPEN_LEVELS};
+use super::tree::Folder;
 use super::{Job, Options};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Snapshot;
@@ -129,10 +129,6 @@ impl<'a> Walk<'a> {
             lost: 0,
             failure: None,
         });
-        // Not the root, from which everything is found.
-        if let Some(far) = self.levels.len().checked_sub(MAX_OPEN_LEVELS).filter(|at| *at > 0) {
-            self.levels[far].folder.close();
-        }
     }
 
     fn extend_path(&mut self, entry: &Entry) {
