@@ -10,7 +10,9 @@ pub mod mount;
 pub mod mount_helper;
 pub mod open;
 pub mod output;
+pub mod restore;
 pub mod snapshots;
+pub mod target;
 
 use clap::{Parser, Subcommand};
 use open::Global;
@@ -43,6 +45,8 @@ enum Command {
     /// End a mount
     #[cfg(feature = "mount")]
     Umount(mount::UmountArgs),
+    /// Write files of a snapshot back to a disk
+    Restore(restore::Args),
 }
 
 /// How a command ended; the number is the exit code.
@@ -104,6 +108,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Mount(args) => mount::run(global, args),
         #[cfg(feature = "mount")]
         Command::Umount(args) => mount::run_umount(args),
+        Command::Restore(args) => restore::run(global, args),
     }
 }
 
