@@ -3,6 +3,7 @@ pub mod backup;
 pub mod chunk;
 pub mod cli;
 pub mod crypto;
+pub mod diff;
 pub mod error;
 pub mod format;
 pub mod id;

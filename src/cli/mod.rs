@@ -1,10 +1,14 @@
 //! The command line: one file per command. Only this room prints.
 
 pub mod backup;
+pub mod diff;
 pub mod init;
+pub mod listing;
+pub mod ls;
 pub mod open;
 pub mod output;
 pub mod snapshots;
+pub mod target;
 
 use clap::{Parser, Subcommand};
 use open::Global;
@@ -28,6 +32,10 @@ enum Command {
     Backup(backup::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
+    /// List what a snapshot holds
+    Ls(ls::Args),
+    /// Show what differs between two snapshots
+    Diff(diff::Args),
 }
 
 /// How a command ended; the number is the exit code.
@@ -67,6 +75,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
+        Command::Ls(args) => ls::run(global, args),
+        Command::Diff(args) => diff::run(global, args),
     }
 }
 
