@@ -1,5 +1,6 @@
 //! bakfs: backups whose history is a file system.
 pub mod backup;
+pub mod check;
 pub mod chunk;
 pub mod cli;
 pub mod crypto;

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Only this room prints.
 
 pub mod backup;
+pub mod check;
 pub mod diff;
 pub mod init;
 pub mod listing;
@@ -36,6 +37,8 @@ enum Command {
     Ls(ls::Args),
     /// Show what differs between two snapshots
     Diff(diff::Args),
+    /// Check that everything stored is sound
+    Check(check::Args),
 }
 
 /// How a command ended; the number is the exit code.
@@ -77,6 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Snapshots(args) => snapshots::run(global, args),
         Command::Ls(args) => ls::run(global, args),
         Command::Diff(args) => diff::run(global, args),
+        Command::Check(args) => check::run(global, args),
     }
 }
 

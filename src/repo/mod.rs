@@ -29,7 +29,6 @@ use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
@@ -59,7 +58,7 @@ pub struct Repository {
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
-    cache_distrusted: AtomicBool,
+    cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
     frames: FrameCache,
@@ -105,9 +104,15 @@ impl Repository {
 
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
+        let index = self.build_index(&self.index())?;
+        *self.index.write() = Arc::new(index);
+        Ok(())
+    }
+
+    /// Makes the index of what is stored, with the segments of `current` that still stand for it.
+    fn build_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
-        let current = self.index();
         let mut segments: Vec<Arc<Loaded>> = current
             .segments()
             .iter()
@@ -141,8 +146,7 @@ impl Repository {
         if damaged || wanted.is_empty() {
             index = self.adopt_packs(index)?;
         }
-        *self.index.write() = Arc::new(index);
-        Ok(())
+        Ok(index)
     }
 
     fn keep_segment(&self, plain: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
@@ -185,20 +189,24 @@ impl Repository {
         Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
     }
 
-    /// Makes the index again from the repository, once. Returns whether it was done now.
-    fn distrust_cache(&self) -> Result<bool> {
-        if self.cache_distrusted.swap(true, Ordering::SeqCst) {
-            return Ok(false);
+    /// Makes the index again from the repository, once, if it still is the one that was `used`. Returns
+    /// whether it is another one now, so that it is worth trying again. Readers go on with the old one
+    /// meanwhile.
+    fn distrust_cache(&self, used: &Arc<Index>) -> Result<bool> {
+        let mut distrusted = self.cache_distrusted.lock();
+        if !Arc::ptr_eq(used, &self.index()) {
+            return Ok(true);
         }
         let Some(cache) = &self.cache else {
             return Ok(false);
         };
-        tracing::warn!("A chunk could not be read by the cached index: it is made again");
+        if std::mem::replace(&mut *distrusted, true) {
+            return Ok(false);
+        }
+        tracing::info!("A chunk could not be read by the cached index: it is made again");
         cache.clear();
-        *self.index.write() = Arc::new(Index::default());
-        self.refresh_index()?;
         // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(Index::clone(&self.index()))?;
+        let index = self.adopt_packs(self.build_index(&Index::default())?)?;
         *self.index.write() = Arc::new(index);
         Ok(true)
     }
