@@ -1,6 +1,7 @@
 //! The only room that holds keys and store together: opening a repository, reading and adding to it.
 
 pub mod cache;
+pub mod cursor;
 pub mod frames;
 #[cfg(test)]
 mod golden;
@@ -11,6 +12,7 @@ pub mod open;
 pub mod pack;
 pub mod snapshots;
 pub mod tree;
+pub mod walk;
 pub mod write;
 
 use crate::crypto::keys::Keys;

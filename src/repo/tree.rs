@@ -96,7 +96,8 @@ impl Repository {
         Ok(bytes)
     }
 
-    fn page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Entry>>> {
+    /// Reads a page of a directory.
+    pub(crate) fn page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Entry>>> {
         if let Some(page) = self.pages.get(id) {
             return Ok(page);
         }
@@ -249,7 +250,8 @@ impl Repository {
         }
     }
 
-    fn extent_page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Extent>>> {
+    /// Reads a page of extents.
+    pub(crate) fn extent_page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Extent>>> {
         if let Some(page) = self.extent_pages.lock().get(id) {
             return Ok(page.clone());
         }
