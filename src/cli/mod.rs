@@ -1,16 +1,22 @@
 //! The command line: one file per command. Only this room prints.
 
 pub mod backup;
+pub mod check;
 #[cfg(feature = "mount")]
 pub mod demo;
+pub mod diff;
 pub mod init;
+pub mod listing;
+pub mod ls;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "mount")]
 pub mod mount_helper;
 pub mod open;
 pub mod output;
+pub mod restore;
 pub mod snapshots;
+pub mod target;
 
 use clap::{Parser, Subcommand};
 use open::Global;
@@ -43,6 +49,14 @@ enum Command {
     /// End a mount
     #[cfg(feature = "mount")]
     Umount(mount::UmountArgs),
+    /// Write files of a snapshot back to a disk
+    Restore(restore::Args),
+    /// List what a snapshot holds
+    Ls(ls::Args),
+    /// Show what differs between two snapshots
+    Diff(diff::Args),
+    /// Check that everything stored is sound
+    Check(check::Args),
 }
 
 /// How a command ended; the number is the exit code.
@@ -104,6 +118,10 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Mount(args) => mount::run(global, args),
         #[cfg(feature = "mount")]
         Command::Umount(args) => mount::run_umount(args),
+        Command::Restore(args) => restore::run(global, args),
+        Command::Ls(args) => ls::run(global, args),
+        Command::Diff(args) => diff::run(global, args),
+        Command::Check(args) => check::run(global, args),
     }
 }
 

@@ -110,8 +110,12 @@ pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> V
     bytes
 }
 
-/// Tries one slot. `Ok(None)`: it is not this credential's; nothing tells how near it was.
-pub fn open(bytes: &[u8], repository: [u8; 16], credential: &Credential) -> Result<Option<Secret>, DecodeError> {
+/// Checks that a slot can be read, without opening it.
+pub fn check(bytes: &[u8], repository: [u8; 16]) -> Result<(), DecodeError> {
+    parse(bytes, repository).map(|_| ())
+}
+
+fn parse(bytes: &[u8], repository: [u8; 16]) -> Result<(Header, Body), DecodeError> {
     let header = Header::decode(bytes)?;
     let wrong = |reason: &str| DecodeError { what: "key slot", reason: reason.into() };
     if header.kind != Kind::Key || header.repository != repository {
@@ -123,6 +127,12 @@ pub fn open(bytes: &[u8], repository: [u8; 16], credential: &Credential) -> Resu
     {
         return Err(wrong("it asks for more memory or time than any honest slot"));
     }
+    Ok((header, body))
+}
+
+/// Tries one slot. `Ok(None)`: it is not this credential's; nothing tells how near it was.
+pub fn open(bytes: &[u8], repository: [u8; 16], credential: &Credential) -> Result<Option<Secret>, DecodeError> {
+    let (header, body) = parse(bytes, repository)?;
     let Some(key) = slot_key(credential, &body.derivation, &header.salt) else {
         return Ok(None);
     };

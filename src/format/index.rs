@@ -248,8 +248,24 @@ impl<B: AsRef<[u8]>> Segment<B> {
         })
     }
 
-    /// Finds a chunk: ids are evenly spread, so the first guess is within a page or two of it.
+    /// Finds a chunk.
     pub fn find(&self, id: &ChunkId) -> Option<ChunkEntry> {
+        self.chunk(self.position(id)?)
+    }
+
+    /// Finds every record of a chunk: packs that were written at the same time may hold the same one.
+    pub fn find_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ChunkEntry> + 'a {
+        let is_it = move |at: &usize| self.chunk(*at).is_some_and(|chunk| chunk.id == *id);
+        let found = self.position(id);
+        let first = found.map(|at| (0..at).rev().take_while(is_it).last().unwrap_or(at));
+        first
+            .into_iter()
+            .flat_map(move |first| (first..self.chunks).map_while(|at| self.chunk(at)))
+            .take_while(|chunk| chunk.id == *id)
+    }
+
+    /// Finds a record: ids are evenly spread, so the first guess is within a page or two of it.
+    fn position(&self, id: &ChunkId) -> Option<usize> {
         let table = &self.bytes.as_ref()[self.chunks_offset()..];
         let id_at = |at: usize| &table[at * CHUNK_BYTES..at * CHUNK_BYTES + 32];
         let prefix = |bytes: &[u8]| u64_at(bytes, 0).swap_bytes();
@@ -267,7 +283,7 @@ impl<B: AsRef<[u8]>> Segment<B> {
             };
             guesses += 1;
             match id_at(middle).cmp(&id.0) {
-                std::cmp::Ordering::Equal => return self.chunk(middle),
+                std::cmp::Ordering::Equal => return Some(middle),
                 std::cmp::Ordering::Less => {
                     low = middle + 1;
                     low_prefix = prefix(id_at(middle));
@@ -318,6 +334,24 @@ mod tests {
             assert!(segment.find(&ChunkId([0; 32])).is_none() && segment.find(&ChunkId([255; 32])).is_none());
             assert_eq!(segment.pack(0).unwrap().len_bytes, 77);
             assert_eq!(segment.frame(0).unwrap().number, 3);
+        }
+    }
+
+    #[test]
+    fn every_record_of_a_chunk_is_found() {
+        let mut builder = SegmentBuilder::default();
+        for n in 0..400u32 {
+            builder.chunks.push(ChunkEntry { id: id(n / 4 * (n % 4 / 3 + 1)), frame: 0, offset: n, len_bytes: 1 });
+        }
+        let chunks = builder.chunks.clone();
+        let bytes = builder.encode();
+        let len = bytes.len();
+        let segment = Segment::new(bytes, len).unwrap();
+        for n in 0..220 {
+            let mut found: Vec<_> = segment.find_all(&id(n)).map(|chunk| chunk.offset).collect();
+            found.sort_unstable();
+            let wanted: Vec<_> = chunks.iter().filter(|chunk| chunk.id == id(n)).map(|chunk| chunk.offset).collect();
+            assert_eq!(found, wanted);
         }
     }
 

@@ -223,7 +223,7 @@ impl Repository {
             return Err(would_wait());
         }
         // The cached index itself may be wrong: it is made again once before the repository is blamed.
-        if self.distrust_cache()? {
+        if self.distrust_cache(&index)? {
             return self.read_chunk(kind, id, range, wait, out);
         }
         Err(failure)

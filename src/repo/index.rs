@@ -78,10 +78,9 @@ impl Index {
 
     /// Finds every place a chunk has: damage at one may be healed by another.
     pub fn find_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
-        self.segments.iter().filter_map(move |loaded| {
-            let chunk = loaded.segment.find(id)?;
-            locate(&loaded.segment, chunk)
-        })
+        self.segments
+            .iter()
+            .flat_map(move |loaded| loaded.segment.find_all(id).filter_map(|chunk| locate(&loaded.segment, chunk)))
     }
 
     /// Returns whether a chunk is known.

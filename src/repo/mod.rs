@@ -1,6 +1,7 @@
 //! The only room that holds keys and store together: opening a repository, reading and adding to it.
 
 pub mod cache;
+pub mod cursor;
 pub mod frames;
 #[cfg(test)]
 mod golden;
@@ -11,6 +12,7 @@ pub mod open;
 pub mod pack;
 pub mod snapshots;
 pub mod tree;
+pub mod walk;
 pub mod write;
 
 use crate::crypto::keys::Keys;
@@ -29,7 +31,6 @@ use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
@@ -59,7 +60,8 @@ pub struct Repository {
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
-    cache_distrusted: AtomicBool,
+    /// Whether the cached index was made again; held while that is done.
+    cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
     frames: FrameCache,
@@ -105,9 +107,15 @@ impl Repository {
 
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
+        let index = self.load_index(&self.index())?;
+        *self.index.write() = Arc::new(index);
+        Ok(())
+    }
+
+    /// Loads the index, of which `current` is known.
+    fn load_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
-        let current = self.index();
         let mut segments: Vec<Arc<Loaded>> = current
             .segments()
             .iter()
@@ -141,8 +149,7 @@ impl Repository {
         if damaged || wanted.is_empty() {
             index = self.adopt_packs(index)?;
         }
-        *self.index.write() = Arc::new(index);
-        Ok(())
+        Ok(index)
     }
 
     fn keep_segment(&self, plain: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
@@ -185,20 +192,18 @@ impl Repository {
         Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
     }
 
-    /// Makes the index again from the repository, once. Returns whether it was done now.
-    fn distrust_cache(&self) -> Result<bool> {
-        if self.cache_distrusted.swap(true, Ordering::SeqCst) {
-            return Ok(false);
-        }
-        let Some(cache) = &self.cache else {
-            return Ok(false);
+    /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.
+    /// Returns whether it is another than `seen` now.
+    fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
+        let mut is_done = self.cache_distrusted.lock();
+        let Some(cache) = self.cache.as_ref().filter(|_| !*is_done) else {
+            return Ok(!Arc::ptr_eq(seen, &self.index()));
         };
+        *is_done = true;
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
         cache.clear();
-        *self.index.write() = Arc::new(Index::default());
-        self.refresh_index()?;
         // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(Index::clone(&self.index()))?;
+        let index = self.adopt_packs(self.load_index(&Index::default())?)?;
         *self.index.write() = Arc::new(index);
         Ok(true)
     }

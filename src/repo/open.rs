@@ -18,7 +18,6 @@ use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 const MAX_CONFIG_BYTES: u64 = 64 << 10;
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -201,7 +200,7 @@ impl Repository {
             store,
             cache,
             index: RwLock::new(Arc::new(Index::default())),
-            cache_distrusted: AtomicBool::new(false),
+            cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
             frames: FrameCache::new(options.memory.frames_bytes),

@@ -96,7 +96,8 @@ impl Repository {
         Ok(bytes)
     }
 
-    fn page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Entry>>> {
+    /// Reads a page of a directory.
+    pub(crate) fn page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Entry>>> {
         if let Some(page) = self.pages.get(id) {
             return Ok(page);
         }
@@ -249,7 +250,8 @@ impl Repository {
         }
     }
 
-    fn extent_page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Extent>>> {
+    /// Reads a page of extents.
+    pub(crate) fn extent_page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Extent>>> {
         if let Some(page) = self.extent_pages.lock().get(id) {
             return Ok(page.clone());
         }
@@ -257,6 +259,16 @@ impl Repository {
         let page = Arc::new(Page::<Extent>::decode(&bytes).map_err(damaged(id))?);
         self.extent_pages.lock().put(*id, page.clone());
         Ok(page)
+    }
+
+    /// Appends the bytes of an extent that is no hole.
+    pub fn read_extent(&self, extent: &Extent, out: &mut Vec<u8>) -> Result<()> {
+        let location = self.index().find(&extent.chunk);
+        if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
+            return Err(Error::damaged(format!("Chunk {} has another length than its file says", extent.chunk)));
+        }
+        let len = usize::try_from(extent.len_bytes).unwrap_or(usize::MAX);
+        self.read_chunk(ChunkKind::Data, &extent.chunk, 0..len, Wait::Allowed, out)
     }
 
     /// Appends up to `len` bytes of a file of `size` bytes from `offset` on.

@@ -1,0 +1,187 @@
+//! Objects one by one: that they are there, what their names say, and that they can be opened.
+
+use super::damage::Damage;
+use super::told;
+use crate::crypto::slot;
+use crate::error::{ErrorKind, Result};
+use crate::format::header::Kind;
+use crate::format::index::{Segment, SegmentBuilder};
+use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
+use crate::id::ObjectId;
+use crate::repo::index::{Index, Loaded};
+use crate::repo::objects::{object_id, open_object};
+use crate::repo::snapshots::Listed;
+use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, cache, pack};
+use crate::store::{Object, ObjectKind, Store, read_whole};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+const MAX_KEY_BYTES: u64 = 64 << 10;
+/// Room for an object's header and seal.
+const SEALING_BYTES: u64 = 4096;
+const WRONG_NAME: &str = "its bytes are not those its name stands for (SHA-256)";
+
+/// What there is.
+pub struct Objects {
+    /// Packs and their lengths.
+    pub packs: HashMap<ObjectId, u64>,
+    /// Packs no index object names.
+    pub leftover: Vec<ObjectId>,
+    /// Snapshots that can be read, oldest first.
+    pub snapshots: Vec<Listed>,
+}
+
+/// Returns the key slots whose bytes are not those their names stand for: what can be told without a key.
+pub fn misnamed_keys(store: &dyn Store) -> Result<Vec<Object>> {
+    let mut wrong = Vec::new();
+    for listed in store.list(ObjectKind::Key)? {
+        let object = Object::Key(listed.id);
+        if read_whole(store, object, MAX_KEY_BYTES).is_ok_and(|bytes| object_id(&bytes) != listed.id) {
+            wrong.push(object);
+        }
+    }
+    Ok(wrong)
+}
+
+/// Reads an object and compares its bytes with its name. `None` if it cannot be read, which is told.
+fn read(repository: &Repository, object: Object, id: ObjectId, max: u64, damage: &mut Damage) -> Option<Vec<u8>> {
+    match read_whole(&**repository.store(), object, max) {
+        Ok(bytes) => {
+            if object_id(&bytes) != id {
+                damage.object(object, WRONG_NAME.into());
+            }
+            Some(bytes)
+        }
+        Err(error) => {
+            damage.object(object, told(&error));
+            None
+        }
+    }
+}
+
+/// Checks everything but trees and the insides of packs.
+pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
+    let store = &**repository.store();
+    for listed in store.list(ObjectKind::Key)? {
+        let object = Object::Key(listed.id);
+        if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)
+            && let Err(error) = slot::check(&bytes, repository.id())
+        {
+            damage.object(object, error.to_string());
+        }
+    }
+    let snapshots = snapshots(repository, damage)?;
+    // Listed before the packs: whatever an index object names is stored before it.
+    let index = store.list(ObjectKind::Index)?;
+    let packs: HashMap<_, _> =
+        store.list(ObjectKind::Pack)?.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
+    let mut named = HashSet::new();
+    for listed in index {
+        let object = Object::Index(listed.id);
+        let max = MAX_INDEX_BYTES as u64 + SEALING_BYTES;
+        let Some(bytes) = read(repository, object, listed.id, max, damage) else { continue };
+        match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
+            Ok(plain) => segment(object, &plain, &packs, &mut named, damage),
+            Err(error) => damage.object(object, told(&error)),
+        }
+    }
+    let leftover = packs.keys().filter(|id| !named.contains(id)).copied().collect();
+    Ok(Objects { packs, leftover, snapshots })
+}
+
+fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>> {
+    let mut all = Vec::new();
+    for listed in repository.store().list(ObjectKind::Snapshot)? {
+        let object = Object::Snapshot(listed.id);
+        let max = MAX_SNAPSHOT_BYTES as u64 + SEALING_BYTES;
+        if read(repository, object, listed.id, max, damage).is_none() {
+            continue;
+        }
+        match repository.snapshot(listed.id) {
+            Ok(mut snapshot) => {
+                snapshot.troubles = Vec::new();
+                all.push(Listed { id: listed.id, snapshot: Arc::new(snapshot) });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => damage.object(object, told(&error)),
+        }
+    }
+    all.sort_by(|a, b| (a.snapshot.time, a.id).cmp(&(b.snapshot.time, b.id)));
+    Ok(all)
+}
+
+/// Checks the records of an index object against the packs there are.
+fn segment(
+    object: Object,
+    plain: &[u8],
+    packs: &HashMap<ObjectId, u64>,
+    named: &mut HashSet<ObjectId>,
+    damage: &mut Damage,
+) {
+    let segment = match Segment::new(plain, plain.len()) {
+        Ok(segment) => segment,
+        Err(error) => return damage.object(object, error.to_string()),
+    };
+    for at in 0..segment.pack_count() {
+        let Some(pack) = segment.pack(at) else {
+            damage.object(object, format!("record {at} of its packs makes no sense"));
+            continue;
+        };
+        named.insert(pack.id);
+        match packs.get(&pack.id) {
+            None => damage.pack(pack.id, "it is missing".into()),
+            Some(len) if *len != pack.len_bytes => {
+                damage.object(Object::Pack(pack.id), format!("it has {len} bytes instead of {}", pack.len_bytes));
+            }
+            Some(_) => {}
+        }
+    }
+    for at in 0..segment.frame_count() {
+        let frame = segment.frame(at);
+        let Some((frame, pack)) = frame.and_then(|frame| Some((frame, segment.pack(frame.pack as usize)?))) else {
+            damage.object(object, format!("record {at} of its frames makes no sense"));
+            continue;
+        };
+        let end = u64::from(frame.offset) + u64::from(frame.stored_bytes);
+        if end > pack.len_bytes {
+            damage.object(object, format!("record {at} of its frames lies outside its pack"));
+        } else if packs.get(&pack.id).is_some_and(|len| end > *len) {
+            damage.frame(pack.id, frame.number, "frames are cut off".into());
+        }
+    }
+    let mut before = None;
+    for at in 0..segment.chunk_count() {
+        let Some(chunk) = segment.chunk(at) else { continue };
+        let fits = segment
+            .frame(chunk.frame as usize)
+            .is_some_and(|frame| u64::from(chunk.offset) + u64::from(chunk.len_bytes) <= u64::from(frame.plain_bytes));
+        if !fits || before.is_some_and(|before| before > chunk.id) {
+            damage.object(object, format!("record {at} of its chunks lies outside its frame or is out of order"));
+        }
+        before = Some(chunk.id);
+    }
+}
+
+/// Collects the chunks of packs that no index object names, from the packs' own directories.
+pub fn spare_index(
+    repository: &Repository,
+    unnamed: Vec<Arc<Loaded>>,
+    objects: &Objects,
+    damage: &mut Damage,
+) -> Result<Index> {
+    let adopted = Index::new(unnamed);
+    let known: HashSet<_> = adopted.packs().map(|pack| pack.id).collect();
+    let mut builder = SegmentBuilder::default();
+    for id in objects.leftover.iter().filter(|id| !known.contains(id)) {
+        let len = objects.packs.get(id).copied().unwrap_or_default();
+        match pack::read_directory(&**repository.store(), repository.keys(), repository.id(), *id, len) {
+            Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => damage.object(Object::Pack(*id), format!("no index object names it, and {}", told(&error))),
+        }
+    }
+    if builder.packs.is_empty() {
+        return Ok(adopted);
+    }
+    Ok(adopted.with(cache::heap(builder.encode(), Vec::new())?))
+}

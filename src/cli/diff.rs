@@ -1,0 +1,135 @@
+//! `bakfs diff`: what differs between two snapshots.
+
+use super::Status;
+use super::listing::{JsonArray, Out};
+use super::open::Global;
+use super::output::{count, json_text, readable, tell_warnings};
+use super::target::{clean_path, shown_name, snapshot};
+use crate::diff::{self, Change, Kind, Sink};
+use crate::error::{Context, Error, ErrorKind, Result};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+/// Options of `bakfs diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Each line is a letter and a path: + added, - removed, M content changed, \
+    U only metadata changed, T another type. With -v, metadata that merely follows from other changes counts \
+    too. Exits with 0 if nothing differs, 1 if something does, 3 if something could not be read.")]
+pub struct Args {
+    /// The first snapshot
+    #[arg(value_name = "A")]
+    before: OsString,
+    /// The second snapshot
+    #[arg(value_name = "B")]
+    after: OsString,
+    /// Only what lies at or below this path
+    #[arg(value_name = "PATH")]
+    path: Option<OsString>,
+}
+
+struct Printer {
+    out: Out,
+    array: Option<JsonArray>,
+    quiet: bool,
+    counts: [u64; 5],
+    damaged: bool,
+}
+
+fn letter(kind: Kind) -> char {
+    match kind {
+        Kind::Added => '+',
+        Kind::Removed => '-',
+        Kind::Content => 'M',
+        Kind::Metadata => 'U',
+        Kind::Type => 'T',
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Added => "added",
+        Kind::Removed => "removed",
+        Kind::Content => "content",
+        Kind::Metadata => "metadata",
+        Kind::Type => "type",
+    }
+}
+
+impl Printer {
+    fn write(&mut self, change: &Change<'_>) -> std::io::Result<()> {
+        if let Some(array) = &mut self.array {
+            let value = serde_json::json!({
+                "change": word(change.kind),
+                "path": json_text(change.path),
+                "fields": change.fields,
+            });
+            return array.push(&mut self.out, &value);
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        write!(self.out, "{} ", letter(change.kind))?;
+        self.out.name(change.path)?;
+        if change.kind == Kind::Metadata {
+            write!(self.out, "  ({})", change.fields.join(", "))?;
+        }
+        self.out.write_all(b"\n")
+    }
+}
+
+impl Sink for Printer {
+    fn change(&mut self, change: &Change<'_>) -> Result<()> {
+        self.counts[change.kind as usize] += 1;
+        self.write(change).context(|| "Cannot write the differences".into())
+    }
+
+    fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
+        self.damaged = true;
+        eprintln!("bakfs: {}: {}", readable(path), error.chain());
+        Ok(())
+    }
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let repository = global.open()?;
+    let snapshots = repository.snapshots()?;
+    let sides = [snapshot(&snapshots, &args.before)?, snapshot(&snapshots, &args.after)?];
+    let path = args.path.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
+    let [before, after] =
+        [repository.resolve(&sides[0].snapshot, &path)?, repository.resolve(&sides[1].snapshot, &path)?];
+    if before.is_none() && after.is_none() {
+        let names = sides.map(|listed| shown_name(&snapshots, listed));
+        let message = format!("{} is neither in {} nor in {}", readable(&path), names[0], names[1]);
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    }
+    let mut printer = Printer {
+        out: Out::new(),
+        array: global.json.then(JsonArray::default),
+        quiet: global.quiet,
+        counts: [0; 5],
+        damaged: false,
+    };
+    let options = diff::Options { all_fields: global.verbose > 0 };
+    diff::run(&repository, &path, before.as_ref(), after.as_ref(), options, &mut printer)?;
+    let is_array = printer.array.is_some();
+    if let Some(array) = printer.array.take() {
+        array.end(&mut printer.out)?;
+    }
+    let [added, removed, content, metadata, types] = printer.counts.map(count);
+    if printer.out.is_terminal() && !is_array && !global.quiet {
+        writeln!(
+            printer.out,
+            "{added} added, {removed} removed, {content} with other content, {metadata} with other metadata, \
+             {types} of another type"
+        )?;
+    }
+    printer.out.flush()?;
+    tell_warnings(&repository);
+    Ok(match (printer.damaged, printer.counts.iter().any(|count| *count > 0)) {
+        (true, _) => Status::Incomplete,
+        (false, true) => Status::Failed,
+        (false, false) => Status::Done,
+    })
+}

@@ -1,0 +1,72 @@
+//! `SNAP[:PATH]`: a snapshot and a path in it, as users write them.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::tree::Entry;
+use crate::repo::snapshots::Listed;
+use crate::repo::{Repository, names};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// A snapshot and a path in it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The snapshot.
+    pub listed: Listed,
+    /// The name it is shown by.
+    pub name: String,
+    /// Absolute, without `.` and doubled or final slashes; empty for `/`.
+    pub path: Vec<u8>,
+}
+
+/// Finds the snapshot a name means among `snapshots`.
+pub fn snapshot<'a>(snapshots: &'a [Listed], name: &OsStr) -> Result<&'a Listed> {
+    let Some(name) = name.to_str() else {
+        return Err(Error::usage(format!("`{}` is no name of a snapshot", name.to_string_lossy())));
+    };
+    names::find(snapshots, name, &jiff::Zoned::now())
+}
+
+/// Returns the name a snapshot of `snapshots` is shown by.
+pub fn shown_name(snapshots: &[Listed], listed: &Listed) -> String {
+    let at = snapshots.iter().position(|other| other.id == listed.id);
+    at.and_then(|at| names::shown(snapshots).into_iter().nth(at)).unwrap_or_else(|| listed.snapshot.name.clone())
+}
+
+/// Brings a path into one form: absolute, without `.` and doubled or final slashes; empty for `/`.
+pub fn clean_path(path: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(path.len() + 1);
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
+        clean.push(b'/');
+        clean.extend_from_slice(name);
+    }
+    clean
+}
+
+impl Target {
+    /// Parses `SNAP[:PATH]`. The path starts at the first `:/`; without one, what is a snapshot's name
+    /// as a whole is one (times have colons), and else the last colon parts name and path.
+    pub fn parse(snapshots: &[Listed], text: &OsStr) -> Result<Self> {
+        let bytes = text.as_bytes();
+        let (listed, path) = match bytes.windows(2).position(|pair| pair == b":/") {
+            Some(at) => (snapshot(snapshots, OsStr::from_bytes(&bytes[..at]))?, &bytes[at + 1..]),
+            None => match snapshot(snapshots, text) {
+                Ok(listed) => (listed, &b""[..]),
+                Err(error) => {
+                    let Some(at) = bytes.iter().rposition(|byte| *byte == b':') else { return Err(error) };
+                    let Ok(listed) = snapshot(snapshots, OsStr::from_bytes(&bytes[..at])) else { return Err(error) };
+                    (listed, &bytes[at + 1..])
+                }
+            },
+        };
+        Ok(Target { listed: listed.clone(), name: shown_name(snapshots, listed), path: clean_path(path) })
+    }
+
+    /// Returns what the path names.
+    pub fn entry(&self, repository: &Repository) -> Result<Entry> {
+        repository.resolve(&self.listed.snapshot, &self.path)?.ok_or_else(|| {
+            let path = super::output::readable(&self.path);
+            let message = format!("{path} is not in the snapshot {0}: `bakfs ls {0}` shows what is", self.name);
+            Error::new(ErrorKind::NotFound, message)
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! Searching all snapshots at once: a directory that is the same in many is searched once.
+
+use crate::error::{Error, Result};
+use crate::format::tree::{Content, Entry, Meta, Node, Time};
+use crate::id::ChunkId;
+use crate::repo::Repository;
+use crate::repo::snapshots::Listed;
+use crate::repo::walk::Visitor;
+use globset::{GlobBuilder, GlobMatcher};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What is searched for.
+pub struct Pattern {
+    glob: GlobMatcher,
+    whole_path: bool,
+}
+
+impl Pattern {
+    /// Compiles a glob. With a slash it is compared with whole paths, else with names.
+    pub fn new(glob: &str, ignore_case: bool) -> Result<Self> {
+        let whole_path = glob.contains('/');
+        let rooted = if whole_path && !glob.starts_with('/') && !glob.starts_with("**/") {
+            format!("**/{glob}")
+        } else {
+            glob.to_string()
+        };
+        let compiled = GlobBuilder::new(&rooted).literal_separator(true).case_insensitive(ignore_case).build();
+        let compiled =
+            compiled.map_err(|error| Error::usage(format!("`{glob}` is no glob")).because(error))?;
+        Ok(Pattern { glob: compiled.compile_matcher(), whole_path })
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let text = if self.whole_path { path } else { name };
+        self.glob.is_match(Path::new(OsStr::from_bytes(text)))
+    }
+}
+
+/// One version of a path that matches.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// The path, absolute.
+    pub path: Vec<u8>,
+    /// The entry in the first snapshot that has this version.
+    pub entry: Entry,
+    /// That snapshot's position in the list.
+    pub first: usize,
+    /// Position of the last snapshot that has it.
+    pub last: usize,
+    /// How many have it.
+    pub snapshots: u64,
+}
+
+/// What was found, and what could not be searched.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Versions in order of paths, each path's oldest first.
+    pub matches: Vec<Match>,
+    /// Directories that could not be read, in the first snapshot in which it was tried.
+    pub damaged: Vec<(usize, Vec<u8>, Error)>,
+}
+
+/// Searches the snapshots `which` picks, at and below `below`. Memory: about 100 bytes for each distinct
+/// directory, and what matches.
+pub fn run(
+    repository: &Repository,
+    snapshots: &[Listed],
+    which: impl Fn(usize) -> bool,
+    below: &[u8],
+    pattern: &Pattern,
+) -> Result<Found> {
+    let mut search = Search { pattern, snapshot: 0, found: Found::default(), versions: HashMap::new(), seen: HashMap::new(), nodes: Vec::new(), open: Vec::new() };
+    for (at, listed) in snapshots.iter().enumerate().filter(|(at, _)| which(*at)) {
+        search.snapshot = at;
+        let entry = match repository.resolve(&listed.snapshot, below) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => continue,
+            Err(error) => {
+                search.found.damaged.push((at, below.to_vec(), error));
+                continue;
+            }
+        };
+        search.open.push((0, Matching::default()));
+        let enter = if below.is_empty() { search.enter(below, &entry) } else { search.entry(below, &entry)? };
+        if let Node::Directory(directory) = &entry.node
+            && enter
+        {
+            repository.walk(below, directory, &mut search)?;
+        }
+        search.open.clear();
+    }
+    let mut found = search.found;
+    found.matches.sort_by(|a, b| (&a.path, a.first).cmp(&(&b.path, b.first)));
+    Ok(found)
+}
+
+type Short = u128;
+
+struct Search<'a> {
+    pattern: &'a Pattern,
+    snapshot: usize,
+    found: Found,
+    /// The last version of each path that matched.
+    versions: HashMap<Vec<u8>, Vec<usize>>,
+    /// Directories that were searched, by path and page; `None` where nothing matched in or below.
+    seen: HashMap<Short, Option<usize>>,
+    nodes: Vec<Matching>,
+    /// The directories the search is in, and what was found there so far.
+    open: Vec<(Short, Matching)>,
+}
+
+/// What matched in one version of a directory.
+#[derive(Default)]
+struct Matching {
+    /// Positions of the matches in it.
+    own: Vec<usize>,
+    /// Nodes of the directories in it in or below which something matched.
+    below: Vec<usize>,
+}
+
+fn key(path: &[u8], page: &ChunkId) -> Short {
+    let hash = blake3::Hasher::new().update(&page.0).update(path).finalize();
+    u128::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes"))
+}
+
+/// What makes a version: what a restore of this path alone would bring back.
+fn version(entry: &Entry) -> (std::mem::Discriminant<Node>, Option<&Content>, Option<&[u8]>, u64, Time, [u32; 3]) {
+    let Meta { mode, uid, gid, mtime, size_bytes, .. } = entry.meta;
+    let (content, target) = match &entry.node {
+        Node::File(content) => (Some(content), None),
+        Node::Symlink(target) => (None, Some(&target[..])),
+        _ => (None, None),
+    };
+    let size_bytes = if matches!(entry.node, Node::Directory(_)) { 0 } else { size_bytes };
+    (std::mem::discriminant(&entry.node), content, target, size_bytes, mtime, [mode, uid, gid])
+}
+
+impl Search<'_> {
+    fn note(&mut self, at: usize) {
+        let found = &mut self.found.matches[at];
+        if found.last != self.snapshot {
+            found.last = self.snapshot;
+            found.snapshots += 1;
+        }
+    }
+
+    fn matched(&mut self, path: &[u8], entry: &Entry) {
+        let known = self.versions.get(path).and_then(|versions| {
+            versions.iter().copied().find(|at| version(&self.found.matches[*at].entry) == version(entry))
+        });
+        let at = match known {
+            Some(at) => {
+                self.note(at);
+                at
+            }
+            None => {
+                let at = self.found.matches.len();
+                let (first, last) = (self.snapshot, self.snapshot);
+                self.found.matches.push(Match { path: path.to_vec(), entry: entry.clone(), first, last, snapshots: 1 });
+                self.versions.entry(path.to_vec()).or_default().push(at);
+                at
+            }
+        };
+        if let Some((_, open)) = self.open.last_mut() {
+            open.own.push(at);
+        }
+    }
+
+    /// Notes that this snapshot too has what matched in and below a directory.
+    fn note_all(&mut self, node: usize) {
+        let mut waiting = vec![node];
+        while let Some(node) = waiting.pop() {
+            for at in 0..self.nodes[node].own.len() {
+                self.note(self.nodes[node].own[at]);
+            }
+            waiting.extend_from_slice(&self.nodes[node].below);
+        }
+    }
+
+    /// Returns whether a directory is to be searched, and takes what is known of one that was.
+    fn enter(&mut self, path: &[u8], entry: &Entry) -> bool {
+        let Node::Directory(directory) = &entry.node else { return false };
+        let key = key(path, &directory.page);
+        let Some(known) = self.seen.get(&key).copied() else {
+            self.open.push((key, Matching::default()));
+            return true;
+        };
+        if let Some(node) = known {
+            self.note_all(node);
+            if let Some((_, open)) = self.open.last_mut() {
+                open.below.push(node);
+            }
+        }
+        false
+    }
+}
+
+impl Visitor for Search<'_> {
+    fn entry(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
+        if self.pattern.matches(path) {
+            self.matched(path, entry);
+        }
+        Ok(self.enter(path, entry))
+    }
+
+    fn leave(&mut self, _path: &[u8]) -> Result<()> {
+        let Some((key, matching)) = self.open.pop() else { return Ok(()) };
+        if matching.own.is_empty() && matching.below.is_empty() {
+            self.seen.insert(key, None);
+            return Ok(());
+        }
+        let node = self.nodes.len();
+        self.nodes.push(matching);
+        self.seen.insert(key, Some(node));
+        if let Some((_, above)) = self.open.last_mut() {
+            above.below.push(node);
+        }
+        Ok(())
+    }
+
+    fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
+        self.found.damaged.push((self.snapshot, path.to_vec(), error));
+        Ok(())
+    }
+}
