@@ -206,7 +206,6 @@ fn a_wrong_passphrase_gets_one_answer_whatever_is_wrong_about_it() {
 #[test]
 fn bad_mount_points() {
     let (bakfs, source) = small_world();
-    std::fs::create_dir(source.join("mnt")).unwrap();
     bakfs.backup([&source]);
     let full = bakfs.make_dir("full");
     std::fs::write(full.join("file"), b"precious").unwrap();
@@ -215,7 +214,6 @@ fn bad_mount_points() {
         ("missing", bakfs.path("missing")),
         ("not a folder", full.join("file")),
         ("not empty", full.clone()),
-        ("inside the source", source.join("mnt")),
         ("inside the repository", bakfs.repo().join("mnt")),
         ("the repository", bakfs.repo()),
     ] {
@@ -229,6 +227,27 @@ fn bad_mount_points() {
     assert_eq!(std::fs::read(full.join("file")).unwrap(), b"precious");
     assert!(!bakfs.path("missing").exists());
     bakfs.run([OsStr::new("umount"), full.as_os_str()]).refused().says(full.to_str().unwrap());
+}
+
+/// Whoever backs up `/` has no other place: refused with a reason, or taken, said and left out of backups.
+#[test]
+fn a_mount_point_inside_the_source() {
+    let (bakfs, source) = small_world();
+    let dir = source.join("mnt");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(source.join("large"), noise(1, 3 << 20)).unwrap();
+    bakfs.backup([&source]);
+    let outcome = bakfs.run([OsStr::new("mount"), dir.as_os_str()]).says(source.to_str().unwrap());
+    if outcome.code != 0 {
+        outcome.refused();
+        return;
+    }
+    let mount = bakfs.adopt(dir);
+    assert!(mount.at("latest", &source).join("large").exists());
+    let summary = bakfs.backup([&source]);
+    assert_eq!(summary.number("files_new"), 0, "the mount itself must not be backed up");
+    assert!(!mount.at(summary.snapshot(), &source).join("mnt/latest").exists());
+    mount.unmount();
 }
 
 #[test]
