@@ -145,8 +145,8 @@ fn damaged_data_is_eio_where_it_lies_and_nowhere_else() {
     for damage in spread {
         world.with_damage(&pack, &damage, || {
             let lost = world.lost();
-            // A chunk belongs to one file; small ones may share a frame with a neighbour.
-            assert!(matches!(lost.len(), 1..=2), "{damage:?} costs {lost:?}");
+            // A flipped bit costs a frame: one chunk, or the ends of a few neighbours that share it.
+            assert!(matches!(lost.len(), 1..=5), "{damage:?} costs {lost:?}");
             world.check_names(&["--read-data"], &pack, &lost);
         });
     }
