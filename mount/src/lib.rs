@@ -1,2 +1,17 @@
 //! Serves a read-only tree to the kernel through FUSE.
+//!
+//! A backup program implements [`tree::Tree`]; [`Mount::start`] shows it at a mount point. The crate
+//! knows the FUSE protocol and nothing of backups.
+mod deadline;
+mod error;
+mod fuse;
+mod kernel;
+mod mount;
+mod push;
+mod requests;
 pub mod tree;
+
+pub use error::MountError;
+pub use kernel::{Mounted, find_mount, mount_points, unmount};
+pub use mount::{Mount, Options};
+pub use requests::Requests;

@@ -148,7 +148,7 @@ pub struct Usage {
 
 /// A read-only tree the driver can serve. Methods run concurrently.
 ///
-/// Below the root everything is immutable: one inode number always has the same attributes, the same
+/// Below the directories that [`Tree::changes`] names everything is immutable: one inode number always has the same attributes, the same
 /// content and (a directory) the same entries, for as long as the mount lives.
 pub trait Tree: Send + Sync + 'static {
     /// Finds a directory entry. Success counts as one reference the kernel holds on the inode.
@@ -208,6 +208,13 @@ pub trait Tree: Send + Sync + 'static {
         limit: usize,
         max_bytes: u64,
     ) -> Result<(Vec<Neighbour>, Option<u64>), Fault>;
+
+    /// Says whether a directory's entries may change while the mount lives: the root and the virtual
+    /// directories that list snapshots. The kernel keeps their entries for a second only, and does not
+    /// keep that a name is missing. Must answer from memory.
+    fn changes(&self, dir: Ino) -> bool {
+        dir == ROOT_INO
+    }
 
     /// Returns what statfs(2) shows.
     fn usage(&self) -> Usage;

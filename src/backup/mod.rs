@@ -33,6 +33,7 @@ use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use walk::{Director, Event};
@@ -63,6 +64,8 @@ pub struct Options {
     pub host: String,
     /// The time it stands for, instead of now.
     pub time: Option<Time>,
+    /// What is no part of what is backed up: the repository, its cache, and where histories are mounted.
+    pub apart: Vec<PathBuf>,
     /// Whether nothing is read or written.
     pub dry_run: bool,
     /// How to write.
@@ -134,11 +137,12 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
             jobs: (!options.dry_run).then_some(jobs),
             budget: &budget,
             owners: Owners::default(),
+            apart: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
             linked: Default::default(),
             path: Vec::new(),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
-        let roots = &roots.root;
+        let roots = &roots;
         let walk = std::thread::Builder::new().name("walk".into()).stack_size(DIRECTOR_STACK_BYTES);
         let walking = walk.spawn_scoped(scope, move || {
             // Stopped: the assembler has failed and says why.

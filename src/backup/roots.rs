@@ -15,35 +15,47 @@ pub struct Node {
 }
 
 /// The sources of a backup.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Roots {
     /// `/`.
     pub root: Node,
     /// The paths that were asked for, absolute and without `.` and `..`.
     pub paths: Vec<Vec<u8>>,
+    /// Paths that were asked for and cannot be used, and why.
+    pub missing: Vec<(PathBuf, Error)>,
 }
 
 impl Roots {
-    /// Joins paths as a user wrote them. A path that is a symbolic link means the link and what it
+    /// Joins paths as a user wrote them; fails when none can be used. A path that is a symbolic link means the link and what it
     /// leads to, so that both are there after a restore.
     pub fn new(paths: &[PathBuf]) -> Result<Self> {
         let mut roots = Roots::default();
         for path in paths {
-            let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
-            let looked = std::fs::symlink_metadata(&absolute)
-                .context(|| format!("Cannot back up {}: check the path", path.display()))?;
-            let real = real_parent(&absolute).context(|| format!("Cannot follow the path {}", path.display()))?;
-            roots.add(&real);
-            if looked.is_symlink()
-                && let Ok(target) = std::fs::canonicalize(&absolute)
-            {
-                roots.add(&target);
+            if let Err(error) = roots.join(path) {
+                roots.missing.push((path.clone(), error));
             }
         }
-        if roots.paths.is_empty() {
-            return Err(Error::usage("Nothing to back up: name one or more paths, as `bakfs backup /etc /srv`"));
+        if !roots.paths.is_empty() {
+            return Ok(roots);
         }
-        Ok(roots)
+        Err(match roots.missing.pop() {
+            Some((_, error)) => error,
+            None => Error::usage("Nothing to back up: name one or more paths, as `bakfs backup /etc /srv`"),
+        })
+    }
+
+    fn join(&mut self, path: &Path) -> Result<()> {
+        let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
+        let looked = std::fs::symlink_metadata(&absolute)
+            .context(|| format!("Cannot back up {}: check the path", path.display()))?;
+        let real = real_parent(&absolute).context(|| format!("Cannot follow the path {}", path.display()))?;
+        self.add(&real);
+        if looked.is_symlink()
+            && let Ok(target) = std::fs::canonicalize(&absolute)
+        {
+            self.add(&target);
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &Path) {
@@ -102,5 +114,7 @@ mod tests {
         assert!(node.below[&b"data"[..]].below[&b"sub"[..]].is_source);
         assert!(Roots::new(&[base.join("missing")]).unwrap_err().chain().contains("missing"));
         assert!(Roots::new(&[]).is_err());
+        let partly = Roots::new(&[base.join("missing"), base.join("data")]).unwrap();
+        assert_eq!((partly.paths.len(), partly.missing.len()), (1, 1));
     }
 }

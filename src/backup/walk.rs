@@ -3,7 +3,7 @@
 
 use super::content::{Job, PIECE_BYTES, Piece};
 use super::parent::{Cursor, Freshness, is_stored};
-use super::roots::Node as Root;
+use super::roots::{Node as Root, Roots};
 use super::{Budget, Options};
 use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
@@ -11,10 +11,11 @@ use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
 use crate::repo::Repository;
 use crate::source::exclude::{CACHE_TAG_NAME, is_tagged_cache};
+use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;
 use crate::source::read::read_link;
 use crate::source::stat::{Kind, Stat};
-use crate::source::walk::{Listing, Scanned, Ticket, Walk};
+use crate::source::walk::{Ticket, Walk};
 use crate::source::xattr;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::HashSet;
@@ -80,6 +81,8 @@ pub struct Director<'a> {
     pub(super) jobs: Option<Sender<Job>>,
     pub(super) budget: &'a Budget,
     pub(super) owners: Owners,
+    /// Paths that are no part of what is backed up.
+    pub(super) apart: HashSet<Vec<u8>>,
     pub(super) linked: HashSet<(u64, u64)>,
     /// The path of the directory that is open, for exclusion patterns.
     pub(super) path: Vec<u8>,
@@ -87,7 +90,8 @@ pub struct Director<'a> {
 
 impl Director<'_> {
     /// Walks all sources below `/`.
-    pub fn run(&mut self, root: &Root, parent: Option<Directory>) -> Result<(), Stopped> {
+    pub fn run(&mut self, roots: &Roots, parent: Option<Directory>) -> Result<(), Stopped> {
+        let root = &roots.root;
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
             Err(error) => {
@@ -96,6 +100,9 @@ impl Director<'_> {
         };
         let meta = self.meta_of(&listing, b"")?;
         self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
+        for (path, error) in &roots.missing {
+            self.trouble(without_slash(path.as_os_str().as_bytes()), error.chain())?;
+        }
         self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
         self.tell(Event::Leave)
     }
@@ -128,6 +135,10 @@ impl Director<'_> {
         depth: usize,
     ) -> Result<(), Stopped> {
         for (name, error) in &listing.errors {
+            // A mount of another user cannot even be looked at, which is no trouble.
+            if self.is_apart(name) {
+                continue;
+            }
             if is_source || roots.is_some_and(|roots| roots.below.contains_key(&name.0)) {
                 self.trouble(name, error.chain())?;
             }
@@ -143,6 +154,9 @@ impl Director<'_> {
             let asked = below.is_some_and(|below| below.is_source);
             let here = is_source && !(tagged && scanned.name[..] != *CACHE_TAG_NAME) && !self.is_excluded(scanned);
             if !(here || below.is_some()) {
+                continue;
+            }
+            if self.is_apart(&scanned.name) {
                 continue;
             }
             let is_directory = scanned.stat.kind == Kind::Directory;
@@ -177,13 +191,19 @@ impl Director<'_> {
         Ok(())
     }
 
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        [&self.path, b"/".as_slice(), name].concat()
+    }
+
+    fn is_apart(&self, name: &[u8]) -> bool {
+        !self.apart.is_empty() && self.apart.contains(&self.path_of(name))
+    }
+
     fn is_excluded(&self, scanned: &Scanned) -> bool {
         if self.options.excludes.is_empty() {
             return false;
         }
-        let mut path = self.path.clone();
-        path.push(b'/');
-        path.extend_from_slice(&scanned.name);
+        let path = self.path_of(&scanned.name);
         self.options.excludes.excludes(Path::new(OsStr::from_bytes(&path)), scanned.stat.kind == Kind::Directory)
     }
 
@@ -233,8 +253,14 @@ impl Director<'_> {
             Node::Directory(directory) => Some(directory),
             _ => None,
         });
+        let asked = below.is_some_and(|below| below.is_source);
+        if listing.stat.dev != device && !asked && is_pseudo(&listing.fd) {
+            meta.marks |= marks::LEFT_OUT;
+            self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
+            return self.tell(Event::Leave);
+        }
         // A source on another file system than its parent is the start of a walk of its own.
-        let device = if below.is_some_and(|below| below.is_source) { listing.stat.dev } else { device };
+        let device = if asked { listing.stat.dev } else { device };
         self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
         let path_len = self.path.len();
         self.path.push(b'/');
@@ -307,4 +333,35 @@ impl Director<'_> {
         jobs.send(job).map_err(|_| Stopped)?;
         self.tell(Event::File { name, stat: Box::new(stat.clone()), change, pieces: Some(pieces), permit_bytes })
     }
+}
+
+fn without_slash(path: &[u8]) -> &[u8] {
+    path.strip_prefix(b"/").unwrap_or(path)
+}
+
+/// File systems that show the kernel's state and keep nothing (magic numbers: include/uapi/linux/magic.h).
+const PSEUDO: [u32; 19] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x1cd1,      // devpts
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6165_676c, // pstore
+    0xcafe_4a11, // bpf
+    0x6265_6570, // configfs
+    0x1980_0202, // mqueue
+    0x9584_58f6, // hugetlbfs
+    0xde5e_81e4, // efivarfs
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x0187,      // autofs
+    0x6e73_6673, // nsfs
+    0xf97c_ff8c, // selinuxfs
+];
+
+fn is_pseudo(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|found| PSEUDO.contains(&(found.f_type as u32)))
 }

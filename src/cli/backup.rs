@@ -65,8 +65,17 @@ fn check_word(what: &str, word: &str) -> Result<(), Error> {
     Err(Error::usage(format!("`{word}` cannot be a {what}: it must be a name without slashes")))
 }
 
+/// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
+fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
+    let own = [global.repo_path()?, global.cache_base()?];
+    let mut paths: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    #[cfg(feature = "mount")]
+    paths.extend(bakfs_mount::mount_points(super::mount::FS_TYPE));
+    Ok(paths)
+}
+
 impl Args {
-    fn options(&self) -> Result<Options, Error> {
+    fn options(&self, global: &Global) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(host_name);
         check_word("host", &host)?;
         self.tag.iter().try_for_each(|tag| check_word("tag", tag))?;
@@ -82,6 +91,7 @@ impl Args {
             tags: self.tag.clone(),
             host,
             time: self.time.as_ref().map(stated).transpose()?,
+            apart: apart(global)?,
             dry_run: self.dry_run,
             write: WriteOptions { level: self.compression, ..WriteOptions::default() },
         })
@@ -90,7 +100,7 @@ impl Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let options = args.options()?;
+    let options = args.options(global)?;
     let repo_path = global.repo_path()?;
     if global.is_default_repo()? && matches!(look(&repo_path)?, Found::Nothing | Found::HalfMade) {
         let made = init::make(global, Suite::Aes256GcmSiv)?;

@@ -2,13 +2,23 @@
 
 pub mod backup;
 pub mod check;
+#[cfg(feature = "mount")]
+pub mod demo;
 pub mod diff;
+pub mod dump;
+pub mod find;
+pub mod generate;
 pub mod init;
 pub mod listing;
 pub mod ls;
+#[cfg(feature = "mount")]
+pub mod mount;
+#[cfg(feature = "mount")]
+pub mod mount_helper;
 pub mod open;
 pub mod output;
 pub mod snapshots;
+pub mod stats;
 pub mod target;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +37,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See all of it in a minute, on a temporary repository
+    #[cfg(feature = "mount")]
+    Demo(demo::Args),
     /// Make a repository
     Init(init::Args),
     /// Back up files, or standard input
@@ -35,10 +48,26 @@ enum Command {
     Snapshots(snapshots::Args),
     /// List what a snapshot holds
     Ls(ls::Args),
+    /// Search all snapshots by name
+    Find(find::Args),
+    /// Write a file's content to standard output
+    Dump(dump::Args),
     /// Show what differs between two snapshots
     Diff(diff::Args),
+    /// Show how much there is, and how much of it is stored
+    Stats(stats::Args),
+    /// Show all snapshots as directories
+    #[cfg(feature = "mount")]
+    Mount(mount::Args),
+    /// End a mount
+    #[cfg(feature = "mount")]
+    Umount(mount::UmountArgs),
     /// Check that everything stored is sound
     Check(check::Args),
+    /// Print a shell's completions
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    Man(generate::ManArgs),
 }
 
 /// How a command ended; the number is the exit code.
@@ -57,7 +86,13 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match arguments() {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(message) => {
+            eprintln!("bakfs: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     output::start_log(cli.global.verbose);
     match run(&cli) {
         Ok(status) => ExitCode::from(status as u8),
@@ -72,15 +107,36 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Returns this process's arguments, translated where mount(8) has called it.
+fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    #[cfg(feature = "mount")]
+    if let Some(translated) = mount_helper::translate(&arguments) {
+        return translated;
+    }
+    Ok(arguments)
+}
+
 fn run(cli: &Cli) -> anyhow::Result<Status> {
     let global = &cli.global;
     match &cli.command {
+        #[cfg(feature = "mount")]
+        Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
         Command::Ls(args) => ls::run(global, args),
+        Command::Find(args) => find::run(global, args),
+        Command::Dump(args) => dump::run(global, args),
         Command::Diff(args) => diff::run(global, args),
+        Command::Stats(args) => stats::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(global, args),
+        #[cfg(feature = "mount")]
+        Command::Umount(args) => mount::run_umount(args),
         Command::Check(args) => check::run(global, args),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
     }
 }
 

@@ -159,6 +159,24 @@ impl Global {
         }
     }
 
+    /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
+    /// where the child finds what it needs by itself.
+    pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
+        let settings = self.settings()?;
+        let given = self.password_file.is_some()
+            || settings.password_file.is_some()
+            || self.password_command.is_some()
+            || settings.password_command.is_some()
+            || std::env::var_os(PASSWORD_VARIABLE).is_some();
+        if given || !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        match stored_header(&self.repo_path()?)? {
+            Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Opens the repository and tells its warnings.
     pub fn open(&self) -> Result<Arc<Repository>> {
         self.open_with(Memory::default())
@@ -172,6 +190,13 @@ impl Global {
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))
     }
+}
+
+/// Returns the id of an encrypted repository; `None` where there is none or it needs no key.
+fn stored_header(repo: &Path) -> Result<Option<[u8; 16]>> {
+    let Ok(bytes) = std::fs::read(repo.join("config")) else { return Ok(None) };
+    let stored = crate::format::config::Stored::decode(&bytes).ok();
+    Ok(stored.filter(|stored| stored.config.open_key.is_none()).map(|stored| stored.repository))
 }
 
 /// Reads a secret as what it looks like: a written key, or a passphrase.

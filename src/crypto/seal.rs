@@ -166,7 +166,7 @@ impl Sealer {
         Self::with_salt_and_key(keys, kind, suite, repository, salt, Secret::random())
     }
 
-    fn with_salt_and_key(
+    pub(crate) fn with_salt_and_key(
         keys: &Keys,
         kind: Kind,
         suite: Suite,

@@ -3,6 +3,8 @@
 pub mod cache;
 pub mod cursor;
 pub mod frames;
+#[cfg(test)]
+mod golden;
 pub mod index;
 pub mod names;
 pub mod objects;

@@ -19,7 +19,7 @@
 //! before it. Files come before the command line, so that the command line has the last word.
 
 use super::read;
-use super::{stat::Kind, walk::Listing};
+use super::{listing::Listing, stat::Kind};
 use crate::error::{Context, Error, Result};
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::os::fd::AsFd;
@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn patterns_match_as_described() {
         // Pattern, paths it leaves out, paths it does not; a path with a slash at the end is a directory.
-        let table: &[(&str, &[&[u8]], &[&[u8]])] = &[
+        type Paths<'a> = &'a [&'a [u8]];
+        let table: &[(&str, Paths<'_>, Paths<'_>)] = &[
             (
                 "*.tmp",
                 &[b"/a.tmp", b"/x/y/.tmp", b"/d.tmp/", b"/x/\xff\xfe.tmp", b"/x/a\nb.tmp"],

@@ -5,6 +5,7 @@
 //! opened") without a path: whoever asked knows it, and names it beside the message.
 
 pub mod exclude;
+pub mod listing;
 pub mod owners;
 pub mod read;
 pub mod stat;

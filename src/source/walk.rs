@@ -5,18 +5,13 @@
 //! ready, entries and open directories, is bounded by the window. A caller never waits for room: what
 //! no thread has begun it scans itself, and a thread that works on what the caller waits for goes on.
 
-use super::read::{open_at, replaced};
-use super::{stat::Stat, xattr, xattr::Xattrs};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::codec::Bytes;
+use super::listing::{Listing, Names, Place};
+use super::stat::Stat;
+use crate::error::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{CWD, OFlags, RawDir};
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
-use std::ffi::CStr;
-use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,40 +23,6 @@ pub const DEFAULT_THREADS: usize = 8;
 
 /// Enough entries held ready that threads seldom pause: some 16 MiB.
 pub const DEFAULT_WINDOW_ENTRIES: usize = 1 << 16;
-
-/// One getdents64(2) call returns up to this many bytes of names.
-const NAMES_BUFFER_BYTES: usize = 64 << 10;
-
-/// A directory's entries, and the open directory to reach them by.
-#[derive(Debug)]
-pub struct Listing {
-    /// The directory.
-    pub fd: Arc<OwnedFd>,
-    /// What the directory itself is, taken from `fd` before it was listed.
-    pub stat: Stat,
-    /// Its entries in the order of their names' bytes.
-    pub entries: Vec<Scanned>,
-    /// Names of which nothing could be learnt; those that vanished meanwhile are [`ErrorKind::NotFound`].
-    pub errors: Vec<(Bytes, Error)>,
-    /// Why names may be missing: the directory could not be listed to its end.
-    pub incomplete: Option<Error>,
-}
-
-/// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scanned {
-    /// The name: neither `.` nor `..`.
-    pub name: Bytes,
-    /// What it was when the directory was listed.
-    pub stat: Stat,
-}
-
-impl Listing {
-    /// Returns the directory's own extended attributes.
-    pub fn xattrs(&self) -> Xattrs {
-        xattr::of_fd(self.fd.as_fd())
-    }
-}
 
 /// Scanner threads and what they have been asked for; they end when this is dropped.
 #[derive(Debug)]
@@ -135,14 +96,6 @@ enum Progress {
     },
     /// Taken by the caller, or given up.
     Gone,
-}
-
-/// Where a directory is, and what it was when its parent was listed; of a root neither parent nor that.
-#[derive(Debug)]
-struct Place {
-    parent: Option<Arc<OwnedFd>>,
-    name: Box<[u8]>,
-    expected: Option<Stat>,
 }
 
 impl Walk {
@@ -262,7 +215,7 @@ impl Shared {
             let mut claim = Claim { shared: self, job: &job, entries: 0, outcome: place };
             if let Progress::Asked(place) = &claim.outcome {
                 let names = Names::list(place);
-                let entries = names.as_ref().map_or(0, |names| names.list.len());
+                let entries = names.as_ref().map_or(0, Names::len);
                 if claim.reserve(entries) {
                     claim.outcome = Progress::Done { result: names.map(Names::look), entries };
                 }
@@ -315,6 +268,15 @@ impl Shared {
 }
 
 impl State {
+    /// Returns whether a scan that found so many entries goes on or is given up; nothing while it must wait.
+    fn decide(&self, wish: u8, entries: usize, window_entries: usize) -> Option<bool> {
+        if self.closed || wish == NEVER {
+            Some(false)
+        } else {
+            (wish == NOW || self.ready_entries + entries <= window_entries).then_some(true)
+        }
+    }
+
     fn pop(&mut self) -> Option<Arc<Job>> {
         loop {
             match self.queue.last_mut()?.jobs.pop_front() {
@@ -340,14 +302,13 @@ impl Claim<'_> {
         let mut state = self.shared.state.lock();
         loop {
             let wish = self.job.wish.load(Ordering::Relaxed);
-            if state.closed || wish == NEVER {
-                return false;
-            }
-            if wish == NOW || state.ready_entries + entries <= self.shared.window_entries {
-                state.ready_entries += entries;
-                state.peak_entries = state.peak_entries.max(state.ready_entries);
-                self.entries = entries;
-                return true;
+            if let Some(goes_on) = state.decide(wish, entries, self.shared.window_entries) {
+                if goes_on {
+                    state.ready_entries += entries;
+                    state.peak_entries = state.peak_entries.max(state.ready_entries);
+                    self.entries = entries;
+                }
+                return goes_on;
             }
             self.shared.room.wait(&mut state);
         }
@@ -371,74 +332,6 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// The names in an open directory.
-struct Names {
-    fd: Arc<OwnedFd>,
-    stat: Stat,
-    /// Every name with its NUL.
-    bytes: Vec<u8>,
-    /// Inode number, and where the name is in `bytes`.
-    list: Vec<(u64, Range<usize>)>,
-    incomplete: Option<Error>,
-}
-
-impl Names {
-    /// Opens and lists a directory.
-    fn list(place: &Place) -> Result<Names> {
-        let parent = place.parent.as_ref().map_or(CWD, |parent| parent.as_fd());
-        let fd = match open_at(parent, &place.name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-            // Now it is a symbolic link (ELOOP), or anything but a directory.
-            Err(Errno::LOOP | Errno::NOTDIR) if place.expected.is_some() => return Err(replaced()),
-            opened => opened.context(|| "could not be opened".into())?,
-        };
-        let stat = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?;
-        // Opening an automount point mounts what belongs there, which then is another directory.
-        if place.expected.as_ref().is_some_and(|expected| !expected.automount && !expected.is_same_file(&stat)) {
-            return Err(replaced());
-        }
-        let mut names = Names { fd: Arc::new(fd), stat, bytes: Vec::new(), list: Vec::new(), incomplete: None };
-        if let Err(error) = names.read() {
-            names.incomplete = Some(Error::io("could not be listed to its end", error));
-        }
-        Ok(names)
-    }
-
-    fn read(&mut self) -> Result<(), Errno> {
-        let mut buffer = Vec::with_capacity(NAMES_BUFFER_BYTES);
-        let mut entries = RawDir::new(&*self.fd, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes_with_nul();
-            if name != b".\0" && name != b"..\0" {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(name);
-                self.list.push((entry.ino(), start..self.bytes.len()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at every entry.
-    fn look(mut self) -> Listing {
-        // In the order of inode numbers, which is the order of the inodes on most disks.
-        self.list.sort_unstable_by_key(|(ino, _)| *ino);
-        let mut entries = Vec::with_capacity(self.list.len());
-        let mut errors = Vec::new();
-        for (_, range) in self.list {
-            let Ok(name) = CStr::from_bytes_with_nul(&self.bytes[range]) else { continue };
-            let owned = Bytes(name.to_bytes().to_vec());
-            match Stat::at_c_str(self.fd.as_fd(), name) {
-                Ok(stat) => entries.push(Scanned { name: owned, stat }),
-                Err(Errno::NOENT) => errors.push((owned, Error::io("vanished while it was backed up", Errno::NOENT))),
-                Err(error) => errors.push((owned, Error::io("could not be looked at", error))),
-            }
-        }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        errors.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Listing { fd: self.fd, stat: self.stat, entries, errors, incomplete: self.incomplete }
-    }
-}
-
 /// Raises the number of files this process may have open to its hard limit (getrlimit(2)); a walk holds
 /// one open per level and per directory held ready.
 pub fn raise_open_files_limit() {
@@ -451,4 +344,37 @@ pub fn raise_open_files_limit() {
 fn window_dirs() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (limit / 4).clamp(1, 1024) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scan_waits_for_room_unless_it_is_waited_for() {
+        let state = |closed| State { ready_entries: 8, closed, ..State::default() };
+        for (wish, entries, expected) in [
+            (LATER, 2, Some(true)),
+            (LATER, 3, None),
+            (NOW, 3, Some(true)),
+            (NEVER, 2, Some(false)),
+            (NEVER, 3, Some(false)),
+        ] {
+            assert_eq!(state(false).decide(wish, entries, 10), expected, "{wish} {entries}");
+            assert_eq!(state(true).decide(wish, entries, 10), Some(false), "{wish} {entries}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_gives_up_returns_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let walk = Walk::new(0, 10);
+        let ticket = walk.request_root(dir.path());
+        let taken = std::mem::replace(&mut *ticket.job.progress.lock(), Progress::Scanning);
+        walk.shared.state.lock().ready_dirs += 1;
+        drop(Claim { shared: &walk.shared, job: &ticket.job, entries: 0, outcome: taken });
+        assert_eq!(walk.shared.state.lock().ready_dirs, 0);
+        assert!(ticket.take().unwrap().entries.is_empty());
+    }
 }

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The longest value and the longest list of names (XATTR_SIZE_MAX and XATTR_LIST_MAX, limits.h).
-const MAX_BYTES: usize = 64 << 10;
+pub(crate) const MAX_BYTES: usize = 64 << 10;
 
 /// Extended attributes, and why others are missing.
 #[derive(Debug, Default)]

@@ -1,0 +1,195 @@
+//! A tree shown at a mount point.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::deadline::{Limits, Workers};
+use crate::fuse::{Core, Notifier, Server};
+use crate::kernel::{self, KernelOptions};
+use crate::push::Pusher;
+use crate::requests::Counters;
+use crate::tree::{Ino, Tree};
+use crate::{MountError, Requests};
+
+/// Threads that may wait for a disk or a network at a time.
+const MAX_IO_THREADS: usize = 64;
+
+/// How long a thread that may wait stays without work.
+const IO_THREAD_IDLE: Duration = Duration::from_secs(10);
+
+/// How a tree is mounted.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The source that `mount` and `df` show; no commas, backslashes or control characters.
+    pub fs_name: String,
+    /// Lets every user in, by the modes of the files; otherwise the mounting user alone.
+    pub allow_other: bool,
+    /// When a request that waits for a disk or a network is answered with EIO.
+    pub deadline: Duration,
+    /// Threads that receive requests.
+    pub threads: usize,
+    /// Pushes the pages of a directory's small files into the kernel's cache once some were read.
+    pub push_small_files: bool,
+    /// How far the kernel reads ahead in a file (set only as root; 128 otherwise).
+    pub read_ahead_kib: u32,
+}
+
+impl Default for Options {
+    /// Private, 60 seconds, one receiving thread a core (2 to 8), pushing, 2 MiB.
+    fn default() -> Options {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Options {
+            fs_name: "bakfs".into(),
+            allow_other: false,
+            deadline: Duration::from_secs(60),
+            threads: cores.clamp(2, 8),
+            push_small_files: true,
+            read_ahead_kib: 2048,
+        }
+    }
+}
+
+/// A tree that is being served at a mount point. Dropping it unmounts, lazily where it is in use.
+pub struct Mount {
+    real: PathBuf,
+    counters: Arc<Counters>,
+    session: Arc<Running>,
+    /// Says whether the tree has come to hold extended attributes that the mount does not show.
+    hides_xattrs: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Running {
+    /// `None` once the mount has ended; a notifier keeps the connection to the kernel open.
+    notifier: Mutex<Option<Notifier>>,
+    ended: Condvar,
+}
+
+impl Mount {
+    /// Mounts a tree and serves it on threads of its own; returns when the mount answers.
+    ///
+    /// As root through mount(2), as an ordinary user through fusermount3. Fails with a text that says
+    /// what to do where the mount point is unfit, FUSE is missing or an option is not permitted.
+    pub fn start<T: Tree>(tree: Arc<T>, mountpoint: &Path, options: &Options) -> Result<Mount, MountError> {
+        let system = |attempt| move |source| MountError::System { attempt, source };
+        let real = kernel::check_mountpoint(mountpoint)?;
+        let counters = Arc::new(Counters::default());
+        let expired = counters.clone();
+        let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
+        let workers = Workers::start(limits, move || Counters::add(&expired.expired, 1))
+            .map_err(system("Starting the mount's watchdog"))?;
+        let xattrs = tree.has_xattrs();
+        let shown = tree.clone();
+        let pusher = options.push_small_files.then(Pusher::new);
+        let core =
+            Arc::new(Core { tree: tree.clone(), workers, counters: counters.clone(), pusher: pusher.clone(), xattrs });
+
+        let kernel_options = KernelOptions { fs_name: &options.fs_name, allow_other: options.allow_other };
+        let device = kernel::mount(&real, &kernel_options)?;
+        let abandon = |error| {
+            // The mount has nobody who answers it; that it could not be removed is not the news.
+            let _ = kernel::unmount(&real, true);
+            error
+        };
+        let server = Server::start(core, device, options.threads.max(1))
+            .map_err(system("Agreeing with the kernel on the FUSE protocol"))
+            .map_err(abandon)?;
+        if !kernel::set_read_ahead(&real, options.read_ahead_kib) {
+            tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
+        }
+        if let Some(pusher) = &pusher {
+            pusher
+                .start(tree, server.notifier(), counters.clone())
+                .map_err(system("Starting the mount's pushing thread"))
+                .map_err(abandon)?;
+        }
+        let session = Arc::new(Running::default());
+        *session.notifier.lock() = Some(server.notifier());
+        let (running, path) = (session.clone(), real.clone());
+        std::thread::Builder::new()
+            .name("bakfs-mount".into())
+            .spawn(move || {
+                if let Err(error) = server.run() {
+                    tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
+                    // Nobody would be answered there any more.
+                    let _ = kernel::unmount(&path, true);
+                }
+                if let Some(pusher) = pusher {
+                    pusher.stop();
+                }
+                running.notifier.lock().take();
+                running.ended.notify_all();
+            })
+            .map_err(system("Starting the mount's thread"))
+            .map_err(abandon)?;
+        Ok(Mount { real, counters, session, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
+    }
+
+    /// Returns where the tree is mounted, with symbolic links resolved.
+    pub fn path(&self) -> &Path {
+        &self.real
+    }
+
+    /// Waits until the mount has ended, whoever ended it.
+    pub fn wait(&self) {
+        let mut notifier = self.session.notifier.lock();
+        while notifier.is_some() {
+            self.session.ended.wait(&mut notifier);
+        }
+    }
+
+    /// Says whether the mount is still being served.
+    pub fn is_serving(&self) -> bool {
+        self.session.notifier.lock().is_some()
+    }
+
+    /// Unmounts and waits for the end; fails with [`MountError::Busy`] while it is in use.
+    pub fn unmount(&self) -> Result<(), MountError> {
+        if self.is_serving() {
+            kernel::unmount(&self.real, false)?;
+            self.wait();
+        }
+        Ok(())
+    }
+
+    /// Takes the mount out of the tree of files at once; it goes on serving whoever is still in it.
+    pub fn unmount_lazily(&self) -> Result<(), MountError> {
+        if self.is_serving() { kernel::unmount(&self.real, true) } else { Ok(()) }
+    }
+
+    /// Makes the kernel forget a changed directory's listing and attributes, and the named entries,
+    /// whether it knew them to exist or to be missing.
+    ///
+    /// Call it for the root and the virtual directories when snapshots come or go, after the tree shows
+    /// the change. It waits for lookups in flight there, so never call it from a method of the tree.
+    pub fn changed<N: AsRef<[u8]>>(&self, dir: Ino, names: &[N]) -> std::io::Result<()> {
+        let Some(notifier) = self.session.notifier.lock().clone() else {
+            return Ok(());
+        };
+        names.iter().try_for_each(|name| notifier.forget_entry(dir, name.as_ref()))?;
+        notifier.forget_inode(dir)
+    }
+
+    /// Says whether extended attributes or ACLs came after the mount began without any: the kernel was told
+    /// then that there are none, for good, so that they are seen, and enforced, only after a remount.
+    pub fn hides_xattrs(&self) -> bool {
+        (self.hides_xattrs)()
+    }
+
+    /// Returns what the kernel has asked for so far.
+    pub fn requests(&self) -> Requests {
+        self.counters.snapshot()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let ended = self.unmount().or_else(|_| self.unmount_lazily());
+        if let Err(error) = ended {
+            tracing::error!(%error, "The mount could not be removed");
+        }
+    }
+}

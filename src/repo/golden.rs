@@ -1,0 +1,92 @@
+//! The examples of docs/format.md, compared with what the program writes.
+
+use crate::crypto::keys::{Keys, Secret};
+use crate::crypto::seal::Sealer;
+use crate::format::codec::{Bytes, encode};
+use crate::format::config::{CHUNK_SIZES, Config};
+use crate::format::header::{Kind, Suite};
+use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
+use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
+use crate::format::page::Page;
+use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
+use crate::id::{ChunkId, ObjectId};
+
+const FORMAT: &str = include_str!("../../docs/format.md");
+
+/// Writes bytes as the page shows them: 32 a line.
+fn hex(bytes: &[u8]) -> String {
+    let lines: Vec<_> = bytes.chunks(32).map(crate::id::to_hex).collect();
+    lines.join("\n")
+}
+
+fn check(name: &str, bytes: &[u8]) {
+    let start = format!("```hex {name}\n");
+    let (_, after) = FORMAT.split_once(&start).unwrap_or_else(|| panic!("docs/format.md has no example {name}"));
+    let (example, _) = after.split_once("```").unwrap();
+    assert_eq!(example.trim(), hex(bytes), "docs/format.md, example {name}");
+}
+
+fn keys() -> Keys {
+    Keys::derive(&Secret([7; 32]))
+}
+
+fn entry() -> Entry {
+    let time = Time { secs: 1_700_000_000, nanos: 123_456_789 };
+    let extents = vec![Extent { chunk: ChunkId([3; 32]), len_bytes: 5 }, Extent { chunk: HOLE, len_bytes: 4096 }];
+    let meta = Meta {
+        mode: 0o644,
+        uid: 1000,
+        gid: 100,
+        mtime: time,
+        ctime: time,
+        btime: Some(time),
+        ino: 42,
+        nlink: 1,
+        size_bytes: 4101,
+        blocks: 8,
+        ..Meta::default()
+    };
+    Entry { name: Bytes(b"a".to_vec()), meta, node: Node::File(Content::Extents(extents)) }
+}
+
+#[test]
+fn header() {
+    let sealer =
+        Sealer::with_salt_and_key(&keys(), Kind::DataPack, Suite::Aes256GcmSiv, [9; 16], [5; 32], Secret([6; 32]));
+    check("header", &sealer.header().encode());
+}
+
+#[test]
+fn config() {
+    let created = Time { secs: 1_700_000_000, nanos: 0 };
+    let config = Config { created, features: Vec::new(), chunk_sizes: CHUNK_SIZES, open_key: None };
+    check("config", &config.encode([9; 16], Suite::Aes256GcmSiv, |bytes| keys().config_mac(bytes)));
+}
+
+#[test]
+fn pack() {
+    let chunk = |id, offset| ChunkRecord { id: ChunkId([id; 32]), frame: 0, offset, len_bytes: 50 };
+    let frames = vec![FrameRecord { offset: 112, stored_bytes: 116, plain_bytes: 100, codec: 0 }];
+    let directory = Directory { frames, chunks: vec![chunk(3, 0), chunk(4, 50)] };
+    check("directory", &directory.encode());
+    check("trailer", &Trailer { directory_bytes: 128, codec: 0, plain_bytes: 112, number: 1 }.encode());
+    assert_eq!(Directory::decode(&directory.encode(), 400).unwrap(), directory);
+}
+
+#[test]
+fn segment() {
+    let chunk = |id, offset| ChunkEntry { id: ChunkId([id; 32]), frame: 0, offset, len_bytes: 50 };
+    let segment = SegmentBuilder {
+        packs: vec![PackEntry { id: ObjectId([8; 32]), kind: Kind::DataPack, len_bytes: 400 }],
+        frames: vec![FrameEntry { pack: 0, number: 0, offset: 112, stored_bytes: 116, plain_bytes: 100, codec: 0 }],
+        chunks: vec![chunk(4, 50), chunk(3, 0)],
+    };
+    check("segment", &segment.encode());
+}
+
+#[test]
+fn tree() {
+    check("entry", &encode(&entry()));
+    check("page", &encode(&Page::Leaf(vec![entry()])));
+    assert_eq!(Page::<Entry>::decode(&encode(&Page::Leaf(vec![entry()]))).unwrap(), Page::Leaf(vec![entry()]));
+}

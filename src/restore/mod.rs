@@ -1,0 +1,5 @@
+//! Writes stored trees back to a disk.
+
+pub mod attributes;
+pub mod owners;
+pub mod target;

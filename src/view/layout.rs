@@ -1,0 +1,238 @@
+//! The directories and links above the snapshots.
+//!
+//! ```text
+//! /2026-11-20T03-17-05Z/      a snapshot
+//! /latest -> 2026-11-20T03-17-05Z, /today, /yesterday
+//! /hosts/<host>/<dated> -> ../../<dated>, /tags/<tag>/<dated> -> ../../<dated>
+//! ```
+//!
+//! Every name keeps its position in listings for as long as it exists: a reader in the middle of one
+//! neither misses nor sees a name twice when another comes.
+
+use super::LayoutChange;
+use super::identity::{of_layout, of_snapshot};
+use crate::format::tree::Time;
+use crate::repo::names::{of_day, shown};
+use crate::repo::snapshots::Listed;
+use bakfs_mount::tree::{Attr, Ino, Kind, ROOT_INO};
+use std::collections::{BTreeMap, HashMap};
+
+/// The directory of hosts.
+const HOSTS_INO: Ino = 2;
+/// The directory of tags.
+const TAGS_INO: Ino = 3;
+/// Positions of entries start above those of `.` and `..`.
+const FIRST_POSITION: u64 = 3;
+
+/// One entry of a directory of the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Child {
+    /// Its inode.
+    pub ino: Ino,
+    /// Its position in listings.
+    pub position: u64,
+}
+
+/// A directory of the layout.
+#[derive(Debug, Clone, Default)]
+pub struct Folder {
+    /// The directory above.
+    pub parent: Ino,
+    by_name: HashMap<Vec<u8>, Child>,
+    by_position: BTreeMap<u64, Vec<u8>>,
+    next_position: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Link {
+    target: Vec<u8>,
+    time: Time,
+}
+
+/// The whole layout at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    snapshots: Vec<Listed>,
+    folders: HashMap<Ino, Folder>,
+    links: HashMap<Ino, Link>,
+    roots: HashMap<Ino, Listed>,
+    day: jiff::civil::Date,
+    newest: Time,
+}
+
+impl Folder {
+    fn add(&mut self, old: Option<&Folder>, name: &[u8], ino: Ino) {
+        let kept = old.and_then(|old| old.by_name.get(name)).map(|child| child.position);
+        let position = kept.unwrap_or(self.next_position.max(FIRST_POSITION));
+        self.next_position = self.next_position.max(position + 1);
+        self.by_name.insert(name.to_vec(), Child { ino, position });
+        self.by_position.insert(position, name.to_vec());
+    }
+
+    /// Finds an entry.
+    pub fn find(&self, name: &[u8]) -> Option<Child> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Returns the entries after a position, in the order of listings.
+    pub fn after(&self, position: u64) -> impl Iterator<Item = (&[u8], Child)> {
+        self.by_position.range(position.saturating_add(1)..).map(|(_, name)| (&name[..], self.by_name[name]))
+    }
+}
+
+impl Layout {
+    /// Builds the layout of snapshots; names that `old` has keep their positions.
+    pub fn build(old: &Layout, snapshots: Vec<Listed>, now: &jiff::Zoned) -> Self {
+        let mut layout = Layout {
+            day: now.date(),
+            newest: snapshots.iter().map(|listed| listed.snapshot.ended).max().unwrap_or_default(),
+            // A link's inode never changes its target; the kernel may still refer to one that is gone.
+            links: old.links.clone(),
+            ..Layout::default()
+        };
+        for (ino, parent) in [(ROOT_INO, ROOT_INO), (HOSTS_INO, ROOT_INO), (TAGS_INO, ROOT_INO)] {
+            layout.open(old, ino, parent);
+        }
+        let names = shown(&snapshots);
+        for (listed, name) in snapshots.iter().zip(&names) {
+            let snapshot = &listed.snapshot;
+            let ino = of_snapshot(&listed.id);
+            layout.put(old, ROOT_INO, name.as_bytes(), ino);
+            layout.roots.insert(ino, listed.clone());
+            let groups = snapshot.tags.iter().map(|tag| (TAGS_INO, b"tags".as_slice(), tag));
+            for (above, kind, word) in groups.chain([(HOSTS_INO, b"hosts".as_slice(), &snapshot.host)]) {
+                let group = file_name(word.as_bytes());
+                let path = [kind, b"/", &group].concat();
+                let folder = of_layout(&path, b"");
+                if !layout.folders.contains_key(&folder) {
+                    layout.open(old, folder, above);
+                    layout.put(old, above, &group, folder);
+                }
+                layout.link(old, folder, &path, name.as_bytes(), &[b"../../", name.as_bytes()].concat(), snapshot.time);
+            }
+        }
+        layout.put(old, ROOT_INO, b"hosts", HOSTS_INO);
+        layout.put(old, ROOT_INO, b"tags", TAGS_INO);
+        let name_of = |wanted: &Listed| {
+            let at = snapshots.iter().position(|listed| listed.id == wanted.id);
+            at.map(|at| (names[at].clone().into_bytes(), wanted.snapshot.time))
+        };
+        let yesterday = now.date().yesterday().ok().and_then(|day| of_day(&snapshots, day, now.time_zone()));
+        let today = of_day(&snapshots, now.date(), now.time_zone());
+        for (name, wanted) in [("latest", snapshots.last()), ("today", today), ("yesterday", yesterday)] {
+            if let Some((target, time)) = wanted.and_then(name_of) {
+                layout.link(old, ROOT_INO, b"", name.as_bytes(), &target, time);
+            }
+        }
+        layout.snapshots = snapshots;
+        layout
+    }
+
+    fn open(&mut self, old: &Layout, ino: Ino, parent: Ino) {
+        let next_position = old.folders.get(&ino).map_or(FIRST_POSITION, |folder| folder.next_position);
+        self.folders.insert(ino, Folder { parent, next_position, ..Folder::default() });
+    }
+
+    fn put(&mut self, old: &Layout, folder: Ino, name: &[u8], ino: Ino) {
+        if let Some(open) = self.folders.get_mut(&folder) {
+            open.add(old.folders.get(&folder), name, ino);
+        }
+    }
+
+    fn link(&mut self, old: &Layout, folder: Ino, path: &[u8], name: &[u8], target: &[u8], time: Time) {
+        let ino = of_layout(&[path, b"/", name].concat(), target);
+        self.links.insert(ino, Link { target: target.to_vec(), time });
+        self.put(old, folder, name, ino);
+    }
+
+    /// Returns the snapshots, oldest first.
+    pub fn snapshots(&self) -> &[Listed] {
+        &self.snapshots
+    }
+
+    /// Returns the day `today` is.
+    pub fn day(&self) -> jiff::civil::Date {
+        self.day
+    }
+
+    /// Returns whether any snapshot has extended attributes.
+    pub fn has_xattrs(&self) -> bool {
+        self.snapshots.iter().any(|listed| listed.snapshot.has_xattrs)
+    }
+
+    /// Returns a directory of the layout.
+    pub fn folder(&self, ino: Ino) -> Option<&Folder> {
+        self.folders.get(&ino)
+    }
+
+    /// Returns the snapshot a dated directory is of.
+    pub fn snapshot(&self, ino: Ino) -> Option<&Listed> {
+        self.roots.get(&ino)
+    }
+
+    /// Returns a link's target.
+    pub fn target(&self, ino: Ino) -> Option<&[u8]> {
+        self.links.get(&ino).map(|link| &link.target[..])
+    }
+
+    /// Returns the attributes of anything in the layout. Whoever mounts owns it.
+    pub fn attr(&self, ino: Ino) -> Option<Attr> {
+        if let Some(listed) = self.roots.get(&ino) {
+            let snapshot = &listed.snapshot;
+            let node = crate::format::tree::Node::Directory(snapshot.root);
+            return Some(super::attr_of(ino, &snapshot.root_meta, &node));
+        }
+        let (kind, perm, nlink, size_bytes, time) = match (self.folders.get(&ino), self.links.get(&ino)) {
+            (Some(folder), _) => {
+                let below = folder.by_name.values().filter(|child| !self.links.contains_key(&child.ino)).count();
+                (Kind::Directory, 0o755, 2 + below as u32, 0, self.newest)
+            }
+            (None, Some(link)) => (Kind::Symlink, 0o777, 1, link.target.len() as u64, link.time),
+            (None, None) => return None,
+        };
+        let time = bakfs_mount::tree::Time { secs: time.secs, nanos: time.nanos };
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Some(Attr {
+            ino,
+            kind,
+            perm,
+            nlink,
+            uid,
+            gid,
+            rdev: 0,
+            size_bytes,
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+        })
+    }
+
+    /// Tells what is different from an earlier layout.
+    pub fn changes_since(&self, old: &Layout) -> Vec<LayoutChange> {
+        let inos = self.folders.keys().chain(old.folders.keys().filter(|ino| !self.folders.contains_key(ino)));
+        let empty = Folder::default();
+        let mut changes = Vec::new();
+        for ino in inos {
+            let (before, after) = (old.folders.get(ino).unwrap_or(&empty), self.folders.get(ino).unwrap_or(&empty));
+            let other =
+                |name: &&Vec<u8>| before.find(name).map(|child| child.ino) != after.find(name).map(|child| child.ino);
+            let gone = before.by_name.keys().filter(|name| !after.by_name.contains_key(*name));
+            let names: Vec<_> = after.by_name.keys().chain(gone).filter(other).cloned().collect();
+            if !names.is_empty() {
+                changes.push(LayoutChange { dir: *ino, names });
+            }
+        }
+        changes
+    }
+}
+
+/// Makes a directory's name of any text: what cannot be in a name becomes `_`.
+fn file_name(text: &[u8]) -> Vec<u8> {
+    let mut name: Vec<u8> = text.iter().map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { *byte }).collect();
+    name.truncate(255);
+    if name.is_empty() || name == b"." || name == b".." {
+        name.insert(0, b'_');
+    }
+    name
+}

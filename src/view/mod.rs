@@ -1,0 +1,209 @@
+//! The history as a tree of files: what the mount shows. docs/semantics.md says what it promises.
+//!
+//! Above the snapshots lies a small layout of directories and links that changes as snapshots come
+//! ([`layout`]); below each dated directory everything is immutable and read from the repository on
+//! demand ([`nodes`] remembers only what the kernel refers to).
+
+mod identity;
+mod layout;
+mod nodes;
+mod tree;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::tree::{Directory, Entry, Meta, Node};
+use crate::repo::Repository;
+use crate::repo::tree::Leaf;
+use crate::store::Wait;
+use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Time};
+use identity::PathHash;
+use layout::Layout;
+use nodes::{DirIndex, Nodes};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells whether snapshots may have come or gone since it was asked last; cheap, and never wrongly false.
+pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// The history of a repository as a tree.
+pub struct View {
+    repository: Arc<Repository>,
+    layout: RwLock<Arc<Layout>>,
+    nodes: Mutex<Nodes>,
+    changed: Changed,
+    /// Whether something may have changed that no refresh has looked at.
+    stale: AtomicBool,
+    /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
+    untold: Mutex<Vec<LayoutChange>>,
+    xattrs: AtomicBool,
+}
+
+/// What changed in the layout: a directory and the names that came, went or lead elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutChange {
+    /// The directory.
+    pub dir: Ino,
+    /// The names.
+    pub names: Vec<Vec<u8>>,
+}
+
+/// A directory of a snapshot, resolved.
+#[derive(Clone)]
+struct Dir {
+    index: DirIndex,
+    ino: Ino,
+    parent: Ino,
+    directory: Directory,
+    path: PathHash,
+}
+
+/// An inode of a snapshot, resolved to its entry.
+struct Found {
+    leaf: Leaf,
+    position: u64,
+}
+
+impl Found {
+    fn entry(&self) -> Result<&Entry, Fault> {
+        self.leaf.entry(self.position).ok_or(Fault::NotFound)
+    }
+}
+
+impl View {
+    /// Makes the view of a repository as it is now.
+    pub fn new(repository: Arc<Repository>, changed: Changed) -> Result<Self> {
+        // Asked before the first look, so that nothing that comes meanwhile is missed.
+        changed();
+        let layout = Layout::build(&Layout::default(), repository.snapshots()?, &jiff::Zoned::now());
+        let xattrs = AtomicBool::new(layout.has_xattrs());
+        Ok(View {
+            repository,
+            layout: RwLock::new(Arc::new(layout)),
+            nodes: Mutex::new(Nodes::default()),
+            changed,
+            stale: AtomicBool::new(false),
+            untold: Mutex::new(Vec::new()),
+            xattrs,
+        })
+    }
+
+    fn layout(&self) -> Arc<Layout> {
+        self.layout.read().clone()
+    }
+
+    /// Takes in snapshots that came or went, and the turn of the day.
+    pub fn refresh(&self) -> Result<()> {
+        let mut untold = self.untold.lock();
+        if self.is_current() {
+            return Ok(());
+        }
+        self.stale.store(false, Ordering::SeqCst);
+        self.rebuild(&mut untold).inspect_err(|_| self.stale.store(true, Ordering::SeqCst))
+    }
+
+    fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
+        let old = self.layout();
+        let snapshots = self.repository.snapshots_known(old.snapshots())?;
+        let is_known = |listed: &crate::repo::snapshots::Listed| old.snapshots().iter().any(|old| old.id == listed.id);
+        if !snapshots.iter().all(is_known) {
+            // A snapshot is stored after its index: what the new one needs is there to be read.
+            self.repository.refresh_index()?;
+        }
+        let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
+        if new.has_xattrs() && !self.xattrs.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "The newest snapshot is the first with extended attributes or ACLs: mount again to see them, this mount shows none"
+            );
+        }
+        untold.extend(new.changes_since(&old));
+        *self.layout.write() = Arc::new(new);
+        Ok(())
+    }
+
+    /// Takes what the kernel must forget.
+    pub fn take_changes(&self) -> Vec<LayoutChange> {
+        std::mem::take(&mut self.untold.lock())
+    }
+
+    /// Returns whether the layout is as the repository and the calendar have it; asks no disk and no network.
+    fn is_current(&self) -> bool {
+        if (self.changed)() {
+            self.stale.store(true, Ordering::SeqCst);
+        }
+        !self.stale.load(Ordering::SeqCst) && self.layout().day() == jiff::Zoned::now().date()
+    }
+
+    fn dir(&self, ino: Ino, wait: Wait) -> Result<Dir, Fault> {
+        if let Some(dir) = self.nodes.lock().dir(ino) {
+            return Ok(dir);
+        }
+        if let Some(listed) = self.layout().snapshot(ino) {
+            let path = PathHash::root();
+            let dir = (listed.snapshot.root, path);
+            return Ok(self.nodes.lock().add_root(ino, dir.0, dir.1));
+        }
+        // A directory the kernel knows of whose place was not worked out yet.
+        let found = self.find(ino, wait)?;
+        match &found.entry()?.node {
+            Node::Directory(directory) => {
+                self.nodes.lock().open_dir(ino, *directory, &found.entry()?.name).ok_or(Fault::NotFound)
+            }
+            _ => Err(Fault::NotDirectory),
+        }
+    }
+
+    /// Finds the entry an inode stands for.
+    fn find(&self, ino: Ino, wait: Wait) -> Result<Found, Fault> {
+        let Some((directory, position)) = self.nodes.lock().place(ino) else { return Err(Fault::NotFound) };
+        let leaf = self.repository.leaf_at(&directory, position, wait).map_err(fault)?;
+        let leaf = leaf.ok_or_else(|| Fault::Damaged(format!("inode {ino:#x} is past the end of its directory")))?;
+        Ok(Found { leaf, position })
+    }
+}
+
+/// Translates an error for the kernel.
+fn fault(error: Error) -> Fault {
+    match error.kind() {
+        ErrorKind::WouldWait => Fault::WouldWait,
+        _ => Fault::Damaged(error.chain()),
+    }
+}
+
+fn wait(wait: bakfs_mount::tree::Wait) -> Wait {
+    match wait {
+        bakfs_mount::tree::Wait::Never => Wait::Never,
+        bakfs_mount::tree::Wait::Allowed => Wait::Allowed,
+    }
+}
+
+/// Encodes a device number as the kernel does in 32 bits (`new_encode_dev`, include/linux/kdev_t.h).
+fn encode_dev(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+fn attr_of(ino: Ino, meta: &Meta, node: &Node) -> Attr {
+    let time = |time: crate::format::tree::Time| Time { secs: time.secs, nanos: time.nanos };
+    let (kind, rdev) = match node {
+        Node::File(_) => (Kind::File, 0),
+        Node::Directory(_) => (Kind::Directory, 0),
+        Node::Symlink(_) => (Kind::Symlink, 0),
+        Node::Fifo => (Kind::Fifo, 0),
+        Node::Socket => (Kind::Socket, 0),
+        Node::CharDevice { major, minor } => (Kind::CharDevice, encode_dev(*major, *minor)),
+        Node::BlockDevice { major, minor } => (Kind::BlockDevice, encode_dev(*major, *minor)),
+    };
+    Attr {
+        ino,
+        kind,
+        perm: (meta.mode & 0o7777) as u16,
+        nlink: meta.nlink.max(1),
+        uid: meta.uid,
+        gid: meta.gid,
+        rdev,
+        size_bytes: meta.size_bytes,
+        blocks: meta.blocks,
+        atime: time(meta.mtime),
+        mtime: time(meta.mtime),
+        ctime: time(meta.ctime),
+    }
+}

@@ -1,0 +1,261 @@
+//! The view as the mount's driver sees it.
+
+use super::identity::{self, Identity};
+use super::nodes::Referred;
+use super::{Dir, View, attr_of, fault, wait as own_wait};
+use crate::format::page::check_extents;
+use crate::format::tree::{Content, Entry, Node};
+use crate::store::Wait as OwnWait;
+use bakfs_mount::tree::{Attr, Fault, Ino, Listed, Neighbour, SeekTo, Tree, Usage, Wait};
+
+/// Positions in listings of a snapshot's directories start above those of `.` and `..`.
+const FIRST_COOKIE: u64 = 3;
+
+impl View {
+    /// Returns the number of an entry: its own, or another where that stands for something else.
+    fn identify(&self, dir: &Dir, entry: &Entry) -> Identity {
+        let mut identity = identity::of_entry(dir.ino, &dir.path, entry);
+        while !self.nodes.lock().fits(identity) {
+            identity = identity::next(identity, dir.ino, &entry.name);
+        }
+        identity
+    }
+
+    /// Brings the layout up to date, or says that this takes waiting.
+    fn bring_up_to_date(&self, wait: Wait) -> Result<(), Fault> {
+        if self.is_current() {
+            return Ok(());
+        }
+        match wait {
+            Wait::Never => Err(Fault::WouldWait),
+            Wait::Allowed => self.refresh().map_err(fault),
+        }
+    }
+}
+
+impl Tree for View {
+    fn lookup(&self, dir: Ino, name: &[u8], wait: Wait) -> Result<Attr, Fault> {
+        if self.layout().folder(dir).is_some() {
+            self.bring_up_to_date(wait)?;
+            let layout = self.layout();
+            let child = layout.folder(dir).and_then(|folder| folder.find(name)).ok_or(Fault::NotFound)?;
+            return layout.attr(child.ino).ok_or(Fault::NotFound);
+        }
+        let dir = self.dir(dir, own_wait(wait))?;
+        let found = self.repository.find_entry(&dir.directory, name, own_wait(wait)).map_err(fault)?;
+        let (leaf, position) = found.ok_or(Fault::NotFound)?;
+        let entry = leaf.entry(position).ok_or(Fault::NotFound)?;
+        loop {
+            let identity = self.identify(&dir, entry);
+            if self.nodes.lock().refer(identity, dir.index, position) == Referred::Done {
+                return Ok(attr_of(identity.ino, &entry.meta, &entry.node));
+            }
+        }
+    }
+
+    fn attr(&self, ino: Ino, wait: Wait) -> Result<Attr, Fault> {
+        if let Some(attr) = self.layout().attr(ino) {
+            return Ok(attr);
+        }
+        let found = self.find(ino, own_wait(wait))?;
+        let entry = found.entry()?;
+        Ok(attr_of(ino, &entry.meta, &entry.node))
+    }
+
+    fn list(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        counted: bool,
+        wait: Wait,
+        each: &mut dyn FnMut(Listed<'_>) -> bool,
+    ) -> Result<(), Fault> {
+        if self.layout().folder(dir).is_some() {
+            if cookie == 0 {
+                self.bring_up_to_date(wait)?;
+            }
+            let layout = self.layout();
+            let Some(folder) = layout.folder(dir) else { return Ok(()) };
+            for (name, child) in folder.after(cookie) {
+                let Some(attr) = layout.attr(child.ino) else { continue };
+                if !each(Listed { name, attr, next_cookie: child.position }) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let dir = self.dir(dir, own_wait(wait))?;
+        let mut position = cookie.saturating_sub(FIRST_COOKIE - 1);
+        let mut taken = Vec::new();
+        let mut failure = None;
+        'pages: loop {
+            let leaf = match self.repository.leaf_at(&dir.directory, position, own_wait(wait)) {
+                Ok(Some(leaf)) => leaf,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(fault(error));
+                    break;
+                }
+            };
+            while let Some(entry) = leaf.entry(position) {
+                let identity = self.identify(&dir, entry);
+                let attr = attr_of(identity.ino, &entry.meta, &entry.node);
+                if !each(Listed { name: &entry.name, attr, next_cookie: position + FIRST_COOKIE }) {
+                    break 'pages;
+                }
+                taken.push((identity, position));
+                position += 1;
+            }
+        }
+        let anything = !taken.is_empty();
+        if counted {
+            let mut nodes = self.nodes.lock();
+            for (identity, position) in taken {
+                // Taken since it was looked at, by the one-in-2^63 twin: the kernel's next lookup resolves it.
+                let _ = nodes.refer(identity, dir.index, position);
+            }
+        }
+        match failure {
+            Some(failure) if !anything => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    fn parent(&self, dir: Ino) -> Result<Ino, Fault> {
+        if let Some(folder) = self.layout().folder(dir) {
+            return Ok(folder.parent);
+        }
+        self.dir(dir, OwnWait::Never).map(|dir| dir.parent)
+    }
+
+    fn read_link(&self, ino: Ino, wait: Wait) -> Result<Vec<u8>, Fault> {
+        if let Some(target) = self.layout().target(ino) {
+            return Ok(target.to_vec());
+        }
+        match &self.find(ino, own_wait(wait))?.entry()?.node {
+            Node::Symlink(target) => Ok(target.0.clone()),
+            _ => Err(Fault::Invalid),
+        }
+    }
+
+    fn read(&self, ino: Ino, offset: u64, len: u32, wait: Wait, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let found = self.find(ino, own_wait(wait))?;
+        let entry = found.entry()?;
+        match &entry.node {
+            Node::File(content) => self
+                .repository
+                .read_content(content, entry.meta.size_bytes, offset, len as usize, own_wait(wait), out)
+                .map_err(fault),
+            Node::Directory(_) => Err(Fault::IsDirectory),
+            _ => Err(Fault::Invalid),
+        }
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, to: SeekTo, wait: Wait) -> Result<u64, Fault> {
+        let found = self.find(ino, own_wait(wait))?;
+        let entry = found.entry()?;
+        let Node::File(content) = &entry.node else { return Err(Fault::Invalid) };
+        let size = entry.meta.size_bytes;
+        if offset >= size {
+            return Err(Fault::NoData);
+        }
+        if let (Content::Extents(extents), SeekTo::Hole) = (content, to)
+            && extents.iter().all(|extent| !extent.is_hole())
+            && check_extents(extents).is_ok()
+        {
+            return Ok(size);
+        }
+        let mut answer = None;
+        let wanted = to == SeekTo::Hole;
+        self.repository
+            .for_each_extent(content, offset, size, own_wait(wait), &mut |start, extent| {
+                if extent.is_hole() == wanted {
+                    answer = Some(start.max(offset));
+                }
+                Ok(answer.is_none())
+            })
+            .map_err(fault)?;
+        match (answer, to) {
+            (Some(answer), _) => Ok(answer),
+            (None, SeekTo::Hole) => Ok(size),
+            (None, SeekTo::Data) => Err(Fault::NoData),
+        }
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8], wait: Wait) -> Result<Vec<u8>, Fault> {
+        if self.layout().folder(ino).is_some() || self.layout().target(ino).is_some() {
+            return Err(Fault::NoAttribute);
+        }
+        let value = |xattrs: &[crate::format::tree::Xattr]| {
+            let found = xattrs.iter().find(|xattr| xattr.name[..] == *name);
+            found.map(|xattr| xattr.value.0.clone()).ok_or(Fault::NoAttribute)
+        };
+        if let Some(listed) = self.layout().snapshot(ino) {
+            return value(&listed.snapshot.root_meta.xattrs);
+        }
+        value(&self.find(ino, own_wait(wait))?.entry()?.meta.xattrs)
+    }
+
+    fn xattr_names(&self, ino: Ino, wait: Wait) -> Result<Vec<Vec<u8>>, Fault> {
+        if self.layout().folder(ino).is_some() || self.layout().target(ino).is_some() {
+            return Ok(Vec::new());
+        }
+        let names = |xattrs: &[crate::format::tree::Xattr]| xattrs.iter().map(|xattr| xattr.name.0.clone()).collect();
+        if let Some(listed) = self.layout().snapshot(ino) {
+            return Ok(names(&listed.snapshot.root_meta.xattrs));
+        }
+        Ok(names(&self.find(ino, own_wait(wait))?.entry()?.meta.xattrs))
+    }
+
+    fn forget(&self, ino: Ino, count: u64) {
+        self.nodes.lock().forget(ino, count);
+    }
+
+    fn dir_of(&self, ino: Ino) -> Option<Ino> {
+        self.nodes.lock().dir_of(ino)
+    }
+
+    fn small_files(
+        &self,
+        dir: Ino,
+        from: u64,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<(Vec<Neighbour>, Option<u64>), Fault> {
+        let dir = self.dir(dir, OwnWait::Allowed)?;
+        let mut files = Vec::new();
+        let mut position = from;
+        while let Some(leaf) = self.repository.leaf_at(&dir.directory, position, OwnWait::Allowed).map_err(fault)? {
+            while let Some(entry) = leaf.entry(position) {
+                if files.len() >= limit {
+                    return Ok((files, Some(position)));
+                }
+                position += 1;
+                let size_bytes = entry.meta.size_bytes;
+                if matches!(entry.node, Node::File(_)) && (1..=max_bytes).contains(&size_bytes) {
+                    let identity = identity::of_entry(dir.ino, &dir.path, entry);
+                    let nodes = self.nodes.lock();
+                    if nodes.is_known(identity.ino) && nodes.fits(identity) {
+                        files.push(Neighbour { ino: identity.ino, size_bytes });
+                    }
+                }
+            }
+        }
+        Ok((files, None))
+    }
+
+    fn changes(&self, dir: Ino) -> bool {
+        self.layout().folder(dir).is_some()
+    }
+
+    fn usage(&self) -> Usage {
+        let layout = self.layout();
+        let newest = layout.snapshots().last().map(|listed| listed.snapshot.root);
+        let used_bytes = self.repository.index().packs().map(|pack| pack.len_bytes).sum();
+        Usage { used_bytes, files: newest.map_or(0, |root| root.total_files) }
+    }
+
+    fn has_xattrs(&self) -> bool {
+        self.xattrs.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,457 @@
+//! What is restored is what was stored, and lies below the target.
+#![allow(clippy::unwrap_used)]
+
+use bakfs::error::{Error, ErrorKind};
+use bakfs::format::codec::Bytes;
+use bakfs::format::tree::{Content, Entry, Meta, Node, Time, Xattr};
+use bakfs::restore::owners::Owners;
+use bakfs::restore::target::{Begun, Dir, File, Options, Target};
+use bakfs::source::listing::Listing;
+use bakfs::source::read;
+use bakfs::source::stat::{Kind, Stat};
+use bakfs::source::walk::Walk;
+use bakfs::source::xattr;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+/// A file capability as setcap(8) stores it: cap_net_bind_service=ep (linux/capability.h, revision 2).
+const CAPABILITY: &[u8; 20] = b"\x01\x00\x00\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// u::rwx, u:4711:rw-, g::r--, m::r-x, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
+const ACL: &[u8; 44] = b"\x02\0\0\0\
+    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x06\0\x67\x12\0\0\x04\0\x04\0\xff\xff\xff\xff\
+    \x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+fn needs_root() {
+    assert!(rustix::process::geteuid().is_root(), "this test gives files away and makes devices: it needs root");
+}
+
+fn list(path: &Path) -> Listing {
+    Walk::new(0, 1).request_root(path).take().unwrap()
+}
+
+fn target(path: &Path, overwrite: bool) -> Dir {
+    Target::open(path, Options { overwrite, owners: Owners::numeric() }).unwrap().root()
+}
+
+fn meta(size_bytes: u64) -> Meta {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Meta { mode: 0o640, uid, gid, size_bytes, mtime: Time { secs: 1_000_000_000, nanos: 1 }, ..Meta::default() }
+}
+
+fn entry(name: &str, node: Node) -> Entry {
+    Entry { name: Bytes(name.into()), meta: meta(0), node }
+}
+
+fn link_to(path: &Path) -> Node {
+    Node::Symlink(Bytes(path.as_os_str().as_bytes().into()))
+}
+
+fn open(begun: Begun) -> File {
+    match begun {
+        Begun::Open(file) => file,
+        Begun::Done(errors) => panic!("it was taken as done, {errors:?}"),
+    }
+}
+
+fn write(dir: &Dir, name: &str, content: &[u8]) {
+    let meta = meta(content.len() as u64);
+    let file = open(dir.begin_file(name.as_bytes(), &meta).unwrap());
+    file.write_at(0, content).unwrap();
+    assert_none(&file.finish(&meta).unwrap());
+}
+
+fn assert_none(errors: &[Error]) {
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+fn node_of(dir: &Listing, name: &[u8], stat: &Stat) -> Node {
+    let (major, minor) = (stat.rdev_major, stat.rdev_minor);
+    match stat.kind {
+        Kind::Symlink => Node::Symlink(read::read_link(dir.fd.as_fd(), name).unwrap()),
+        Kind::Fifo => Node::Fifo,
+        Kind::Socket => Node::Socket,
+        Kind::CharDevice => Node::CharDevice { major, minor },
+        Kind::BlockDevice => Node::BlockDevice { major, minor },
+        _ => Node::File(Content::Extents(Vec::new())),
+    }
+}
+
+/// Restores a directory straight from another, as far as that is possible without a repository.
+fn copy(from: &Path, to: &Dir) {
+    let listing = list(from);
+    for scanned in &listing.entries {
+        let (name, stat) = (&scanned.name, &scanned.stat);
+        let path = from.join(OsStr::from_bytes(name));
+        let meta = stat.to_meta(xattr::of_name(listing.fd.as_fd(), name).list);
+        match stat.kind {
+            Kind::Directory => {
+                let dir = to.make_dir(name).unwrap();
+                copy(&path, &dir);
+                assert_none(&dir.finish(&meta));
+            }
+            Kind::File => match to.begin_file(name, &meta).unwrap() {
+                Begun::Done(errors) => assert_none(&errors),
+                Begun::Open(file) => {
+                    let source = read::open(listing.fd.as_fd(), name, stat).unwrap();
+                    for segment in source.segments().map(|segment| segment.unwrap()).filter(|run| !run.is_hole) {
+                        let mut data = vec![0; segment.len_bytes as usize];
+                        source.read_at(segment.offset, &mut data).unwrap();
+                        file.write_at(segment.offset, &data).unwrap();
+                    }
+                    assert_none(&file.finish(&meta).unwrap());
+                }
+            },
+            _ => {
+                let node = node_of(&listing, name, stat);
+                assert_none(&to.make_node(&Entry { name: name.clone(), meta, node }).unwrap());
+            }
+        }
+    }
+}
+
+/// Compares everything a restore can set.
+fn assert_same(one: &Path, two: &Path) {
+    let (one, two) = (list(one), list(two));
+    let names = |listing: &Listing| listing.entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&one), names(&two));
+    assert_eq!(one.stat.mtime, two.stat.mtime);
+    assert_eq!(one.xattrs().list, two.xattrs().list);
+    for (a, b) in one.entries.iter().zip(&two.entries) {
+        let name = a.name.escape_ascii().to_string();
+        let key = |stat: &Stat| (stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime);
+        assert_eq!(key(&a.stat), key(&b.stat), "{name}");
+        assert_eq!((a.stat.rdev_major, a.stat.rdev_minor), (b.stat.rdev_major, b.stat.rdev_minor), "{name}");
+        let xattrs = |listing: &Listing| xattr::of_name(listing.fd.as_fd(), &a.name).list;
+        assert_eq!(xattrs(&one), xattrs(&two), "{name}");
+        if a.stat.kind == Kind::File {
+            let content = |listing: &Listing, stat: &Stat| {
+                let file = read::open(listing.fd.as_fd(), &a.name, stat).unwrap();
+                let mut data = vec![0; stat.size_bytes as usize];
+                assert_eq!(file.read_at(0, &mut data).unwrap(), data.len());
+                data
+            };
+            assert!(content(&one, &a.stat) == content(&two, &b.stat), "{name}");
+            assert_eq!(a.stat.blocks, b.stat.blocks, "{name}");
+        } else if a.stat.kind == Kind::Symlink {
+            assert_eq!(node_of(&one, &a.name, &a.stat), node_of(&two, &a.name, &b.stat), "{name}");
+        }
+    }
+}
+
+/// Makes one of everything.
+fn build_zoo(root: &Path) {
+    let at = |name: &str| root.join(name);
+    for (name, mode) in [("0000", 0), ("0640", 0o640), ("6755", 0o6755), ("2070", 0o2070), ("empty", 0o444)] {
+        fs::write(at(name), if name == "empty" { "" } else { name }).unwrap();
+        std::os::unix::fs::chown(at(name), Some(4711), Some(4712)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for name in [vec![b'x'; 255], vec![0xff, 0xfe, b'\n'], b"-rf *".to_vec()] {
+        fs::write(root.join(OsStr::from_bytes(&name)), &name).unwrap();
+    }
+    let sparse = fs::File::create(at("sparse")).unwrap();
+    sparse.write_all_at(&[1; 65536], 1 << 20).unwrap();
+    sparse.set_len((8 << 20) + 5).unwrap();
+    sparse.sync_all().unwrap();
+    symlink("no/such \u{fc}", at("dangling")).unwrap();
+    symlink("/", at("root")).unwrap();
+    std::os::unix::fs::lchown(at("root"), Some(1), Some(2)).unwrap();
+    for (name, kind, device) in [
+        ("fifo", FileType::Fifo, 0),
+        ("socket", FileType::Socket, 0),
+        ("char", FileType::CharacterDevice, rustix::fs::makedev(1, 259)),
+        ("block", FileType::BlockDevice, rustix::fs::makedev(4095, 7)),
+    ] {
+        rustix::fs::mknodat(CWD, at(name), kind, Mode::empty(), device).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o4642)).unwrap();
+    }
+    let set = |name: &str, xattr: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(at(name), xattr, value, XattrFlags::empty()).unwrap();
+    };
+    set("0640", "user.comment", b"\0\xff");
+    set("0640", "user.empty", b"");
+    set("0640", "system.posix_acl_access", ACL);
+    set("6755", "security.capability", CAPABILITY);
+    for name in ["root", "fifo", "char"] {
+        set(name, "trusted.mine", name.as_bytes());
+    }
+    fs::create_dir_all(at("dir/read-only/below")).unwrap();
+    fs::write(at("dir/read-only/file"), "f").unwrap();
+    set("dir", "system.posix_acl_default", ACL);
+    set("dir", "user.dir", b"d");
+    for (name, mode) in [("dir/read-only/below", 0), ("dir/read-only", 0o555), ("dir", 0o3775)] {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn everything_comes_back() {
+    needs_root();
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    build_zoo(from.path());
+    let restored = to.path().join("made/on the way");
+    let root = target(&restored, false);
+    copy(from.path(), &root);
+    assert_none(&root.finish(&list(from.path()).stat.to_meta(Vec::new())));
+    let compare = |one: &Path, two: &Path| {
+        for below in ["", "dir", "dir/read-only", "dir/read-only/below"] {
+            assert_same(&one.join(below), &two.join(below));
+        }
+    };
+    compare(from.path(), &restored);
+    // Once more over what is there: nothing is written again, and nothing changes.
+    let inode = |name: &str| fs::metadata(restored.join(name)).unwrap().ino();
+    let before = ["sparse", "dir/read-only/file", "fifo"].map(inode);
+    copy(from.path(), &root);
+    assert_none(&root.finish(&list(from.path()).stat.to_meta(Vec::new())));
+    compare(from.path(), &restored);
+    assert_eq!(["sparse", "dir/read-only/file", "fifo"].map(inode), before);
+}
+
+#[test]
+fn links_in_the_target_are_never_followed() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(outside.path().join("file"), "precious").unwrap();
+    symlink(outside.path(), dir.path().join("dir")).unwrap();
+    symlink(outside.path().join("file"), dir.path().join("file")).unwrap();
+    symlink(outside.path().join("new"), dir.path().join("new")).unwrap();
+    let root = target(dir.path(), false);
+    for error in [
+        root.make_dir(b"dir").unwrap_err(),
+        root.enter(b"dir").unwrap_err(),
+        root.begin_file(b"file", &meta(8)).unwrap_err(),
+        root.begin_file(b"new", &meta(8)).unwrap_err(),
+        root.make_node(&entry("file", Node::Fifo)).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Exists);
+        assert!(error.chain().contains("symbolic link"), "{}", error.chain());
+    }
+    // A link the stored tree brought itself is no way out either, and its attributes are its own.
+    let mut link = entry("mine", link_to(outside.path()));
+    link.meta.mode = 0;
+    assert_none(&root.make_node(&link).unwrap());
+    assert!(root.make_dir(b"mine").is_err());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    assert_ne!(fs::metadata(outside.path()).unwrap().mtime(), link.meta.mtime.secs);
+    assert_eq!(fs::symlink_metadata(dir.path().join("mine")).unwrap().mtime(), link.meta.mtime.secs);
+
+    let root = target(dir.path(), true);
+    write(&root.make_dir(b"dir").unwrap(), "file", b"restored");
+    write(&root, "file", b"restored");
+    assert_eq!(fs::read(outside.path().join("file")).unwrap(), b"precious");
+    assert_eq!(fs::read(dir.path().join("dir/file")).unwrap(), b"restored");
+    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"restored");
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = target(&dir.path().join("target"), true);
+    for name in ["", ".", "..", "a/b", "../x", "/x", "a\0", &"x".repeat(256)] {
+        let errors = [
+            root.make_dir(name.as_bytes()).unwrap_err(),
+            root.enter(name.as_bytes()).unwrap_err(),
+            root.begin_file(name.as_bytes(), &meta(0)).unwrap_err(),
+            root.make_node(&entry(name, Node::Fifo)).unwrap_err(),
+            root.hard_link(name.as_bytes(), &root, b"x").unwrap_err(),
+            root.hard_link(b"x", &root, name.as_bytes()).unwrap_err(),
+        ];
+        assert!(errors.iter().all(|error| error.kind() == ErrorKind::Damaged), "{name:?}: {errors:?}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(dir.path().join("target")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_in_the_way_is_refused_or_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (careful, bold) = (target(dir.path(), false), target(dir.path(), true));
+    fs::write(at("file"), "old").unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    fs::create_dir_all(at("full/of")).unwrap();
+    let is_refused = |result: Result<Vec<Error>, Error>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Exists);
+    is_refused(careful.make_dir(b"file").map(|_| Vec::new()));
+    is_refused(careful.begin_file(b"empty", &meta(3)).map(|_| Vec::new()));
+    is_refused(careful.make_node(&entry("file", Node::Fifo)));
+    is_refused(careful.make_node(&entry("empty", link_to(Path::new("x")))));
+    assert_eq!(fs::read(at("file")).unwrap(), b"old");
+
+    bold.make_dir(b"file").unwrap();
+    write(&bold, "empty", b"new");
+    assert!(at("file").is_dir() && fs::read(at("empty")).unwrap() == b"new");
+    assert!(bold.begin_file(b"full", &meta(3)).is_err(), "a directory with something in it is never removed");
+    assert!(at("full/of").is_dir());
+
+    // A link to another place takes the place of a link, as a changed file that of a file.
+    assert_none(&careful.make_node(&entry("link", link_to(Path::new("one")))).unwrap());
+    assert_none(&careful.make_node(&entry("link", link_to(Path::new("two")))).unwrap());
+    assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("two"));
+}
+
+#[test]
+fn an_interrupted_restore_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = target(dir.path(), false);
+    write(&root, "done", b"complete");
+    fs::set_permissions(at("done"), fs::Permissions::from_mode(0o000)).unwrap();
+    let Begun::Done(errors) = root.begin_file(b"done", &meta(8)).unwrap() else { panic!("it is complete") };
+    assert_none(&errors);
+    assert_eq!(fs::metadata(at("done")).unwrap().mode() & 0o7777, 0o640);
+
+    // Another length, or another time: written again, beside what is there until it is complete.
+    for old in ["partial!", "short"] {
+        fs::write(at("file"), old).unwrap();
+        fs::hard_link(at("file"), at("second name")).unwrap();
+        let file = open(root.begin_file(b"file", &meta(8)).unwrap());
+        file.write_at(4, b"tent").unwrap();
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), old);
+        file.write_at(0, b"con").unwrap();
+        assert_none(&file.finish(&meta(8)).unwrap());
+        assert_eq!(fs::read(at("file")).unwrap(), b"con\0tent");
+        assert_eq!(fs::read_to_string(at("second name")).unwrap(), old);
+        fs::remove_file(at("second name")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    // What is given up leaves nothing, and what a killed restore left is cleared.
+    drop(open(root.begin_file(b"new", &meta(8)).unwrap()));
+    drop(open(root.begin_file(b"file", &meta(9)).unwrap()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    std::mem::forget(open(root.begin_file(b"file", &meta(9)).unwrap()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    write(&root, "file", b"rewritten");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    assert_eq!(fs::read(at("file")).unwrap(), b"rewritten");
+}
+
+#[test]
+fn unwritten_ranges_become_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = target(dir.path(), false);
+    let meta = meta(1 << 40);
+    let file = open(root.begin_file(b"sparse", &meta).unwrap());
+    std::thread::scope(|scope| {
+        for offset in [1 << 30, 0, 1 << 35] {
+            let file = &file;
+            scope.spawn(move || file.write_at(offset, &[7; 4096]).unwrap());
+        }
+    });
+    assert_none(&file.finish(&meta).unwrap());
+    let found = fs::metadata(dir.path().join("sparse")).unwrap();
+    assert_eq!(found.len(), 1 << 40);
+    assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+}
+
+#[test]
+fn hard_links_join_names_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = target(dir.path(), false);
+    let below = root.make_dir(b"below").unwrap();
+    write(&root, "one", b"content");
+    below.hard_link(b"two", &root, b"one").unwrap();
+    below.hard_link(b"two", &root, b"one").unwrap();
+    fs::write(at("three"), "an older file").unwrap();
+    root.hard_link(b"three", &below, b"two").unwrap();
+    let inodes = ["one", "below/two", "three"].map(|name| fs::metadata(at(name)).unwrap().ino());
+    assert!(inodes.iter().all(|ino| *ino == inodes[0]));
+    assert_eq!(fs::metadata(at("one")).unwrap().nlink(), 3);
+    // Of a symbolic link the link itself gets a second name, not what it leads to.
+    assert_none(&root.make_node(&entry("link", link_to(Path::new("one")))).unwrap());
+    root.hard_link(b"link two", &root, b"link").unwrap();
+    assert_eq!(fs::read_link(at("link two")).unwrap(), Path::new("one"));
+    assert_eq!(root.hard_link(b"below", &root, b"one").unwrap_err().kind(), ErrorKind::Exists);
+    assert_eq!(root.hard_link(b"four", &root, b"gone").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn attributes_that_cannot_be_set_are_named_and_inherited_ones_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    rustix::fs::setxattr(dir.path(), "system.posix_acl_default", ACL, XattrFlags::empty()).unwrap();
+    let root = target(dir.path(), false);
+    let mut meta = meta(0);
+    let xattr = |name: &str| Xattr { name: Bytes(name.into()), value: Bytes(b"v".into()) };
+    meta.xattrs = vec![xattr("nonsense.space"), xattr("user.good")];
+    let errors = open(root.begin_file(b"file", &meta).unwrap()).finish(&meta).unwrap();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].chain().contains("nonsense.space"), "{}", errors[0].chain());
+    let found = xattr::of_name(list(dir.path()).fd.as_fd(), b"file").list;
+    assert_eq!(found, [xattr("user.good")]);
+    assert_eq!(fs::metadata(dir.path().join("file")).unwrap().mode() & 0o7777, meta.mode);
+}
+
+#[test]
+fn paths_longer_than_path_max_are_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut deep = target(dir.path(), false);
+    let name = [b'n'; 200];
+    let mut dirs = Vec::new();
+    for _ in 0..40 {
+        deep = deep.make_dir(&name).unwrap();
+        dirs.push(deep.clone());
+    }
+    write(&deep, "file", b"deep");
+    assert_none(&deep.make_node(&entry("link", link_to(Path::new("file")))).unwrap());
+    for dir in dirs.iter().rev() {
+        assert_none(&dir.finish(&Meta { mode: 0o700, ..meta(0) }));
+    }
+    let mut fd: OwnedFd = fs::File::open(dir.path()).unwrap().into();
+    for _ in 0..40 {
+        fd = rustix::fs::openat(&fd, &name[..], rustix::fs::OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let stat = Stat::at(fd.as_fd(), b"file").unwrap();
+    assert_eq!((stat.size_bytes, stat.mtime), (4, meta(0).mtime));
+    assert_eq!(Stat::at(fd.as_fd(), b"link").unwrap().mtime, meta(0).mtime);
+    assert_eq!(Stat::of(fd.as_fd()).unwrap().mtime, meta(0).mtime);
+}
+
+/// Runs on a thread that is an ordinary user: credentials belong to threads (credentials(7)).
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    needs_root();
+    let work = || {
+        // SAFETY: sets the ids of this thread alone, and touches no memory.
+        let done = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(done, 0);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn an_ordinary_user_restores_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    as_nobody(|| {
+        let root = target(dir.path(), false);
+        let root_owned = Meta { mode: 0o6755, uid: 0, gid: 4712, ..meta(0) };
+        let errors = open(root.begin_file(b"file", &root_owned).unwrap()).finish(&root_owned).unwrap();
+        assert_none(&errors);
+        let sub = root.make_dir(b"dir").unwrap();
+        write(&sub, "below", b"content");
+        assert_none(&sub.finish(&Meta { mode: 0o2555, ..root_owned.clone() }));
+        // Attributes that take root are named, the others are set.
+        let xattr = |name: &str| Xattr { name: Bytes(name.into()), value: Bytes(b"v".into()) };
+        let meta = Meta { xattrs: vec![xattr("trusted.a"), xattr("user.b")], ..root_owned };
+        let errors = open(root.begin_file(b"attributes", &meta).unwrap()).finish(&meta).unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].chain().contains("trusted.a"));
+        let device = root.make_node(&entry("null", Node::CharDevice { major: 1, minor: 3 })).unwrap_err();
+        assert!(device.chain().contains("takes root"), "{}", device.chain());
+        for node in [Node::Fifo, Node::Socket, link_to(Path::new("x"))] {
+            let name = format!("{node:?}");
+            assert_none(&root.make_node(&entry(&name[..4], node)).unwrap());
+        }
+    });
+    let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("file"), mode("dir")), (0o755, 0o555), "setuid would now lend another user's rights");
+    assert_eq!(fs::metadata(at("file")).unwrap().uid(), 65534);
+}
