@@ -148,8 +148,9 @@ pub struct Usage {
 
 /// A read-only tree the driver can serve. Methods run concurrently.
 ///
-/// Below the directories that [`Tree::changes`] names everything is immutable: one inode number always has the same attributes, the same
-/// content and (a directory) the same entries, for as long as the mount lives.
+/// But for the directories that [`Tree::changes`] names everything is immutable: one inode number
+/// always has the same attributes, the same content and (a directory) the same entries, for as long as
+/// the mount lives.
 pub trait Tree: Send + Sync + 'static {
     /// Finds a directory entry. Success counts as one reference the kernel holds on the inode.
     fn lookup(&self, dir: Ino, name: &[u8], wait: Wait) -> Result<Attr, Fault>;

@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use bakfs_mount::Options;
 use bakfs_mount::tree::{Kind, ROOT_INO, Time, Tree, Wait};
 use rustix::fs::SeekFrom as Seeking;
 use rustix::io::Errno;
-use support::{Model, Mounted, drop_kernel_caches, eventually, pattern};
+use support::{Model, Mounted, eventually, pattern};
 
 #[test]
 fn a_large_directory_is_listed_whole_and_from_any_place() {
@@ -21,7 +22,7 @@ fn a_large_directory_is_listed_whole_and_from_any_place() {
     for i in 0..20_000 {
         tree.file(day, &format!("file-{i:05}"), format!("content {i}").into_bytes());
     }
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     let path = mounted.path().join("day");
     let names: BTreeSet<_> =
         fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -44,7 +45,7 @@ fn a_large_directory_is_listed_whole_and_from_any_place() {
     assert_eq!((&places[1].1[..], places[1].2), (&b".."[..], ROOT_INO));
     for dropping in [false, true] {
         if dropping {
-            drop_kernel_caches(1);
+            mounted.make_kernel_forget(1);
         }
         for place in [0, 1, 2, 777, 12_345, 20_000] {
             dir.seek(places[place].0).unwrap();
@@ -86,7 +87,7 @@ fn bytes_are_equal_however_they_are_read() {
     let bytes = pattern(7, 5_000_001);
     tree.file(ROOT_INO, "big", bytes.clone());
     tree.file(ROOT_INO, "empty", []);
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     let path = mounted.path().join("big");
     let file = File::open(&path).unwrap();
     let mut state = 99u64;
@@ -99,11 +100,11 @@ fn bytes_are_equal_however_they_are_read() {
         let expected = &bytes[start..(start + len).min(bytes.len())];
         assert!(read == expected.len() && buffer[..read] == *expected, "{len} bytes at {offset}");
     }
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     assert!(fs::read(&path).unwrap() == bytes);
     assert_eq!(fs::read(mounted.path().join("empty")).unwrap(), b"");
 
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     // SAFETY: maps a file that never changes, read-only and private, for its whole length.
     let mapped = unsafe {
         rustix::mm::mmap(
@@ -122,7 +123,7 @@ fn bytes_are_equal_however_they_are_read() {
     // SAFETY: unmaps what was mapped above; `view` is not used afterwards.
     unsafe { rustix::mm::munmap(view.as_ptr().cast_mut().cast(), bytes.len()) }.unwrap();
 
-    drop_kernel_caches(1);
+    mounted.make_kernel_forget(1);
     let mut copy = tempfile::tempfile().unwrap();
     let mut offset = 0;
     while rustix::fs::sendfile(&copy, &file, Some(&mut offset), 1 << 20).unwrap() > 0 {}
@@ -260,7 +261,7 @@ fn references_return_to_the_root_alone_when_the_kernel_forgets() {
             tree.file(dir, &format!("f{i}"), *b"x");
         });
     }
-    let mounted = Mounted::new(tree);
+    let mounted = Mounted::alone(tree, &Options::default());
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let mounted = &mounted;
@@ -276,7 +277,7 @@ fn references_return_to_the_root_alone_when_the_kernel_forgets() {
     });
     assert!(mounted.tree.referred().len() >= 1010);
     eventually("all references dropped", || {
-        drop_kernel_caches(2);
+        mounted.make_kernel_forget(2);
         mounted.tree.referred().is_empty()
     });
     assert_eq!(fs::read(mounted.path().join("d3/f3")).unwrap(), b"x");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bakfs_mount::tree::{Ino, ROOT_INO};
 use bakfs_mount::{Options, Requests};
-use support::{Model, Mounted, drop_kernel_caches, eventually, pattern};
+use support::{Model, Mounted, eventually, pattern};
 
 fn many_files(count: usize, len: usize) -> (Model, Ino, Vec<Ino>) {
     let tree = Model::new();
@@ -28,21 +28,25 @@ fn since(now: Requests, before: Requests) -> (u64, u64) {
 }
 
 #[test]
-fn reading_a_directory_takes_few_requests_and_reading_it_again_none() {
+fn reading_a_directory_takes_two_requests_and_reading_it_again_none() {
     let (tree, _, files) = many_files(200, 3000);
     let mounted = Mounted::new(tree);
     let dir = mounted.path().join("dir");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 200);
+    fs::read(dir.join("f0000")).unwrap();
+    fs::read(dir.join("f0001")).unwrap();
+    eventually("the others pushed", || mounted.mount.requests().pushed_files == 198);
     let read = read_all(&dir);
     for (ino, (name, bytes)) in files.iter().zip(&read) {
         assert!(bytes[..] == mounted.tree.bytes(*ino)[..], "{name}");
     }
     let first = mounted.mount.requests();
-    assert!(first.reads < 150, "{first:?}");
+    assert_eq!(first.reads, 2);
     assert!(first.opens <= 2, "one OPEN and one OPENDIR: {first:?}");
     let again = read_all(&dir);
     assert!(again == read);
     let second = mounted.mount.requests();
-    assert_eq!(second.reads, first.reads);
+    assert_eq!((second.reads, second.pushed_files), (first.reads, first.pushed_files));
     assert_eq!((second.lists, second.attrs, second.opens), (first.lists, first.attrs, first.opens));
 }
 
@@ -92,16 +96,46 @@ fn pushing_can_be_turned_off() {
 
 #[test]
 fn a_directory_whose_pages_were_dropped_is_pushed_again() {
-    let (tree, _, _) = many_files(200, 3000);
-    let mounted = Mounted::new(tree);
+    let (tree, _, files) = many_files(200, 3000);
+    let mounted = Mounted::alone(tree, &Options::default());
     let dir = mounted.path().join("dir");
-    read_all(&dir);
-    let before = mounted.mount.requests();
-    drop_kernel_caches(1);
-    let read = read_all(&dir);
-    assert_eq!(read.len(), 200);
-    let (reads, _) = since(mounted.mount.requests(), before);
-    assert!(reads < 150, "{reads} READs");
+    let read = |place: usize| fs::read(dir.join(format!("f{place:04}"))).unwrap();
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 200);
+    (0..2).for_each(|place| drop(read(place)));
+    eventually("all pushed", || mounted.mount.requests().pushed_files == 198);
+    mounted.make_kernel_forget(1);
+    (0..10).for_each(|place| drop(read(place)));
+    eventually("pushed again", || mounted.mount.requests().pushed_files >= 2 * 198 - 10);
+    for (place, ino) in files.iter().enumerate() {
+        assert!(read(place)[..] == mounted.tree.bytes(*ino)[..]);
+    }
+}
+
+#[test]
+fn directories_beside_one_that_was_read_through_are_pushed_when_they_are_listed() {
+    let tree = Model::new();
+    let day = tree.dir(ROOT_INO, "day");
+    for d in 0..10 {
+        let dir = tree.dir(day, &format!("d{d}"));
+        (0..3).for_each(|i| {
+            tree.file(dir, &format!("f{i}"), pattern(d * 10 + i, 500));
+        });
+    }
+    let mounted = Mounted::new(tree);
+    let path = |d: u64| mounted.path().join(format!("day/d{d}"));
+    let pushed = || mounted.mount.requests().pushed_files;
+    assert_eq!(fs::read_dir(path(0)).unwrap().count(), 3);
+    fs::read(path(0).join("f0")).unwrap();
+    fs::read(path(0).join("f1")).unwrap();
+    eventually("the third pushed", || pushed() == 1);
+    for d in 1..10 {
+        assert_eq!(fs::read_dir(path(d)).unwrap().count(), 3);
+        eventually("all three pushed", || pushed() == 1 + 3 * d);
+        for i in 0..3 {
+            assert!(fs::read(path(d).join(format!("f{i}"))).unwrap() == pattern(d * 10 + i, 500));
+        }
+    }
+    assert_eq!(mounted.mount.requests().reads, 2);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn everything_is_answered_when_nothing_is_in_memory() {
 fn every_stalled_operation_is_answered_with_eio_and_leaves_no_reference() {
     let (tree, [_, file, link, sub]) = sample();
     tree.set_xattr(file, "user.a", b"1");
-    let mounted = Mounted::with(tree, &impatient());
+    let mounted = Mounted::alone(tree, &impatient());
     let path = mounted.path().join("dir");
     let opened = File::open(path.join("file")).unwrap();
     let _ = fs::symlink_metadata(path.join("link")).unwrap();
@@ -94,7 +94,7 @@ fn every_stalled_operation_is_answered_with_eio_and_leaves_no_reference() {
     assert_eq!(fs::read(path.join("file")).unwrap().len(), 10_000);
     drop(opened);
     eventually("no reference left", || {
-        support::drop_kernel_caches(2);
+        mounted.make_kernel_forget(2);
         mounted.tree.referred().is_empty()
     });
 }
@@ -160,7 +160,7 @@ fn a_listing_that_stalls_half_way_leaves_no_reference() {
     let tree = Model::new();
     let dir = tree.dir(ROOT_INO, "dir");
     let files: Vec<Ino> = (0..10).map(|i| tree.file(dir, &format!("f{i}"), *b"x")).collect();
-    let mounted = Mounted::with(tree, &impatient());
+    let mounted = Mounted::alone(tree, &impatient());
     let path = mounted.path().join("dir");
     mounted.tree.set_cold(true);
     mounted.tree.stall(files[5]);
@@ -168,7 +168,7 @@ fn a_listing_that_stalls_half_way_leaves_no_reference() {
     mounted.tree.release_all();
     eventually("the late listing dropped", || mounted.tree.blocked.load(SeqCst) == 0);
     eventually("no reference left", || {
-        support::drop_kernel_caches(2);
+        mounted.make_kernel_forget(2);
         mounted.tree.referred().is_empty()
     });
     assert_eq!(fs::read_dir(&path).unwrap().count(), 10);

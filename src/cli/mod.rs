@@ -17,6 +17,7 @@ pub mod mount;
 pub mod mount_helper;
 pub mod open;
 pub mod output;
+pub mod restore;
 pub mod snapshots;
 pub mod stats;
 pub mod target;
@@ -52,6 +53,8 @@ enum Command {
     Find(find::Args),
     /// Write a file's content to standard output
     Dump(dump::Args),
+    /// Write files of a snapshot back to a disk
+    Restore(restore::Args),
     /// Show what differs between two snapshots
     Diff(diff::Args),
     /// Show how much there is, and how much of it is stored
@@ -128,6 +131,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Ls(args) => ls::run(global, args),
         Command::Find(args) => find::run(global, args),
         Command::Dump(args) => dump::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
         Command::Diff(args) => diff::run(global, args),
         Command::Stats(args) => stats::run(global, args),
         #[cfg(feature = "mount")]

@@ -60,6 +60,7 @@ pub struct Repository {
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
+    /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
@@ -106,13 +107,13 @@ impl Repository {
 
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
-        let index = self.build_index(&self.index())?;
+        let index = self.load_index(&self.index())?;
         *self.index.write() = Arc::new(index);
         Ok(())
     }
 
-    /// Makes the index of what is stored, with the segments of `current` that still stand for it.
-    fn build_index(&self, current: &Index) -> Result<Index> {
+    /// Loads the index, of which `current` is known.
+    fn load_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -191,24 +192,18 @@ impl Repository {
         Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
     }
 
-    /// Makes the index again from the repository, once, if it still is the one that was `used`. Returns
-    /// whether it is another one now, so that it is worth trying again. Readers go on with the old one
-    /// meanwhile.
-    fn distrust_cache(&self, used: &Arc<Index>) -> Result<bool> {
-        let mut distrusted = self.cache_distrusted.lock();
-        if !Arc::ptr_eq(used, &self.index()) {
-            return Ok(true);
-        }
-        let Some(cache) = &self.cache else {
-            return Ok(false);
+    /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.
+    /// Returns whether it is another than `seen` now.
+    fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
+        let mut is_done = self.cache_distrusted.lock();
+        let Some(cache) = self.cache.as_ref().filter(|_| !*is_done) else {
+            return Ok(!Arc::ptr_eq(seen, &self.index()));
         };
-        if std::mem::replace(&mut *distrusted, true) {
-            return Ok(false);
-        }
-        tracing::info!("A chunk could not be read by the cached index: it is made again");
+        *is_done = true;
+        tracing::warn!("A chunk could not be read by the cached index: it is made again");
         cache.clear();
         // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(self.build_index(&Index::default())?)?;
+        let index = self.adopt_packs(self.load_index(&Index::default())?)?;
         *self.index.write() = Arc::new(index);
         Ok(true)
     }

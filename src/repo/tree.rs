@@ -261,6 +261,16 @@ impl Repository {
         Ok(page)
     }
 
+    /// Appends the bytes of an extent that is no hole.
+    pub fn read_extent(&self, extent: &Extent, out: &mut Vec<u8>) -> Result<()> {
+        let location = self.index().find(&extent.chunk);
+        if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
+            return Err(Error::damaged(format!("Chunk {} has another length than its file says", extent.chunk)));
+        }
+        let len = usize::try_from(extent.len_bytes).unwrap_or(usize::MAX);
+        self.read_chunk(ChunkKind::Data, &extent.chunk, 0..len, Wait::Allowed, out)
+    }
+
     /// Appends up to `len` bytes of a file of `size` bytes from `offset` on.
     pub fn read_content(
         &self,

@@ -19,7 +19,7 @@ use crate::source::stat::{Kind, Stat};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,7 +101,8 @@ impl Dir {
         checked(name)?;
         loop {
             match rustix::fs::mkdirat(&*self.fd, name, PRIVATE_DIR) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => {}
+                Err(Errno::EXIST) => self.unlock(name),
                 Err(error) => return Err(Error::io("the directory could not be made", error)),
             }
             match self.enter(name) {
@@ -118,6 +119,21 @@ impl Dir {
             Ok(fd) => Ok(Dir { fd: Arc::new(fd), options: Arc::clone(&self.options) }),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(self.look(name)?.kind)),
             Err(error) => Err(Error::io("the directory could not be opened", error)),
+        }
+    }
+
+    /// Lets a user who is not root enter and change an own directory that an earlier restore has finished;
+    /// its mode is set again when this one has.
+    fn unlock(&self, name: &[u8]) {
+        let user = rustix::process::geteuid();
+        let is_locked =
+            |there: &Stat| there.kind == Kind::Directory && there.uid == user.as_raw() && there.mode & 0o700 != 0o700;
+        let Some(there) = (!user.is_root()).then(|| self.look(name).ok().filter(is_locked)).flatten() else { return };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(fd) = rustix::fs::openat(&*self.fd, name, flags, Mode::empty()) {
+            // What remains locked is told by whoever cannot enter or change it.
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let _ = rustix::fs::chmod(path, Mode::from_raw_mode(there.mode | 0o700));
         }
     }
 

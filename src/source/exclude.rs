@@ -50,6 +50,15 @@ impl Excludes {
     ///
     /// Fails with [`crate::error::ErrorKind::Usage`] on a pattern that is none, naming it and its line.
     pub fn new(globs: &[String], files: &[PathBuf]) -> Result<Excludes> {
+        Self::read("--exclude", globs, files)
+    }
+
+    /// Reads the patterns given with an option, which errors name.
+    pub fn of_option(option: &str, globs: &[String]) -> Result<Excludes> {
+        Self::read(option, globs, &[])
+    }
+
+    fn read(option: &str, globs: &[String], files: &[PathBuf]) -> Result<Excludes> {
         let mut set = GlobSetBuilder::new();
         let mut rules = Vec::new();
         for file in files {
@@ -66,7 +75,7 @@ impl Excludes {
             }
         }
         for pattern in globs {
-            rules.push(add(&mut set, pattern).map_err(|reason| bad(pattern, "--exclude", &reason))?);
+            rules.push(add(&mut set, pattern).map_err(|reason| bad(pattern, option, &reason))?);
         }
         let globs =
             set.build().map_err(|error| Error::usage("the patterns are too many or too large").because(error))?;

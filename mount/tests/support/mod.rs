@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Listed, Neighbour, ROOT_INO, SeekTo, Time, Tree, Usage, Wait};
 use bakfs_mount::{Mount, Options};
 use parking_lot::{Condvar, Mutex, RwLock};
+use rustix::fs::FlockOperation;
 
 /// What an inode holds.
 pub enum Content {
@@ -423,11 +425,22 @@ impl Tree for Model {
     }
 }
 
+/// Keeps tests that make the kernel forget apart from those that count on its memory, in whatever
+/// process they run: the kernel's caches are one for all.
+fn kernel_memory(how: FlockOperation) -> File {
+    let path = std::env::temp_dir().join("bakfs-mount-tests.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path).unwrap();
+    rustix::fs::flock(&file, how).unwrap();
+    file
+}
+
 /// A model mounted in a temporary directory, which is removed after the mount.
 pub struct Mounted {
     pub mount: Mount,
     pub tree: Arc<Model>,
     dir: tempfile::TempDir,
+    alone: bool,
+    _memory: File,
 }
 
 impl Mounted {
@@ -436,10 +449,28 @@ impl Mounted {
     }
 
     pub fn with(tree: Model, options: &Options) -> Mounted {
+        Mounted::start(tree, options, false)
+    }
+
+    /// Mounts for a test that makes the kernel forget.
+    pub fn alone(tree: Model, options: &Options) -> Mounted {
+        Mounted::start(tree, options, true)
+    }
+
+    fn start(tree: Model, options: &Options, alone: bool) -> Mounted {
+        let how = if alone { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
+        let memory = kernel_memory(how);
         let dir = tempfile::tempdir().unwrap();
         let tree = Arc::new(tree);
         let mount = Mount::start(tree.clone(), dir.path(), options).unwrap();
-        Mounted { mount, tree, dir }
+        Mounted { mount, tree, dir, alone, _memory: memory }
+    }
+
+    /// Makes the kernel drop what it can: pages (1), directory entries and inodes (2); see
+    /// proc_sys_vm(5), drop_caches.
+    pub fn make_kernel_forget(&self, what: u8) {
+        assert!(self.alone, "mount with `alone`");
+        std::fs::write("/proc/sys/vm/drop_caches", what.to_string()).unwrap();
     }
 
     pub fn path(&self) -> &Path {
@@ -464,9 +495,4 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// Makes the kernel drop what it can forget of file systems (proc_sys_vm(5), drop_caches).
-pub fn drop_kernel_caches(what: u8) {
-    std::fs::write("/proc/sys/vm/drop_caches", what.to_string()).unwrap();
 }

@@ -1,0 +1,31 @@
+//! The documents name tests; the tests exist.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for document in ["docs/semantics.md", "docs/operations.md", "README.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for part in text.split('`').skip(1).step_by(2) {
+            let Some((file, test)) = part.split_once("::").filter(|(file, _)| file.ends_with(".rs")) else { continue };
+            named += 1;
+            let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("{document} names {file}"));
+            let function = format!("#[test]\nfn {test}(");
+            assert!(source.contains(&function), "{document} names {file}::{test}, which is no test");
+        }
+    }
+    assert!(named > 40, "the documents were read: {named}");
+}
+
+#[test]
+fn every_promise_names_a_test() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/semantics.md")).unwrap();
+    let promises: Vec<_> = text.split("\n\n").filter(|paragraph| paragraph.starts_with("**")).collect();
+    assert!(promises.len() > 15);
+    for promise in promises {
+        assert!(promise.contains("Tests: `"), "no test is named for: {}", promise.lines().next().unwrap());
+    }
+}

@@ -1,0 +1,604 @@
+//! `bakfs restore` brings back what was backed up, again and again, and nothing outside its target.
+#![allow(clippy::unwrap_used)]
+
+use bakfs::source::listing::Listing;
+use bakfs::source::stat::{Kind, Stat};
+use bakfs::source::walk::Walk;
+use bakfs::source::{read, xattr};
+use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// u::rwx, u:4711:rw-, g::r--, m::r-x, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
+const ACL: &[u8; 44] = b"\x02\0\0\0\
+    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x06\0\x67\x12\0\0\x04\0\x04\0\xff\xff\xff\xff\
+    \x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+/// A file capability as setcap(8) stores it: cap_net_bind_service=ep (linux/capability.h, revision 2).
+const CAPABILITY: &[u8; 20] = b"\x01\x00\x00\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+fn needs_root() {
+    assert!(rustix::process::geteuid().is_root(), "this test gives files away and makes devices: it needs root");
+}
+
+/// A repository and a source, both temporary.
+struct World {
+    base: TempDir,
+    source: PathBuf,
+}
+
+impl World {
+    fn new() -> World {
+        let base = tempfile::tempdir().unwrap();
+        let source = base.path().join("source");
+        fs::create_dir(&source).unwrap();
+        let world = World { base, source };
+        assert_code(&world.bakfs(&["init"]), 0);
+        world
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("BAKFS_REPO", self.at("repo")).env("BAKFS_CACHE_DIR", self.at("cache"));
+        command.env("BAKFS_CONFIG_DIR", self.at("config"));
+        command
+    }
+
+    fn bakfs(&self, args: &[&str]) -> Output {
+        self.command(env!("CARGO_BIN_EXE_bakfs")).args(args).output().unwrap()
+    }
+
+    fn back_up(&self) {
+        assert_code(&self.bakfs(&["backup", self.source.to_str().unwrap()]), 0);
+    }
+
+    /// Restores into `target` of this world and returns the counters of the JSON report.
+    fn restore(&self, what: &str, target: &str, options: &[&str], code: i32) -> Restored {
+        let target = self.at(target);
+        let output = self.bakfs(&[&["restore", "--json", what, target.to_str().unwrap()], options].concat());
+        assert_code(&output, code);
+        let counts = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Restored { root: join(&target, &self.source), counts, said }
+    }
+}
+
+/// What a restore made of the source, counted and said.
+struct Restored {
+    root: PathBuf,
+    counts: serde_json::Value,
+    said: String,
+}
+
+impl Restored {
+    fn count(&self, name: &str) -> u64 {
+        self.counts[name].as_u64().unwrap()
+    }
+}
+
+fn assert_code(output: &Output, code: i32) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The ends of the first lines say enough.
+    let said: Vec<String> = said.lines().take(5).map(|line| line.chars().rev().take(300).collect()).collect();
+    let said: Vec<String> = said.iter().map(|line| line.chars().rev().collect()).collect();
+    assert_eq!(output.status.code(), Some(code), "{said:#?}");
+}
+
+fn join(target: &Path, source: &Path) -> PathBuf {
+    target.join(source.strip_prefix("/").unwrap())
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new_derive_key("noise").finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn list(path: &Path) -> Listing {
+    Walk::new(0, 1).request_root(path).take().unwrap()
+}
+
+type Shown = BTreeMap<Vec<u8>, String>;
+
+/// Shows everything a restore can bring back of each file below `root`, by path.
+fn show(root: &Path) -> Shown {
+    let (mut shown, mut inodes) = (Shown::new(), HashMap::new());
+    show_dir(root, b"", &mut shown, &mut inodes);
+    let meta = fs::metadata(root).unwrap();
+    shown.insert(Vec::new(), format!("{:o} {}.{}", meta.mode(), meta.mtime(), meta.mtime_nsec()));
+    shown
+}
+
+fn show_dir(dir: &Path, above: &[u8], shown: &mut Shown, inodes: &mut HashMap<u64, Vec<u8>>) {
+    let listing = list(dir);
+    for scanned in &listing.entries {
+        let (name, stat) = (&scanned.name, &scanned.stat);
+        let path = [above, b"/", name].concat();
+        let xattrs = xattr::of_name(listing.fd.as_fd(), name).list;
+        // The first name of a file stands for all.
+        let first = inodes.entry(stat.ino).or_insert_with(|| path.clone()).escape_ascii().to_string();
+        let own = match stat.kind {
+            Kind::Directory => String::new(),
+            _ => format!("{} links, first {first}, {}", stat.nlink, show_own(&listing, name, stat)),
+        };
+        let Stat { kind, mode, uid, gid, mtime, .. } = stat;
+        shown.insert(path.clone(), format!("{kind:?} {mode:o} {uid}:{gid} {mtime:?} {xattrs:?} {own}"));
+        if *kind == Kind::Directory {
+            show_dir(&dir.join(OsStr::from_bytes(name)), &path, shown, inodes);
+        }
+    }
+}
+
+fn show_own(dir: &Listing, name: &[u8], stat: &Stat) -> String {
+    match stat.kind {
+        Kind::File => {
+            let file = read::open(dir.fd.as_fd(), name, stat).unwrap();
+            let mut hasher = blake3::Hasher::new();
+            let mut runs = Vec::new();
+            for run in file.segments() {
+                let run = run.unwrap();
+                runs.push((run.offset, run.len_bytes, run.is_hole));
+                if !run.is_hole {
+                    let mut data = vec![0; run.len_bytes as usize];
+                    assert_eq!(file.read_at(run.offset, &mut data).unwrap(), data.len());
+                    hasher.update(&data);
+                }
+            }
+            // Neighbouring runs of data may be told apart or not.
+            let data: u64 = runs.iter().filter(|run| !run.2).map(|run| run.1).sum();
+            format!("{} bytes, {data} no hole, {}", stat.size_bytes, hasher.finalize())
+        }
+        Kind::Symlink => format!("{:?}", read::read_link(dir.fd.as_fd(), name).unwrap()),
+        _ => format!("{},{}", stat.rdev_major, stat.rdev_minor),
+    }
+}
+
+fn assert_same(one: &Path, two: &Path) {
+    let (one, two) = (show(one), show(two));
+    for (path, shown) in &one {
+        assert_eq!(two.get(path), Some(shown), "{}", path.escape_ascii());
+    }
+    assert_eq!(one.len(), two.len());
+}
+
+/// Makes one of everything.
+fn build_zoo(root: &Path) {
+    let at = |name: &str| root.join(name);
+    for (name, mode) in [("0000", 0), ("0640", 0o640), ("6755", 0o6755), ("2070", 0o2070), ("empty", 0o444)] {
+        fs::write(at(name), if name == "empty" { "" } else { name }).unwrap();
+        chown(at(name), Some(4711), Some(4712)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for name in [vec![b'x'; 255], vec![0xff, 0xfe, b'\n'], b"-rf *".to_vec()] {
+        fs::write(root.join(OsStr::from_bytes(&name)), &name).unwrap();
+    }
+    let sparse = fs::File::create(at("sparse")).unwrap();
+    sparse.write_all_at(&[1; 65536], 1 << 20).unwrap();
+    sparse.write_all_at(&[0; 65536], 4 << 20).unwrap();
+    sparse.set_len((8 << 20) + 5).unwrap();
+    sparse.sync_all().unwrap();
+    let holes = fs::File::create(at("many holes")).unwrap();
+    (0..40).for_each(|at| holes.write_all_at(&[7; 4096], at << 16).unwrap());
+    holes.sync_all().unwrap();
+    fs::write(at("large"), noise(21 << 20)).unwrap();
+    fs::hard_link(at("large"), at("large too")).unwrap();
+    symlink("no/such \u{fc}", at("dangling")).unwrap();
+    symlink("/", at("root")).unwrap();
+    lchown(at("root"), Some(1), Some(2)).unwrap();
+    for (name, kind, device) in [
+        ("fifo", FileType::Fifo, 0),
+        ("socket", FileType::Socket, 0),
+        ("char", FileType::CharacterDevice, rustix::fs::makedev(1, 259)),
+        ("block", FileType::BlockDevice, rustix::fs::makedev(4095, 7)),
+    ] {
+        rustix::fs::mknodat(CWD, at(name), kind, Mode::empty(), device).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o4642)).unwrap();
+    }
+    let set = |name: &str, xattr: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(at(name), xattr, value, XattrFlags::empty()).unwrap();
+    };
+    set("0640", "user.comment", b"\0\xff");
+    set("0640", "user.empty", b"");
+    set("0640", "system.posix_acl_access", ACL);
+    set("6755", "security.capability", CAPABILITY);
+    for name in ["root", "fifo", "char"] {
+        set(name, "trusted.mine", name.as_bytes());
+    }
+    fs::create_dir_all(at("dir/read-only/below")).unwrap();
+    for number in 0..40 {
+        fs::hard_link(at("0640"), at(&format!("dir/link {number}"))).unwrap();
+    }
+    fs::hard_link(at("root"), at("dir/root")).unwrap();
+    fs::hard_link(at("fifo"), at("dir/read-only/below/fifo")).unwrap();
+    fs::write(at("dir/read-only/file"), "f").unwrap();
+    set("dir", "system.posix_acl_default", ACL);
+    set("dir", "user.dir", b"d");
+    fs::create_dir_all(at("dir/many")).unwrap();
+    (0..900).for_each(|number| fs::write(at(&format!("dir/many/{number}")), number.to_string()).unwrap());
+    for (name, mode) in [("dir/read-only/below", 0), ("dir/read-only", 0o555), ("dir", 0o3775)] {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for (name, secs) in [("0640", -5), ("large", 1), ("dir/many", 0x1_0000_0001)] {
+        let time = rustix::fs::Timespec { tv_sec: secs, tv_nsec: 123_456_789 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(CWD, at(name), &times, rustix::fs::AtFlags::empty()).unwrap();
+    }
+}
+
+#[test]
+fn everything_comes_back() {
+    needs_root();
+    let world = World::new();
+    build_zoo(&world.source);
+    world.back_up();
+    let restored = world.restore("latest", "target", &[], 0);
+    assert_same(&world.source, &restored.root);
+    // The directories on the way have their own attributes too.
+    let shown = |path: &Path| fs::metadata(path).map(|meta| (meta.mode(), meta.mtime_nsec())).unwrap();
+    let above = world.source.parent().unwrap();
+    assert_eq!(shown(&join(&world.at("target"), above)).0, shown(above).0);
+    assert_eq!(restored.count("errors"), 0);
+    assert_eq!(restored.count("hard_links"), 43);
+
+    // Once more: all is there, and nothing is written.
+    let again = world.restore("latest", "target", &[], 0);
+    assert_same(&world.source, &again.root);
+    assert_eq!((again.count("files_written"), again.count("written_bytes")), (0, 0));
+    assert_eq!(again.count("files_kept"), restored.count("files_written"));
+    assert_eq!(again.count("files"), restored.count("files"));
+}
+
+#[test]
+fn a_repeated_restore_writes_only_what_is_missing() {
+    let world = World::new();
+    for number in 0..50 {
+        fs::create_dir_all(world.source.join(format!("d{}", number % 5))).unwrap();
+        fs::write(world.source.join(format!("d{}/f{number}", number % 5)), noise(1000 + number)).unwrap();
+    }
+    fs::write(world.source.join("large"), noise(9 << 20)).unwrap();
+    fs::hard_link(world.source.join("d0/f0"), world.source.join("d1/link")).unwrap();
+    world.back_up();
+    let first = world.restore("latest", "target", &[], 0);
+    assert_eq!((first.count("files_written"), first.count("files_kept")), (51, 0));
+    let at = |name: &str| first.root.join(name);
+
+    fs::remove_file(at("d0/f5")).unwrap();
+    fs::remove_dir_all(at("d2")).unwrap();
+    fs::File::options().write(true).open(at("large")).unwrap().set_len(1 << 20).unwrap();
+    fs::write(at("d3/f3"), "other content, another length").unwrap();
+    fs::set_permissions(at("d4/f4"), fs::Permissions::from_mode(0o777)).unwrap();
+    rustix::fs::setxattr(at("d4/f9"), "user.more", b"1", XattrFlags::empty()).unwrap();
+    fs::remove_file(at("d1/link")).unwrap();
+    fs::write(at("d1/link"), noise(1000)).unwrap();
+    fs::write(at("d1/.bakfs-partial-0123456789abcdef"), "someone else's").unwrap();
+
+    let second = world.restore("latest", "target", &[], 0);
+    fs::remove_file(at("d1/.bakfs-partial-0123456789abcdef")).unwrap();
+    // The name that was removed is in a directory that had to be changed again: only its time tells.
+    let third = world.restore("latest", "target", &[], 0);
+    assert_same(&world.source, &third.root);
+    // d0/f5, ten files of d2, large, d3/f3.
+    assert_eq!((second.count("files_written"), second.count("files_kept")), (13, 38));
+    assert_eq!((third.count("files_written"), third.count("files_kept")), (0, 51));
+}
+
+#[test]
+fn nothing_is_written_through_a_symbolic_link() {
+    let world = World::new();
+    fs::create_dir_all(world.source.join("a/deep")).unwrap();
+    fs::write(world.source.join("a/deep/file"), "content").unwrap();
+    fs::write(world.source.join("b"), "b").unwrap();
+    fs::write(world.source.join("c"), "c").unwrap();
+    world.back_up();
+    let root = join(&world.at("target"), &world.source);
+    fs::create_dir_all(&root).unwrap();
+    let outside = world.at("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("b"), "not to be touched").unwrap();
+    symlink(&outside, root.join("a")).unwrap();
+    symlink(outside.join("b"), root.join("b")).unwrap();
+
+    let restored = world.restore("latest", "target", &[], 3);
+    assert_eq!(restored.count("errors"), 2, "{}", restored.said);
+    for name in ["a", "b"] {
+        let line = format!("{}: ", root.join(name).display());
+        let said = restored.said.lines().find(|said| said.contains(&line)).unwrap();
+        assert!(said.contains("symbolic link"), "{said}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(fs::read(outside.join("b")).unwrap(), b"not to be touched");
+    assert_eq!(fs::read(root.join("c")).unwrap(), b"c");
+
+    // When that is asked for the links make way, and what they lead to stays.
+    let restored = world.restore("latest", "target", &["--overwrite"], 0);
+    assert_same(&world.source, &restored.root);
+    assert_eq!(fs::read(outside.join("b")).unwrap(), b"not to be touched");
+}
+
+/// Returns the repository's packs, the longest first.
+fn packs(world: &World) -> Vec<PathBuf> {
+    let folders = fs::read_dir(world.at("repo/packs")).unwrap();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let mut packs: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    packs.sort_by_key(|pack| std::cmp::Reverse(fs::metadata(pack).unwrap().len()));
+    packs
+}
+
+fn flip(path: &Path, offset: u64) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+#[test]
+fn damage_costs_the_files_it_concerns_and_no_others() {
+    let world = World::new();
+    for (name, len) in [("1 small", 200 << 10), ("2 large", 12 << 20), ("3 good", 300 << 10), ("4 good", 9 << 20)] {
+        fs::write(world.source.join(name), noise(len).iter().map(|byte| byte ^ name.as_bytes()[0]).collect::<Vec<_>>())
+            .unwrap();
+    }
+    fs::hard_link(world.source.join("1 small"), world.source.join("5 link")).unwrap();
+    world.back_up();
+    let data = &packs(&world)[0];
+    flip(data, 100 << 10);
+    flip(data, 6 << 20);
+    let restored = world.restore("latest", "target", &[], 3);
+    for (name, is_bad) in [("1 small", true), ("2 large", true), ("3 good", false), ("4 good", false), ("5 link", true)]
+    {
+        let (source, copy) = (world.source.join(name), restored.root.join(name));
+        assert_eq!(restored.said.contains(&format!("{}: ", copy.display())), is_bad, "{name}: {}", restored.said);
+        match is_bad {
+            true => assert!(!copy.exists(), "{name}"),
+            false => assert_eq!(fs::read(&source).unwrap(), fs::read(&copy).unwrap(), "{name}"),
+        }
+    }
+    assert_eq!(restored.count("errors"), 3, "{}", restored.said);
+    // Nothing begun is left either, and what was there before stays.
+    assert_eq!(fs::read_dir(&restored.root).unwrap().count(), 2);
+    fs::write(restored.root.join("2 large"), "an older state").unwrap();
+    let again = world.restore("latest", "target", &[], 3);
+    assert_eq!(fs::read(again.root.join("2 large")).unwrap(), b"an older state");
+    assert_eq!(fs::read_dir(&restored.root).unwrap().count(), 3);
+}
+
+#[test]
+fn a_damaged_page_costs_the_entries_in_it() {
+    let world = World::new();
+    for number in 0..6000 {
+        fs::write(world.source.join(format!("{number:04}")), "").unwrap();
+    }
+    world.back_up();
+    let tree = packs(&world);
+    let tree = tree.iter().find(|pack| fs::metadata(pack).unwrap().len() > 60 << 10).unwrap();
+    flip(tree, 30 << 10);
+    let restored = world.restore("latest", "target", &[], 3);
+    let said = restored.said.lines().find(|line| line.contains("of its 6000 entries could not be read")).unwrap();
+    assert!(said.contains(&format!("{}: ", restored.root.display())), "{said}");
+    let lost: u64 = said.split(": ").nth(2).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((1..5900).contains(&lost), "{said}");
+    assert_eq!(fs::read_dir(&restored.root).unwrap().count() as u64, 6000 - lost);
+}
+
+#[test]
+fn an_ordinary_user_gets_the_content() {
+    needs_root();
+    let world = World::new();
+    fs::create_dir_all(world.source.join("locked/below")).unwrap();
+    fs::write(world.source.join("locked/below/file"), "content").unwrap();
+    fs::write(world.source.join("setuid"), "s").unwrap();
+    fs::write(world.source.join("one"), "1").unwrap();
+    fs::hard_link(world.source.join("one"), world.source.join("locked/one")).unwrap();
+    fs::set_permissions(world.source.join("setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(world.source.join("locked"), fs::Permissions::from_mode(0o500)).unwrap();
+    world.back_up();
+    let program = world.at("bakfs");
+    fs::copy(env!("CARGO_BIN_EXE_bakfs"), &program).unwrap();
+    fs::set_permissions(world.base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(world.at("mine")).unwrap();
+    let mut given = Command::new("chown");
+    given.args(["-R", "65534:65534"]);
+    for name in ["repo", "cache", "config", "mine"] {
+        given.arg(world.at(name));
+    }
+    assert!(given.status().unwrap().success());
+    let restore = || {
+        let mut command = world.command("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+        command.args(["restore", "latest"]).arg(world.at("mine/target")).current_dir("/").output().unwrap()
+    };
+    assert_code(&restore(), 0);
+    let root = join(&world.at("mine/target"), &world.source);
+    for (name, mode) in [("locked/below/file", 0o644), ("setuid", 0o755), ("one", 0o644), ("locked", 0o500)] {
+        let meta = fs::metadata(root.join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (65534, 65534, mode), "{name}");
+        if !meta.is_dir() {
+            assert_eq!(fs::read(root.join(name)).unwrap(), fs::read(world.source.join(name)).unwrap());
+        }
+    }
+    assert_eq!(fs::metadata(root.join("one")).unwrap().nlink(), 2);
+    // What is missing in a directory that lets nobody write can be brought back all the same.
+    fs::remove_file(root.join("locked/one")).unwrap();
+    fs::remove_dir_all(root.join("locked/below")).unwrap();
+    assert_code(&restore(), 0);
+    assert_eq!(fs::read(root.join("locked/below/file")).unwrap(), b"content");
+    assert_eq!(fs::metadata(root.join("locked/one")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn parts_of_a_snapshot_come_back_alone() {
+    let world = World::new();
+    for name in ["a/x.conf", "a/y.txt", "a/sub/z.conf", "b/x.conf", "c/only.txt"] {
+        fs::create_dir_all(world.source.join(name).parent().unwrap()).unwrap();
+        fs::write(world.source.join(name), name).unwrap();
+    }
+    fs::set_permissions(world.source.join("a"), fs::Permissions::from_mode(0o710)).unwrap();
+    world.back_up();
+    let files = |restored: &Restored| -> Vec<String> {
+        let shown = show(&restored.root);
+        let paths = shown.keys().map(|path| String::from_utf8(path.clone()).unwrap());
+        paths.filter(|path| !path.is_empty()).collect()
+    };
+    let of = |path: &str| format!("latest:{}{path}", world.source.display());
+    let table: [(&str, &[&str], &[&str]); 7] = [
+        ("/a/sub/z.conf", &[], &["/a", "/a/sub", "/a/sub/z.conf"]),
+        ("/a/", &[], &["/a", "/a/sub", "/a/sub/z.conf", "/a/x.conf", "/a/y.txt"]),
+        ("", &["--include", "*.conf"], &["/a", "/a/sub", "/a/sub/z.conf", "/a/x.conf", "/b", "/b/x.conf"]),
+        ("", &["--include", "a/", "--exclude", "sub"], &["/a", "/a/x.conf", "/a/y.txt"]),
+        ("", &["--include", "*.conf", "--include", "!x.*"], &["/a", "/a/sub", "/a/sub/z.conf"]),
+        ("/b", &["--exclude", "*"], &[]),
+        ("", &["--dry-run"], &[]),
+    ];
+    for (number, (path, options, expected)) in table.iter().enumerate() {
+        let restored = world.restore(&of(path), &format!("target{number}"), options, 0);
+        if expected.is_empty() {
+            assert!(!restored.root.exists(), "{path} {options:?}");
+            continue;
+        }
+        assert_eq!(files(&restored), *expected, "{path} {options:?}");
+        let (source, copy) = (show(&world.source), show(&restored.root));
+        for path in *expected {
+            assert_eq!(copy[path.as_bytes()], source[path.as_bytes()], "{path}");
+        }
+    }
+    // Only the first path is counted, not those on the way.
+    assert_eq!(world.restore(&of("/b/x.conf"), "one", &[], 0).count("files"), 1);
+    assert_eq!(world.restore(&of(""), "none", &["--dry-run"], 0).count("files"), 10);
+}
+
+#[test]
+fn holes_stay_holes_and_zeros_stay_zeros() {
+    let world = World::new();
+    let sparse = fs::File::create(world.source.join("sparse")).unwrap();
+    sparse.write_all_at(&noise(5 << 20), 1 << 39).unwrap();
+    sparse.write_all_at(&[0; 1 << 20], (1 << 39) + (64 << 20)).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    sparse.sync_all().unwrap();
+    fs::File::create(world.source.join("all hole")).unwrap().set_len(1 << 40).unwrap();
+    world.back_up();
+    let restored = world.restore("latest", "target", &["--sync"], 0);
+    assert_eq!(restored.count("written_bytes"), 6 << 20);
+    for name in ["sparse", "all hole"] {
+        let (source, copy) = (world.source.join(name), restored.root.join(name));
+        let blocks = |path: &Path| fs::metadata(path).map(|meta| (meta.len(), meta.blocks())).unwrap();
+        assert_eq!(blocks(&source), blocks(&copy), "{name}");
+    }
+    assert_same(&world.source, &restored.root);
+}
+
+#[test]
+fn a_tree_of_4000_levels_comes_back_with_few_open_files() {
+    let world = World::new();
+    let open = |dir: &rustix::fd::OwnedFd| rustix::fs::openat(dir, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let start = |path: &Path| rustix::fs::open(path, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    // The source lies a little below /, and 4096 is as deep as a backup goes.
+    const LEVELS: u32 = 4080;
+    let mut dir = start(&world.source);
+    for level in 0..LEVELS {
+        rustix::fs::mkdirat(&dir, "d", Mode::from_raw_mode(0o700)).unwrap();
+        dir = open(&dir);
+        if level % 512 == 0 {
+            let file = rustix::fs::openat(&dir, "z", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+            rustix::io::write(&file, b"deep").unwrap();
+        }
+    }
+    world.back_up();
+    let script = "ulimit -n 700; exec \"$0\" restore latest \"$1\"";
+    let mut shell = world.command("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_bakfs")]).arg(world.at("target"));
+    assert_code(&shell.output().unwrap(), 0);
+    let root = join(&world.at("target"), &world.source);
+    let (mut from, mut to) = (start(&world.source), start(&root));
+    for level in 0..LEVELS {
+        (from, to) = (open(&from), open(&to));
+        let time = |dir| rustix::fs::fstat(dir).map(|stat| (stat.st_mtime, stat.st_mtime_nsec)).unwrap();
+        assert_eq!(time(&from), time(&to), "level {level}");
+        assert_eq!(rustix::fs::statat(&to, "z", rustix::fs::AtFlags::empty()).is_ok(), level % 512 == 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_restored_at_all_says_why() {
+    let world = World::new();
+    fs::write(world.source.join("file"), "f").unwrap();
+    world.back_up();
+    fs::write(world.at("a file"), "").unwrap();
+    let inside = world.at("repo/packs/new");
+    symlink(world.at("repo"), world.at("detour")).unwrap();
+    let (target, file, detour) = (world.at("target"), world.at("a file"), world.at("detour/new"));
+    let table: [(&[&str], &Path, i32, &str); 7] = [
+        (&["yesteryear"], &target, 1, "bakfs snapshots"),
+        (&["latest:/no/such"], &target, 1, "/no/such is not in the snapshot"),
+        (&["latest"], &file, 1, "a file"),
+        (&["latest"], &inside, 1, "in the repository"),
+        (&["latest"], &detour, 1, "in the repository"),
+        (&["latest", "--include", "["], &target, 2, "--include"),
+        (&["latest", "--exclude", "["], &target, 2, "--exclude"),
+    ];
+    for (args, target, code, text) in table {
+        let output = world.bakfs(&[&["restore"], args, &[target.to_str().unwrap()]].concat());
+        assert_code(&output, code);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(text), "{args:?}: {said}");
+    }
+    assert!(!target.exists() && !inside.exists() && !detour.exists());
+}
+
+/// A file system of its own, unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, options: &str) -> Small {
+        fs::create_dir(&at).unwrap();
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status().unwrap().success());
+        Small(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_stops_the_restore_and_room_lets_it_go_on() {
+    needs_root();
+    let world = World::new();
+    for number in 0..30 {
+        fs::write(world.source.join(number.to_string()), noise(200 << 10)).unwrap();
+    }
+    fs::write(world.source.join("large"), noise(8 << 20)).unwrap();
+    world.back_up();
+    let disk = Small::mount(world.at("disk"), "size=4m");
+    let stopped = world.restore("latest", "disk/target", &[], 1);
+    assert!(stopped.said.contains("make room and repeat"), "{}", stopped.said);
+    assert_eq!(stopped.said.lines().count(), 1, "{}", stopped.said);
+    for file in fs::read_dir(&stopped.root).unwrap() {
+        let file = file.unwrap();
+        // No half file under its name.
+        let source = fs::read(world.source.join(file.file_name())).unwrap();
+        assert!(fs::read(file.path()).unwrap() == source, "{:?}", file.file_name());
+    }
+    let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status().unwrap();
+    assert!(larger.success());
+    let restored = world.restore("latest", "disk/target", &[], 0);
+    assert!(restored.count("files_kept") > 0);
+    for file in fs::read_dir(&world.source).unwrap() {
+        let file = file.unwrap();
+        assert!(fs::read(file.path()).unwrap() == fs::read(restored.root.join(file.file_name())).unwrap());
+    }
+}

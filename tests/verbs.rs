@@ -1,0 +1,290 @@
+//! Promise: what is backed up, and what each command says about it: excludes, standard input, listings,
+//! differences, exit codes, silence.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use support::cli::Bakfs;
+use support::device::Device;
+use support::process::{self, Outcome};
+use support::{files_below, noise};
+
+fn world() -> (Bakfs, PathBuf) {
+    let bakfs = Bakfs::new();
+    let source = bakfs.make_dir("source");
+    (bakfs, source)
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Returns the paths below the source that the latest snapshot has, by `ls`.
+fn saved(bakfs: &Bakfs, source: &Path) -> Vec<String> {
+    let target = bakfs.path("saved");
+    let _ = std::fs::remove_dir_all(&target);
+    bakfs.ok([OsStr::new("restore"), OsStr::new("latest"), target.as_os_str()]);
+    let root = target.join(source.strip_prefix("/").unwrap());
+    let relative = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files_below(&root).iter().map(|(path, _)| relative(path)).collect()
+}
+
+#[test]
+fn excludes_leave_out_what_they_name_and_nothing_else() {
+    let (bakfs, source) = world();
+    for name in ["keep.txt", "drop.tmp", "deep/er/also.tmp", "deep/keep", "cache/data", "list/one"] {
+        write(&source.join(name), name.as_bytes());
+    }
+    // The signature of a cache directory (https://bford.info/cachedir/).
+    write(&source.join("cache/CACHEDIR.TAG"), b"Signature: 8a477f597d28d172789f06886806bc55\n# x\n");
+    write(&source.join("fake/CACHEDIR.TAG"), b"not the signature");
+    write(&source.join("fake/data"), b"kept");
+    let file = bakfs.path("excludes");
+    std::fs::write(&file, "# a comment\n\n**/list\n").unwrap();
+    bakfs.backup([
+        OsStr::new("--exclude"),
+        OsStr::new("*.tmp"),
+        OsStr::new("--exclude-file"),
+        file.as_os_str(),
+        OsStr::new("--exclude-caches"),
+        source.as_os_str(),
+    ]);
+    let mut found = saved(&bakfs, &source);
+    found.retain(|name| name != "cache/CACHEDIR.TAG");
+    assert_eq!(found, ["deep/keep", "fake/CACHEDIR.TAG", "fake/data", "keep.txt"]);
+    bakfs.backup([&source]);
+    assert_eq!(saved(&bakfs, &source).len(), 9, "without the options everything is saved");
+}
+
+#[test]
+fn one_file_system_stops_at_mount_points() {
+    support::need_root();
+    let (bakfs, source) = world();
+    write(&source.join("here"), b"here");
+    let device = Device::memory(&source.join("other"), 8);
+    write(&device.path().join("there"), b"there");
+    bakfs.backup([OsStr::new("--one-file-system"), source.as_os_str()]);
+    assert_eq!(saved(&bakfs, &source), ["here"]);
+    let mount = bakfs.mount();
+    assert!(mount.at("latest", &source).join("other").is_dir(), "the mount point itself is saved");
+    mount.unmount();
+    bakfs.backup([&source]);
+    assert_eq!(saved(&bakfs, &source), ["here", "other/there"]);
+}
+
+#[test]
+fn a_stream_of_unknown_length_becomes_a_file() {
+    let (bakfs, source) = world();
+    let bytes = noise(8, 30_000_001);
+    write(&source.join("stream"), &bytes);
+    for (name, input) in [("/dumps/all.sql", source.join("stream")), ("/dumps/empty", "/dev/null".into())] {
+        let mut command = bakfs.command(["--json", "backup", "--stdin", name]);
+        command.stdin(std::fs::File::open(&input).unwrap());
+        process::start(command, true).finish().expect(0);
+        let dump = bakfs.ok(["dump", &format!("latest:{name}")]);
+        assert!(dump.stdout == std::fs::read(&input).unwrap_or_default(), "{name}");
+    }
+    let mount = bakfs.mount();
+    assert_eq!(std::fs::metadata(mount.path().join("latest/dumps/empty")).unwrap().len(), 0);
+}
+
+#[test]
+fn a_first_backup_says_where_repository_and_key_are() {
+    let bakfs = Bakfs::first_time();
+    let source = bakfs.make_dir("source");
+    write(&source.join("file"), b"content");
+    let outcome = bakfs.ok([OsStr::new("backup"), source.as_os_str()]);
+    let text = format!("{}{}", outcome.text(), outcome.stderr);
+    assert!(text.contains(bakfs.repo().to_str().unwrap()), "where the repository is: {text}");
+    let keys = files_below(&bakfs.path("config"));
+    assert_eq!(keys.len(), 1, "one key file: {keys:?}");
+    assert!(text.contains(keys[0].0.to_str().unwrap()), "where the key is: {text}");
+    assert!(text.to_lowercase().contains("recovery"), "that a copy belongs elsewhere: {text}");
+    assert_eq!(std::fs::metadata(&keys[0].0).unwrap().permissions().mode() & 0o777, 0o600);
+    // The second time there is nothing to say: cron mails only trouble.
+    let outcome = bakfs.ok([OsStr::new("backup"), source.as_os_str()]);
+    assert_eq!((outcome.text().as_str(), outcome.stderr.as_str()), ("", ""), "{outcome}");
+    // Without the key nothing opens.
+    std::fs::rename(bakfs.path("config"), bakfs.path("config-away")).unwrap();
+    bakfs.run(["snapshots"]).refused();
+}
+
+#[test]
+fn nothing_of_the_source_is_in_the_repository_in_the_clear() {
+    for (encryption, hidden) in [("aes256", true), ("none", false)] {
+        let bakfs = Bakfs::empty();
+        let source = bakfs.make_dir("source");
+        let secret = b"a sentence that nobody may read in the repository".repeat(3);
+        let mut bytes = noise(3, 9000);
+        bytes.extend(&secret);
+        write(&source.join("a-name-nobody-may-read"), &bytes);
+        bakfs.ok(["init", "--encryption", encryption]);
+        bakfs.backup([&source]);
+        let all = files_below(&bakfs.repo()).into_iter().map(|(path, _)| std::fs::read(path).unwrap());
+        let all = all.collect::<Vec<_>>().concat();
+        let shows = |text: &[u8]| all.windows(text.len()).any(|window| window == text);
+        let seen = shows(&secret[..49]) || shows(b"a-name-nobody-may-read");
+        assert_eq!(seen, !hidden, "--encryption {encryption}");
+    }
+}
+
+fn two_days() -> (Bakfs, PathBuf) {
+    let (bakfs, source) = world();
+    for name in ["same", "content", "mode", "gone", "type", "folder/inside", "folder/deep/leaf"] {
+        write(&source.join(name), name.as_bytes());
+    }
+    let at = |time: &str| bakfs.backup([OsStr::new("--time"), OsStr::new(time), source.as_os_str()]);
+    at("2026-03-01T03:00:00Z");
+    write(&source.join("content"), b"other content");
+    std::fs::set_permissions(source.join("mode"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::remove_file(source.join("gone")).unwrap();
+    std::fs::remove_file(source.join("type")).unwrap();
+    std::os::unix::fs::symlink("same", source.join("type")).unwrap();
+    write(&source.join("new/file"), b"new");
+    at("2026-03-02T03:00:00Z");
+    (bakfs, source)
+}
+
+#[test]
+fn diff_names_what_differs_and_its_exit_code_tells() {
+    let (bakfs, source) = two_days();
+    let outcome = bakfs.run(["diff", "2026-03-01", "2026-03-02"]).expect(1);
+    let text = outcome.text();
+    let path = |name: &str| source.join(name).to_str().unwrap().to_owned();
+    for name in ["content", "mode", "gone", "type", "new/file"] {
+        assert!(text.contains(&path(name)), "{name} is missing: {text}");
+    }
+    for name in ["same", "folder/inside", "folder/deep"] {
+        assert!(!text.contains(&path(name)), "{name} did not change: {text}");
+    }
+    bakfs.run(["diff", "2026-03-01", "2026-03-01"]).expect(0);
+    let folder = source.join("folder");
+    let args = ["diff", "2026-03-01", "2026-03-02"].map(OsStr::new);
+    bakfs.run(args.into_iter().chain([folder.as_os_str()])).expect(0);
+    let json = bakfs.run(["--json", "diff", "2026-03-01", "2026-03-02"]).expect(1).text();
+    let lines: Vec<_> = json.lines().collect();
+    let whole: Result<serde_json::Value, _> = serde_json::from_str(&json);
+    let each = lines.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+    assert!(whole.is_ok() || each, "neither JSON nor JSON lines: {json}");
+    assert!(json.contains("content") && json.contains("gone"), "{json}");
+}
+
+#[test]
+fn snapshots_ls_find_dump_and_stats() {
+    let (bakfs, source) = two_days();
+    let snapshots = bakfs.json(["snapshots"]);
+    let all = snapshots.as_array().unwrap();
+    assert_eq!(all.len(), 2);
+    for field in ["name", "id", "time", "host", "tags", "paths"] {
+        assert!(all.iter().all(|each| !each[field].is_null()), "{field} is missing: {snapshots}");
+    }
+    assert_eq!(all[0]["name"], "2026-03-01T03-00-00Z");
+    assert_eq!(all[1]["paths"][0], source.to_str().unwrap());
+
+    let inside = format!("latest:{}", source.display());
+    let listing = bakfs.ok(["ls", &inside]).text();
+    for name in ["same", "content", "folder", "new"] {
+        assert!(listing.contains(name), "{name} is missing: {listing}");
+    }
+    assert!(!listing.contains("gone"));
+    let json = bakfs.ok(["--json", "ls", &inside]).text();
+    assert!(json.contains("\"same\"") || json.contains("/same\""), "{json}");
+    let old = bakfs.ok(["ls", &format!("2026-03-01:{}", source.display())]).text();
+    assert!(old.contains("gone"));
+
+    let found = bakfs.ok(["find", "gon*"]).text();
+    assert!(found.contains(source.join("gone").to_str().unwrap()), "{found}");
+    assert!(found.contains("2026-03-01T03-00-00Z") && !found.contains("2026-03-02T"), "{found}");
+
+    for (day, expected) in [("2026-03-01", "content"), ("2026-03-02", "other content")] {
+        let what = format!("{day}:{}", source.join("content").display());
+        assert_eq!(bakfs.ok(["dump", &what]).text(), expected);
+    }
+    assert!(bakfs.json(["stats"]).is_object());
+    bakfs.ok(["check"]);
+    bakfs.ok(["check", "--read-data"]);
+}
+
+#[test]
+fn names_of_snapshots_are_understood() {
+    let (bakfs, source) = two_days();
+    let text = |name: &str| -> String {
+        let what = format!("{name}:{}", source.join("content").display());
+        bakfs.ok(["dump", "--", &what]).text()
+    };
+    let ids: Vec<String> = bakfs
+        .json(["snapshots"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| each["id"].as_str().unwrap().to_owned())
+        .collect();
+    let first = [
+        "2026-03-01",
+        "2026-03-01T03-00-00Z",
+        "latest~1",
+        "2026-03-01T15:00",
+        "2026-03-02T02:59",
+        &ids[0],
+        &ids[0][..8],
+    ];
+    for name in first {
+        assert_eq!(text(name), "content", "{name}");
+    }
+    for name in ["latest", "2026-03-02", "latest~0", "2026-03-02T03:00", "2026-05-01", &ids[1]] {
+        assert_eq!(text(name), "other content", "{name}");
+    }
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let (bakfs, source) = two_days();
+    let before = files_below(&bakfs.repo());
+    write(&source.join("fresh"), b"fresh");
+    bakfs.ok([OsStr::new("backup"), OsStr::new("--dry-run"), source.as_os_str()]);
+    assert_eq!(files_below(&bakfs.repo()), before);
+}
+
+/// Makes a hostile name, which no listing may pass on raw to a terminal.
+#[test]
+fn listings_do_not_pass_control_characters_on() {
+    let (bakfs, source) = world();
+    write(&source.join("evil\u{1b}]0;title\u{7}\nname"), b"evil");
+    bakfs.backup([&source]);
+    let inside = format!("latest:{}", source.display());
+    let answers: Vec<Outcome> =
+        vec![bakfs.ok(["ls", &inside]), bakfs.ok(["find", "evil*"]), bakfs.ok(["--json", "ls", &inside])];
+    for outcome in answers {
+        assert!(outcome.text().contains("evil"), "{outcome}");
+        assert!(!outcome.stdout.contains(&0x1b), "a raw escape: {outcome}");
+    }
+}
+
+#[test]
+fn everything_has_a_help_text() {
+    let bakfs = Bakfs::new();
+    let help = bakfs.ok(["--help"]).text();
+    for verb in [
+        "demo",
+        "init",
+        "backup",
+        "snapshots",
+        "ls",
+        "find",
+        "dump",
+        "stats",
+        "diff",
+        "restore",
+        "mount",
+        "umount",
+        "check",
+    ] {
+        assert!(help.contains(verb), "{verb} is missing: {help}");
+        bakfs.ok([verb, "--help"]);
+    }
+    assert!(bakfs.ok(["--version"]).text().starts_with("bakfs "));
+}
