@@ -4,7 +4,7 @@ use super::damage::Damage;
 use super::told;
 use crate::crypto::slot;
 use crate::error::{ErrorKind, Result};
-use crate::format::header::Kind;
+use crate::format::header::{Header, Kind};
 use crate::format::index::{Segment, SegmentBuilder};
 use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
 use crate::id::ObjectId;
@@ -31,13 +31,21 @@ pub struct Objects {
     pub snapshots: Vec<Listed>,
 }
 
-/// Returns the key slots whose bytes are not those their names stand for: what can be told without a key.
-pub fn misnamed_keys(store: &dyn Store) -> Result<Vec<Object>> {
+/// Tells what can be told without a key about why a repository does not open: key slots whose bytes are
+/// not those their names stand for, and a configuration that is not theirs.
+pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
+    let header = |bytes: &[u8]| Header::decode(bytes).map(|header| header.repository);
+    let config = read_whole(store, Object::Config, MAX_KEY_BYTES).map(|bytes| header(&bytes));
     let mut wrong = Vec::new();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
-        if read_whole(store, object, MAX_KEY_BYTES).is_ok_and(|bytes| object_id(&bytes) != listed.id) {
-            wrong.push(object);
+        let Ok(bytes) = read_whole(store, object, MAX_KEY_BYTES) else { continue };
+        if object_id(&bytes) != listed.id {
+            wrong.push((object, WRONG_NAME.into()));
+        } else if let (Ok(Ok(config)), Ok(slot)) = (&config, header(&bytes))
+            && *config != slot
+        {
+            wrong.push((Object::Config, format!("the configuration is of another repository than {object}")));
         }
     }
     Ok(wrong)

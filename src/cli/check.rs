@@ -32,10 +32,8 @@ fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
             if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged) {
-                for object in check::misnamed_keys(&LocalStore::new(&path)).unwrap_or_default() {
-                    eprintln!(
-                        "bakfs: {object}: its bytes are not those its name stands for: bring it back from a copy"
-                    );
+                for (object, problem) in check::check_unopened(&LocalStore::new(&path)).unwrap_or_default() {
+                    eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
             Err(error.into())
