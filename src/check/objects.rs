@@ -32,21 +32,26 @@ pub struct Objects {
 }
 
 /// Tells what can be told without a key about why a repository does not open: key slots whose bytes are
-/// not those their names stand for, and a configuration that is not theirs.
+/// not those their names stand for, and a configuration that no key slot belongs to.
 pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
-    let header = |bytes: &[u8]| Header::decode(bytes).map(|header| header.repository);
-    let config = read_whole(store, Object::Config, MAX_KEY_BYTES).map(|bytes| header(&bytes));
     let mut wrong = Vec::new();
+    let mut repositories = Vec::new();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
         let Ok(bytes) = read_whole(store, object, MAX_KEY_BYTES) else { continue };
         if object_id(&bytes) != listed.id {
             wrong.push((object, WRONG_NAME.into()));
-        } else if let (Ok(Ok(config)), Ok(slot)) = (&config, header(&bytes))
-            && *config != slot
-        {
-            wrong.push((Object::Config, format!("the configuration is of another repository than {object}")));
+        } else if let Ok(repository) = slot::check(&bytes) {
+            repositories.push(repository);
         }
+    }
+    let config = read_whole(store, Object::Config, MAX_KEY_BYTES)?;
+    if let Ok(header) = Header::decode(&config)
+        && wrong.is_empty()
+        && !repositories.is_empty()
+        && !repositories.contains(&header.repository)
+    {
+        wrong.push((Object::Config, "the configuration is of another repository than every key slot".into()));
     }
     Ok(wrong)
 }
@@ -73,7 +78,8 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
         if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)
-            && let Err(error) = slot::check(&bytes, repository.id())
+            // One of another repository is what an `init` that was interrupted left: it does no harm.
+            && let Err(error) = slot::check(&bytes)
         {
             damage.object(object, error.to_string());
         }
