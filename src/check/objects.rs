@@ -120,7 +120,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
             Err(error) => damage.object(object, told(&error)),
         }
     }
-    all.sort_by(|a, b| (a.snapshot.time, a.id).cmp(&(b.snapshot.time, b.id)));
+    all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
     Ok(all)
 }
 

@@ -120,7 +120,7 @@ fn advice(report: &Report, read_data: bool) -> Vec<String> {
         Subject::Index => None,
     };
     let objects: Vec<_> = report.findings.iter().filter(|finding| object(finding).is_some()).collect();
-    let is_pack = |finding: &&&Finding| matches!(object(*finding), Some(Object::Pack(_)));
+    let is_pack = |finding: &&&Finding| matches!(object(finding), Some(Object::Pack(_)));
     let kept = objects.iter().filter(is_pack).any(|finding| !finding.is_lost);
     let unread = objects.iter().any(|finding| matches!(object(finding), Some(Object::Snapshot(_))));
     let rest = match (report.findings.iter().any(|finding| !finding.affected.is_empty()), read_data) {
