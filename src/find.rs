@@ -1,7 +1,7 @@
 //! Searching all snapshots at once: a directory that is the same in many is searched once.
 
 use crate::error::{Error, Result};
-use crate::format::tree::{Content, Entry, Meta, Node, Time};
+use crate::format::tree::{Entry, Node};
 use crate::id::ChunkId;
 use crate::repo::Repository;
 use crate::repo::snapshots::Listed;
@@ -134,16 +134,14 @@ fn key(path: &[u8], page: &ChunkId) -> Short {
     u128::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes"))
 }
 
-/// What makes a version: what a restore of this path alone would bring back.
-fn version(entry: &Entry) -> (std::mem::Discriminant<Node>, Option<&Content>, Option<&[u8]>, u64, Time, [u32; 3]) {
-    let Meta { mode, uid, gid, mtime, size_bytes, .. } = entry.meta;
-    let (content, target) = match &entry.node {
-        Node::File(content) => (Some(content), None),
-        Node::Symlink(target) => (None, Some(&target[..])),
-        _ => (None, None),
+/// Returns whether two entries are one version: a restore of the path alone would bring the same back.
+fn is_same_version(a: &Entry, b: &Entry) -> bool {
+    let same_node = match (&a.node, &b.node) {
+        (Node::Directory(_), Node::Directory(_)) => true,
+        (x, y) => x == y && a.meta.size_bytes == b.meta.size_bytes,
     };
-    let size_bytes = if matches!(entry.node, Node::Directory(_)) { 0 } else { size_bytes };
-    (std::mem::discriminant(&entry.node), content, target, size_bytes, mtime, [mode, uid, gid])
+    let (a, b) = (&a.meta, &b.meta);
+    same_node && a.mtime == b.mtime && (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs == b.xattrs
 }
 
 impl Search<'_> {
@@ -157,7 +155,7 @@ impl Search<'_> {
 
     fn matched(&mut self, path: &[u8], entry: &Entry) {
         let known = self.versions.get(path).and_then(|versions| {
-            versions.iter().copied().find(|at| version(&self.found.matches[*at].entry) == version(entry))
+            versions.iter().copied().find(|at| is_same_version(&self.found.matches[*at].entry, entry))
         });
         let at = match known {
             Some(at) => {

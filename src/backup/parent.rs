@@ -90,11 +90,14 @@ fn same_kind(kind: Kind, node: &Node) -> bool {
     }
 }
 
-/// Returns whether the repository still has what an entry's content is made of.
+/// Returns whether the repository still has all an entry's content is made of. A list that cannot be
+/// read counts as lost: the file is read again.
 pub fn is_stored(repository: &Repository, content: &Content) -> bool {
     let index = repository.index();
-    match content {
-        Content::Extents(extents) => extents.iter().all(|extent| extent.is_hole() || index.contains(&extent.chunk)),
-        Content::List(page) => index.contains(page),
-    }
+    let mut all = true;
+    let walked = repository.for_each_extent(content, 0, u64::MAX, Wait::Allowed, &mut |_, extent| {
+        all &= extent.is_hole() || index.contains(&extent.chunk);
+        Ok(all)
+    });
+    all && walked.is_ok()
 }

@@ -19,7 +19,7 @@ use crate::store::Object;
 use damage::Damage;
 use parking_lot::Mutex;
 
-pub use objects::misnamed_keys;
+pub use objects::check_unopened;
 
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use super::damage::Damage;
 use super::told;
 use crate::crypto::slot;
 use crate::error::{ErrorKind, Result};
-use crate::format::header::Kind;
+use crate::format::header::{Header, Kind};
 use crate::format::index::{Segment, SegmentBuilder};
 use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
 use crate::id::ObjectId;
@@ -31,14 +31,27 @@ pub struct Objects {
     pub snapshots: Vec<Listed>,
 }
 
-/// Returns the key slots whose bytes are not those their names stand for: what can be told without a key.
-pub fn misnamed_keys(store: &dyn Store) -> Result<Vec<Object>> {
+/// Tells what can be told without a key about why a repository does not open: key slots whose bytes are
+/// not those their names stand for, and a configuration that no key slot belongs to.
+pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
     let mut wrong = Vec::new();
+    let mut repositories = Vec::new();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
-        if read_whole(store, object, MAX_KEY_BYTES).is_ok_and(|bytes| object_id(&bytes) != listed.id) {
-            wrong.push(object);
+        let Ok(bytes) = read_whole(store, object, MAX_KEY_BYTES) else { continue };
+        if object_id(&bytes) != listed.id {
+            wrong.push((object, WRONG_NAME.into()));
+        } else if let Ok(repository) = slot::check(&bytes) {
+            repositories.push(repository);
         }
+    }
+    let config = read_whole(store, Object::Config, MAX_KEY_BYTES)?;
+    if let Ok(header) = Header::decode(&config)
+        && wrong.is_empty()
+        && !repositories.is_empty()
+        && !repositories.contains(&header.repository)
+    {
+        wrong.push((Object::Config, "the configuration is of another repository than every key slot".into()));
     }
     Ok(wrong)
 }
@@ -65,7 +78,8 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
         if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)
-            && let Err(error) = slot::check(&bytes, repository.id())
+            // One of another repository is what an `init` that was interrupted left: it does no harm.
+            && let Err(error) = slot::check(&bytes)
         {
             damage.object(object, error.to_string());
         }
@@ -106,7 +120,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
             Err(error) => damage.object(object, told(&error)),
         }
     }
-    all.sort_by(|a, b| (a.snapshot.time, a.id).cmp(&(b.snapshot.time, b.id)));
+    all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
     Ok(all)
 }
 

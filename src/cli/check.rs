@@ -32,10 +32,8 @@ fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
             if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged) {
-                for object in check::misnamed_keys(&LocalStore::new(&path)).unwrap_or_default() {
-                    eprintln!(
-                        "bakfs: {object}: its bytes are not those its name stands for: bring it back from a copy"
-                    );
+                for (object, problem) in check::check_unopened(&LocalStore::new(&path)).unwrap_or_default() {
+                    eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
             Err(error.into())
@@ -122,7 +120,7 @@ fn advice(report: &Report, read_data: bool) -> Vec<String> {
         Subject::Index => None,
     };
     let objects: Vec<_> = report.findings.iter().filter(|finding| object(finding).is_some()).collect();
-    let is_pack = |finding: &&&Finding| matches!(object(*finding), Some(Object::Pack(_)));
+    let is_pack = |finding: &&&Finding| matches!(object(finding), Some(Object::Pack(_)));
     let kept = objects.iter().filter(is_pack).any(|finding| !finding.is_lost);
     let unread = objects.iter().any(|finding| matches!(object(finding), Some(Object::Snapshot(_))));
     let rest = match (report.findings.iter().any(|finding| !finding.affected.is_empty()), read_data) {

@@ -108,19 +108,14 @@ pub fn mode_text(entry: &Entry) -> String {
     text
 }
 
-/// Returns the name a number has in a snapshot's table.
-fn table_name(table: &[(u32, crate::format::codec::Bytes)], number: u32) -> Option<&[u8]> {
-    table.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &table[at].1[..])
-}
-
 /// Returns the owner's name at the source, or the number.
 pub fn owner(snapshot: &Snapshot, meta: &Meta) -> String {
-    table_name(&snapshot.users, meta.uid).map_or_else(|| meta.uid.to_string(), readable)
+    snapshot.user_name(meta.uid).map_or_else(|| meta.uid.to_string(), readable)
 }
 
 /// Returns the group's name at the source, or the number.
 pub fn group(snapshot: &Snapshot, meta: &Meta) -> String {
-    table_name(&snapshot.groups, meta.gid).map_or_else(|| meta.gid.to_string(), readable)
+    snapshot.group_name(meta.gid).map_or_else(|| meta.gid.to_string(), readable)
 }
 
 /// Writes a time in the machine's time zone, to the minute.
@@ -161,8 +156,8 @@ pub fn json(snapshot: &Snapshot, path: &[u8], entry: &Entry) -> serde_json::Valu
         "mode": format!("{:04o}", meta.mode),
         "uid": meta.uid,
         "gid": meta.gid,
-        "user": table_name(&snapshot.users, meta.uid).map(json_text),
-        "group": table_name(&snapshot.groups, meta.gid).map(json_text),
+        "user": snapshot.user_name(meta.uid).map(json_text),
+        "group": snapshot.group_name(meta.gid).map(json_text),
         "links": meta.nlink,
         "size_bytes": meta.size_bytes,
         "mtime": names::timestamp(meta.mtime).to_string(),

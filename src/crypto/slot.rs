@@ -110,9 +110,10 @@ pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> V
     bytes
 }
 
-/// Checks that a slot can be read, without opening it.
-pub fn check(bytes: &[u8], repository: [u8; 16]) -> Result<(), DecodeError> {
-    parse(bytes, repository).map(|_| ())
+/// Checks that a slot can be read, without opening it. Returns the repository it is of.
+pub fn check(bytes: &[u8]) -> Result<[u8; 16], DecodeError> {
+    let repository = Header::decode(bytes)?.repository;
+    parse(bytes, repository).map(|_| repository)
 }
 
 fn parse(bytes: &[u8], repository: [u8; 16]) -> Result<(Header, Body), DecodeError> {

@@ -80,10 +80,6 @@ fn decimal(time: Time) -> String {
 }
 
 impl Writer<'_, '_> {
-    fn name<'t>(table: &'t [(u32, crate::format::codec::Bytes)], number: u32) -> Option<&'t [u8]> {
-        table.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &table[at].1[..])
-    }
-
     fn header(&self, member: &[u8], meta: &Meta, kind: EntryType, size: u64, records: &mut Records) -> Header {
         let mut header = Header::new_ustar();
         if !put(&mut header.as_old_mut().name, member) {
@@ -98,10 +94,7 @@ impl Writer<'_, '_> {
         if meta.mtime.nanos != 0 || meta.mtime.secs < 0 {
             records.add("mtime", decimal(meta.mtime).as_bytes());
         }
-        let owners = [
-            ("uname", Self::name(&self.snapshot.users, meta.uid)),
-            ("gname", Self::name(&self.snapshot.groups, meta.gid)),
-        ];
+        let owners = [("uname", self.snapshot.user_name(meta.uid)), ("gname", self.snapshot.group_name(meta.gid))];
         for (key, name) in owners {
             let Some(name) = name else { continue };
             let fits = name.len() < OWNER_BYTES;

@@ -79,7 +79,21 @@ pub struct Summary {
 /// The longest encoded snapshot.
 pub const MAX_SNAPSHOT_BYTES: usize = 16 << 20;
 
+fn name_of(table: &[(u32, Bytes)], number: u32) -> Option<&[u8]> {
+    table.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &table[at].1[..])
+}
+
 impl Snapshot {
+    /// Returns the name an owner's number had at the source.
+    pub fn user_name(&self, uid: u32) -> Option<&[u8]> {
+        name_of(&self.users, uid)
+    }
+
+    /// Returns the name a group's number had at the source.
+    pub fn group_name(&self, gid: u32) -> Option<&[u8]> {
+        name_of(&self.groups, gid)
+    }
+
     /// Encodes the snapshot.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
