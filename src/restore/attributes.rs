@@ -67,7 +67,8 @@ impl<'a> Subject<'a> {
         }
         let mode = if is_owned { meta.mode } else { meta.mode & !0o6000 };
         // A new owner or ACL changes the mode.
-        if !self.is_symlink && !(has_mode && there.as_ref().is_some_and(|there| there.mode == mode)) {
+        has_mode &= there.as_ref().is_some_and(|there| there.mode == mode);
+        if !has_mode && !self.is_symlink {
             note(self.set_mode(mode), &|| format!("the mode {mode:04o} could not be set"));
         }
         if there.is_none_or(|there| there.mtime != meta.mtime) {

@@ -29,7 +29,7 @@ pub use filter::Filter;
 use owners::Owners;
 use parking_lot::Mutex;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use target::{Dir, Target};
@@ -111,6 +111,8 @@ struct Job<'a> {
     repository: &'a Repository,
     monitor: &'a dyn Monitor,
     target: &'a Path,
+    /// Where the repository lies below the target, as an absolute path in the snapshot.
+    repository_path: Option<Vec<u8>>,
     counts: Counts,
     /// What makes going on useless.
     failure: Mutex<Option<Error>>,
@@ -196,6 +198,7 @@ pub fn run(
         repository,
         monitor,
         target,
+        repository_path: place(repository, target)?,
         counts: Counts::default(),
         failure: Mutex::default(),
         has_failed: AtomicBool::new(false),
@@ -204,7 +207,6 @@ pub fn run(
         Walk::new(&job, options, None).run(snapshot, Folder::root(None, None))?;
         return Ok(job.counts.outcome());
     }
-    check_target(repository, target)?;
     raise_open_files_limit();
     let named = |list: &[(u32, crate::format::codec::Bytes)]| -> Vec<_> {
         list.iter().map(|(number, name)| (*number, name.0.clone())).collect()
@@ -243,17 +245,16 @@ pub fn run(
     Ok(job.counts.outcome())
 }
 
-/// Refuses to write into the repository itself.
-fn check_target(repository: &Repository, target: &Path) -> Result<()> {
-    let looking = || format!("cannot use {} as the target", target.display());
-    let target = std::path::absolute(target).context(looking)?;
-    let existing = target.ancestors().find_map(|path| std::fs::canonicalize(path).ok());
-    let store = PathBuf::from(repository.store().location());
-    if let (Some(existing), Ok(store)) = (existing, std::fs::canonicalize(store))
-        && existing.starts_with(&store)
-    {
+/// Returns where the repository lies below the target, as a path from there; refuses a target inside it.
+fn place(repository: &Repository, target: &Path) -> Result<Option<Vec<u8>>> {
+    let target = std::path::absolute(target).context(|| format!("cannot use the target {}", target.display()))?;
+    let found = target.ancestors().find_map(|path| std::fs::canonicalize(path).ok().map(|real| (path, real)));
+    let store = std::fs::canonicalize(repository.store().location());
+    let (Some((existing, real)), Ok(store)) = (found, store) else { return Ok(None) };
+    if real.starts_with(&store) {
         let message = format!("{} lies in the repository: restore into another directory", target.display());
         return Err(Error::new(ErrorKind::Exists, message));
     }
-    Ok(())
+    let below = store.strip_prefix(&real).ok().filter(|_| existing == target);
+    Ok(below.map(|below| Path::new("/").join(below).into_os_string().into_vec()))
 }

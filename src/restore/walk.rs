@@ -4,7 +4,7 @@ use super::contents::{Work, Writers};
 use super::filter::Verdict;
 use super::tree::Folder;
 use super::{Job, Options};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
 use crate::repo::Repository;
@@ -112,6 +112,9 @@ impl<'a> Walk<'a> {
             let folder = level.folder.below(&entry.name, &entry.meta);
             let verdict = self.verdict(entry);
             self.extend_path(entry);
+            if self.is_repository() {
+                return Err(is_repository());
+            }
             self.push(folder, directory, verdict);
         }
         Ok(())
@@ -166,7 +169,7 @@ impl<'a> Walk<'a> {
         let Some(level) = self.levels.last() else { return };
         let (mut from, end) = (level.position, level.end.min(leaf.first + leaf.entries().len() as u64));
         let mut bytes = 0;
-        for at in from..end {
+        for at in level.position..end {
             let Some(entry) = leaf.entry(at) else { break };
             let verdict = self.verdict(entry);
             match &entry.node {
@@ -218,15 +221,29 @@ impl<'a> Walk<'a> {
         self.go_on(behind);
         let Some(level) = self.levels.last() else { return };
         let folder = level.folder.below(&entry.name, &entry.meta);
+        self.extend_path(entry);
+        if self.is_repository() {
+            self.job.trouble(&folder, b"", is_repository());
+            return self.turn_back(folder, entry);
+        }
         if verdict == Verdict::Taken {
             if self.workers.is_some() && self.job.open(&folder).is_none() {
-                self.skip(entry);
-                return self.job.release(folder);
+                return self.turn_back(folder, entry);
             }
             self.job.done(entry, 0);
         }
-        self.extend_path(entry);
         self.push(folder, *directory, verdict);
+    }
+
+    /// Leaves a directory out after all.
+    fn turn_back(&mut self, folder: Arc<Folder>, entry: &Entry) {
+        self.skip(entry);
+        self.job.release(folder);
+        self.path.truncate(self.levels.last().map_or(0, |level| level.path_len));
+    }
+
+    fn is_repository(&self) -> bool {
+        self.job.repository_path.as_ref().is_some_and(|path| *path == self.path)
     }
 
     /// Hands files over, which are no directories.
@@ -284,4 +301,11 @@ impl<'a> Walk<'a> {
         }
         writers.complete(large, &mut Vec::new());
     }
+}
+
+fn is_repository() -> Error {
+    Error::new(
+        ErrorKind::Exists,
+        "is the repository itself, which is not written to: restore it into another directory",
+    )
 }
