@@ -28,8 +28,7 @@ impl Pattern {
             glob.to_string()
         };
         let compiled = GlobBuilder::new(&rooted).literal_separator(true).case_insensitive(ignore_case).build();
-        let compiled =
-            compiled.map_err(|error| Error::usage(format!("`{glob}` is no glob")).because(error))?;
+        let compiled = compiled.map_err(|error| Error::usage(format!("`{glob}` is no glob")).because(error))?;
         Ok(Pattern { glob: compiled.compile_matcher(), whole_path })
     }
 
@@ -73,7 +72,15 @@ pub fn run(
     below: &[u8],
     pattern: &Pattern,
 ) -> Result<Found> {
-    let mut search = Search { pattern, snapshot: 0, found: Found::default(), versions: HashMap::new(), seen: HashMap::new(), nodes: Vec::new(), open: Vec::new() };
+    let mut search = Search {
+        pattern,
+        snapshot: 0,
+        found: Found::default(),
+        versions: HashMap::new(),
+        seen: HashMap::new(),
+        nodes: Vec::new(),
+        open: Vec::new(),
+    };
     for (at, listed) in snapshots.iter().enumerate().filter(|(at, _)| which(*at)) {
         search.snapshot = at;
         let entry = match repository.resolve(&listed.snapshot, below) {

@@ -5,13 +5,16 @@ pub mod chunk;
 pub mod cli;
 pub mod crypto;
 pub mod diff;
+pub mod dump;
 pub mod error;
+pub mod find;
 pub mod format;
 pub mod id;
 pub mod monitor;
 pub mod repo;
 pub mod restore;
 pub mod source;
+pub mod stats;
 pub mod store;
 #[cfg(feature = "mount")]
 pub mod view;

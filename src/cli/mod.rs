@@ -5,6 +5,9 @@ pub mod check;
 #[cfg(feature = "mount")]
 pub mod demo;
 pub mod diff;
+pub mod dump;
+pub mod find;
+pub mod generate;
 pub mod init;
 pub mod listing;
 pub mod ls;
@@ -16,6 +19,7 @@ pub mod open;
 pub mod output;
 pub mod restore;
 pub mod snapshots;
+pub mod stats;
 pub mod target;
 
 use clap::{Parser, Subcommand};
@@ -43,20 +47,30 @@ enum Command {
     Backup(backup::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
+    /// List what a snapshot holds
+    Ls(ls::Args),
+    /// Search all snapshots by name
+    Find(find::Args),
+    /// Write a file's content to standard output
+    Dump(dump::Args),
+    /// Write files of a snapshot back to a disk
+    Restore(restore::Args),
+    /// Show what differs between two snapshots
+    Diff(diff::Args),
+    /// Show how much there is, and how much of it is stored
+    Stats(stats::Args),
     /// Show all snapshots as directories
     #[cfg(feature = "mount")]
     Mount(mount::Args),
     /// End a mount
     #[cfg(feature = "mount")]
     Umount(mount::UmountArgs),
-    /// Write files of a snapshot back to a disk
-    Restore(restore::Args),
-    /// List what a snapshot holds
-    Ls(ls::Args),
-    /// Show what differs between two snapshots
-    Diff(diff::Args),
     /// Check that everything stored is sound
     Check(check::Args),
+    /// Print a shell's completions
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    Man(generate::ManArgs),
 }
 
 /// How a command ended; the number is the exit code.
@@ -114,14 +128,19 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
+        Command::Ls(args) => ls::run(global, args),
+        Command::Find(args) => find::run(global, args),
+        Command::Dump(args) => dump::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
+        Command::Diff(args) => diff::run(global, args),
+        Command::Stats(args) => stats::run(global, args),
         #[cfg(feature = "mount")]
         Command::Mount(args) => mount::run(global, args),
         #[cfg(feature = "mount")]
         Command::Umount(args) => mount::run_umount(args),
-        Command::Restore(args) => restore::run(global, args),
-        Command::Ls(args) => ls::run(global, args),
-        Command::Diff(args) => diff::run(global, args),
         Command::Check(args) => check::run(global, args),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Args {
     /// Let other users in, by the modes of the files
     #[arg(long)]
     allow_other: bool,
+    /// Show no extended attributes and ACLs, which makes copying many files up to three times as fast
+    #[arg(long)]
+    no_xattrs: bool,
     /// Answer requests that wait for a disk this long with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     io_deadline: u64,
@@ -187,6 +190,9 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.allow_other {
         command.arg("--allow-other");
     }
+    if args.no_xattrs {
+        command.arg("--no-xattrs");
+    }
     command.arg("--").arg(real_path(&args.mountpoint)?);
     command.stdout(Stdio::piped()).stderr(log).process_group(0);
     let mut child = command.spawn().context(|| "Cannot start the mount".into())?;
@@ -294,7 +300,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>)> {
     tell_if_inside_source(global, &repository, &real);
     let watch = watch(&global.repo_path()?.join(ObjectKind::Snapshot.folder()))?;
     let changed = Box::new(move || has_event(&watch));
-    let view = Arc::new(View::new(repository.clone(), changed)?);
+    let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
     super::output::tell_warnings(&repository);
     let options = Options {
         fs_name: fs_name(&global.repo_path()?),

@@ -90,6 +90,7 @@ fn translate_option(option: &[u8], global: &mut Vec<OsString>, command: &mut Vec
     let name = String::from_utf8_lossy(name).into_owned();
     match (name.as_str(), value) {
         ("allow_other", None) => command.push("--allow-other".into()),
+        ("no_xattrs", None) => command.push("--no-xattrs".into()),
         ("password_file" | "config" | "cache_dir", Some(value)) => {
             global.extend([format!("--{}", name.replace('_', "-")).into(), value]);
         }
@@ -98,7 +99,7 @@ fn translate_option(option: &[u8], global: &mut Vec<OsString>, command: &mut Vec
         (name, _) if name.starts_with("x-") || name == "comment" => {}
         (name, _) => {
             return Err(format!(
-                "bakfs does not know the mount option `{name}`: it takes allow_other, password_file=, config=, cache_dir=, io_deadline= and log="
+                "bakfs does not know the mount option `{name}`: it takes allow_other, no_xattrs, password_file=, config=, cache_dir=, io_deadline= and log="
             ));
         }
     }

@@ -10,6 +10,7 @@
 use super::owners::Owners;
 use crate::error::Error;
 use crate::format::tree::{Meta, Time, Xattr};
+use crate::source::stat::Stat;
 use crate::source::xattr;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -36,28 +37,42 @@ impl<'a> Subject<'a> {
         Subject { fd, place, is_symlink }
     }
 
-    /// Sets everything that can be set; returns an error for each thing that could not.
+    /// Sets everything that can be set and is not so already; returns an error for each thing that could not.
     pub(super) fn apply(&self, meta: &Meta, owners: &Owners) -> Vec<Error> {
         let mut errors = Vec::new();
         let mut note = |result: Result<(), Errno>, what: &dyn Fn() -> String| {
             errors.extend(result.err().map(|error| Error::io(what(), error)));
         };
-        let owner = self.set_owner(owners.user(meta.uid), owners.group(meta.gid));
+        // What cannot be looked at is set.
+        let there = Stat::of(self.fd).ok();
+        let (uid, gid) = (owners.user(meta.uid), owners.group(meta.gid));
+        let has_owner = there.as_ref().is_some_and(|there| (there.uid, there.gid) == (uid, gid));
+        let owner = if has_owner { Ok(true) } else { self.set_owner(uid, gid) };
         let is_owned = owner == Ok(true);
         note(owner.map(drop), &|| format!("the owner {}:{} could not be set", meta.uid, meta.gid));
-        for name in self.surplus_xattrs(&meta.xattrs) {
+        let names = self.xattr_names();
+        let mut has_mode = has_owner;
+        for name in names.iter().filter(|name| is_surplus(name, &meta.xattrs)) {
             let what = || format!("the extended attribute {} could not be removed", name.escape_ascii());
-            note(self.remove_xattr(&name), &what);
+            note(self.remove_xattr(name), &what);
+            has_mode = false;
         }
         for xattr in &meta.xattrs {
+            if names.contains(&xattr.name.0) && self.has_xattr(xattr) {
+                continue;
+            }
             let what = || format!("the extended attribute {} could not be set", xattr.name.escape_ascii());
             note(self.set_xattr(xattr), &what);
+            has_mode = false;
         }
-        if !self.is_symlink {
-            let mode = if is_owned { meta.mode } else { meta.mode & !0o6000 };
+        let mode = if is_owned { meta.mode } else { meta.mode & !0o6000 };
+        // A new owner or ACL changes the mode.
+        if !self.is_symlink && !(has_mode && there.as_ref().is_some_and(|there| there.mode == mode)) {
             note(self.set_mode(mode), &|| format!("the mode {mode:04o} could not be set"));
         }
-        note(self.set_times(meta.mtime), &|| "the modification time could not be set".into());
+        if there.is_none_or(|there| there.mtime != meta.mtime) {
+            note(self.set_times(meta.mtime), &|| "the modification time could not be set".into());
+        }
         errors
     }
 
@@ -82,28 +97,23 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Returns the names of attributes the file has but should not, as an ACL inherited from its directory.
-    /// Those that security modules keep for themselves are left alone; capabilities are not among them.
-    fn surplus_xattrs(&self, wanted: &[Xattr]) -> Vec<Vec<u8>> {
-        let mut buffer = vec![0; 1024];
+    /// Returns the names of the attributes the file has.
+    fn xattr_names(&self) -> Vec<Vec<u8>> {
         let list = |buffer: &mut [u8]| match &self.place {
             None => rustix::fs::flistxattr(self.fd, buffer),
             Some(path) => rustix::fs::listxattr(&**path, buffer),
         };
-        let len = match list(&mut buffer) {
-            Err(Errno::RANGE) => {
-                buffer.resize(xattr::MAX_BYTES, 0);
-                list(&mut buffer)
-            }
-            listed => listed,
+        // Without extended attributes (ENOTSUP) there are none.
+        let names = with_room(list).unwrap_or_default();
+        names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+    }
+
+    fn has_xattr(&self, xattr: &Xattr) -> bool {
+        let get = |buffer: &mut [u8]| match &self.place {
+            None => rustix::fs::fgetxattr(self.fd, &*xattr.name, buffer),
+            Some(path) => rustix::fs::getxattr(&**path, &*xattr.name, buffer),
         };
-        // Without extended attributes (ENOTSUP) there are none too many.
-        let names = buffer[..len.unwrap_or(0)].split(|&byte| byte == 0).filter(|name| !name.is_empty());
-        let is_surplus = |name: &&[u8]| {
-            let is_kept = name.starts_with(b"security.") && *name != b"security.capability";
-            !is_kept && !wanted.iter().any(|xattr| *xattr.name == **name)
-        };
-        names.filter(is_surplus).map(<[u8]>::to_vec).collect()
+        with_room(get).is_ok_and(|value| value == *xattr.value)
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
@@ -135,5 +145,26 @@ impl<'a> Subject<'a> {
             None => rustix::fs::futimens(self.fd, &times),
             Some(path) => rustix::fs::utimensat(CWD, &**path, &times, AtFlags::empty()),
         }
+    }
+}
+
+/// Returns whether a file should not have the attribute `name`, as an ACL inherited from its directory.
+/// Those that security modules keep for themselves are left alone; capabilities are not among them.
+fn is_surplus(name: &[u8], wanted: &[Xattr]) -> bool {
+    let is_kept = name.starts_with(b"security.") && name != b"security.capability";
+    !is_kept && !wanted.iter().any(|xattr| *xattr.name == *name)
+}
+
+/// Calls with a small buffer, then, when that is too short, with one for the longest answer there is.
+fn with_room(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut small = [0; 256];
+    match call(&mut small) {
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; xattr::MAX_BYTES];
+            let len = call(&mut large)?;
+            large.truncate(len);
+            Ok(large)
+        }
+        len => len.map(|len| small[..len].to_vec()),
     }
 }

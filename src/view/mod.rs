@@ -35,7 +35,8 @@ pub struct View {
     stale: AtomicBool,
     /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
     untold: Mutex<Vec<LayoutChange>>,
-    xattrs: AtomicBool,
+    /// Whether the kernel is answered when it asks for extended attributes; settled for the mount's life.
+    xattrs: bool,
 }
 
 /// What changed in the layout: a directory and the names that came, went or lead elsewhere.
@@ -70,12 +71,12 @@ impl Found {
 }
 
 impl View {
-    /// Makes the view of a repository as it is now.
-    pub fn new(repository: Arc<Repository>, changed: Changed) -> Result<Self> {
+    /// Makes the view of a repository as it is now; `xattrs` says whether extended attributes are wanted.
+    pub fn new(repository: Arc<Repository>, xattrs: bool, changed: Changed) -> Result<Self> {
         // Asked before the first look, so that nothing that comes meanwhile is missed.
         changed();
         let layout = Layout::build(&Layout::default(), repository.snapshots()?, &jiff::Zoned::now());
-        let xattrs = AtomicBool::new(layout.has_xattrs());
+        let xattrs = xattrs && layout.has_xattrs();
         Ok(View {
             repository,
             layout: RwLock::new(Arc::new(layout)),
@@ -110,7 +111,7 @@ impl View {
             self.repository.refresh_index()?;
         }
         let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
-        if new.has_xattrs() && !self.xattrs.load(Ordering::Relaxed) {
+        if new.has_xattrs() && !old.has_xattrs() {
             tracing::warn!(
                 "The newest snapshot is the first with extended attributes or ACLs: mount again to see them, this mount shows none"
             );
@@ -181,6 +182,44 @@ fn encode_dev(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
+/// Narrows a mode to what the file's ACL gives everybody it could apply to, for a mount that cannot
+/// enforce the ACL itself: nobody gets more than at the source (acl(5); linux/posix_acl_xattr.h).
+fn narrow(mode: u32, acl: &[u8]) -> u32 {
+    const USER: u16 = 0x02;
+    const GROUP_OBJ: u16 = 0x04;
+    const GROUP: u16 = 0x08;
+    const MASK: u16 = 0x10;
+    let (mut group, mut users, mut groups, mut mask) = (7, 7, 7, 7);
+    let entries = acl.get(4..).unwrap_or_default().chunks_exact(8);
+    for entry in entries {
+        let [tag, perm] = [0, 2].map(|at| u16::from_le_bytes([entry[at], entry[at + 1]]));
+        let perm = u32::from(perm & 7);
+        match tag {
+            USER => users &= perm,
+            GROUP_OBJ => group &= perm,
+            GROUP => groups &= perm,
+            MASK => mask &= perm,
+            _ => {}
+        }
+    }
+    let group = group & users & mask;
+    let other = mode & users & groups & if users & groups == 7 { 7 } else { mask };
+    (mode & !0o77) | (mode & (group << 3)) | (other & 7)
+}
+
+impl View {
+    /// Returns an inode's attributes as this mount shows them.
+    fn attr(&self, ino: Ino, meta: &Meta, node: &Node) -> Attr {
+        let mut attr = attr_of(ino, meta, node);
+        if !self.xattrs
+            && let Some(acl) = meta.xattrs.iter().find(|xattr| xattr.name[..] == *b"system.posix_acl_access")
+        {
+            attr.perm = narrow(meta.mode, &acl.value) as u16 & 0o7777;
+        }
+        attr
+    }
+}
+
 fn attr_of(ino: Ino, meta: &Meta, node: &Node) -> Attr {
     let time = |time: crate::format::tree::Time| Time { secs: time.secs, nanos: time.nanos };
     let (kind, rdev) = match node {
@@ -205,5 +244,34 @@ fn attr_of(ino: Ino, meta: &Meta, node: &Node) -> Attr {
         atime: time(meta.mtime),
         mtime: time(meta.mtime),
         ctime: time(meta.ctime),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrow;
+
+    fn acl(entries: &[(u16, u16)]) -> Vec<u8> {
+        let mut bytes = 2u32.to_le_bytes().to_vec();
+        for (tag, perm) in entries {
+            bytes.extend_from_slice(&tag.to_le_bytes());
+            bytes.extend_from_slice(&perm.to_le_bytes());
+            bytes.extend_from_slice(&1000u32.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_narrowed_mode_gives_nobody_more_than_the_list() {
+        // user::rw- user:1000:rwx group::r-- mask::rwx other::r--: the mode's group bits are the mask.
+        let list = acl(&[(0x01, 6), (0x02, 7), (0x04, 4), (0x10, 7), (0x20, 4)]);
+        assert_eq!(narrow(0o674, &list), 0o644);
+        // A user who is shut out must not come in as one of the others.
+        let list = acl(&[(0x01, 6), (0x02, 0), (0x04, 4), (0x10, 7), (0x20, 4)]);
+        assert_eq!(narrow(0o674, &list), 0o600);
+        // A group that is shut out likewise; the owning group keeps what it has.
+        let list = acl(&[(0x01, 6), (0x04, 4), (0x08, 0), (0x10, 7), (0x20, 4)]);
+        assert_eq!(narrow(0o4674, &list), 0o4640);
+        assert_eq!(narrow(0o755, &acl(&[(0x01, 7), (0x04, 5), (0x20, 5)])), 0o755);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::identity::{self, Identity};
 use super::nodes::Referred;
-use super::{Dir, View, attr_of, fault, wait as own_wait};
+use super::{Dir, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
 use crate::store::Wait as OwnWait;
@@ -48,7 +48,7 @@ impl Tree for View {
         loop {
             let identity = self.identify(&dir, entry);
             if self.nodes.lock().refer(identity, dir.index, position) == Referred::Done {
-                return Ok(attr_of(identity.ino, &entry.meta, &entry.node));
+                return Ok(View::attr(self, identity.ino, &entry.meta, &entry.node));
             }
         }
     }
@@ -59,7 +59,7 @@ impl Tree for View {
         }
         let found = self.find(ino, own_wait(wait))?;
         let entry = found.entry()?;
-        Ok(attr_of(ino, &entry.meta, &entry.node))
+        Ok(View::attr(self, ino, &entry.meta, &entry.node))
     }
 
     fn list(
@@ -99,7 +99,7 @@ impl Tree for View {
             };
             while let Some(entry) = leaf.entry(position) {
                 let identity = self.identify(&dir, entry);
-                let attr = attr_of(identity.ino, &entry.meta, &entry.node);
+                let attr = View::attr(self, identity.ino, &entry.meta, &entry.node);
                 if !each(Listed { name: &entry.name, attr, next_cookie: position + FIRST_COOKIE }) {
                     break 'pages;
                 }
@@ -256,6 +256,6 @@ impl Tree for View {
     }
 
     fn has_xattrs(&self) -> bool {
-        self.xattrs.load(std::sync::atomic::Ordering::Relaxed)
+        self.xattrs
     }
 }

@@ -1,5 +1,9 @@
 //! The content of a file, streamed: frames are read and decoded ahead on several threads, in bounded memory.
 
+mod archive;
+
+pub use archive::archive;
+
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Content, Extent};
 use crate::repo::Repository;
@@ -77,7 +81,7 @@ fn plan(repository: &Repository, content: &Content, size: u64, jobs: &Sender<Job
     let mut extents = Vec::new();
     let mut bytes = 0;
     let mut stopped = false;
-    let mut flush = |extents: &mut Vec<Extent>| {
+    let flush = |extents: &mut Vec<Extent>| {
         if extents.is_empty() {
             return true;
         }
@@ -108,8 +112,9 @@ fn decode(repository: &Repository, extents: &[Extent], mut bytes: Vec<u8>) -> Re
     bytes.clear();
     for extent in extents {
         let start = bytes.len();
-        let wrong =
-            || Error::damaged(format!("Chunk {} has another length than its file says: run `bakfs check`", extent.chunk));
+        let wrong = || {
+            Error::damaged(format!("Chunk {} has another length than its file says: run `bakfs check`", extent.chunk))
+        };
         let len = usize::try_from(extent.len_bytes).map_err(|_| wrong())?;
         let location = repository.index().find(&extent.chunk);
         if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
@@ -137,7 +142,8 @@ fn write(order: Receiver<Next>, spare: &Sender<Vec<u8>>, out: &mut dyn Write) ->
                 len += hole_bytes;
             }
             Next::Piece(piece) => {
-                let bytes = piece.recv().map_err(|_| Error::new(ErrorKind::Io, "A thread that decodes has stopped"))??;
+                let bytes =
+                    piece.recv().map_err(|_| Error::new(ErrorKind::Io, "A thread that decodes has stopped"))??;
                 out.write_all(&bytes).context(writing)?;
                 len += bytes.len() as u64;
                 // Without a place for it the buffer is freed.

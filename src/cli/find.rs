@@ -1,0 +1,86 @@
+//! `bakfs find`: searches all snapshots by name.
+
+use super::Status;
+use super::listing::{JsonArray, Out, json, local_time, mode_text};
+use super::open::Global;
+use super::output::{count, readable, tell_warnings};
+use super::target::{clean_path, snapshot};
+use crate::find::{self, Match, Pattern};
+use crate::repo::names;
+use crate::repo::snapshots::Listed;
+use crate::repo::walk::shown_path;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+/// Options of `bakfs find`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Each line is one version of a path: the first and the last snapshot that have it and how \
+    many do, then type and mode, size, time of last change and path. Exits with 1 if nothing is found.")]
+pub struct Args {
+    /// What to search for: a name as `*.conf`, or with a slash a whole path as `/etc/**/*.conf`
+    #[arg(value_name = "GLOB")]
+    glob: String,
+    /// Search this snapshot only
+    #[arg(long, value_name = "SNAP")]
+    snapshot: Option<OsString>,
+    /// Search at and below this path only
+    #[arg(long, value_name = "PATH")]
+    path: Option<OsString>,
+    /// Take capital and small letters for the same
+    #[arg(short, long)]
+    ignore_case: bool,
+}
+
+fn write(out: &mut Out, found: &Match, shown: &[String]) -> std::io::Result<()> {
+    let range = match found.snapshots {
+        1 => shown[found.first].clone(),
+        many => format!("{} .. {}  ({})", shown[found.first], shown[found.last], count(many)),
+    };
+    let meta = &found.entry.meta;
+    write!(out, "{range}  {} {:>10} {} ", mode_text(&found.entry), meta.size_bytes, local_time(meta.mtime))?;
+    out.name(shown_path(&found.path))?;
+    out.write_all(b"\n")
+}
+
+fn describe(found: &Match, snapshots: &[Listed], shown: &[String]) -> serde_json::Value {
+    let mut value = json(&snapshots[found.first].snapshot, shown_path(&found.path), &found.entry);
+    value["first"] = shown[found.first].clone().into();
+    value["last"] = shown[found.last].clone().into();
+    value["snapshots"] = found.snapshots.into();
+    value
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let pattern = Pattern::new(&args.glob, args.ignore_case)?;
+    let repository = global.open()?;
+    let snapshots = repository.snapshots()?;
+    let only = args.snapshot.as_ref().map(|name| snapshot(&snapshots, name)).transpose()?.map(|listed| listed.id);
+    let below = args.path.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
+    let wanted = |at: usize| only.is_none_or(|id| snapshots[at].id == id);
+    let found = find::run(&repository, &snapshots, wanted, &below, &pattern)?;
+    let shown = names::shown(&snapshots);
+    let mut out = Out::new();
+    if global.json {
+        let mut array = JsonArray::default();
+        for found in &found.matches {
+            array.push(&mut out, &describe(found, &snapshots, &shown))?;
+        }
+        array.end(&mut out)?;
+    } else {
+        for found in &found.matches {
+            write(&mut out, found, &shown)?;
+        }
+    }
+    out.flush()?;
+    for (at, path, error) in &found.damaged {
+        eprintln!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
+    }
+    tell_warnings(&repository);
+    Ok(match (found.damaged.is_empty(), found.matches.is_empty()) {
+        (false, _) => Status::Incomplete,
+        (true, true) => Status::Failed,
+        (true, false) => Status::Done,
+    })
+}

@@ -1,0 +1,214 @@
+//! A tree as a tar archive: ustar headers with PAX records (POSIX.1-2024, pax) for what they cannot hold,
+//! and extended attributes as GNU tar and star keep them.
+
+use super::file;
+use crate::error::{Context, Error, Result};
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::{Entry, Meta, Node, Time};
+use crate::repo::Repository;
+use crate::repo::walk::{Visitor, shown_path};
+use std::collections::HashMap;
+use std::io::Write;
+use tar::{Builder, EntryType, Header};
+
+/// Archives are made of blocks of this size.
+const BLOCK_BYTES: u64 = 512;
+/// Longest name and link target of a ustar header.
+const NAME_BYTES: usize = 100;
+/// Longest owner name of a ustar header, with the NUL that ends it.
+const OWNER_BYTES: usize = 32;
+
+/// Writes an entry and everything below it. `path` is its own, absolute; members are named without the
+/// first slash. Names of one file become hard links to the first. Sockets are left out, as tar does.
+pub fn archive(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: &[u8],
+    entry: &Entry,
+    threads: usize,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut writer = Writer { repository, snapshot, threads, builder: Builder::new(out), linked: HashMap::new() };
+    let enter = if path.is_empty() { true } else { writer.entry(path, entry)? };
+    if let Node::Directory(directory) = &entry.node
+        && enter
+    {
+        repository.walk(path, directory, &mut writer)?;
+    }
+    writer.builder.finish().context(writing)
+}
+
+fn writing() -> String {
+    "Cannot write the archive".into()
+}
+
+struct Writer<'a, 'o> {
+    repository: &'a Repository,
+    snapshot: &'a Snapshot,
+    threads: usize,
+    builder: Builder<&'o mut dyn Write>,
+    linked: HashMap<(u64, u64), Vec<u8>>,
+}
+
+/// The records of one member that its header cannot hold.
+#[derive(Default)]
+struct Records(Vec<(String, Vec<u8>)>);
+
+impl Records {
+    fn add(&mut self, key: &str, value: &[u8]) {
+        self.0.push((key.to_string(), value.to_vec()));
+    }
+}
+
+fn put(field: &mut [u8], value: &[u8]) -> bool {
+    let len = value.len().min(field.len());
+    field[..len].copy_from_slice(&value[..len]);
+    len == value.len()
+}
+
+/// Writes seconds with a fraction, as PAX records do.
+fn decimal(time: Time) -> String {
+    match (time.secs, time.nanos) {
+        (secs, 0) => secs.to_string(),
+        // The value is secs + nanos: written with the sign in front of the whole.
+        (secs, nanos) if secs < 0 => {
+            let whole = -(i128::from(secs) + 1);
+            format!("-{whole}.{:09}", 1_000_000_000 - nanos)
+        }
+        (secs, nanos) => format!("{secs}.{nanos:09}"),
+    }
+}
+
+impl Writer<'_, '_> {
+    fn name<'t>(table: &'t [(u32, crate::format::codec::Bytes)], number: u32) -> Option<&'t [u8]> {
+        table.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &table[at].1[..])
+    }
+
+    fn header(&self, member: &[u8], meta: &Meta, kind: EntryType, size: u64, records: &mut Records) -> Header {
+        let mut header = Header::new_ustar();
+        if !put(&mut header.as_old_mut().name, member) {
+            records.add("path", member);
+        }
+        header.set_entry_type(kind);
+        header.set_mode(meta.mode);
+        header.set_uid(u64::from(meta.uid));
+        header.set_gid(u64::from(meta.gid));
+        header.set_size(size);
+        header.set_mtime(u64::try_from(meta.mtime.secs).unwrap_or(0));
+        if meta.mtime.nanos != 0 || meta.mtime.secs < 0 {
+            records.add("mtime", decimal(meta.mtime).as_bytes());
+        }
+        let owners = [
+            ("uname", Self::name(&self.snapshot.users, meta.uid)),
+            ("gname", Self::name(&self.snapshot.groups, meta.gid)),
+        ];
+        for (key, name) in owners {
+            let Some(name) = name else { continue };
+            let fits = name.len() < OWNER_BYTES;
+            if !fits {
+                records.add(key, name);
+            } else if let Some(ustar) = header.as_ustar_mut() {
+                put(if key == "uname" { &mut ustar.uname } else { &mut ustar.gname }, name);
+            }
+        }
+        for xattr in &meta.xattrs {
+            // `=` would end the record's key early, and a key is text.
+            if let Ok(name) = std::str::from_utf8(&xattr.name)
+                && !name.contains('=')
+            {
+                records.add(&format!("SCHILY.xattr.{name}"), &xattr.value);
+            }
+        }
+        header
+    }
+
+    fn member(&mut self, mut header: Header, records: &Records) -> Result<()> {
+        let pairs = records.0.iter().map(|(key, value)| (&key[..], &value[..]));
+        self.builder.append_pax_extensions(pairs).context(writing)?;
+        header.set_cksum();
+        self.builder.get_mut().write_all(header.as_bytes()).context(writing)
+    }
+
+    fn write(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let meta = &entry.meta;
+        let mut member = path[1..].to_vec();
+        let mut records = Records::default();
+        let (kind, size) = match &entry.node {
+            Node::File(_) => (EntryType::Regular, meta.size_bytes),
+            Node::Directory(_) => {
+                member.push(b'/');
+                (EntryType::Directory, 0)
+            }
+            Node::Symlink(_) => (EntryType::Symlink, 0),
+            Node::Fifo => (EntryType::Fifo, 0),
+            Node::CharDevice { .. } => (EntryType::Char, 0),
+            Node::BlockDevice { .. } => (EntryType::Block, 0),
+            Node::Socket => return Ok(()),
+        };
+        let mut linked = None;
+        if meta.link_device != 0 && !matches!(entry.node, Node::Directory(_)) {
+            let first = self.linked.entry((meta.link_device, meta.ino)).or_insert_with(|| member.clone());
+            linked = (*first != member).then(|| first.clone());
+        }
+        let (kind, size) = if linked.is_some() { (EntryType::Link, 0) } else { (kind, size) };
+        let mut header = self.header(&member, meta, kind, size, &mut records);
+        let target = match (&linked, &entry.node) {
+            (Some(first), _) => Some(&first[..]),
+            (None, Node::Symlink(target)) => Some(&target[..]),
+            _ => None,
+        };
+        if let Some(target) = target
+            && !put(&mut header.as_old_mut().linkname[..NAME_BYTES], target)
+        {
+            records.add("linkpath", target);
+        }
+        if let Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } = entry.node
+            && let Some(ustar) = header.as_ustar_mut()
+        {
+            ustar.set_device_major(major);
+            ustar.set_device_minor(minor);
+        }
+        self.member(header, &records)?;
+        if let (Node::File(content), None) = (&entry.node, &linked) {
+            file(self.repository, content, size, self.threads, self.builder.get_mut())?;
+            let padding = size.next_multiple_of(BLOCK_BYTES) - size;
+            let zeros = [0; BLOCK_BYTES as usize];
+            self.builder.get_mut().write_all(&zeros[..padding as usize]).context(writing)?;
+        }
+        Ok(())
+    }
+}
+
+fn at(path: &[u8], error: Error) -> Error {
+    let path = shown_path(path).escape_ascii();
+    Error::new(error.kind(), format!("The archive ends before {path}")).because(error)
+}
+
+impl Visitor for Writer<'_, '_> {
+    fn entry(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
+        self.write(path, entry).map_err(|error| at(path, error))?;
+        Ok(true)
+    }
+
+    fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
+        Err(at(path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_decimals() {
+        for (secs, nanos, text) in [
+            (0, 0, "0"),
+            (5, 7, "5.000000007"),
+            (-1, 0, "-1"),
+            (-1, 250_000_000, "-0.750000000"),
+            (-3, 999_999_999, "-2.000000001"),
+        ] {
+            assert_eq!(decimal(Time { secs, nanos }), text);
+        }
+    }
+}
