@@ -249,20 +249,24 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(files_below(&bakfs.repo()), before);
 }
 
-/// Makes a hostile name, which no listing may pass on raw to a terminal. Pipes get the bytes.
+/// A name may carry commands for a terminal; pipes get it as it is, as from ls(1).
 #[test]
-fn listings_do_not_pass_control_characters_on() {
+fn names_give_no_commands_to_terminals_and_json() {
     let (bakfs, source) = world();
-    write(&source.join("evil\u{1b}]0;title\u{7}\nname"), b"evil");
+    let name = "evil\u{1b}]0;title\u{7}\nname";
+    write(&source.join(name), b"evil");
     bakfs.backup([&source]);
     let inside = format!("latest:{}", source.display());
-    for args in [format!("ls {inside}"), "find 'evil*'".into(), format!("--json ls {inside}")] {
-        let mut terminal = bakfs.wrap("script");
-        terminal.args(["-qec", &format!("{} {args}", env!("CARGO_BIN_EXE_bakfs")), "/dev/null"]);
-        let outcome = process::run(terminal).expect(0);
-        assert!(outcome.text().contains("evil"), "{outcome}");
-        assert!(!outcome.stdout.contains(&0x1b), "a raw escape: {outcome}");
+    for args in [&["ls", &inside][..], &["find", "evil*"], &["diff", "latest", "latest"]] {
+        let mut command = bakfs.wrap("script");
+        let line = args.iter().map(|arg| format!(" '{arg}'")).collect::<String>();
+        command.args(["-q", "-e", "-c", &format!("{}{line}", env!("CARGO_BIN_EXE_bakfs")), "/dev/null"]);
+        let outcome = process::run(command).expect(0);
+        assert_eq!(outcome.text().contains("evil"), args[0] != "diff", "{outcome}");
+        assert!(!outcome.text().contains("\u{1b}]0;"), "a terminal was given a command: {outcome}");
     }
+    let json = bakfs.ok(["--json", "ls", &inside]);
+    assert!(json.text().contains("evil") && !json.stdout.contains(&0x1b), "{json}");
 }
 
 #[test]

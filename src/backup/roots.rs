@@ -46,9 +46,9 @@ impl Roots {
 
     fn join(&mut self, path: &Path) -> Result<()> {
         let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
-        let looked = std::fs::symlink_metadata(&absolute)
+        let real = real_parent(&absolute).context(|| format!("Cannot follow the path {}: check it", path.display()))?;
+        let looked = std::fs::symlink_metadata(&real)
             .context(|| format!("Cannot back up {}: check the path", path.display()))?;
-        let real = real_parent(&absolute).context(|| format!("Cannot follow the path {}", path.display()))?;
         self.add(&real);
         if looked.is_symlink()
             && let Ok(target) = std::fs::canonicalize(&absolute)

@@ -104,7 +104,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
@@ -171,7 +171,7 @@ impl Monitor for Progress {
         }
         let done = self.files.fetch_add(files, Ordering::Relaxed) + files;
         self.bar.inc(bytes);
-        if files > 0 && done % 64 == 0 {
+        if files > 0 && done.is_multiple_of(64) {
             let expected = self.expected_files.load(Ordering::Relaxed);
             let of = if expected > 0 { format!(" of {}", count(expected.max(done))) } else { String::new() };
             self.bar.set_message(format!("{}{of} files", count(done)));

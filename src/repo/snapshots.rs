@@ -77,7 +77,7 @@ impl Repository {
             };
             all.push(Listed { id: object.id, snapshot });
         }
-        all.sort_by(|a, b| (a.snapshot.time, a.id).cmp(&(b.snapshot.time, b.id)));
+        all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
         if changed {
             self.cache_snapshots(&all);
         }

@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use fuser::{
+use super::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEntry, ReplyLseek, ReplyXattr,
 };
-
 use crate::deadline::{Expire, Pending};
 use crate::tree::{Attr, Ino, Kind, Time};
 

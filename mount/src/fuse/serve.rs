@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::Errno;
-
+use super::Errno;
 use super::reply::{Fail, Listing, directory, file_attr};
 use crate::deadline::{Pending, Workers};
 use crate::push::Pusher;
