@@ -51,7 +51,7 @@ fn expected(before: &BTreeMap<PathBuf, Seen>, after: &BTreeMap<PathBuf, Seen>) -
         };
         Some((word.to_owned(), path.to_str().unwrap().to_owned()))
     };
-    paths.iter().filter_map(|path| change(path)).collect()
+    paths.iter().filter_map(change).collect()
 }
 
 fn told(bakfs: &Bakfs, before: &str, after: &str, differs: bool) -> BTreeSet<(String, String)> {

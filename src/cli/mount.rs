@@ -10,8 +10,11 @@ use crate::view::View;
 use bakfs_mount::{Mount, Mounted, Options, find_mount, unmount};
 use rustix::fs::inotify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -84,8 +87,8 @@ fn check_mountpoint(mountpoint: &Path, repo: &Path) -> Result<(), Error> {
     let at = readable_path(mountpoint);
     let real = real_path(mountpoint)?;
     if let Some(mounted) = find_mount(&real) {
-        let looked = std::fs::metadata(&real);
-        let dead = looked.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+        // Not stat(2): the kernel answers that for a dead mount too, from what it remembers.
+        let dead = rustix::fs::statfs(&real).is_err_and(|error| error == rustix::io::Errno::NOTCONN);
         if !(dead && is_ours(&mounted)) {
             return Err(Error::usage(format!(
                 "{at} has a file system mounted on it already ({}): `bakfs umount` it, or name another directory",
@@ -128,26 +131,28 @@ fn check_mountpoint(mountpoint: &Path, repo: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells where backups will leave the mount out.
-fn tell_if_inside_source(global: &Global, repository: &Repository, mountpoint: &Path) {
-    let Ok(snapshots) = repository.snapshots() else { return };
-    let Some(newest) = snapshots.last().filter(|_| !global.quiet) else { return };
-    let inside = newest.snapshot.sources.iter().find(|source| {
-        let source: &Path = Path::new(std::os::unix::ffi::OsStrExt::from_bytes(&source[..]) as &std::ffi::OsStr);
+/// Says that backups will leave the mount out, where it lies in what is backed up. For `/` that goes
+/// without saying.
+fn note_if_inside_source(repository: &Repository, mountpoint: &Path) -> Option<String> {
+    let snapshots = repository.snapshots().ok()?;
+    let sources = &snapshots.last()?.snapshot.sources;
+    let inside = |source: &&[u8]| {
+        let source = Path::new(OsStr::from_bytes(source));
         source != Path::new("/") && mountpoint.starts_with(source)
-    });
-    if let Some(source) = inside {
-        tracing::warn!(
-            "The mount point lies inside {}, which is backed up: backups leave the mount out",
-            source.escape_ascii()
-        );
-    }
+    };
+    let source = sources.iter().map(|source| &source[..]).find(inside)?;
+    let source = super::output::readable(source);
+    Some(format!("The mount point lies inside {source}, which is backed up: backups leave the mount out"))
 }
 
 /// Runs `bakfs mount`.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     check_mountpoint(&args.mountpoint, &global.repo_path()?)?;
     if args.foreground { foreground(global, args) } else { background(global, args) }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
 }
 
 /// Starts this program again in the foreground of a session of its own, and waits until the mount answers.
@@ -160,13 +165,13 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if let Some(folder) = log_path.parent() {
         std::fs::create_dir_all(folder).context(|| format!("Cannot make the folder {}", folder.display()))?;
     }
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path);
+    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
     let log = log.context(|| format!("Cannot write the log {}: name another with --log", log_path.display()))?;
     let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
     let mut command = Command::new(program);
-    command.arg("--repo").arg(global.repo_path()?).arg("--cache-dir").arg(&cache);
+    command.arg("--repo").arg(global.repo_path()?).arg("--cache-dir").arg(absolute(&cache)?);
     if let Some(config) = &global.config {
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(absolute(config)?);
     }
     for _ in 0..global.verbose {
         command.arg("-v");
@@ -179,7 +184,7 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
         None => {
             command.stdin(Stdio::null());
             if let Some(path) = &global.password_file {
-                command.arg("--password-file").arg(path);
+                command.arg("--password-file").arg(absolute(path)?);
             }
             if let Some(line) = &global.password_command {
                 command.arg("--password-command").arg(line);
@@ -204,7 +209,7 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if let Some(stdout) = &mut child.stdout {
         stdout.read_to_end(&mut said).context(|| "Cannot hear from the mount".into())?;
     }
-    if said != READY {
+    let Some(note) = said.strip_prefix(READY) else {
         let status = child.wait().context(|| "Cannot wait for the mount".into())?;
         let text = String::from_utf8_lossy(&said);
         let (code, text) = match text.split_once(' ') {
@@ -213,6 +218,9 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
         };
         let kind = if code == i32::from(super::USAGE) { ErrorKind::Usage } else { ErrorKind::Io };
         return Err(Error::new(kind, text).into());
+    };
+    if !note.is_empty() {
+        eprintln!("bakfs: warning: {}", String::from_utf8_lossy(note));
     }
     if !global.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         eprintln!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());
@@ -248,7 +256,7 @@ fn spare_memory() {}
 fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     spare_memory();
     let started = start(global, args);
-    let (mount, view) = match started {
+    let (mount, view, note) = match started {
         Ok(started) => started,
         Err(error) if args.say_ready => {
             let usage = error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Usage);
@@ -259,7 +267,11 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Err(error) => return Err(error),
     };
     if args.say_ready {
-        say(READY)?;
+        say(&[READY, note.unwrap_or_default().as_bytes()].concat())?;
+        // Nobody's directory is kept busy by a server in the background.
+        std::env::set_current_dir("/").context(|| "Cannot leave the current directory".into())?;
+    } else if let Some(note) = note {
+        tracing::warn!("{note}");
     }
     let mount = Arc::new(mount);
     let signalled = mount.clone();
@@ -294,10 +306,10 @@ fn keep_told(view: &View, mount: &Mount) {
     }
 }
 
-fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>)> {
+fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>, Option<String>)> {
     let repository = global.open_with(MEMORY)?;
     let real = real_path(&args.mountpoint)?;
-    tell_if_inside_source(global, &repository, &real);
+    let note = note_if_inside_source(&repository, &real);
     let watch = watch(&global.repo_path()?.join(ObjectKind::Snapshot.folder()))?;
     let changed = Box::new(move || has_event(&watch));
     let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
@@ -310,7 +322,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>)> {
     };
     let mount = Mount::start(view.clone(), &real, &options)
         .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot mount at {}", real.display())).because(error))?;
-    Ok((mount, view))
+    Ok((mount, view, note))
 }
 
 /// Returns the repository's path as `df` and /proc/mounts show it: without what an option cannot hold.

@@ -62,13 +62,18 @@ fn arguments(args: &[OsString]) -> Result<Vec<OsString>, String> {
         translated.extend(["--repo".into(), source.clone()]);
     }
     let mut command: Vec<OsString> = vec!["mount".into()];
+    // mount(8): with -s options that are not known are tolerated.
+    let sloppy = args[3..].iter().any(|flag| flag == "-s");
     let mut rest = args[3..].iter();
     while let Some(flag) = rest.next() {
         match flag.as_bytes() {
             b"-o" => {
                 let list = rest.next().ok_or_else(usage)?;
                 for option in list.as_bytes().split(|byte| *byte == b',').filter(|option| !option.is_empty()) {
-                    translate_option(option, &mut translated, &mut command)?;
+                    let known = translate_option(option, &mut translated, &mut command);
+                    if !sloppy {
+                        known?;
+                    }
                 }
             }
             b"-t" | b"-N" => drop(rest.next()),

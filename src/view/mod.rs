@@ -1,8 +1,8 @@
 //! The history as a tree of files: what the mount shows. docs/semantics.md says what it promises.
 //!
 //! Above the snapshots lies a small layout of directories and links that changes as snapshots come
-//! ([`layout`]); below each dated directory everything is immutable and read from the repository on
-//! demand ([`nodes`] remembers only what the kernel refers to).
+//! (`layout`); below each dated directory everything is immutable and read from the repository on
+//! demand (`nodes` remembers only what the kernel refers to).
 
 mod identity;
 mod layout;
