@@ -49,7 +49,7 @@ impl Default for WriteOptions {
 }
 
 /// The level of new data; docs/format.md has the measurement that chose it.
-pub const DEFAULT_LEVEL: i32 = 3;
+pub const DEFAULT_LEVEL: i32 = 2;
 
 struct Encoded {
     kind: ChunkKind,

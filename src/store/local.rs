@@ -19,19 +19,46 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Open packs kept for reading.
 const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// What is read ahead of a waiting read in the background, for readers that go on.
 const READ_AHEAD_BYTES: u64 = 4 << 20;
+/// A read this near to the one before goes on where that one was: two threads of one reader take turns.
+const NEAR_BYTES: u64 = 2 << 20;
 /// Start of the names of files that are being written.
 const TEMPORARY: &str = ".tmp-";
+
+/// An open object, and how far the kernel was asked to read ahead in it.
+struct Opened {
+    file: File,
+    last_end: AtomicU64,
+    advised_end: AtomicU64,
+}
+
+impl Opened {
+    /// Has the kernel read on where a reader goes on; a read far from the last one asks for nothing, so
+    /// that random reads fetch only what they need.
+    fn read_ahead(&self, offset: u64, len_bytes: u64) {
+        let end = offset + len_bytes;
+        let goes_on = offset.abs_diff(self.last_end.swap(end, Ordering::Relaxed)) < NEAR_BYTES;
+        let advised = self.advised_end.load(Ordering::Relaxed);
+        let is_ahead = (end..end + READ_AHEAD_BYTES).contains(&advised) && advised - end > READ_AHEAD_BYTES / 2;
+        if goes_on && !is_ahead {
+            self.advised_end.store(end + READ_AHEAD_BYTES, Ordering::Relaxed);
+            let ahead = std::num::NonZeroU64::new(READ_AHEAD_BYTES);
+            // Only a hint: without it the same bytes are read a little later.
+            let _ = rustix::fs::fadvise(&self.file, end, ahead, rustix::fs::Advice::WillNeed);
+        }
+    }
+}
 
 /// A local folder.
 pub struct LocalStore {
     root: PathBuf,
     dirty: Mutex<BTreeSet<PathBuf>>,
-    open: Mutex<LruCache<Object, Arc<File>>>,
+    open: Mutex<LruCache<Object, Arc<Opened>>>,
 }
 
 impl LocalStore {
@@ -72,7 +99,7 @@ impl LocalStore {
         self.root.join(object.path())
     }
 
-    fn file(&self, object: Object, wait: Wait) -> Result<Arc<File>> {
+    fn file(&self, object: Object, wait: Wait) -> Result<Arc<Opened>> {
         if let Some(file) = self.open.lock().get(&object) {
             return Ok(file.clone());
         }
@@ -80,7 +107,8 @@ impl LocalStore {
             return Err(would_wait());
         }
         let path = self.path(object);
-        let file = Arc::new(File::open(&path).context(|| format!("Cannot open {}", path.display()))?);
+        let file = File::open(&path).context(|| format!("Cannot open {}", path.display()))?;
+        let file = Arc::new(Opened { file, last_end: AtomicU64::new(u64::MAX / 2), advised_end: AtomicU64::new(0) });
         if matches!(object, Object::Pack(_)) {
             self.open.lock().put(object, file.clone());
         }
@@ -183,7 +211,7 @@ impl Store for LocalStore {
         match wait {
             Wait::Never => {
                 let flags = ReadWriteFlags::NOWAIT;
-                match rustix::io::preadv2(&file, &mut [IoSliceMut::new(buffer)], offset, flags) {
+                match rustix::io::preadv2(&file.file, &mut [IoSliceMut::new(buffer)], offset, flags) {
                     Ok(len) if len == buffer.len() => Ok(()),
                     // A short or refused read is done again by a call that may wait.
                     _ => Err(would_wait()),
@@ -191,11 +219,9 @@ impl Store for LocalStore {
             }
             Wait::Allowed => {
                 if matches!(object, Object::Pack(_)) {
-                    let ahead = std::num::NonZeroU64::new(READ_AHEAD_BYTES);
-                    // Only a hint: without it the same bytes are read a little later.
-                    let _ = rustix::fs::fadvise(&file, offset, ahead, rustix::fs::Advice::WillNeed);
+                    file.read_ahead(offset, buffer.len() as u64);
                 }
-                file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                file.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
                     std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
                         "Object {object} is cut off: it ends before byte {}",
                         offset + buffer.len() as u64
