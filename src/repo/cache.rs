@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, segment_head};
 use crate::format::pack::u64_at;
 use crate::id::{ObjectId, to_hex};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -49,14 +50,26 @@ impl Cache {
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
     }
 
-    /// Maps the segments that stand for index objects `wanted` approves of, and removes the others.
+    /// Maps the segments that stand for index objects `wanted` approves of, those of most objects first,
+    /// and removes the files that stand for others or for nothing that these do not.
     pub fn load(&self, wanted: impl Fn(&ObjectId) -> bool) -> Vec<Arc<Loaded>> {
-        let mut loaded: Vec<Arc<Loaded>> = Vec::new();
+        let mut found: Vec<(PathBuf, Loaded)> = Vec::new();
         for path in self.segment_paths() {
             match map(&path) {
-                Ok(segment) if segment.covers.iter().all(&wanted) => loaded.push(Arc::new(segment)),
+                Ok(segment) if segment.covers.iter().all(&wanted) => found.push((path, segment)),
                 // Stale or broken: made again from the repository.
                 _ => drop(std::fs::remove_file(&path)),
+            }
+        }
+        found.sort_by_key(|(_, segment)| std::cmp::Reverse(segment.covers.len()));
+        let mut covered = HashSet::new();
+        let mut loaded = Vec::new();
+        for (path, segment) in found {
+            let is_new = segment.covers.iter().fold(false, |is_new, id| covered.insert(*id) || is_new);
+            if is_new {
+                loaded.push(Arc::new(segment));
+            } else {
+                let _ = std::fs::remove_file(&path);
             }
         }
         loaded
@@ -163,7 +176,7 @@ impl Cache {
             write_foot(out, &covers, len)
         })?;
         let merged = map(&path)?;
-        let covered: std::collections::HashSet<_> = covers.into_iter().collect();
+        let covered: HashSet<_> = covers.into_iter().collect();
         for old in self.segment_paths().into_iter().filter(|old| *old != path) {
             if map(&old).is_ok_and(|old| old.covers.iter().all(|id| covered.contains(id))) {
                 let _ = std::fs::remove_file(&old);

@@ -119,15 +119,19 @@ impl Repository {
         let mut segments: Vec<Arc<Loaded>> = current
             .segments()
             .iter()
-            .filter(|loaded| !loaded.covers.is_empty() && loaded.covers.iter().all(|id| wanted.contains(id)))
+            .filter(|loaded| loaded.covers.iter().all(|id| wanted.contains(id)))
             .cloned()
             .collect();
-        if segments.is_empty()
-            && let Some(cache) = &self.cache
-        {
-            segments = cache.load(|id| wanted.contains(id));
+        let mut covered: HashSet<ObjectId> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
+        if let Some(cache) = self.cache.as_ref().filter(|_| !wanted.is_subset(&covered)) {
+            // Another process may have kept what is new: a backup beside a mount does.
+            for loaded in cache.load(|id| wanted.contains(id)) {
+                if !loaded.covers.iter().all(|id| covered.contains(id)) {
+                    covered.extend(loaded.covers.iter().copied());
+                    segments.push(loaded);
+                }
+            }
         }
-        let covered: HashSet<ObjectId> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
         let mut damaged = false;
         for id in wanted.difference(&covered) {
             match self.read_index_object(*id) {
