@@ -65,8 +65,9 @@ impl Cache {
         let mut covered = HashSet::new();
         let mut loaded = Vec::new();
         for (path, segment) in found {
-            let is_new = segment.covers.iter().fold(false, |is_new, id| covered.insert(*id) || is_new);
-            if is_new {
+            let known = covered.len();
+            covered.extend(segment.covers.iter().copied());
+            if covered.len() > known {
                 loaded.push(Arc::new(segment));
             } else {
                 let _ = std::fs::remove_file(&path);
