@@ -22,8 +22,8 @@ impl Sandbox {
     }
 
     fn segments(&self) -> Vec<PathBuf> {
-        let folder = std::fs::read_dir(self.path("cache")).unwrap().map(|entry| entry.unwrap().path());
-        let folder = folder.filter(|path| path.is_dir()).next().unwrap();
+        let mut folder = std::fs::read_dir(self.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+        let folder = folder.find(|path| path.is_dir()).unwrap();
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
     }
