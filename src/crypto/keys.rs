@@ -39,12 +39,19 @@ impl Secret {
     }
 }
 
-/// Fills a buffer with random bytes from the operating system.
+/// Fills a buffer with random bytes from the operating system (getrandom(2)).
 ///
 /// # Panics
 /// If the operating system has none to give: nothing may be written then.
 pub fn fill_random(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(len) => done += len,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the operating system gives no random bytes: {error}"),
+        }
+    }
 }
 
 /// All keys of an unlocked repository.
