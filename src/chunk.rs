@@ -29,11 +29,6 @@ impl Chunker {
         self.sizes.max_bytes as usize
     }
 
-    /// Returns the shortest chunk that is followed by another.
-    pub fn min_bytes(&self) -> usize {
-        self.sizes.min_bytes as usize
-    }
-
     /// Returns the length of the chunk at the start of `bytes`, which are the rest of a run of data or at
     /// least [`Self::max_bytes`] of it.
     pub fn cut(&self, bytes: &[u8]) -> usize {

@@ -6,10 +6,9 @@ use super::output::readable_path;
 use crate::crypto::keys::{Secret, fill_random};
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
-use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
 use crate::id::to_hex;
-use crate::repo::open::{Found, init_with_id, look};
+use crate::repo::open::{check_vacant, init_with_id};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -43,18 +42,7 @@ pub struct Made {
 /// Makes the repository: with the passphrase that was given and a recovery key, or with a key file.
 pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     let path = global.repo_path()?;
-    match look(&path)? {
-        Found::Nothing | Found::HalfMade => {}
-        Found::Repository => {
-            return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())));
-        }
-        Found::Foreign => {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{} holds other files: name an empty or new folder for the repository", path.display()),
-            ));
-        }
-    }
+    check_vacant(&path)?;
     let mut id = [0; 16];
     fill_random(&mut id);
     if suite == Suite::Plain {

@@ -196,22 +196,12 @@ impl Sealer {
         &self.header
     }
 
-    /// Returns the number the next frame gets.
-    pub fn next_number(&self) -> u32 {
-        self.next_number
-    }
-
     /// Seals `bytes[from..]` in place as the next frame and appends the tag. Returns its number.
     pub fn seal(&mut self, role: Role, codec: u8, plain_bytes: u32, bytes: &mut Vec<u8>, from: usize) -> u32 {
         let number = self.next_number;
         self.next_number = number.checked_add(1).expect("a pack has far fewer than 2^32 frames");
         self.cipher.seal(&self.fixed, Place { role, number, codec, plain_bytes }, bytes, from);
         number
-    }
-
-    /// Returns an opener of what this sealer seals, to read back before storing.
-    pub fn opener(&self, keys: &Keys) -> Result<Opener, BrokenSeal> {
-        Opener::new(keys, &self.header)
     }
 }
 

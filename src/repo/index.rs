@@ -99,11 +99,6 @@ impl Index {
     pub fn chunk_count(&self) -> u64 {
         self.segments.iter().map(|loaded| loaded.segment.chunk_count() as u64).sum()
     }
-
-    /// Returns the number of index objects the segments stand for.
-    pub fn covered(&self) -> impl Iterator<Item = ObjectId> + '_ {
-        self.segments.iter().flat_map(|loaded| loaded.covers.iter().copied())
-    }
 }
 
 fn locate<B: AsRef<[u8]>>(segment: &Segment<B>, chunk: ChunkEntry) -> Option<Location> {

@@ -3,7 +3,6 @@
 use super::snapshots::Listed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::Time;
-use crate::id::from_hex;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned, civil};
 use std::collections::HashSet;
@@ -122,11 +121,6 @@ pub fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
     let ago = text.strip_suffix("ago")?.trim();
     let span: Span = ago.parse().ok()?;
     Some(now.checked_sub(span.abs()).ok()?.timestamp())
-}
-
-/// Returns whether a text is a whole id.
-pub fn is_id(text: &str) -> bool {
-    from_hex(text).is_some()
 }
 
 #[cfg(test)]

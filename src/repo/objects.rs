@@ -23,7 +23,7 @@ pub fn object_id(bytes: &[u8]) -> ObjectId {
 /// Seals a single-frame object.
 pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
     let plain_bytes = u32::try_from(plain.len()).expect("single-frame objects are far below 4 GiB");
-    let (codec, encoded) = encode_object(plain);
+    let (codec, encoded) = encode_whole(plain, 3);
     let mut sealer = Sealer::new(keys, kind, suite, repository);
     let mut bytes = sealer.header().encode();
     bytes.extend_from_slice(&[codec, 0, 0, 0]);
@@ -32,10 +32,6 @@ pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], 
     bytes.extend_from_slice(&encoded);
     sealer.seal(Role::Frame, codec, plain_bytes, &mut bytes, from);
     bytes
-}
-
-fn encode_object(plain: &[u8]) -> (u8, Vec<u8>) {
-    encode_whole(plain, 3)
 }
 
 /// Opens a single-frame object of at most `max_bytes` of plaintext.

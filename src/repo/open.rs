@@ -5,7 +5,7 @@ use super::frames::{FrameCache, Openers};
 use super::index::Index;
 use super::tree::PageCache;
 use super::{Memory, Repository};
-use crate::crypto::keys::{Keys, Secret, fill_random};
+use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
@@ -33,7 +33,7 @@ pub enum Found {
     Nothing,
     /// A repository.
     Repository,
-    /// A folder that [`init`] did not finish: without a configuration and without packs.
+    /// A folder that [`init_with_id`] did not finish: without a configuration and without packs.
     HalfMade,
     /// Something else.
     Foreign,
@@ -73,27 +73,24 @@ pub fn look(path: &Path) -> Result<Found> {
     })
 }
 
-/// Makes a repository in a local folder. The configuration is written last: without it there is none.
-pub fn init(path: &Path, suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
-    let mut id = [0; 16];
-    fill_random(&mut id);
-    init_with_id(path, id, suite, credentials)
+/// Refuses a path where no repository can be made: there is one, or other files.
+pub fn check_vacant(path: &Path) -> Result<()> {
+    match look(path)? {
+        Found::Nothing | Found::HalfMade => Ok(()),
+        Found::Repository => {
+            Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())))
+        }
+        Found::Foreign => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} holds other files: name an empty or new folder for the repository", path.display()),
+        )),
+    }
 }
 
-/// Makes a repository with an id its caller has drawn, to keep a key under before the repository exists.
+/// Makes a repository in a local folder, with an id its caller has drawn, to keep a key under before the
+/// repository exists. The configuration is written last: without it there is none.
 pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
-    match look(path)? {
-        Found::Nothing | Found::HalfMade => {}
-        Found::Repository => {
-            return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())));
-        }
-        Found::Foreign => {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{} holds other files: name an empty or new folder for the repository", path.display()),
-            ));
-        }
-    }
+    check_vacant(path)?;
     let store = LocalStore::new(path);
     store.create_folders()?;
     let master = Secret::random();

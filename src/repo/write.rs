@@ -149,11 +149,6 @@ impl Writer {
         }
     }
 
-    /// Returns whether a chunk is stored already or on its way.
-    pub fn knows(&self, id: &ChunkId) -> bool {
-        self.shared.pending.lock().contains(id) || self.shared.repository.index().contains(id)
-    }
-
     /// Adds a chunk if it is new; returns whether it was.
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
