@@ -20,6 +20,7 @@ use bakfs::store::{Names, Object, Store, Wait};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The key every repository of these tests opens with, and a second one.
 pub const KEYS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
@@ -239,11 +240,23 @@ pub fn is_long() -> bool {
     std::env::var_os("BAKFS_LONG").is_some()
 }
 
+/// Counts the panics of all threads from now on, without their messages.
+pub fn count_panics() -> &'static AtomicU64 {
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if PANICS.fetch_add(1, Ordering::Relaxed) < 5 {
+            tell(info);
+        }
+    }));
+    &PANICS
+}
+
 /// Runs `work` for every number below `count` on two threads.
 pub fn in_parallel(count: u64, work: impl Fn(u64) + Sync) {
-    let next = std::sync::atomic::AtomicU64::new(0);
+    let next = AtomicU64::new(0);
     let run = || loop {
-        let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= count {
             return;
         }

@@ -30,6 +30,12 @@ impl MemStore {
         MemStore(Mutex::new(Memory { objects, durable, mine: BTreeSet::new() }))
     }
 
+    /// Makes a store with further objects that a process stored and was killed before it synced their names.
+    pub fn with_unsynced(durable: Objects, unsynced: Objects) -> Self {
+        let objects = durable.iter().chain(&unsynced).map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
+        MemStore(Mutex::new(Memory { objects, durable, mine: BTreeSet::new() }))
+    }
+
     /// Returns all objects, durable or not.
     pub fn objects(&self) -> Objects {
         self.0.lock().objects.clone()
