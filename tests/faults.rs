@@ -29,8 +29,23 @@ enum Claim {
     Sound,
     /// This is what is stored.
     Shown(History),
+    /// The snapshot of this name is not shown any more.
+    Forgotten(String),
+    /// What nothing needs is deleted.
+    Pruned,
     /// Something was not done, and said so.
     Incomplete,
+}
+
+/// What was done before a workload besides backups.
+#[derive(PartialEq)]
+enum Left {
+    /// Nothing.
+    Nothing,
+    /// A backup was killed before its index was stored.
+    KilledBackup,
+    /// The oldest snapshot was forgotten.
+    Forgotten,
 }
 
 /// What a workload starts from: objects that are durable, and those a killed process left.
@@ -48,12 +63,14 @@ struct World {
 type Workload = (&'static str, fn() -> World, fn(&World, Arc<dyn Store>) -> Result<Claim>);
 
 const WORKLOADS: &[Workload] = &[
-    ("first backup", || World::new(0, false), backup),
-    ("next backup", || World::new(1, false), backup),
-    ("backup after a killed one", || World::new(0, true), backup),
-    ("restore", || World::new(1, false), restore),
-    ("check", || World::new(1, false), check),
-    ("reading", || World::new(1, false), read),
+    ("first backup", || World::new(0, Left::Nothing), backup),
+    ("next backup", || World::new(1, Left::Nothing), backup),
+    ("backup after a killed one", || World::new(0, Left::KilledBackup), backup),
+    ("restore", || World::new(1, Left::Nothing), restore),
+    ("check", || World::new(1, Left::Nothing), check),
+    ("reading", || World::new(1, Left::Nothing), read),
+    ("forget", || World::new(2, Left::Nothing), forget),
+    ("prune", || World::new(3, Left::Forgotten), prune),
 ];
 
 fn backup(world: &World, store: Arc<dyn Store>) -> Result<Claim> {
@@ -86,6 +103,16 @@ fn read(_: &World, store: Arc<dyn Store>) -> Result<Claim> {
     library::read_all(&repository).map(Claim::Shown)
 }
 
+fn forget(_: &World, store: Arc<dyn Store>) -> Result<Claim> {
+    let repository = library::open(store)?;
+    library::forget_oldest(&repository).map(Claim::Forgotten)
+}
+
+fn prune(_: &World, store: Arc<dyn Store>) -> Result<Claim> {
+    let repository = library::open(store)?;
+    library::prune(&repository).map(|_| Claim::Pruned)
+}
+
 fn path_bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
 }
@@ -97,14 +124,18 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 impl World {
-    /// So many days are stored; where `killed`, another backup was killed before its index was stored.
-    fn new(days: i64, killed: bool) -> World {
+    /// So many days are stored.
+    fn new(days: i64, left: Left) -> World {
         let source = Source::new();
         let store = Arc::new(MemStore::default());
         library::init(&*store, Suite::Aes256GcmSiv, 0, TINY_CHUNKS).unwrap();
         for day in 0..days {
             let repository = library::open(store.clone()).unwrap();
             library::back_up(&repository, &source.path(), day).unwrap();
+            library::plant(&source.path(), day as u64 + 1);
+        }
+        if left == Left::Forgotten {
+            library::forget_oldest(&library::open(store.clone()).unwrap()).unwrap();
         }
         library::plant(&source.path(), 9);
         let durable = store.objects();
@@ -113,22 +144,23 @@ impl World {
         let name = library::back_up(&repository, &source.path(), 9).unwrap().snapshot.name;
         let mut all = library::read_all(&library::open(store.clone()).unwrap()).unwrap();
         let (_, today) = all.snapshots.remove(&name).unwrap();
-        let unsynced = match killed {
-            true => store.objects().into_iter().filter(|(path, _)| path.starts_with("packs/")).collect(),
-            false => Objects::new(),
+        let unsynced = match left {
+            Left::KilledBackup => store.objects().into_iter().filter(|(path, _)| path.starts_with("packs/")).collect(),
+            _ => Objects::new(),
         };
         World { source, durable, unsynced, history, today }
     }
 
     /// Reads what is left when the power is cut now; what was there before must be there.
-    fn survivors(&self, objects: Objects) -> Result<History, String> {
+    fn survivors(&self, objects: Objects, may_forget: bool) -> Result<History, String> {
         let repository = library::open(Arc::new(MemStore::of(objects))).map_err(|error| error.chain())?;
         let history = library::read_all(&repository).map_err(|error| error.chain())?;
         if !history.is_whole() {
             return Err(format!("unreadable afterwards: {history:?}"));
         }
-        for (name, before) in &self.history.snapshots {
-            if history.snapshots.get(name) != Some(before) {
+        for (at, (name, before)) in self.history.snapshots.iter().enumerate() {
+            let is_forgotten = may_forget && at == 0 && !history.snapshots.contains_key(name);
+            if history.snapshots.get(name) != Some(before) && !is_forgotten {
                 return Err(format!("{name} is not what it was"));
             }
         }
@@ -139,14 +171,17 @@ impl World {
         }
     }
 
-    /// The next backup needs nothing but to be run.
-    fn goes_on(&self, objects: Objects) -> Result<(), String> {
+    /// The next backup and the next prune need nothing but to be run.
+    fn goes_on(&self, objects: Objects, may_forget: bool) -> Result<(), String> {
         let store = Arc::new(MemStore::of(objects));
-        match backup(self, store.clone()) {
-            Ok(Claim::Committed(name)) => self.holds(&self.survivors(store.after_power_cut())?, &name),
-            Ok(_) => Err("the next backup is incomplete".into()),
-            Err(error) => Err(format!("the next backup fails: {}", error.chain())),
-        }
+        let name = match backup(self, store.clone()) {
+            Ok(Claim::Committed(name)) => name,
+            Ok(_) => return Err("the next backup is incomplete".into()),
+            Err(error) => return Err(format!("the next backup fails: {}", error.chain())),
+        };
+        self.holds(&self.survivors(store.after_power_cut(), may_forget)?, &name)?;
+        prune(self, store.clone()).map_err(|error| format!("the next prune fails: {}", error.chain()))?;
+        self.holds(&self.survivors(store.after_power_cut(), may_forget)?, &name)
     }
 
     fn holds(&self, history: &History, name: &str) -> Result<(), String> {
@@ -161,9 +196,10 @@ impl World {
         if today == stored { Ok(()) } else { Err(format!("{name} holds other things")) }
     }
 
-    fn judge(&self, claim: Result<Claim>, failed: &[Call], store: &MemStore) -> Result<bool, String> {
-        let history = self.survivors(store.after_power_cut())?;
-        self.survivors(store.objects())?;
+    fn judge(&self, name: &str, claim: Result<Claim>, failed: &[Call], store: &MemStore) -> Result<bool, String> {
+        let may_forget = name == "forget";
+        let history = self.survivors(store.after_power_cut(), may_forget)?;
+        self.survivors(store.objects(), may_forget)?;
         let is_success = match claim {
             Ok(Claim::Committed(name)) => self.holds(&history, &name).map(|()| true)?,
             Ok(Claim::Restored(target)) => {
@@ -180,6 +216,10 @@ impl World {
                     false => return Err(format!("reported as restored, and it is not: {len} files")),
                 }
             }
+            Ok(Claim::Forgotten(name)) if history.snapshots.contains_key(&name) => {
+                return Err(format!("{name} was reported as forgotten and is there"));
+            }
+            Ok(Claim::Forgotten(_) | Claim::Pruned) => true,
             Ok(Claim::Sound) if failed.is_empty() => true,
             Ok(Claim::Sound) => return Err(format!("said to be sound although {failed:?} failed")),
             Ok(Claim::Shown(shown)) => {
@@ -191,18 +231,18 @@ impl World {
             }
             Ok(Claim::Incomplete) | Err(_) => false,
         };
-        self.goes_on(store.after_power_cut())?;
-        self.goes_on(store.objects())?;
+        self.goes_on(store.after_power_cut(), may_forget)?;
+        self.goes_on(store.objects(), may_forget)?;
         Ok(is_success)
     }
 
     /// Runs a workload with one plan. Returns how many calls it made, and whether it said that it succeeded.
-    fn run(&self, run: fn(&World, Arc<dyn Store>) -> Result<Claim>, plan: Plan) -> (FaultStore, Result<bool, String>) {
+    fn run(&self, (name, _, run): &Workload, plan: Plan) -> (FaultStore, Result<bool, String>) {
         let memory = Arc::new(MemStore::with_unsynced(self.durable.clone(), self.unsynced.clone()));
         let store = Arc::new(FaultStore::new(memory.clone(), plan));
         let judged = catch_unwind(AssertUnwindSafe(|| {
             let claim = run(self, store.clone());
-            self.judge(claim, &store.failed(), &memory)
+            self.judge(name, claim, &store.failed(), &memory)
         }));
         let judged = judged.unwrap_or_else(|_| Err("panicked".into()));
         (Arc::into_inner(store).expect("the workload has ended"), judged)
@@ -213,9 +253,10 @@ impl World {
 fn no_failed_call_of_the_store_is_success() {
     let panics = library::count_panics();
     let (mut runs, mut successes, mut failures) = (0u64, 0u64, Vec::new());
-    for (name, world, run) in WORKLOADS {
+    for workload in WORKLOADS {
+        let (name, world, _) = workload;
         let world = world();
-        let (store, judged) = world.run(*run, Plan::NONE);
+        let (store, judged) = world.run(workload, Plan::NONE);
         assert_eq!(judged, Ok(true), "{name} without faults");
         let calls = store.calls();
         assert!(calls > 5, "{name} makes {calls} calls");
@@ -226,7 +267,7 @@ fn no_failed_call_of_the_store_is_success() {
         let tally = Mutex::new((0u64, 0u64, Vec::new()));
         library::in_parallel(plans.len() as u64, |number| {
             let plan = plans[number as usize];
-            let (store, judged) = world.run(*run, plan);
+            let (store, judged) = world.run(workload, plan);
             let mut tally = tally.lock();
             tally.0 += u64::from(!store.failed().is_empty());
             match judged {

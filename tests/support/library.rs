@@ -5,12 +5,13 @@ use bakfs::backup;
 use bakfs::check::{self, Report};
 use bakfs::crypto::keys::{Keys, Secret};
 use bakfs::crypto::slot::{self, Credential};
-use bakfs::error::{Error, Result};
+use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::config::{ChunkSizes, Config};
 use bakfs::format::header::Suite;
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Entry, Node, Time};
 use bakfs::monitor::Silent;
+use bakfs::prune;
 use bakfs::repo::objects::object_id;
 use bakfs::repo::open::Options;
 use bakfs::repo::walk::Visitor;
@@ -76,6 +77,30 @@ pub fn back_up(repository: &Arc<Repository>, source: &Path, day: i64) -> Result<
 /// Checks everything that is stored.
 pub fn check(repository: &Repository) -> Result<Report> {
     check::run(repository, check::Options { read_data: true, threads: 1 }, &Silent)
+}
+
+/// Hides the oldest snapshot that is shown; returns its name.
+pub fn forget_oldest(repository: &Repository) -> Result<String> {
+    let snapshots = repository.snapshots()?;
+    let warnings = repository.take_warnings();
+    // One that cannot be read may be the oldest.
+    let unsure = || Error::new(ErrorKind::NotFound, format!("which is the oldest is not known: {warnings:?}"));
+    let oldest = snapshots.first().filter(|_| warnings.is_empty()).ok_or_else(unsure)?;
+    repository.forget(&[oldest.id])?;
+    Ok(oldest.snapshot.name.clone())
+}
+
+/// Prunes, copying every pack that is not all used; all other sessions are taken for dead.
+pub fn prune(repository: &Arc<Repository>) -> Result<prune::Report> {
+    let options = prune::Options {
+        max_waste: 0.0,
+        dry_run: false,
+        accept_missing: false,
+        scratch: None,
+        write: WriteOptions { threads: 1, ..WriteOptions::default() },
+        is_dead: &|_| true,
+    };
+    prune::run(repository, &options, &Silent)
 }
 
 /// Plants a small tree with everything trees can hold but devices; `day` changes some of it.
@@ -240,14 +265,13 @@ pub fn is_long() -> bool {
     std::env::var_os("BAKFS_LONG").is_some()
 }
 
-/// Counts the panics of all threads from now on, without their messages.
+/// Counts the panics of all threads from now on.
 pub fn count_panics() -> &'static AtomicU64 {
     static PANICS: AtomicU64 = AtomicU64::new(0);
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if PANICS.fetch_add(1, Ordering::Relaxed) < 5 {
-            tell(info);
-        }
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        tell(info);
     }));
     &PANICS
 }

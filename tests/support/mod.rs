@@ -5,6 +5,7 @@ pub mod cli;
 pub mod compare;
 pub mod device;
 pub mod hostile;
+pub mod ledger;
 pub mod library;
 pub mod postgres;
 pub mod process;
