@@ -184,6 +184,12 @@ impl World {
         let is_success = outcome.code == 0;
         let repo = place.join("repo");
         let of_repo = injected(trace).any(|line| line.contains(&format!("{}/", repo.display())));
+        // What was synced and failed is void, though it can still be read: only the reported failure tells.
+        let is_void = |line: &str| line.contains("sync(") && !line.contains("EINTR") && !line.contains("/marks");
+        let synced = injected(trace).filter(|line| ["/repo/", "/repo>"].iter().any(|part| line.contains(part)));
+        if matches!(outcome.code, 0 | 3) && synced.into_iter().any(is_void) {
+            return Err("a sync failed, and was not reported".into());
+        }
         match plan.command {
             "init" if is_success => drop(open(&repo).map_err(|error| format!("it was not made: {error}"))?),
             "init" => {}
