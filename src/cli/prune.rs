@@ -34,12 +34,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Args {
-            max_waste: 0.1,
-            dry_run: false,
-            accept_missing: false,
-            dead_after: jiff::Span::new().days(7),
-        }
+        Args { max_waste: 0.1, dry_run: false, accept_missing: false, dead_after: jiff::Span::new().days(7) }
     }
 }
 
@@ -134,7 +129,10 @@ pub fn tell(report: &Report, dry_run: bool) {
         println!("A backup runs ({session}): the next prune deletes what this one has found");
     }
     if report.missing_chunks > 0 {
-        println!("Missing   {} chunks that snapshots need: `bakfs check` names the files", count(report.missing_chunks));
+        println!(
+            "Missing   {} chunks that snapshots need: `bakfs check` names the files",
+            count(report.missing_chunks)
+        );
     }
 }
 

@@ -76,13 +76,8 @@ pub fn plan(catalog: &Catalog, usage: &Usage, max_waste: f64, take_unnamed: bool
         let counted: Vec<bool> = (0..segment.pack_count())
             .map(|at| {
                 let Some(pack) = segment.pack(at).filter(|pack| catalog.has(pack)) else { return false };
-                let empty = Fill {
-                    kind: pack.kind,
-                    len_bytes: pack.len_bytes,
-                    all_bytes: 0,
-                    used_bytes: 0,
-                    used_chunks: 0,
-                };
+                let empty =
+                    Fill { kind: pack.kind, len_bytes: pack.len_bytes, all_bytes: 0, used_bytes: 0, used_chunks: 0 };
                 let known = fills.contains_key(&pack.id);
                 fills.entry(pack.id).or_insert(empty);
                 !known
@@ -149,9 +144,6 @@ fn choose_repack(fills: &HashMap<ObjectId, Fill>, max_waste: f64, plan: &mut Pla
         plan.sizes.copied_plain_bytes += fill.used_bytes;
         plan.sizes.copied_chunks += fill.used_chunks;
     }
-    plan.sizes.waste_bytes = partly
-        .iter()
-        .filter(|(id, _)| !plan.repack.contains(id))
-        .map(|(_, fill)| fill.waste_bytes())
-        .sum();
+    plan.sizes.waste_bytes =
+        partly.iter().filter(|(id, _)| !plan.repack.contains(id)).map(|(_, fill)| fill.waste_bytes()).sum();
 }

@@ -32,11 +32,7 @@ pub fn begin(repository: &Arc<Repository>, options: &Options<'_>) -> Result<Sess
 }
 
 /// Fences the dead among sessions and returns those that are still to be waited for.
-pub fn settle(
-    repository: &Repository,
-    options: &Options<'_>,
-    sessions: &[MarkId],
-) -> Result<Vec<mark::Session>> {
+pub fn settle(repository: &Repository, options: &Options<'_>, sessions: &[MarkId]) -> Result<Vec<mark::Session>> {
     let marks = repository.marks()?;
     marks.require_whole()?;
     let mut living = Vec::new();
