@@ -13,6 +13,7 @@ pub mod id;
 pub mod monitor;
 pub mod repo;
 pub mod restore;
+pub mod retention;
 pub mod source;
 pub mod stats;
 pub mod store;
