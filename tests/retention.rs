@@ -4,7 +4,7 @@
 
 use bakfs::id::ObjectId;
 use bakfs::retention::group::GroupBy;
-use bakfs::retention::rule::{Count, Level, Limit, Rule};
+use bakfs::retention::rule::{Count, Level, Limit, Rule, TagList};
 use bakfs::retention::{Reason, Snapshot, decide};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan, Zoned};
@@ -56,7 +56,7 @@ impl Said {
             Said::EachWithin(level, number, unit) => {
                 Rule::LevelWithin(*level, format!("{number}{unit}").parse().unwrap())
             }
-            Said::Tagged(tags) => Rule::Tags(tags.clone()),
+            Said::Tagged(tags) => Rule::Tags(TagList(tags.clone())),
         }
     }
 }

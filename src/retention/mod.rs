@@ -163,7 +163,7 @@ impl<'a> Judged<'a> {
                 self.within(window).filter(|at| seen.insert(level.period(self.local[*at], 1))).map(uncounted).collect()
             }
             Rule::Tags(tags) => {
-                let has_all = |at: &usize| tags.iter().all(|tag| self.history[*at].tags.contains(tag));
+                let has_all = |at: &usize| tags.0.iter().all(|tag| self.history[*at].tags.contains(tag));
                 (0..self.history.len()).filter(has_all).map(uncounted).collect()
             }
         }
@@ -224,7 +224,7 @@ impl fmt::Display for Reason {
             }
             Rule::Within(window) => write!(f, "within {window}"),
             Rule::LevelWithin(level, window) => write!(f, "{} within {window}", level.word()),
-            Rule::Tags(tags) => write!(f, "tag {}", tags.join(",")),
+            Rule::Tags(tags) => write!(f, "tag {tags}"),
         }
     }
 }

@@ -81,6 +81,10 @@ pub struct Count {
     pub step: u32,
 }
 
+/// Tags that a snapshot must have all of, as `--keep-tag` takes them: `release` or `release,db`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagList(pub Vec<String>);
+
 /// One rule. A snapshot is kept if any rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
@@ -93,14 +97,7 @@ pub enum Rule {
     /// The newest one of each period, of those less old than this.
     LevelWithin(Level, Window),
     /// All that have each of these tags.
-    Tags(Vec<String>),
-}
-
-impl Rule {
-    /// Returns whether the rule can keep anything at all.
-    pub fn keeps_any(&self) -> bool {
-        !matches!(self, Rule::Last(Limit::Count(0)) | Rule::Level(_, Count { limit: Limit::Count(0), .. }))
-    }
+    Tags(TagList),
 }
 
 /// Refuses a level that is counted twice with the same step: one of the two numbers is not meant.
@@ -150,6 +147,18 @@ impl FromStr for Count {
     }
 }
 
+impl FromStr for TagList {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let tags: Vec<String> = text.split(',').map(String::from).collect();
+        if tags.iter().any(String::is_empty) {
+            return Err(Error::usage(format!("`{text}` names an empty tag: write one tag, or several as `a,b`")));
+        }
+        Ok(TagList(tags))
+    }
+}
+
 /// The most periods that count as one.
 const MAX_STEP: u32 = 1000;
 
@@ -164,6 +173,12 @@ impl fmt::Display for Limit {
             Limit::Count(count) => write!(f, "{count}"),
             Limit::Unlimited => f.write_str("unlimited"),
         }
+    }
+}
+
+impl fmt::Display for TagList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
     }
 }
 
@@ -195,6 +210,10 @@ mod tests {
         }
         for text in ["-1", "6/2", "all"] {
             assert!(text.parse::<Limit>().is_err(), "{text}");
+        }
+        assert_eq!("b,a".parse::<TagList>().unwrap().to_string(), "b,a");
+        for text in ["", ",", "a,", "a,,b"] {
+            assert!(text.parse::<TagList>().is_err(), "{text}");
         }
     }
 

@@ -44,7 +44,7 @@ fn each_within(level: Level, window: &str) -> Rule {
 }
 
 fn tags(tags: &[&str]) -> Rule {
-    Rule::Tags(tags.iter().map(ToString::to_string).collect())
+    Rule::Tags(rule::TagList(tags.iter().map(ToString::to_string).collect()))
 }
 
 /// Returns for each snapshot, in the order given, what keeps it.
