@@ -19,7 +19,7 @@ fn world() -> (Bakfs, PathBuf) {
 
 /// Backs up at a time, with options; returns the snapshot's name.
 fn at(bakfs: &Bakfs, source: &Path, time: &str, options: &[&str]) -> String {
-    let args = ["--time", time].iter().chain(options).copied().chain([source.to_str().unwrap()]);
+    let args = ["--time", time].into_iter().chain(options.iter().copied()).chain([source.to_str().unwrap()]);
     bakfs.backup(args).snapshot().to_owned()
 }
 
@@ -101,6 +101,10 @@ fn what_is_forgotten_is_hidden_and_can_be_brought_back() {
     bakfs.run(["forget", "--undo", &all[3]]).refused().says(&all[3]);
     bakfs.ok(["forget", "--undo"]);
     assert_eq!(visible(&bakfs), all);
+    let shown = bakfs.ok(["forget", "latest", &all[0], "--dry-run"]);
+    let rows: Vec<_> = table(&shown).into_iter().map(|(verb, name, _)| (verb, name)).collect();
+    assert_eq!(rows, [("forget".into(), all[3].clone()), ("forget".into(), all[0].clone())], "{shown}");
+    assert_eq!(visible(&bakfs), all);
     // By name, as by rule; in a terminal the way back is told.
     let mut terminal = bakfs.wrap("script");
     let line = format!("{} forget {} {}", env!("CARGO_BIN_EXE_bakfs"), all[0], all[2]);
@@ -160,7 +164,10 @@ fn a_pinned_snapshot_stays_until_it_is_unpinned() {
     let whys: Vec<_> = table(&shown).into_iter().map(|(_, _, why)| why).collect();
     assert_eq!(whys, ["last 1 of 1", "nothing keeps it", "pinned: before the migration"]);
     // All or none: the other one that was named stays too.
-    bakfs.run(["forget", &all[1], &all[0]]).refused().says("pinned").says("bakfs unpin");
+    for options in [&["forget"][..], &["forget", "--dry-run"]] {
+        let refused = bakfs.run(options.iter().copied().chain([&*all[1], &all[0]])).expect(2);
+        refused.says("pinned (before the migration)").says(&format!("bakfs unpin {}", all[0]));
+    }
     assert_eq!(visible(&bakfs), all);
     bakfs.ok(["forget", "--keep-last", "1"]);
     assert_eq!(visible(&bakfs), [&*all[0], &all[2]]);

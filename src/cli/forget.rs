@@ -103,13 +103,7 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     let known = Known::new(repository.snapshots()?);
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
-    let plan = if args.snapshots.is_empty() {
-        plan(args, &known, &pins)?
-    } else {
-        let chosen = known.chosen(args)?;
-        let forgotten = chosen.iter().map(|listed| listed.id).collect();
-        Plan { known: &known, chosen, groups: Vec::new(), forgotten }
-    };
+    let plan = if args.snapshots.is_empty() { plan(args, &known, &pins)? } else { named(args, &known, &pins)? };
     plan.warn();
     if !global.json && !global.quiet && (args.dry_run || global.verbose > 0) {
         plan.table(&pins)?;
@@ -133,6 +127,20 @@ fn plan<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> Re
     let unkept = groups.iter().flat_map(|group| &group.decisions).filter(|decision| decision.reasons.is_empty());
     let forgotten = unkept.map(|decision| chosen[decision.at].id).collect();
     Ok(Plan { known, chosen, groups, forgotten })
+}
+
+/// Takes what is named. One that is pinned is refused, and the others with it.
+fn named<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
+    let chosen = known.chosen(args)?;
+    if let Some((id, why)) = chosen.iter().find_map(|listed| pins.get_key_value(&listed.id)) {
+        let name = &known.names[id];
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", readable(why.as_bytes())) };
+        return Err(Error::usage(format!(
+            "{name} is pinned{why}, so nothing is forgotten: `bakfs unpin {name}` lets it be"
+        )));
+    }
+    let forgotten = chosen.iter().map(|listed| listed.id).collect();
+    Ok(Plan { known, chosen, groups: Vec::new(), forgotten })
 }
 
 /// Returns what rules look at.
@@ -185,9 +193,14 @@ impl Plan<'_> {
         Err(Error::usage(format!("{all}, so nothing is forgotten: if that is what you want, {next}")))
     }
 
-    /// Shows every snapshot with what keeps it, newest first.
+    /// Shows every snapshot with what keeps it, newest first; those that were named as they were.
     fn table(&self, pins: &HashMap<ObjectId, &str>) -> std::io::Result<()> {
         let mut out = BufWriter::new(std::io::stdout().lock());
+        if self.groups.is_empty() {
+            for listed in &self.chosen {
+                writeln!(out, "  forget  {}  {}", self.known.names[&listed.id], local_time(listed.snapshot.time))?;
+            }
+        }
         let all = self.groups.iter().flat_map(|group| &group.decisions);
         let width = all.map(|decision| self.name(decision).len()).max().unwrap_or(0);
         for group in &self.groups {
