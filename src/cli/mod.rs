@@ -20,6 +20,7 @@ pub mod mount_helper;
 pub mod open;
 pub mod output;
 pub mod pin;
+pub mod prune;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -76,6 +77,8 @@ enum Command {
     Pin(pin::Args),
     /// Let a pinned snapshot be forgotten again
     Unpin(pin::UnpinArgs),
+    /// Give back the room of what no snapshot needs
+    Prune(prune::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -151,6 +154,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Forget(args) => forget::run(global, args),
         Command::Pin(args) => pin::run(global, args),
         Command::Unpin(args) => pin::run_unpin(global, args),
+        Command::Prune(args) => prune::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }
