@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod prune;
 pub mod repo;
 pub mod restore;
+pub mod retention;
 pub mod source;
 pub mod stats;
 pub mod store;

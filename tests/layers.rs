@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("crypto", &["id", "error", "format"]),
     ("chunk", &["crypto", "format"]),
     ("source", &["error", "format"]),
+    ("retention", &["id", "error"]),
     ("store", &["id", "error", "crypto"]),
     ("repo", &["id", "error", "format", "crypto", "store"]),
     ("backup", &["id", "error", "monitor", "format", "chunk", "source", "repo", "store"]),
