@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub max_waste: f64,
     /// Whether only to say what would be done.
     pub dry_run: bool,
+    /// Snapshots a dry run takes for forgotten.
+    pub forgotten: &'a [ObjectId],
     /// Whether to go on although snapshots or content are missing that should be there.
     pub accept_missing: bool,
     /// A folder for mapped copies of the index.
@@ -74,6 +76,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Mo
     if prune.finish_earlier(&session)? {
         prune.start_new(&session)?;
     }
+    repository.store().sweep()?;
     session.end()?;
     Ok(prune.report)
 }
@@ -179,7 +182,10 @@ impl Prune<'_> {
             true => backups.iter().all(|id| marks.is_fenced(id)),
             false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
         };
-        let snapshots = self.repository.snapshots()?;
+        let mut snapshots = self.repository.snapshots()?;
+        let seen = snapshots.len();
+        snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
+        let newly_forgotten = (seen - snapshots.len()) as u64;
         self.monitor.expect(snapshots.len() as u64, 0);
         let mut usage = Usage::default();
         usage.add(self.repository, &self.catalog, &snapshots, &marks.condemned_packs(), self.monitor)?;
@@ -187,7 +193,7 @@ impl Prune<'_> {
         let take_unnamed = nobody_writes && usage.missing.is_empty();
         let plan = select::plan(&self.catalog, &usage, self.options.max_waste, take_unnamed);
         self.report.sizes = plan.sizes;
-        self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64;
+        self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64 + newly_forgotten;
         Ok((usage, snapshots.iter().map(|listed| listed.id).collect(), plan))
     }
 
