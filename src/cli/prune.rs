@@ -137,8 +137,8 @@ fn tell(report: &Report, dry_run: bool) {
         println!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
         println!("Removed   {} forgotten snapshots", count(swept.snapshots));
     }
-    for session in &report.waiting_for {
-        println!("A backup runs ({session}): the next prune deletes what this one has found");
+    for reason in &report.waiting_for {
+        println!("Waiting   {reason}; the next prune deletes what this one has found");
     }
     if report.missing_chunks > 0 {
         println!(
