@@ -4,7 +4,7 @@ use super::listing::local_time;
 use super::open::Global;
 use super::output::{count, json_text, readable, tell_warnings};
 use super::target::exact;
-use super::{Status, keep};
+use super::{Status, keep, prune};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::repo::snapshots::Listed;
@@ -38,6 +38,9 @@ pub struct Args {
     /// Bring forgotten snapshots back: those named, or all
     #[arg(long, conflicts_with = "rules")]
     undo: bool,
+    /// Prune afterwards: what only forgotten snapshots need is deleted, and they cannot be brought back
+    #[arg(long, conflicts_with = "undo")]
+    prune: bool,
     #[command(flatten)]
     keep: keep::Args,
 }
@@ -94,7 +97,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.undo {
         return undo(global, args, &repository);
     }
-    forget(global, args, &repository)?;
+    let forgotten = forget(global, args, &repository)?;
+    if args.prune {
+        return prune::run_after_forget(global, args.dry_run, &repository, &forgotten);
+    }
     Ok(if tell_warnings(&repository) > 0 { Status::Incomplete } else { Status::Done })
 }
 
@@ -114,7 +120,7 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     if !args.dry_run {
         repository.forget(&plan.forgotten)?;
     }
-    plan.tell(global, args.dry_run)?;
+    plan.tell(global, args.dry_run, args.prune)?;
     Ok(plan.forgotten)
 }
 
@@ -255,7 +261,7 @@ impl Plan<'_> {
         })
     }
 
-    fn tell(&self, global: &Global, is_dry_run: bool) -> std::io::Result<()> {
+    fn tell(&self, global: &Global, is_dry_run: bool, will_prune: bool) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         if global.json {
             return writeln!(out, "{}", self.json(is_dry_run));
@@ -270,6 +276,9 @@ impl Plan<'_> {
             false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} snapshots are left"),
             false => {
                 writeln!(out, "Forgot {forgotten} snapshots; {kept} are left")?;
+                if will_prune {
+                    return Ok(());
+                }
                 let one = self.known.names_of(&self.forgotten[..1])[0];
                 let undo = if self.forgotten.len() == 1 { format!("--undo {one}") } else { "--undo [SNAP...]".into() };
                 writeln!(out, "Until a prune removes them, `bakfs forget {undo}` brings them back")
