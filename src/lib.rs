@@ -11,6 +11,7 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod monitor;
+pub mod prune;
 pub mod repo;
 pub mod restore;
 pub mod source;

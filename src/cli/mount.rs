@@ -310,7 +310,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>, Opti
     let repository = global.open_with(MEMORY)?;
     let real = real_path(&args.mountpoint)?;
     let note = note_if_inside_source(&repository, &real);
-    let watch = watch(&global.repo_path()?.join(ObjectKind::Snapshot.folder()))?;
+    let watch = watch(&global.repo_path()?)?;
     let changed = Box::new(move || has_event(&watch));
     let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
     super::output::tell_warnings(&repository);
@@ -331,15 +331,19 @@ fn fs_name(repo: &Path) -> String {
     text.chars().map(|char| if matches!(char, ',' | '\\') || char.is_control() { '_' } else { char }).collect()
 }
 
-/// Watches the folder of snapshots for names that come and go (inotify(7)).
-fn watch(folder: &Path) -> Result<OwnedFd, Error> {
-    let watching = || format!("Cannot watch {}", folder.display());
+/// Watches the folders of snapshots and of what is said of them for names that come and go (inotify(7)).
+fn watch(repo: &Path) -> Result<OwnedFd, Error> {
+    let watching = || format!("Cannot watch {}", repo.display());
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).context(watching)?;
     let events = inotify::WatchFlags::MOVED_TO
         | inotify::WatchFlags::CREATE
         | inotify::WatchFlags::DELETE
         | inotify::WatchFlags::MOVED_FROM;
-    inotify::add_watch(&watch, folder, events).context(watching)?;
+    inotify::add_watch(&watch, repo.join(ObjectKind::Snapshot.folder()), events).context(watching)?;
+    // Made with the first mark: until then the repository's own folder tells.
+    if inotify::add_watch(&watch, repo.join(ObjectKind::Mark.folder()), events).is_err() {
+        inotify::add_watch(&watch, repo, events).context(watching)?;
+    }
     Ok(watch)
 }
 

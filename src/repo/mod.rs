@@ -2,24 +2,28 @@
 
 pub mod cache;
 pub mod cursor;
+pub mod forget;
 pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+pub mod session;
 pub mod snapshots;
 pub mod tree;
 pub mod walk;
 pub mod write;
 
 use crate::crypto::keys::Keys;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
+use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::tree::Extent;
 use crate::id::{ChunkId, ObjectId};
@@ -29,12 +33,15 @@ use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
+
+/// How often a listing is made again because an index object it shows was removed.
+const MAX_LISTINGS: usize = 20;
 
 /// How much memory a repository's caches may take.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +74,16 @@ pub struct Repository {
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
+    known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    /// While this process writes: the packs that something new may rely on.
+    reliable: RwLock<Option<Reliable>>,
+}
+
+/// Packs a writer may rely on.
+struct Reliable {
+    packs: HashSet<ObjectId>,
+    /// Whether no pack is condemned.
+    is_all: bool,
 }
 
 impl Repository {
@@ -100,6 +117,37 @@ impl Repository {
         self.index.read().clone()
     }
 
+    /// Adds something that went wrong without making the repository unusable.
+    pub(crate) fn warn(&self, text: String) {
+        self.warnings.lock().push(text);
+    }
+
+    /// From now on only these packs count as having what they have; `condemned` tells that others are there.
+    fn rely_on(&self, packs: HashSet<ObjectId>, condemned: bool) {
+        *self.reliable.write() = Some(Reliable { packs, is_all: !condemned });
+    }
+
+    /// Adds a pack this process has stored.
+    fn rely_on_one(&self, id: ObjectId) {
+        if let Some(reliable) = &mut *self.reliable.write() {
+            reliable.packs.insert(id);
+        }
+    }
+
+    /// Returns whether packs that no index object names may be named now: none of them is condemned.
+    fn may_adopt(&self) -> bool {
+        self.reliable.read().as_ref().is_none_or(|reliable| reliable.is_all)
+    }
+
+    /// Returns whether a chunk is stored where something new may rely on it.
+    pub fn holds(&self, id: &ChunkId) -> bool {
+        let index = self.index();
+        match &*self.reliable.read() {
+            None => index.contains(id),
+            Some(reliable) => index.find_all(id).any(|place| reliable.packs.contains(&place.pack.id)),
+        }
+    }
+
     /// Takes what went wrong without making the repository unusable.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock())
@@ -112,8 +160,36 @@ impl Repository {
         Ok(())
     }
 
-    /// Loads the index, of which `current` is known.
+    /// Reads the index again if the repository has other index objects than `seen` stands for. Returns
+    /// whether the index is another one now.
+    fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
+        let covers = |index: &Index| -> HashSet<ObjectId> {
+            index.segments().iter().flat_map(|loaded| loaded.covers.iter().copied()).collect()
+        };
+        // One at a time: of many readers that miss the same pack the first looks for all.
+        let _turn = self.cache_distrusted.lock();
+        if Arc::ptr_eq(seen, &self.index()) {
+            let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
+            if stored == covers(seen) {
+                return Ok(false);
+            }
+            self.refresh_index()?;
+        }
+        Ok(covers(seen) != covers(&self.index()))
+    }
+
+    /// Loads the index, of which `current` is known. An object a prune replaces meanwhile is looked for anew.
     fn load_index(&self, current: &Index) -> Result<Index> {
+        let mut attempts = 0;
+        loop {
+            match self.load_listed_index(current) {
+                Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAX_LISTINGS => attempts += 1,
+                loaded => return loaded,
+            }
+        }
+    }
+
+    fn load_listed_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -136,7 +212,7 @@ impl Repository {
         for id in wanted.difference(&covered) {
             match self.read_index_object(*id) {
                 Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
-                Err(error) if error.kind() == crate::error::ErrorKind::Damaged => {
+                Err(error) if error.kind() == ErrorKind::Damaged => {
                     damaged = true;
                     let object = Object::Index(*id);
                     self.warnings
@@ -167,7 +243,7 @@ impl Repository {
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
         let object = Object::Index(id);
         let damaged = |error: Error| match error.kind() {
-            crate::error::ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
+            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;
