@@ -90,13 +90,12 @@ fn same_kind(kind: Kind, node: &Node) -> bool {
     }
 }
 
-/// Returns whether the repository still has all an entry's content is made of. A list that cannot be
-/// read counts as lost: the file is read again.
+/// Returns whether the repository still has all an entry's content is made of, as far as is known. A list
+/// that cannot be read counts as lost: the file is read again.
 pub fn is_stored(repository: &Repository, content: &Content) -> bool {
-    let index = repository.index();
     let mut all = true;
     let walked = repository.for_each_extent(content, 0, u64::MAX, Wait::Allowed, &mut |_, extent| {
-        all &= extent.is_hole() || index.contains(&extent.chunk);
+        all &= extent.is_hole() || repository.is_stored(&extent.chunk);
         Ok(all)
     });
     all && walked.is_ok()

@@ -27,6 +27,8 @@ pub struct Objects {
     pub packs: HashMap<ObjectId, u64>,
     /// Packs no index object names.
     pub leftover: Vec<ObjectId>,
+    /// Packs that index objects name and that nothing is taken from: what `bakfs repair` has set aside.
+    pub set_aside: HashSet<ObjectId>,
     /// Snapshots that can be read, oldest first.
     pub snapshots: Vec<Listed>,
 }
@@ -89,7 +91,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     let index = store.list(ObjectKind::Index)?;
     let packs: HashMap<_, _> =
         store.list(ObjectKind::Pack)?.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
-    let mut named = HashSet::new();
+    let mut named = HashMap::new();
     for listed in index {
         let object = Object::Index(listed.id);
         let max = MAX_INDEX_BYTES as u64 + SEALING_BYTES;
@@ -99,8 +101,9 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
             Err(error) => damage.object(object, told(&error)),
         }
     }
-    let leftover = packs.keys().filter(|id| !named.contains(id)).copied().collect();
-    Ok(Objects { packs, leftover, snapshots })
+    let leftover = packs.keys().filter(|id| !named.contains_key(id)).copied().collect();
+    let set_aside = packs.keys().filter(|id| named.get(id) == Some(&false)).copied().collect();
+    Ok(Objects { packs, leftover, set_aside, snapshots })
 }
 
 fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>> {
@@ -124,24 +127,31 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
     Ok(all)
 }
 
-/// Checks the records of an index object against the packs there are.
+/// Checks the records of an index object against the packs there are, and notes which packs it names and
+/// whether it takes anything from them.
 fn segment(
     object: Object,
     plain: &[u8],
     packs: &HashMap<ObjectId, u64>,
-    named: &mut HashSet<ObjectId>,
+    named: &mut HashMap<ObjectId, bool>,
     damage: &mut Damage,
 ) {
     let segment = match Segment::new(plain, plain.len()) {
         Ok(segment) => segment,
         Err(error) => return damage.object(object, error.to_string()),
     };
+    let frames = (0..segment.frame_count()).filter_map(|at| segment.frame(at));
+    let used: HashSet<u32> = frames.map(|frame| frame.pack).collect();
     for at in 0..segment.pack_count() {
         let Some(pack) = segment.pack(at) else {
             damage.object(object, format!("record {at} of its packs makes no sense"));
             continue;
         };
-        named.insert(pack.id);
+        let is_used = used.contains(&(at as u32));
+        *named.entry(pack.id).or_insert(false) |= is_used;
+        if !is_used {
+            continue;
+        }
         match packs.get(&pack.id) {
             None => damage.pack(pack.id, "it is missing".into()),
             Some(len) if *len != pack.len_bytes => {

@@ -6,12 +6,15 @@ pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod ledger;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+pub mod reads;
 pub mod snapshots;
 pub mod tree;
+pub mod verify;
 pub mod walk;
 pub mod write;
 
@@ -29,6 +32,7 @@ use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
+use reads::Reads;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tree::PageCache;
@@ -64,6 +68,7 @@ pub struct Repository {
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
+    reads: Reads,
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,

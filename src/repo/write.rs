@@ -153,7 +153,7 @@ impl Writer {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
             let mut pending = self.shared.pending.lock();
-            if pending.contains(&id) || self.shared.repository.index().contains(&id) {
+            if pending.contains(&id) || self.shared.repository.is_stored(&id) {
                 return Ok(false);
             }
             pending.insert(id);
