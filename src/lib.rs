@@ -11,6 +11,7 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod monitor;
+pub mod repair;
 pub mod repo;
 pub mod restore;
 pub mod source;

@@ -69,6 +69,6 @@ pub fn run(repository: &Repository, snapshots: &[Listed]) -> Result<Stats> {
     }
     let total = |kind: ObjectKind| -> Result<u64> { Ok(store.list(kind)?.iter().map(|listed| listed.len_bytes).sum()) };
     stats.index_bytes = total(ObjectKind::Index)?;
-    stats.other_bytes = total(ObjectKind::Snapshot)? + total(ObjectKind::Key)?;
+    stats.other_bytes = total(ObjectKind::Snapshot)? + total(ObjectKind::Key)? + total(ObjectKind::Mark)?;
     Ok(stats)
 }

@@ -45,7 +45,8 @@ fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
         troubles: Vec::new(),
         program: String::new(),
     };
-    repository.commit(snapshot).unwrap();
+    let mut session = bakfs::repo::session::Session::begin_backup(&repository).unwrap();
+    repository.commit(&mut session, snapshot).unwrap();
 }
 
 fn world() -> (Bakfs, Arc<Repository>) {

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backup", &["id", "error", "monitor", "format", "chunk", "source", "repo", "store"]),
     ("restore", &["id", "error", "monitor", "format", "source", "repo", "store"]),
     ("check", &["id", "error", "monitor", "format", "crypto", "repo", "store"]),
+    ("repair", &["id", "error", "monitor", "format", "repo", "store"]),
     ("diff", &["id", "error", "monitor", "format", "repo", "store"]),
     ("find", &["id", "error", "monitor", "format", "repo", "store"]),
     ("stats", &["id", "error", "monitor", "format", "repo", "store"]),

@@ -20,6 +20,7 @@ use crate::format::snapshot::{MAX_TROUBLES, Snapshot, Trouble};
 use crate::format::tree::{Directory, Meta, Node, Time};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
+use crate::repo::session::Session;
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
 use crate::repo::{Repository, names};
@@ -118,6 +119,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     repository.load_suspects();
     let roots = Roots::new(&options.paths)?;
     let sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
+    let session = (!options.dry_run).then(|| Session::begin_backup(repository)).transpose()?;
     let snapshots = repository.snapshots()?;
     let parent = choose_parent(&snapshots, &options.host, &sources);
     if let Some(parent) = parent {
@@ -165,8 +167,8 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
         let owners = walking.join().map_err(|_| Error::new(ErrorKind::Io, "The walk panicked"))?;
         Ok((assembled?, owners))
     })?;
-    let snapshot = Draft { options, started, sources, parent, owners };
-    commit(repository, options, snapshot, assembled)
+    let draft = Draft { session, options, started, sources, parent, owners };
+    commit(repository, options, draft, assembled)
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.
@@ -187,6 +189,7 @@ pub fn run_stream(
             name.display()
         )));
     };
+    let session = Some(Session::begin_backup(repository)?);
     let snapshots = repository.snapshots()?;
     let sources = vec![Bytes(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()).to_vec())];
     let parent = choose_parent(&snapshots, &options.host, &sources);
@@ -226,11 +229,12 @@ pub fn run_stream(
             format!("The stream could not be read to its end, nothing was committed: {what}"),
         ));
     }
-    commit(repository, options, Draft { options, started, sources, parent, owners }, assembled)
+    commit(repository, options, Draft { session, options, started, sources, parent, owners }, assembled)
 }
 
 /// What a snapshot is made of besides its tree.
 struct Draft<'a> {
+    session: Option<Session>,
     options: &'a Options,
     started: Time,
     sources: Vec<Bytes>,
@@ -276,10 +280,14 @@ fn commit(
         troubles,
         program: format!("bakfs {}", env!("CARGO_PKG_VERSION")),
     };
-    if options.dry_run {
+    let Some(mut session) = draft.session else {
         return Ok(Outcome { id: None, snapshot });
+    };
+    let (id, snapshot) = repository.commit(&mut session, snapshot)?;
+    if let Err(error) = session.end() {
+        // The snapshot is safe; a prune takes back what this run has announced.
+        tracing::warn!("The end of the backup could not be told: {}", error.chain());
     }
-    let (id, snapshot) = repository.commit(snapshot)?;
     Ok(Outcome { id: Some(id), snapshot })
 }
 

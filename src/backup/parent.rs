@@ -95,7 +95,7 @@ fn same_kind(kind: Kind, node: &Node) -> bool {
 pub fn is_stored(repository: &Repository, content: &Content) -> bool {
     let mut all = true;
     let walked = repository.for_each_extent(content, 0, u64::MAX, Wait::Allowed, &mut |_, extent| {
-        all &= extent.is_hole() || repository.is_stored(&extent.chunk);
+        all &= extent.is_hole() || repository.holds(&extent.chunk);
         Ok(all)
     });
     all && walked.is_ok()

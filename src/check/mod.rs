@@ -16,7 +16,7 @@ use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::index::Index;
 use crate::repo::ledger::{Ledger, now_secs};
-use crate::store::Object;
+use crate::store::{Object, ObjectKind};
 use damage::Damage;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -115,6 +115,8 @@ pub struct Finding {
 pub const MAX_PROBLEMS: usize = 20;
 /// The most paths that are told for one object.
 pub const MAX_AFFECTED: usize = 1000;
+/// How often a check begins anew because a prune ran meanwhile.
+const MAX_AGAIN: usize = 3;
 
 /// What a check found and saw.
 #[derive(Debug, Default)]
@@ -196,6 +198,35 @@ pub fn run(
     ledger: Option<&Ledger>,
     monitor: &dyn Monitor,
 ) -> Result<Report> {
+    // What a prune removes while a check runs looks like damage: then it is looked at once more.
+    for _ in 0..MAX_AGAIN {
+        let before = removable(repository)?;
+        let report = run_once(repository, options, ledger, monitor)?;
+        if report.findings.is_empty() || before.is_subset(&removable(repository)?) {
+            return Ok(report);
+        }
+        repository.refresh_index()?;
+    }
+    run_once(repository, options, ledger, monitor)
+}
+
+/// Returns what a prune removes first: index objects, and snapshots.
+fn removable(repository: &Repository) -> Result<HashSet<Object>> {
+    let store = repository.store();
+    let mut all: HashSet<_> =
+        store.list(ObjectKind::Index)?.into_iter().map(|listed| Object::Index(listed.id)).collect();
+    all.extend(store.list(ObjectKind::Snapshot)?.into_iter().map(|listed| Object::Snapshot(listed.id)));
+    let void = repository.marks()?.void();
+    all.retain(|object| !matches!(object, Object::Snapshot(id) if void.contains(id)));
+    Ok(all)
+}
+
+fn run_once(
+    repository: &Repository,
+    options: Options,
+    ledger: Option<&Ledger>,
+    monitor: &dyn Monitor,
+) -> Result<Report> {
     let mut damage = Damage::default();
     let objects = objects::check(repository, &mut damage)?;
     // Told as findings already.
@@ -232,7 +263,7 @@ pub fn run(
     let verified = note(ledger, &readable, &findings);
     let is_repairable = !trees.needed_spare.is_empty()
         || findings.iter().any(|finding| {
-            matches!(finding.subject, Subject::Object(Object::Pack(_)) | Subject::Object(Object::Index(_)))
+            matches!(finding.subject, Subject::Object(Object::Pack(_) | Object::Index(_) | Object::Mark(_)))
         });
     Ok(Report {
         findings,

@@ -6,6 +6,7 @@ use crate::crypto::slot;
 use crate::error::{ErrorKind, Result};
 use crate::format::header::{Header, Kind};
 use crate::format::index::{Segment, SegmentBuilder};
+use crate::format::mark::MAX_MARK_BYTES;
 use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
 use crate::id::ObjectId;
 use crate::repo::index::{Index, Loaded};
@@ -86,6 +87,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
             damage.object(object, error.to_string());
         }
     }
+    marks(repository, damage)?;
     let snapshots = snapshots(repository, damage)?;
     // Listed before the packs: whatever an index object names is stored before it.
     let index = store.list(ObjectKind::Index)?;
@@ -97,7 +99,12 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
         let max = MAX_INDEX_BYTES as u64 + SEALING_BYTES;
         let Some(bytes) = read(repository, object, listed.id, max, damage) else { continue };
         match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
-            Ok(plain) => segment(object, &plain, &packs, &mut named, damage),
+            Ok(plain) => {
+                let is_gone = |object| {
+                    matches!(store.len_bytes(object), Err(error) if error.kind() == ErrorKind::NotFound)
+                };
+                segment(object, &plain, &packs, &is_gone, &mut named, damage);
+            }
             Err(error) => damage.object(object, told(&error)),
         }
     }
@@ -106,9 +113,30 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     Ok(Objects { packs, leftover, set_aside, snapshots })
 }
 
+fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
+    for listed in repository.store().list(ObjectKind::Mark)? {
+        let object = Object::Mark(listed.id);
+        match read_whole(&**repository.store(), object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
+            Ok(bytes) if object_id(&bytes) != listed.id => damage.object(object, WRONG_NAME.into()),
+            // What a running backup has announced, and takes back.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => damage.object(object, told(&error)),
+            Ok(_) => {}
+        }
+    }
+    for (id, reason) in repository.marks()?.unreadable {
+        damage.object(Object::Mark(id), reason);
+    }
+    Ok(())
+}
+
+/// Reads all snapshots, forgotten ones too: they can be brought back.
 fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
-    for listed in repository.store().list(ObjectKind::Snapshot)? {
+    let listing = repository.store().list(ObjectKind::Snapshot)?;
+    // Read after the listing: what a prune removes is told before it goes.
+    let void = repository.marks()?.void();
+    for listed in listing.into_iter().filter(|listed| !void.contains(&listed.id)) {
         let object = Object::Snapshot(listed.id);
         let max = MAX_SNAPSHOT_BYTES as u64 + SEALING_BYTES;
         if read(repository, object, listed.id, max, damage).is_none() {
@@ -133,6 +161,7 @@ fn segment(
     object: Object,
     plain: &[u8],
     packs: &HashMap<ObjectId, u64>,
+    is_gone: &dyn Fn(Object) -> bool,
     named: &mut HashMap<ObjectId, bool>,
     damage: &mut Damage,
 ) {
@@ -153,6 +182,8 @@ fn segment(
             continue;
         }
         match packs.get(&pack.id) {
+            // A prune removes index objects first and then the packs they name.
+            None if is_gone(object) => return,
             None => damage.pack(pack.id, "it is missing".into()),
             Some(len) if *len != pack.len_bytes => {
                 damage.object(Object::Pack(pack.id), format!("it has {len} bytes instead of {}", pack.len_bytes));

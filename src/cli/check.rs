@@ -74,7 +74,7 @@ fn parse_age(text: &str) -> Result<Span, String> {
 }
 
 /// Opens the repository with an empty cache: what is checked is what is stored.
-fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
+pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
     let path = global.repo_path()?;
     let base = global.cache_base()?;
     let fresh =
@@ -150,7 +150,8 @@ fn json(report: &Report, read_data: bool) -> serde_json::Value {
     })
 }
 
-fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
+/// Writes a finding for a person.
+pub fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
     for problem in &finding.problems {
         writeln!(out, "{}: {}", finding.subject, readable(problem.as_bytes()))?;
     }

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod mount_helper;
 pub mod open;
 pub mod output;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -67,6 +68,8 @@ enum Command {
     Umount(mount::UmountArgs),
     /// Check that everything stored is sound
     Check(check::Args),
+    /// Make the index name what can be read, and nothing else
+    Repair(repair::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -139,6 +142,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         #[cfg(feature = "mount")]
         Command::Umount(args) => mount::run_umount(args),
         Command::Check(args) => check::run(global, args),
+        Command::Repair(args) => repair::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

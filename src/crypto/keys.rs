@@ -60,7 +60,7 @@ pub struct Keys {
     page_id: Secret,
     cut: Secret,
     config: Secret,
-    wrap: [Secret; 3],
+    wrap: [Secret; 4],
 }
 
 impl Keys {
@@ -75,6 +75,7 @@ impl Keys {
                 master.derive("bakfs 2026-11-20 key wrapping of packs"),
                 master.derive("bakfs 2026-11-20 key wrapping of index segments"),
                 master.derive("bakfs 2026-11-20 key wrapping of snapshots"),
+                master.derive("bakfs 2026-11-20 key wrapping of marks"),
             ],
         }
     }
@@ -111,6 +112,7 @@ impl Keys {
             Kind::DataPack | Kind::TreePack => &self.wrap[0],
             Kind::Index => &self.wrap[1],
             Kind::Snapshot => &self.wrap[2],
+            Kind::Mark => &self.wrap[3],
             Kind::Config | Kind::Key => unreachable!("the configuration and key slots wrap no key"),
         }
     }

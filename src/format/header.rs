@@ -40,6 +40,8 @@ pub enum Kind {
     Index = 5,
     /// A snapshot.
     Snapshot = 6,
+    /// A mark.
+    Mark = 7,
 }
 
 /// How an object is sealed. The number is stored.
@@ -129,6 +131,7 @@ impl Header {
             4 => Kind::TreePack,
             5 => Kind::Index,
             6 => Kind::Snapshot,
+            7 => Kind::Mark,
             other => return Err(wrong(format!("unknown kind {other}"))),
         };
         let suite = match fixed[10] {

@@ -4,6 +4,7 @@ pub mod config;
 pub mod frame;
 pub mod header;
 pub mod index;
+pub mod mark;
 pub mod pack;
 pub mod page;
 pub mod snapshot;

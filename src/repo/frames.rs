@@ -231,6 +231,10 @@ impl Repository {
         if wait == Wait::Never {
             return Err(would_wait());
         }
+        // A prune may have moved the chunk since the index was read.
+        if self.refresh_stale_index(&index)? {
+            return self.read_chunk(kind, id, range, wait, out);
+        }
         // The cached index itself may be wrong: it is made again once before the repository is blamed.
         if self.distrust_cache(&index)? {
             return self.read_chunk(kind, id, range, wait, out);

@@ -2,16 +2,19 @@
 
 pub mod cache;
 pub mod cursor;
+pub mod forget;
 pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
 pub mod ledger;
+pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
 pub mod reads;
+pub mod session;
 pub mod snapshots;
 pub mod tree;
 pub mod verify;
@@ -23,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::format::config::Config;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
+use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::tree::Extent;
 use crate::id::{ChunkId, ObjectId};
@@ -33,7 +37,7 @@ use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use reads::Reads;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tree::PageCache;
 
@@ -72,6 +76,16 @@ pub struct Repository {
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
+    known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    /// While this process writes: the packs that something new may rely on.
+    reliable: RwLock<Option<Reliable>>,
+}
+
+/// Packs a writer may rely on.
+struct Reliable {
+    packs: HashSet<ObjectId>,
+    /// Whether no pack is condemned.
+    is_all: bool,
 }
 
 impl Repository {
@@ -105,6 +119,40 @@ impl Repository {
         self.index.read().clone()
     }
 
+    /// Adds something that went wrong without making the repository unusable.
+    pub(crate) fn warn(&self, text: String) {
+        self.warnings.lock().push(text);
+    }
+
+    /// From now on only these packs count as having what they have; `condemned` tells that others are there.
+    fn rely_on(&self, packs: HashSet<ObjectId>, condemned: bool) {
+        *self.reliable.write() = Some(Reliable { packs, is_all: !condemned });
+    }
+
+    /// Adds a pack this process has stored.
+    fn rely_on_one(&self, id: ObjectId) {
+        if let Some(reliable) = &mut *self.reliable.write() {
+            reliable.packs.insert(id);
+        }
+    }
+
+    /// Returns whether packs that no index object names may be named now: none of them is condemned.
+    fn may_adopt(&self) -> bool {
+        self.reliable.read().as_ref().is_none_or(|reliable| reliable.is_all)
+    }
+
+    /// Returns whether a chunk is stored where something new may rely on it.
+    pub fn holds(&self, id: &ChunkId) -> bool {
+        let index = self.index();
+        let reliable = self.reliable.read();
+        if reliable.is_none() && !self.reads.has_suspects() {
+            return index.contains(id);
+        }
+        index.find_all(id).map(|place| place.pack.id).any(|pack| {
+            reliable.as_ref().is_none_or(|reliable| reliable.packs.contains(&pack)) && !self.reads.is_suspect(&pack)
+        })
+    }
+
     /// Takes what went wrong without making the repository unusable.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock())
@@ -115,6 +163,24 @@ impl Repository {
         let index = self.load_index(&self.index())?;
         *self.index.write() = Arc::new(index);
         Ok(())
+    }
+
+    /// Reads the index again if the repository has other index objects than `seen` stands for. Returns
+    /// whether the index is another one now.
+    fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
+        let covers = |index: &Index| -> HashSet<ObjectId> {
+            index.segments().iter().flat_map(|loaded| loaded.covers.iter().copied()).collect()
+        };
+        // One at a time: of many readers that miss the same pack the first looks for all.
+        let _turn = self.cache_distrusted.lock();
+        if Arc::ptr_eq(seen, &self.index()) {
+            let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
+            if stored == covers(seen) {
+                return Ok(false);
+            }
+            self.refresh_index()?;
+        }
+        Ok(covers(seen) != covers(&self.index()))
     }
 
     /// Loads the index, of which `current` is known.

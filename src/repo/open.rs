@@ -58,7 +58,9 @@ pub fn look(path: &Path) -> Result<Found> {
         names.push(entry.file_name());
     }
     let has = |name: &str| names.iter().any(|found| found == name);
-    Ok(if has("config") && ObjectKind::ALL.iter().all(|kind| has(kind.folder())) {
+    // The folder of marks is made with the first one.
+    let mut needed = ObjectKind::ALL.iter().filter(|kind| **kind != ObjectKind::Mark);
+    Ok(if has("config") && needed.all(|kind| has(kind.folder())) {
         Found::Repository
     } else if names.iter().all(|name| name == "lost+found") {
         Found::Nothing
@@ -205,6 +207,8 @@ impl Repository {
             frames: FrameCache::new(options.memory.frames_bytes),
             pages: PageCache::new(options.memory.pages_bytes),
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
+            known_marks: Mutex::default(),
+            reliable: RwLock::default(),
         };
         repository.refresh_index()?;
         Ok(repository)

@@ -8,7 +8,7 @@ use super::ledger::{Ledger, now_secs};
 use super::pack::read_directory;
 use crate::crypto::seal::Opener;
 use crate::format::index::{FrameEntry, PackEntry};
-use crate::id::{ChunkId, ObjectId};
+use crate::id::ObjectId;
 use crate::store::Object;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -102,19 +102,19 @@ impl Reads {
         }
         self.has_suspects.store(true, Ordering::Release);
     }
+
+    /// Returns whether any pack looked damaged.
+    pub fn has_suspects(&self) -> bool {
+        self.has_suspects.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a pack looked damaged.
+    pub fn is_suspect(&self, pack: &ObjectId) -> bool {
+        self.has_suspects() && self.suspects.read().contains(pack)
+    }
 }
 
 impl Repository {
-    /// Returns whether a chunk is stored where nothing is known to be damaged, so that new data may rely on it.
-    pub fn is_stored(&self, id: &ChunkId) -> bool {
-        let index = self.index();
-        if !self.reads.has_suspects.load(Ordering::Acquire) {
-            return index.contains(id);
-        }
-        let suspects = self.reads.suspects.read();
-        index.find_all(id).any(|location| !suspects.contains(&location.pack.id))
-    }
-
     /// Takes in which packs looked damaged to earlier commands of this machine.
     pub fn load_suspects(&self) {
         let Some(ledger) = self.ledger() else { return };

@@ -1,6 +1,7 @@
 //! The list of snapshots, with a copy in the cache so that a thousand of them are one file to read.
 
 use super::Repository;
+use super::marks::Marks;
 use super::objects::open_object;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{self, Bytes};
@@ -43,14 +44,43 @@ impl Repository {
         Snapshot::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
     }
 
-    /// Lists all snapshots, oldest first; equal times are ordered by id. A damaged one is a warning.
+    /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
+    /// damaged one is a warning.
     pub fn snapshots(&self) -> Result<Vec<Listed>> {
         self.snapshots_known(&[])
     }
 
     /// Like [`Self::snapshots`], reading only those that are not in `known`.
     pub fn snapshots_known(&self, known: &[Listed]) -> Result<Vec<Listed>> {
-        let stored = self.store.list(ObjectKind::Snapshot)?;
+        let (mut all, marks) = self.listed(known)?;
+        let forgotten = marks.forgotten();
+        all.retain(|listed| !forgotten.contains(&listed.id));
+        Ok(all)
+    }
+
+    /// Lists the snapshots that are forgotten and can be brought back.
+    pub fn forgotten_snapshots(&self) -> Result<Vec<Listed>> {
+        let (mut all, marks) = self.listed(&[])?;
+        let forgotten = marks.forgotten();
+        all.retain(|listed| forgotten.contains(&listed.id));
+        Ok(all)
+    }
+
+    /// Lists the snapshots, forgotten ones too.
+    pub fn all_snapshots(&self) -> Result<Vec<Listed>> {
+        Ok(self.listed(&[])?.0)
+    }
+
+    /// Lists what are snapshots, and the marks that say so. The marks are read last: what a prune removes
+    /// meanwhile is told by its verdict.
+    fn listed(&self, known: &[Listed]) -> Result<(Vec<Listed>, Marks)> {
+        let mut stored = self.store.list(ObjectKind::Snapshot)?;
+        let marks = self.marks()?;
+        for (id, reason) in &marks.unreadable {
+            self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
+        }
+        let void = marks.void();
+        stored.retain(|object| !void.contains(&object.id));
         let mut have: HashMap<ObjectId, Arc<Snapshot>> =
             known.iter().map(|listed| (listed.id, listed.snapshot.clone())).collect();
         if known.is_empty() {
@@ -81,7 +111,7 @@ impl Repository {
         if changed {
             self.cache_snapshots(&all);
         }
-        Ok(all)
+        Ok((all, marks))
     }
 
     fn cached_snapshots(&self) -> HashMap<ObjectId, Arc<Snapshot>> {

@@ -9,6 +9,7 @@ use super::Repository;
 use super::frames::ChunkKind;
 use super::objects::{object_id, seal_object};
 use super::pack::{FinishedPack, PackBuilder, PlainFrame};
+use super::session::Session;
 use crate::error::{Error, Result};
 use crate::format::frame::Encoder;
 use crate::format::header::Kind;
@@ -25,12 +26,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Small chunks are gathered into frames of this size.
-const FRAME_BYTES: usize = 256 << 10;
+pub const FRAME_BYTES: usize = 256 << 10;
 /// A chunk of at least this size is a frame of its own.
 const LONE_CHUNK_BYTES: usize = 128 << 10;
 /// An index segment is stored when it has this many chunks, so that memory stays bounded and a killed
 /// first backup keeps what it has done.
-const SEGMENT_CHUNKS: usize = 256 << 10;
+pub const SEGMENT_CHUNKS: usize = 256 << 10;
 
 /// How to write.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +154,7 @@ impl Writer {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
             let mut pending = self.shared.pending.lock();
-            if pending.contains(&id) || self.shared.repository.is_stored(&id) {
+            if pending.contains(&id) || self.shared.repository.holds(&id) {
                 return Ok(false);
             }
             pending.insert(id);
@@ -281,13 +282,16 @@ fn store(shared: &Shared, packs: &Receiver<FinishedPack>) {
     let run = || -> Result<()> {
         let repository = &shared.repository;
         // Packs an earlier, killed backup left without an index: from now on an index names them.
-        for loaded in repository.index().segments().iter().filter(|loaded| loaded.covers.is_empty()) {
+        let index = repository.index();
+        let left = index.segments().iter().filter(|loaded| loaded.covers.is_empty());
+        for loaded in left.filter(|_| repository.may_adopt()) {
             repository.store.barrier(Names::All)?;
             put_index(shared, loaded.segment.encoded_bytes().to_vec())?;
         }
         let mut segment = SegmentBuilder::default();
         for pack in packs {
             repository.store.put(Object::Pack(pack.entry.id), &pack.bytes)?;
+            repository.rely_on_one(pack.entry.id);
             shared.packed_bytes.fetch_add(pack.entry.len_bytes, Ordering::Relaxed);
             super::add_pack(&mut segment, pack.entry, &pack.directory);
             if segment.chunks.len() >= SEGMENT_CHUNKS {
@@ -331,26 +335,35 @@ impl Repository {
     /// Its name becomes unique among all snapshots: whoever sees after storing that another has
     /// stored the same name stores its snapshot again under a longer name, and of two writers at
     /// least one sees the other.
-    pub fn commit(&self, mut snapshot: Snapshot) -> Result<(ObjectId, Snapshot)> {
+    pub fn commit(&self, session: &mut Session, mut snapshot: Snapshot) -> Result<(ObjectId, Snapshot)> {
         let plain_name = snapshot.name.clone();
-        if self.snapshots()?.iter().any(|listed| listed.snapshot.name == plain_name) {
+        if self.all_snapshots()?.iter().any(|listed| listed.snapshot.name == plain_name) {
             snapshot.name = unique(&plain_name);
         }
-        let id = self.put_snapshot(&snapshot)?;
-        if !self.snapshots()?.iter().any(|listed| listed.id != id && listed.snapshot.name == snapshot.name) {
+        let id = self.put_snapshot(session, &snapshot)?;
+        if !self.all_snapshots()?.iter().any(|listed| listed.id != id && listed.snapshot.name == snapshot.name) {
             return Ok((id, snapshot));
         }
         snapshot.name = unique(&plain_name);
-        let renamed = self.put_snapshot(&snapshot)?;
+        let renamed = self.put_snapshot(session, &snapshot)?;
         self.store.delete(Object::Snapshot(id))?;
         Ok((renamed, snapshot))
     }
 
-    fn put_snapshot(&self, snapshot: &Snapshot) -> Result<ObjectId> {
+    /// Announces a snapshot, stores it, and takes it back if a prune has fenced the session meanwhile: a
+    /// prune that did not see the snapshot has revoked it by its name.
+    fn put_snapshot(&self, session: &mut Session, snapshot: &Snapshot) -> Result<ObjectId> {
         let bytes = seal_object(&self.keys, Kind::Snapshot, self.suite, self.id, &snapshot.encode());
         let id = object_id(&bytes);
-        self.store.put(Object::Snapshot(id), &bytes)?;
-        self.store.barrier(Names::Mine)?;
+        session.announce(id)?;
+        session.risk(|repository| {
+            repository.store.put(Object::Snapshot(id), &bytes)?;
+            repository.store.barrier(Names::Mine)
+        })?;
+        if let Err(error) = session.check() {
+            self.store.delete(Object::Snapshot(id))?;
+            return Err(error);
+        }
         Ok(id)
     }
 

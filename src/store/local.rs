@@ -82,12 +82,7 @@ impl LocalStore {
         folders.extend(ObjectKind::ALL.map(|kind| self.root.join(kind.folder())));
         folders.extend((0..=255).map(|shard| self.root.join(format!("packs/{shard:02x}"))));
         for folder in &folders {
-            match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o700)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => {
-                    return Err(Error::io(format!("Cannot make the folder {}", folder.display()), error));
-                }
-            }
+            make_folder(folder)?;
         }
         for folder in folders.iter().map(PathBuf::as_path).chain(parent) {
             sync_folder(folder)?;
@@ -132,6 +127,13 @@ fn would_wait() -> Error {
     Error::new(ErrorKind::WouldWait, "The bytes are not in memory")
 }
 
+fn make_folder(path: &Path) -> Result<()> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::io(format!("Cannot make the folder {}", path.display()), error)),
+    }
+}
+
 fn sync_folder(path: &Path) -> Result<()> {
     let sync = || File::open(path)?.sync_all();
     sync().context(|| format!("Cannot sync the folder {}", path.display()))
@@ -158,6 +160,10 @@ impl Store for LocalStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         let path = self.path(object);
         let folder = path.parent().expect("every object lies in a folder").to_path_buf();
+        if matches!(object, Object::Mark(_)) && !folder.exists() {
+            make_folder(&folder)?;
+            sync_folder(&self.root)?;
+        }
         let mut random = [0; 12];
         fill_random(&mut random);
         let temporary = folder.join(format!("{TEMPORARY}{}", to_hex(&random)));
@@ -241,7 +247,12 @@ impl Store for LocalStore {
         };
         for folder in folders {
             let listing = |error| Error::io(format!("Cannot list {}", folder.display()), error);
-            for entry in std::fs::read_dir(&folder).map_err(listing)? {
+            let entries = match std::fs::read_dir(&folder) {
+                // The folder of marks is made with the first one; any other that is missing is a fault.
+                Err(error) if kind == ObjectKind::Mark && error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(listing)?,
+            };
+            for entry in entries {
                 let entry = entry.map_err(listing)?;
                 // Names that are no ids are leftovers of writers, or strays: never objects.
                 let Some(id) = entry.file_name().to_str().and_then(ObjectId::from_hex) else {

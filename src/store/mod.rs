@@ -18,6 +18,8 @@ pub enum Object {
     Index(ObjectId),
     /// A snapshot.
     Snapshot(ObjectId),
+    /// A mark.
+    Mark(ObjectId),
 }
 
 /// A kind of objects that can be listed.
@@ -31,11 +33,14 @@ pub enum ObjectKind {
     Index,
     /// Snapshots.
     Snapshot,
+    /// Marks.
+    Mark,
 }
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [ObjectKind; 4] = [ObjectKind::Key, ObjectKind::Pack, ObjectKind::Index, ObjectKind::Snapshot];
+    pub const ALL: [ObjectKind; 5] =
+        [ObjectKind::Key, ObjectKind::Pack, ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::Mark];
 
     /// Returns the folder the kind is kept in.
     pub fn folder(self) -> &'static str {
@@ -44,6 +49,7 @@ impl ObjectKind {
             ObjectKind::Pack => "packs",
             ObjectKind::Index => "index",
             ObjectKind::Snapshot => "snapshots",
+            ObjectKind::Mark => "marks",
         }
     }
 
@@ -54,6 +60,7 @@ impl ObjectKind {
             ObjectKind::Pack => Object::Pack(id),
             ObjectKind::Index => Object::Index(id),
             ObjectKind::Snapshot => Object::Snapshot(id),
+            ObjectKind::Mark => Object::Mark(id),
         }
     }
 }
@@ -67,6 +74,7 @@ impl Object {
             Object::Pack(id) => format!("packs/{:02x}/{}", id.0[0], id.to_hex()),
             Object::Index(id) => format!("index/{}", id.to_hex()),
             Object::Snapshot(id) => format!("snapshots/{}", id.to_hex()),
+            Object::Mark(id) => format!("marks/{}", id.to_hex()),
         }
     }
 }

@@ -1,0 +1,141 @@
+//! Marks: small objects by which programs that share a repository tell one another what they do.
+//!
+//! A mark says that somebody is writing, that snapshots are forgotten or pinned, or how far a prune has
+//! come. docs/prune.md has the protocol they serve.
+
+use super::codec::{self, DecodeError};
+use super::tree::Time;
+use crate::id::ObjectId;
+use serde::{Deserialize, Serialize};
+
+/// A random number that names a session, a set of condemned packs or an act of forgetting.
+pub type MarkId = [u8; 16];
+
+/// The longest encoded mark: a prune that condemns a million packs.
+pub const MAX_MARK_BYTES: usize = 48 << 20;
+
+/// One mark. The order is stored: new kinds go to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mark {
+    /// Somebody is writing.
+    Session(Session),
+    /// A session is about to store a snapshot: its bytes are sealed, so its name is known.
+    Intent {
+        /// The session.
+        session: MarkId,
+        /// The snapshot's object.
+        snapshot: ObjectId,
+    },
+    /// A session was taken for dead: it must neither commit nor delete any more.
+    Fence {
+        /// The session.
+        session: MarkId,
+    },
+    /// Snapshots that are hidden until this mark is removed.
+    Forget(Forget),
+    /// A snapshot that is never forgotten.
+    Pin {
+        /// The snapshot's object.
+        snapshot: ObjectId,
+        /// When it was pinned.
+        time: Time,
+        /// Why.
+        reason: String,
+    },
+    /// The first phase of a prune: what may be deleted. Nobody may begin to rely on it any more.
+    Condemn(Condemn),
+    /// The backup sessions there were after a [`Condemn`] was stored: it waits for all of them.
+    Census {
+        /// Whose census.
+        condemn: MarkId,
+        /// The sessions.
+        sessions: Vec<MarkId>,
+    },
+    /// The second phase of a prune, final: what is deleted of what was condemned.
+    Verdict(Verdict),
+    /// A [`Condemn`] is void, whatever verdict may appear later.
+    Cancel {
+        /// Which.
+        condemn: MarkId,
+    },
+}
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionKind {
+    /// It adds snapshots.
+    Backup,
+    /// It removes what no snapshot needs, or rewrites the index.
+    Prune,
+}
+
+/// Somebody who is writing, told so that another process of the same machine can see whether it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: MarkId,
+    /// What it does.
+    pub kind: SessionKind,
+    /// The machine's name, for people.
+    pub host: String,
+    /// What numbers of processes mean: the boot's id and the namespace of processes.
+    pub process_space: String,
+    /// The process.
+    pub pid: u32,
+    /// When the process began, in the kernel's ticks since boot (proc_pid_stat(5)): numbers come again.
+    pub process_started: u64,
+    /// When the session began, by its own clock.
+    pub started: Time,
+}
+
+/// Snapshots that were forgotten at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// The objects of the snapshots.
+    pub snapshots: Vec<ObjectId>,
+    /// When, by the clock of who did it.
+    pub time: Time,
+    /// Where.
+    pub host: String,
+}
+
+/// What a prune would delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condemn {
+    /// Its id.
+    pub id: MarkId,
+    /// The prune.
+    pub session: MarkId,
+    /// Packs.
+    pub packs: Vec<ObjectId>,
+    /// Forgotten snapshots.
+    pub snapshots: Vec<ObjectId>,
+}
+
+/// What a prune deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What it is about.
+    pub condemn: MarkId,
+    /// Packs to delete: some or all of those condemned.
+    pub packs: Vec<ObjectId>,
+    /// Forgotten snapshots to delete.
+    pub removed: Vec<ObjectId>,
+    /// Objects that sessions announced and had not stored when they were fenced: should they appear, they are no
+    /// snapshots. Grows from verdict to verdict.
+    pub revoked: Vec<ObjectId>,
+    /// The snapshots there are: a later listing without one of them is not whole.
+    pub kept: Vec<ObjectId>,
+}
+
+impl Mark {
+    /// Encodes the mark.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Decodes a mark.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode("mark", bytes)
+    }
+}

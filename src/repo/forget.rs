@@ -1,0 +1,95 @@
+//! Forgetting snapshots, bringing them back, and pinning them: all of it by marks, nothing is deleted here.
+
+use super::Repository;
+use super::names;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::mark::{Forget, Mark};
+use crate::format::tree::Time;
+use crate::id::ObjectId;
+use crate::store::{Names, Object};
+use std::collections::HashSet;
+
+fn now() -> Time {
+    names::time(jiff::Timestamp::now())
+}
+
+fn forget_mark(snapshots: Vec<ObjectId>) -> Mark {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Mark::Forget(Forget { snapshots, time: now(), host })
+}
+
+impl Repository {
+    /// Hides snapshots until they are brought back or a prune removes them. Pinned ones are refused, all
+    /// or none is forgotten.
+    pub fn forget(&self, ids: &[ObjectId]) -> Result<()> {
+        let marks = self.marks()?;
+        marks.require_whole()?;
+        let pins = marks.pins();
+        if let Some(id) = ids.iter().find(|id| pins.contains_key(*id)) {
+            return Err(Error::usage(format!(
+                "Snapshot {id} is pinned ({}): `bakfs unpin {id}` lets it be forgotten",
+                pins[id].reason
+            )));
+        }
+        let hidden = marks.forgotten();
+        let ids: Vec<_> = ids.iter().copied().filter(|id| !hidden.contains(id)).collect();
+        if !ids.is_empty() {
+            self.put_mark(forget_mark(ids))?;
+        }
+        Ok(())
+    }
+
+    /// Brings forgotten snapshots back. Returns those a prune has begun to remove: they stay forgotten.
+    pub fn undo_forget(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>> {
+        let wanted: HashSet<_> = ids.iter().copied().collect();
+        let marks = self.marks()?;
+        marks.require_whole()?;
+        let concerned: Vec<_> = marks
+            .forgets()
+            .filter(|(_, forget)| forget.snapshots.iter().any(|id| wanted.contains(id)))
+            .map(|(object, forget)| (object, forget.snapshots.clone()))
+            .collect();
+        // What stays forgotten is hidden by another mark before the old one goes.
+        let staying: Vec<_> =
+            concerned.iter().flat_map(|(_, ids)| ids).copied().filter(|id| !wanted.contains(id)).collect();
+        if !staying.is_empty() {
+            self.put_mark(forget_mark(staying))?;
+        }
+        for (object, _) in &concerned {
+            self.delete_mark(*object)?;
+        }
+        self.store.barrier(Names::Mine)?;
+        // A prune condemns first and looks at the marks then: at least one of the two sees the other.
+        let marks = self.marks()?;
+        let condemned: HashSet<_> = marks.condemned().flat_map(|(_, condemn)| condemn.snapshots.clone()).collect();
+        let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id)).collect();
+        if !late.is_empty() {
+            self.put_mark(forget_mark(late.clone()))?;
+        }
+        Ok(late)
+    }
+
+    /// Keeps a snapshot from being forgotten. Pinning it again changes the reason.
+    pub fn pin(&self, id: ObjectId, reason: &str) -> Result<()> {
+        let before = self.marks()?;
+        self.put_mark(Mark::Pin { snapshot: id, time: now(), reason: reason.into() })?;
+        if let Some(pin) = before.pins().get(&id) {
+            self.delete_mark(pin.mark)?;
+        }
+        if self.marks()?.void().contains(&id) {
+            self.unpin(id)?;
+            return Err(Error::new(ErrorKind::NotFound, format!("{} was removed by a prune", Object::Snapshot(id))));
+        }
+        self.store.barrier(Names::Mine)
+    }
+
+    /// Takes all pins off a snapshot; returns whether there was one.
+    pub fn unpin(&self, id: ObjectId) -> Result<bool> {
+        let pins = self.marks()?.objects_of(|mark| matches!(mark, Mark::Pin { snapshot, .. } if *snapshot == id));
+        for pin in &pins {
+            self.delete_mark(*pin)?;
+        }
+        self.store.barrier(Names::Mine)?;
+        Ok(!pins.is_empty())
+    }
+}

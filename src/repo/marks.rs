@@ -1,0 +1,203 @@
+//! Marks as a whole: what all programs that share the repository have told one another so far.
+
+use super::Repository;
+use super::objects::{object_id, open_object, seal_object};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::header::Kind;
+use crate::format::mark::{Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::tree::Time;
+use crate::id::ObjectId;
+use crate::store::{Names, Object, ObjectKind, read_whole};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Room for a mark's header and seal.
+const SEALING_BYTES: u64 = 4096;
+
+/// All marks, as one listing shows them.
+#[derive(Debug, Default)]
+pub struct Marks {
+    all: Vec<(ObjectId, Arc<Mark>)>,
+    /// Those that cannot be read, with the reason.
+    pub unreadable: Vec<(ObjectId, String)>,
+}
+
+/// A pinned snapshot.
+#[derive(Debug, Clone)]
+pub struct Pin<'a> {
+    /// The mark's object.
+    pub mark: ObjectId,
+    /// When.
+    pub time: Time,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Marks {
+    fn find<'a, T>(&'a self, take: impl Fn(&'a Mark) -> Option<T> + 'a) -> impl Iterator<Item = (ObjectId, T)> + 'a {
+        self.all.iter().filter_map(move |(object, mark)| Some((*object, take(mark)?)))
+    }
+
+    /// Returns the sessions of a kind that have not ended, fenced ones included.
+    pub fn sessions(&self, kind: SessionKind) -> impl Iterator<Item = (ObjectId, &Session)> {
+        self.find(move |mark| match mark {
+            Mark::Session(session) if session.kind == kind => Some(session),
+            _ => None,
+        })
+    }
+
+    /// Returns whether a session was fenced.
+    pub fn is_fenced(&self, session: &MarkId) -> bool {
+        self.all.iter().any(|(_, mark)| matches!(&**mark, Mark::Fence { session: fenced } if fenced == session))
+    }
+
+    /// Returns whether a session has not ended and was not fenced.
+    pub fn is_open(&self, session: &MarkId) -> bool {
+        let is_there = |mark: &Mark| matches!(mark, Mark::Session(found) if found.id == *session);
+        self.all.iter().any(|(_, mark)| is_there(mark)) && !self.is_fenced(session)
+    }
+
+    /// Returns what sessions announced: session and snapshot.
+    pub fn intents(&self) -> impl Iterator<Item = (ObjectId, (MarkId, ObjectId))> {
+        self.find(|mark| match mark {
+            Mark::Intent { session, snapshot } => Some((*session, *snapshot)),
+            _ => None,
+        })
+    }
+
+    /// Returns the acts of forgetting that were not undone.
+    pub fn forgets(&self) -> impl Iterator<Item = (ObjectId, &Forget)> {
+        self.find(|mark| match mark {
+            Mark::Forget(forget) => Some(forget),
+            _ => None,
+        })
+    }
+
+    /// Returns the pinned snapshots.
+    pub fn pins(&self) -> HashMap<ObjectId, Pin<'_>> {
+        let pins = self.find(|mark| match mark {
+            Mark::Pin { snapshot, time, reason } => Some((*snapshot, (*time, reason))),
+            _ => None,
+        });
+        pins.map(|(mark, (snapshot, (time, reason)))| (snapshot, Pin { mark, time, reason })).collect()
+    }
+
+    /// Returns the prunes that are under way, those cancelled left out.
+    pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, &Condemn)> {
+        self.find(move |mark| match mark {
+            Mark::Condemn(condemn) if !self.is_cancelled(&condemn.id) => Some(condemn),
+            _ => None,
+        })
+    }
+
+    /// Returns whether a prune was cancelled.
+    pub fn is_cancelled(&self, condemn: &MarkId) -> bool {
+        self.all.iter().any(|(_, mark)| matches!(&**mark, Mark::Cancel { condemn: found } if found == condemn))
+    }
+
+    /// Returns the sessions a prune waits for, once they are known.
+    pub fn census(&self, condemn: &MarkId) -> Option<&[MarkId]> {
+        self.all.iter().find_map(|(_, mark)| match &**mark {
+            Mark::Census { condemn: of, sessions } if of == condemn => Some(&sessions[..]),
+            _ => None,
+        })
+    }
+
+    /// Returns the verdicts that count.
+    pub fn verdicts(&self) -> impl Iterator<Item = (ObjectId, &Verdict)> {
+        self.find(move |mark| match mark {
+            Mark::Verdict(verdict) if !self.is_cancelled(&verdict.condemn) => Some(verdict),
+            _ => None,
+        })
+    }
+
+    /// Returns the objects of all marks a predicate approves of.
+    pub fn objects_of(&self, wanted: impl Fn(&Mark) -> bool) -> Vec<ObjectId> {
+        self.all.iter().filter(|(_, mark)| wanted(mark)).map(|(object, _)| *object).collect()
+    }
+
+    /// Returns the snapshots that are forgotten and can be brought back. One that was pinned at the same
+    /// time is not: what keeps wins.
+    pub fn forgotten(&self) -> HashSet<ObjectId> {
+        let pins = self.pins();
+        let all = self.forgets().flat_map(|(_, forget)| forget.snapshots.iter().copied());
+        all.filter(|id| !pins.contains_key(id)).collect()
+    }
+
+    /// Returns the objects that are no snapshots any more, or never were.
+    pub fn void(&self) -> HashSet<ObjectId> {
+        self.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().chain(&verdict.revoked).copied()).collect()
+    }
+
+    /// Returns the packs nothing new may rely on.
+    pub fn condemned_packs(&self) -> HashSet<ObjectId> {
+        self.condemned().flat_map(|(_, condemn)| condemn.packs.iter().copied()).collect()
+    }
+
+    /// Fails if a mark cannot be read: what it says may be what forbids to go on.
+    pub fn require_whole(&self) -> Result<()> {
+        match self.unreadable.first() {
+            None => Ok(()),
+            Some((id, reason)) => Err(Error::damaged(format!(
+                "{} cannot be read, so what other programs are doing is not known: wait until no backup and no prune \
+                 runs, then run `bakfs repair`: {reason}",
+                Object::Mark(*id)
+            ))),
+        }
+    }
+}
+
+impl Repository {
+    /// Reads all marks. One that is removed meanwhile is left out; one that is damaged is told.
+    pub fn marks(&self) -> Result<Marks> {
+        let listed = self.store.list(ObjectKind::Mark)?;
+        let known = std::mem::take(&mut *self.known_marks.lock());
+        let mut marks = Marks::default();
+        for listed in listed {
+            let mark = match known.get(&listed.id) {
+                Some(mark) => mark.clone(),
+                None => match self.read_mark(listed.id) {
+                    Ok(mark) => Arc::new(mark),
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) if error.kind() == ErrorKind::Damaged => {
+                        marks.unreadable.push((listed.id, error.chain()));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            marks.all.push((listed.id, mark));
+        }
+        // Equal on all machines, whatever order a store lists in.
+        marks.all.sort_by_key(|(object, _)| *object);
+        *self.known_marks.lock() = marks.all.iter().cloned().collect();
+        Ok(marks)
+    }
+
+    /// Reads one mark.
+    pub fn read_mark(&self, id: ObjectId) -> Result<Mark> {
+        let object = Object::Mark(id);
+        let damaged = |error: Error| match error.kind() {
+            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
+            _ => error,
+        };
+        let bytes = read_whole(&*self.store, object, MAX_MARK_BYTES as u64 + SEALING_BYTES).map_err(damaged)?;
+        let plain = open_object(&self.keys, Kind::Mark, self.id, bytes, MAX_MARK_BYTES).map_err(damaged)?;
+        Mark::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
+    }
+
+    /// Stores a mark and makes it durable, before anybody can act on its absence.
+    pub fn put_mark(&self, mark: Mark) -> Result<ObjectId> {
+        let bytes = seal_object(&self.keys, Kind::Mark, self.suite, self.id, &mark.encode());
+        let id = object_id(&bytes);
+        self.store.put(Object::Mark(id), &bytes)?;
+        self.store.barrier(Names::Mine)?;
+        self.known_marks.lock().insert(id, Arc::new(mark));
+        Ok(id)
+    }
+
+    /// Removes a mark. The removal is durable after the next barrier.
+    pub fn delete_mark(&self, id: ObjectId) -> Result<()> {
+        self.store.delete(Object::Mark(id))
+    }
+}

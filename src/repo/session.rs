@@ -1,0 +1,172 @@
+//! Sessions: how a process that writes makes itself seen, and notices that it was taken for dead.
+
+use super::Repository;
+use crate::crypto::keys::fill_random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::mark::{self, Mark, MarkId, SessionKind};
+use crate::id::ObjectId;
+use crate::store::{Names, Object, ObjectKind};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// An announcement that this process writes, taken back when it is dropped.
+pub struct Session {
+    repository: Arc<Repository>,
+    id: MarkId,
+    marks: Vec<ObjectId>,
+    /// Marks that could not be read when the session began: they concern others.
+    unreadable: HashSet<ObjectId>,
+    /// Whether something was stored of which it is not known whether it will appear.
+    is_uncertain: bool,
+}
+
+/// Draws an id.
+pub fn random_id() -> MarkId {
+    let mut id = MarkId::default();
+    fill_random(&mut id);
+    id
+}
+
+impl Session {
+    /// Announces a session; what others have announced is read after it.
+    pub fn begin(repository: &Arc<Repository>, kind: SessionKind) -> Result<Session> {
+        let id = random_id();
+        let mut session = Session {
+            repository: repository.clone(),
+            id,
+            marks: Vec::new(),
+            unreadable: HashSet::new(),
+            is_uncertain: true,
+        };
+        let mark = repository.put_mark(Mark::Session(describe(id, kind)))?;
+        session.marks.push(mark);
+        session.is_uncertain = false;
+        Ok(session)
+    }
+
+    /// Announces a backup, and finds out which packs it may rely on: those that are there and that no
+    /// prune has condemned.
+    pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
+        let mut session = Session::begin(repository, SessionKind::Backup)?;
+        let marks = repository.marks()?;
+        for (id, reason) in &marks.unreadable {
+            repository.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
+            session.unreadable.insert(*id);
+        }
+        // After the marks: what a prune has copied elsewhere is then found at its new place.
+        repository.refresh_index()?;
+        let condemned = marks.condemned_packs();
+        let listed = repository.store.list(ObjectKind::Pack)?;
+        let lengths: HashMap<_, _> = listed.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
+        let mut packs: HashSet<ObjectId> = lengths.keys().copied().collect();
+        for pack in repository.index().packs().filter(|pack| lengths.get(&pack.id) != Some(&pack.len_bytes)) {
+            if !condemned.contains(&pack.id) {
+                repository.warn(format!(
+                    "{} is missing or of another length than the index says: what the source still has of it is \
+                     stored again; run `bakfs check`",
+                    Object::Pack(pack.id)
+                ));
+            }
+            packs.remove(&pack.id);
+        }
+        packs.retain(|id| !condemned.contains(id));
+        repository.rely_on(packs, !condemned.is_empty());
+        Ok(session)
+    }
+
+    /// Returns the session's id.
+    pub fn id(&self) -> MarkId {
+        self.id
+    }
+
+    /// Fails if the session was fenced.
+    pub fn check(&self) -> Result<()> {
+        let marks = self.repository.marks()?;
+        let unknown = marks.unreadable.iter().find(|(id, _)| !self.unreadable.contains(id));
+        if let Some((id, reason)) = unknown {
+            return Err(Error::damaged(format!("{} appeared and cannot be read: {reason}", Object::Mark(*id))));
+        }
+        if !marks.is_fenced(&self.id) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Fenced,
+            "A prune has taken this run for dead, because it was silent for too long: nothing was committed; run it again",
+        ))
+    }
+
+    /// Announces a snapshot that is about to be stored, and looks for a fence.
+    pub fn announce(&mut self, snapshot: ObjectId) -> Result<()> {
+        self.is_uncertain = true;
+        self.marks.push(self.repository.put_mark(Mark::Intent { session: self.id, snapshot })?);
+        self.is_uncertain = false;
+        self.check()
+    }
+
+    /// Runs a step after whose failure nobody knows what will appear: the session then stays open, to be
+    /// fenced by a prune.
+    pub fn risk<T>(&mut self, step: impl FnOnce(&Repository) -> Result<T>) -> Result<T> {
+        self.is_uncertain = true;
+        let done = step(&self.repository)?;
+        self.is_uncertain = false;
+        Ok(done)
+    }
+
+    /// Takes the announcements back and makes that durable.
+    pub fn end(mut self) -> Result<()> {
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        // Intents first: without its session an intent would have nobody to answer for it.
+        for mark in std::mem::take(&mut self.marks).into_iter().rev() {
+            self.repository.delete_mark(mark)?;
+        }
+        self.repository.store.barrier(Names::Mine)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.is_uncertain
+            && !self.marks.is_empty()
+            && let Err(error) = self.take_back()
+        {
+            tracing::warn!("The end of a session could not be told, a prune will see to it: {}", error.chain());
+        }
+    }
+}
+
+fn describe(id: MarkId, kind: SessionKind) -> mark::Session {
+    let pid = std::process::id();
+    mark::Session {
+        id,
+        kind,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        process_space: process_space().unwrap_or_default(),
+        pid,
+        process_started: process_started(pid).unwrap_or_default(),
+        started: super::names::time(jiff::Timestamp::now()),
+    }
+}
+
+/// Returns what numbers of processes mean: this boot, and the namespace (pid_namespaces(7)).
+fn process_space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), space.display()))
+}
+
+/// Returns when a process began (field 22 of proc_pid_stat(5)); `None` if there is no such process.
+fn process_started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
+    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Returns whether the process of a session is gone for certain: it ran in this boot and namespace.
+pub fn is_surely_dead(session: &mark::Session) -> bool {
+    process_space().is_some_and(|space| space == session.process_space)
+        && std::path::Path::new("/proc/self/stat").exists()
+        && process_started(session.pid) != Some(session.process_started)
+}
