@@ -4,12 +4,13 @@
 //! Cost: a bit a frame and an uncontended lock per frame that is decoded; about 300 bytes a pack.
 
 use super::Repository;
+use super::frames::ChunkKind;
 use super::ledger::{Ledger, now_secs};
 use super::pack::read_directory;
 use crate::crypto::seal::Opener;
 use crate::format::index::{FrameEntry, PackEntry};
-use crate::id::ObjectId;
-use crate::store::Object;
+use crate::id::{ChunkId, ObjectId};
+use crate::store::{Object, Wait};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -115,6 +116,17 @@ impl Reads {
 }
 
 impl Repository {
+    /// Returns whether a chunk is stored where something new may rely on it. Once damage was met nothing is
+    /// believed that is not read.
+    pub fn may_rely_on(&self, kind: ChunkKind, id: &ChunkId, len_bytes: usize) -> bool {
+        if !self.holds(id) {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        !self.reads.has_suspects()
+            || (self.read_chunk(kind, id, 0..len_bytes, Wait::Allowed, &mut bytes).is_ok() && self.holds(id))
+    }
+
     /// Takes in which packs looked damaged to earlier commands of this machine.
     pub fn load_suspects(&self) {
         let Some(ledger) = self.ledger() else { return };

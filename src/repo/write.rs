@@ -154,7 +154,7 @@ impl Writer {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
             let mut pending = self.shared.pending.lock();
-            if pending.contains(&id) || self.shared.repository.holds(&id) {
+            if pending.contains(&id) || self.shared.repository.may_rely_on(kind, &id, bytes.len()) {
                 return Ok(false);
             }
             pending.insert(id);
