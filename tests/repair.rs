@@ -281,3 +281,21 @@ fn what_cannot_be_repaired_is_named_and_kept() {
     assert!(content(&bakfs) == before);
     assert_eq!(repair(&bakfs, &[], 0)["changed"], false);
 }
+
+#[test]
+fn damaged_marks_are_named_and_removed() {
+    let (bakfs, source) = world("aes256");
+    bakfs.ok(["check"]);
+    let mark = bakfs.repo().join("marks").join("ab".repeat(32));
+    std::fs::create_dir_all(mark.parent().unwrap()).unwrap();
+    std::fs::write(&mark, b"no mark").unwrap();
+    let outcome = bakfs.run(["check"]).expect(1);
+    assert!(outcome.text().contains(&"ab".repeat(32)), "{outcome}");
+    assert_eq!(number(&repair(&bakfs, &["--dry-run"], 0), "index_written"), 0);
+    assert!(mark.exists());
+    let done = repair(&bakfs, &[], 0);
+    assert_eq!(done["damaged_marks"], serde_json::json!(["ab".repeat(32)]), "{done}");
+    assert!(!mark.exists());
+    bakfs.ok(["check"]);
+    assert_eq!(unreadable(&bakfs, 2, &source), 0);
+}

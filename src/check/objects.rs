@@ -12,6 +12,7 @@ use crate::id::ObjectId;
 use crate::repo::index::{Index, Loaded};
 use crate::repo::objects::{object_id, open_object};
 use crate::repo::snapshots::Listed;
+use crate::repo::write::SEGMENT_CHUNKS;
 use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, cache, pack};
 use crate::store::{Object, ObjectKind, Store, read_whole};
 use std::collections::{HashMap, HashSet};
@@ -100,9 +101,8 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
         let Some(bytes) = read(repository, object, listed.id, max, damage) else { continue };
         match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
             Ok(plain) => {
-                let is_gone = |object| {
-                    matches!(store.len_bytes(object), Err(error) if error.kind() == ErrorKind::NotFound)
-                };
+                let is_gone =
+                    |object| matches!(store.len_bytes(object), Err(error) if error.kind() == ErrorKind::NotFound);
                 segment(object, &plain, &packs, &is_gone, &mut named, damage);
             }
             Err(error) => damage.object(object, told(&error)),
@@ -224,7 +224,7 @@ pub fn spare_index(
     objects: &Objects,
     damage: &mut Damage,
 ) -> Result<Index> {
-    let adopted = Index::new(unnamed);
+    let mut adopted = Index::new(unnamed);
     let known: HashSet<_> = adopted.packs().map(|pack| pack.id).collect();
     let mut builder = SegmentBuilder::default();
     for id in objects.leftover.iter().filter(|id| !known.contains(id)) {
@@ -234,9 +234,12 @@ pub fn spare_index(
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => damage.object(Object::Pack(*id), format!("no index object names it, and {}", told(&error))),
         }
+        if builder.chunks.len() >= SEGMENT_CHUNKS {
+            adopted = adopted.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+        }
     }
-    if builder.packs.is_empty() {
-        return Ok(adopted);
+    if !builder.packs.is_empty() {
+        adopted = adopted.with(cache::heap(builder.encode(), Vec::new())?);
     }
-    Ok(adopted.with(cache::heap(builder.encode(), Vec::new())?))
+    Ok(adopted)
 }

@@ -71,8 +71,7 @@ impl Survey {
         let packs: HashMap<_, _> =
             store.list(ObjectKind::Pack)?.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
         let missing = missing(repository, &named, &packs)?;
-        let already_aside: HashSet<_> =
-            packs.keys().filter(|pack| named.get(*pack) == Some(&false)).copied().collect();
+        let already_aside: HashSet<_> = packs.keys().filter(|pack| named.get(*pack) == Some(&false)).copied().collect();
         let mut suspects: Vec<_> =
             options.suspects.iter().chain(&already_aside).filter(|pack| packs.contains_key(*pack)).copied().collect();
         suspects.sort_unstable();
@@ -96,10 +95,10 @@ impl Survey {
         for pack in unnamed {
             match read_directory(&**store, repository.keys(), repository.id(), pack, packs[&pack]) {
                 Ok((_, directory)) => {
-                    let elsewhere = |chunk: &ChunkId| {
-                        index.find_all(chunk).any(|place| named.contains_key(&place.pack.id) && place.pack.id != pack)
-                    };
-                    if !directory.chunks.iter().all(|chunk| elsewhere(&chunk.id)) && !renew.contains(&pack) {
+                    let is_good =
+                        |id: &ObjectId| named.contains_key(id) && packs.contains_key(id) && !aside.contains(id);
+                    let has_other = |id: &ChunkId| index.find_all(id).any(|place| is_good(&place.pack.id));
+                    if !directory.chunks.iter().all(|chunk| has_other(&chunk.id)) && !renew.contains(&pack) {
                         renew.push(pack);
                     }
                 }
@@ -247,11 +246,17 @@ pub fn rewrite(
         let plain = repository.read_index_object(*id)?;
         let segment = Segment::new(&plain[..], plain.len())
             .map_err(|error| Error::damaged(format!("{} changed", Object::Index(*id))).because(error))?;
-        keep(&segment, &mut output.builder, |pack| !survey.missing.contains(pack) && !renew.contains(pack), newly_aside, &mut |chunk| {
-            if !saved.contains(chunk) && !survey.has_sound_place(repository, chunk) {
-                lost.insert(*chunk);
-            }
-        });
+        keep(
+            &segment,
+            &mut output.builder,
+            |pack| !survey.missing.contains(pack) && !renew.contains(pack),
+            newly_aside,
+            &mut |chunk| {
+                if !saved.contains(chunk) && !survey.has_sound_place(repository, chunk) {
+                    lost.insert(*chunk);
+                }
+            },
+        );
         replaced.push(*id);
     }
     for pack in &survey.renew {

@@ -249,7 +249,7 @@ impl Repository {
     }
 
     /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
-    fn adopt_packs(&self, index: Index) -> Result<Index> {
+    fn adopt_packs(&self, mut index: Index) -> Result<Index> {
         let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
         let mut builder = SegmentBuilder::default();
         for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
@@ -260,11 +260,15 @@ impl Repository {
                 Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
                 Err(error) => self.warnings.lock().push(error.chain()),
             }
+            // A writer stores what was adopted, and no index object may be longer than a reader takes.
+            if builder.chunks.len() >= write::SEGMENT_CHUNKS {
+                index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+            }
         }
-        if builder.packs.is_empty() {
-            return Ok(index);
+        if !builder.packs.is_empty() {
+            index = index.with(cache::heap(builder.encode(), Vec::new())?);
         }
-        Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
+        Ok(index)
     }
 
     /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.

@@ -127,14 +127,17 @@ impl Repository {
             || (self.read_chunk(kind, id, 0..len_bytes, Wait::Allowed, &mut bytes).is_ok() && self.holds(id))
     }
 
-    /// Takes in which packs looked damaged to earlier commands of this machine.
+    /// Takes in which packs looked damaged to earlier commands of this machine. Those the index does not
+    /// name any more were repaired, or removed by a prune.
     pub fn load_suspects(&self) {
         let Some(ledger) = self.ledger() else { return };
-        let known: Vec<_> = ledger.load().suspects().collect();
-        if !known.is_empty() {
-            self.reads.suspects.write().extend(known);
-            self.reads.has_suspects.store(true, Ordering::Release);
+        let mut known: HashSet<_> = ledger.load().suspects().collect();
+        if known.is_empty() {
+            return;
         }
+        let named: HashSet<_> = self.index().packs().map(|pack| pack.id).filter(|pack| known.contains(pack)).collect();
+        known.retain(|pack| named.contains(pack));
+        known.into_iter().for_each(|pack| self.reads.suspect(pack));
     }
 
     /// Returns the packs that looked damaged.
