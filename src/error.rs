@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Replaced,
     /// The answer is not in memory and the caller may not wait for it.
     WouldWait,
+    /// Another prune runs.
+    Busy,
     /// A prune has taken this writer for dead.
     Fenced,
     /// Any other failure of the disk, the network or the system.

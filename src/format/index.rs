@@ -255,13 +255,16 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// Finds every record of a chunk: packs that were written at the same time may hold the same one.
     pub fn find_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ChunkEntry> + 'a {
-        let is_it = move |at: &usize| self.chunk(*at).is_some_and(|chunk| chunk.id == *id);
-        let found = self.position(id);
-        let first = found.map(|at| (0..at).rev().take_while(is_it).last().unwrap_or(at));
-        first
-            .into_iter()
-            .flat_map(move |first| (first..self.chunks).map_while(|at| self.chunk(at)))
-            .take_while(|chunk| chunk.id == *id)
+        self.positions(id).filter_map(|at| self.chunk(at))
+    }
+
+    /// Finds the positions of every record of a chunk.
+    pub fn positions(&self, id: &ChunkId) -> std::ops::Range<usize> {
+        let Some(found) = self.position(id) else { return 0..0 };
+        let is_it = |at: &usize| self.chunk(*at).is_some_and(|chunk| chunk.id == *id);
+        let first = (0..found).rev().take_while(is_it).last().unwrap_or(found);
+        let end = (found + 1..self.chunks).take_while(is_it).last().map_or(found + 1, |last| last + 1);
+        first..end
     }
 
     /// Finds a record: ids are evenly spread, so the first guess is within a page or two of it.

@@ -53,11 +53,6 @@ pub enum Mark {
     },
     /// The second phase of a prune, final: what is deleted of what was condemned.
     Verdict(Verdict),
-    /// A [`Condemn`] is void, whatever verdict may appear later.
-    Cancel {
-        /// Which.
-        condemn: MarkId,
-    },
 }
 
 /// What a session does.
@@ -119,7 +114,7 @@ pub struct Verdict {
     pub condemn: MarkId,
     /// Packs to delete: some or all of those condemned.
     pub packs: Vec<ObjectId>,
-    /// Forgotten snapshots to delete.
+    /// Forgotten snapshots to delete; counts as long as what was condemned is listed.
     pub removed: Vec<ObjectId>,
     /// Objects that sessions announced and had not stored when they were fenced: should they appear, they are no
     /// snapshots. Grows from verdict to verdict.

@@ -101,13 +101,13 @@ fn begin(repository: &Arc<Repository>) -> Result<Session> {
     let marks = repository.marks()?;
     if let Some(other) = others(&marks).first() {
         return Err(Error::new(
-            ErrorKind::Io,
+            ErrorKind::Busy,
             format!("A prune or repair runs (process {} on {}): repair when it has ended", other.pid, other.host),
         ));
     }
     if marks.condemned().next().is_some() {
         return Err(Error::new(
-            ErrorKind::Io,
+            ErrorKind::Busy,
             "A prune was interrupted and has not deleted all it was about to: run `bakfs prune` first, then repair",
         ));
     }

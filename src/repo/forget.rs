@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{Forget, Mark};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
-use crate::store::{Names, Object};
+use crate::store::{Names, Object, ObjectKind};
 use std::collections::HashSet;
 
 fn now() -> Time {
@@ -59,10 +59,11 @@ impl Repository {
             self.delete_mark(*object)?;
         }
         self.store.barrier(Names::Mine)?;
-        // A prune condemns first and looks at the marks then: at least one of the two sees the other.
-        let marks = self.marks()?;
-        let condemned: HashSet<_> = marks.condemned().flat_map(|(_, condemn)| condemn.snapshots.clone()).collect();
-        let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id)).collect();
+        // A prune condemns first and looks at the marks then: at least one of the two sees the other. The objects
+        // are listed last, so that a prune that has ended meanwhile is seen by what it has deleted.
+        let condemned = self.marks()?.condemned_snapshots();
+        let stored: HashSet<_> = self.store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
+        let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id) || !stored.contains(id)).collect();
         if !late.is_empty() {
             self.put_mark(forget_mark(late.clone()))?;
         }
@@ -76,9 +77,11 @@ impl Repository {
         if let Some(pin) = before.pins().get(&id) {
             self.delete_mark(pin.mark)?;
         }
-        if self.marks()?.void().contains(&id) {
+        // As for bringing back: a prune may be removing it.
+        let is_condemned = self.marks()?.condemned_snapshots().contains(&id);
+        if is_condemned || !self.store.list(ObjectKind::Snapshot)?.iter().any(|listed| listed.id == id) {
             self.unpin(id)?;
-            return Err(Error::new(ErrorKind::NotFound, format!("{} was removed by a prune", Object::Snapshot(id))));
+            return Err(Error::new(ErrorKind::NotFound, format!("A prune is removing {}", Object::Snapshot(id))));
         }
         self.store.barrier(Names::Mine)
     }

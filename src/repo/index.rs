@@ -101,7 +101,8 @@ impl Index {
     }
 }
 
-fn locate<B: AsRef<[u8]>>(segment: &Segment<B>, chunk: ChunkEntry) -> Option<Location> {
+/// Returns the place a record tells; `None` if its records make no sense.
+pub fn locate<B: AsRef<[u8]>>(segment: &Segment<B>, chunk: ChunkEntry) -> Option<Location> {
     let frame = segment.frame(chunk.frame as usize)?;
     let pack = segment.pack(frame.pack as usize)?;
     let fits = u64::from(chunk.offset) + u64::from(chunk.len_bytes) <= u64::from(frame.plain_bytes)

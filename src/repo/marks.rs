@@ -51,6 +51,11 @@ impl Marks {
         self.all.iter().any(|(_, mark)| matches!(&**mark, Mark::Fence { session: fenced } if fenced == session))
     }
 
+    /// Returns the snapshots that prunes have begun to remove.
+    pub fn condemned_snapshots(&self) -> HashSet<ObjectId> {
+        self.condemned().flat_map(|(_, condemn)| condemn.snapshots.iter().copied()).collect()
+    }
+
     /// Returns whether a session has not ended and was not fenced.
     pub fn is_open(&self, session: &MarkId) -> bool {
         let is_there = |mark: &Mark| matches!(mark, Mark::Session(found) if found.id == *session);
@@ -82,17 +87,12 @@ impl Marks {
         pins.map(|(mark, (snapshot, (time, reason)))| (snapshot, Pin { mark, time, reason })).collect()
     }
 
-    /// Returns the prunes that are under way, those cancelled left out.
+    /// Returns what prunes have condemned and not yet deleted.
     pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, &Condemn)> {
-        self.find(move |mark| match mark {
-            Mark::Condemn(condemn) if !self.is_cancelled(&condemn.id) => Some(condemn),
+        self.find(|mark| match mark {
+            Mark::Condemn(condemn) => Some(condemn),
             _ => None,
         })
-    }
-
-    /// Returns whether a prune was cancelled.
-    pub fn is_cancelled(&self, condemn: &MarkId) -> bool {
-        self.all.iter().any(|(_, mark)| matches!(&**mark, Mark::Cancel { condemn: found } if found == condemn))
     }
 
     /// Returns the sessions a prune waits for, once they are known.
@@ -103,10 +103,10 @@ impl Marks {
         })
     }
 
-    /// Returns the verdicts that count.
+    /// Returns the verdicts.
     pub fn verdicts(&self) -> impl Iterator<Item = (ObjectId, &Verdict)> {
-        self.find(move |mark| match mark {
-            Mark::Verdict(verdict) if !self.is_cancelled(&verdict.condemn) => Some(verdict),
+        self.find(|mark| match mark {
+            Mark::Verdict(verdict) => Some(verdict),
             _ => None,
         })
     }
@@ -124,9 +124,18 @@ impl Marks {
         all.filter(|id| !pins.contains_key(id)).collect()
     }
 
-    /// Returns the objects that are no snapshots any more, or never were.
+    /// Returns the objects that are no snapshots any more, or never were. What a verdict removes counts only
+    /// while what was condemned is listed: a verdict that appears late must not hide what was brought back.
     pub fn void(&self) -> HashSet<ObjectId> {
-        self.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().chain(&verdict.revoked).copied()).collect()
+        let open: HashSet<_> = self.condemned().map(|(_, condemn)| condemn.id).collect();
+        let mut void = HashSet::new();
+        for (_, verdict) in self.verdicts() {
+            void.extend(verdict.revoked.iter().copied());
+            if open.contains(&verdict.condemn) {
+                void.extend(verdict.removed.iter().copied());
+            }
+        }
+        void
     }
 
     /// Returns the packs nothing new may rely on.

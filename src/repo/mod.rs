@@ -22,7 +22,7 @@ pub mod walk;
 pub mod write;
 
 use crate::crypto::keys::Keys;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
@@ -43,6 +43,9 @@ use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
+
+/// How often a listing is made again because an index object it shows was removed.
+const MAX_LISTINGS: usize = 20;
 
 /// How much memory a repository's caches may take.
 #[derive(Debug, Clone, Copy)]
@@ -183,8 +186,18 @@ impl Repository {
         Ok(covers(seen) != covers(&self.index()))
     }
 
-    /// Loads the index, of which `current` is known.
+    /// Loads the index, of which `current` is known. An object a prune replaces meanwhile is looked for anew.
     fn load_index(&self, current: &Index) -> Result<Index> {
+        let mut attempts = 0;
+        loop {
+            match self.load_listed_index(current) {
+                Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAX_LISTINGS => attempts += 1,
+                loaded => return loaded,
+            }
+        }
+    }
+
+    fn load_listed_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -207,7 +220,7 @@ impl Repository {
         for id in wanted.difference(&covered) {
             match self.read_index_object(*id) {
                 Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
-                Err(error) if error.kind() == crate::error::ErrorKind::Damaged => {
+                Err(error) if error.kind() == ErrorKind::Damaged => {
                     damaged = true;
                     let object = Object::Index(*id);
                     self.warnings
@@ -238,7 +251,7 @@ impl Repository {
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
         let object = Object::Index(id);
         let damaged = |error: Error| match error.kind() {
-            crate::error::ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
+            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;

@@ -159,11 +159,16 @@ impl Writer {
             }
             pending.insert(id);
         }
+        self.add_copy(kind, id, bytes)?;
+        Ok(true)
+    }
+
+    /// Adds a chunk, also one that is stored elsewhere.
+    pub fn add_copy(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<()> {
         self.added_bytes += bytes.len() as u64;
         let len = u32::try_from(bytes.len()).expect("a chunk is at most 4 MiB");
         if bytes.len() >= LONE_CHUNK_BYTES {
-            self.send(kind, PlainFrame { bytes: bytes.to_vec(), chunks: vec![(id, len)] })?;
-            return Ok(true);
+            return self.send(kind, PlainFrame { bytes: bytes.to_vec(), chunks: vec![(id, len)] });
         }
         let open = &mut self.open[lane(kind)];
         if open.bytes.capacity() == 0 {
@@ -175,7 +180,7 @@ impl Writer {
             let frame = std::mem::take(open);
             self.send(kind, frame)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn send(&mut self, kind: ChunkKind, frame: PlainFrame) -> Result<()> {
@@ -320,13 +325,9 @@ fn put_segment(shared: &Shared, segment: SegmentBuilder) -> Result<()> {
 }
 
 fn put_index(shared: &Shared, plain: Vec<u8>) -> Result<()> {
-    let repository = &shared.repository;
-    let bytes = seal_object(&repository.keys, Kind::Index, repository.suite, repository.id, &plain);
-    let id = object_id(&bytes);
-    repository.store.put(Object::Index(id), &bytes)?;
-    repository.store.barrier(Names::Mine)?;
-    shared.packed_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    repository.add_segment(plain, id)
+    let stored_bytes = shared.repository.put_index(plain)?;
+    shared.packed_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+    Ok(())
 }
 
 impl Repository {
@@ -365,6 +366,17 @@ impl Repository {
             return Err(error);
         }
         Ok(id)
+    }
+
+    /// Stores an index object, makes it durable and takes it into the index. The packs it names must be durable.
+    /// Returns its length.
+    pub fn put_index(&self, plain: Vec<u8>) -> Result<u64> {
+        let bytes = seal_object(&self.keys, Kind::Index, self.suite, self.id, &plain);
+        let id = object_id(&bytes);
+        self.store.put(Object::Index(id), &bytes)?;
+        self.store.barrier(Names::Mine)?;
+        self.add_segment(plain, id)?;
+        Ok(bytes.len() as u64)
     }
 
     /// Takes a segment that was just stored into the index.

@@ -1,0 +1,174 @@
+//! `bakfs prune`: gives back the room of what no snapshot needs.
+
+use super::Status;
+use super::open::Global;
+use super::output::{Progress, count, size, tell_warnings};
+use crate::error::{Error, ErrorKind};
+use crate::format::mark;
+use crate::id::ObjectId;
+use crate::prune::{self, Options, Report};
+use crate::repo::session::is_surely_dead;
+use crate::repo::write::WriteOptions;
+use crate::repo::{Repository, names};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Two prunes that begin at once both stop: they try again after a moment of their own.
+const ATTEMPTS: u32 = 4;
+
+/// Options of `bakfs prune`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Leave up to this share of what is stored unused, rather than copy the rest of its packs
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = parse_share)]
+    max_waste: f64,
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Prune although snapshots or content are missing that should be there
+    #[arg(long)]
+    accept_missing: bool,
+    /// Take a backup on another machine for dead that began longer ago; it will fail rather than commit
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_span)]
+    dead_after: jiff::Span,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Args { max_waste: 0.1, dry_run: false, accept_missing: false, dead_after: jiff::Span::new().days(7) }
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let number: f64 = text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "write a share as 10%".to_string())?;
+    if (0.0..=100.0).contains(&number) { Ok(number / 100.0) } else { Err("a share is between 0% and 100%".into()) }
+}
+
+fn parse_span(text: &str) -> Result<jiff::Span, String> {
+    let span: jiff::Span = text.parse().map_err(|error| format!("write a duration as 7d or 12h: {error}"))?;
+    if span.is_negative() { Err("a duration is not negative".into()) } else { Ok(span) }
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    prune(global, args, &global.open()?, &[])
+}
+
+/// Runs the command after a `bakfs forget --prune`, which in a dry run has not `forgotten` what it names.
+pub fn run_after_forget(
+    global: &Global,
+    dry_run: bool,
+    repository: &Arc<Repository>,
+    forgotten: &[ObjectId],
+) -> anyhow::Result<Status> {
+    let forgotten = if dry_run { forgotten } else { &[] };
+    prune(global, &Args { dry_run, ..Args::default() }, repository, forgotten)
+}
+
+fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Status> {
+    let now = jiff::Zoned::now();
+    let oldest = now.checked_sub(args.dead_after).map_or(jiff::Timestamp::MIN, |oldest| oldest.timestamp());
+    let is_dead = |session: &mark::Session| is_surely_dead(session) || names::timestamp(session.started) < oldest;
+    let base = global.cache_base()?;
+    let scratch = tempfile::Builder::new().prefix("prune-").tempdir_in(&base).or_else(|_| tempfile::tempdir()).ok();
+    let options = Options {
+        max_waste: args.max_waste,
+        dry_run: args.dry_run,
+        forgotten,
+        accept_missing: args.accept_missing,
+        scratch: scratch.as_ref().map(tempfile::TempDir::path),
+        write: WriteOptions::default(),
+        is_dead: &is_dead,
+    };
+    let progress = Progress::new("Pruning", !global.quiet && !global.json);
+    let mut attempt = 1;
+    let report = loop {
+        match prune::run(repository, &options, &progress) {
+            Err(error) if error.kind() == ErrorKind::Busy && attempt < ATTEMPTS => {
+                std::thread::sleep(Duration::from_millis(u64::from(attempt) * (50 + u64::from(random_byte()))));
+                attempt += 1;
+            }
+            report => break report,
+        }
+    };
+    progress.finish();
+    tell_warnings(repository);
+    let report = report.map_err(|error| match error.kind() {
+        ErrorKind::Full => Error::new(
+            ErrorKind::Full,
+            "No room to copy what is still needed: nothing was lost; `bakfs prune --max-waste 100%` deletes only what \
+             nothing needs, and copies nothing",
+        )
+        .because(error),
+        _ => error,
+    })?;
+    if global.json {
+        println!("{}", json(&report, args.dry_run));
+    } else if !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
+        tell(&report, args.dry_run);
+    }
+    Ok(if report.missing_chunks > 0 { Status::Incomplete } else { Status::Done })
+}
+
+fn random_byte() -> u8 {
+    let mut byte = [0];
+    crate::crypto::keys::fill_random(&mut byte);
+    byte[0]
+}
+
+/// Writes what was done, or would be.
+fn tell(report: &Report, dry_run: bool) {
+    let sizes = &report.sizes;
+    if dry_run {
+        println!("Packs     {}, {}", count(sizes.packs), size(sizes.pack_bytes));
+        println!("Unused    {} packs, {}: would be deleted", count(sizes.unused_packs), size(sizes.unused_bytes));
+        println!(
+            "Partly    {} packs, {}: would be deleted after {} of content, not yet compressed, is copied",
+            count(sizes.repack_packs),
+            size(sizes.repack_bytes),
+            size(sizes.copied_plain_bytes)
+        );
+        println!("Stays     about {} that nothing needs", size(sizes.waste_bytes));
+        println!("Forgotten {} snapshots would be removed for good", count(report.forgotten));
+    } else if report.waiting_for.is_empty() {
+        let swept = &report.swept;
+        println!("Deleted   {} packs, {}", count(swept.packs), size(swept.pack_bytes));
+        println!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
+        println!("Removed   {} forgotten snapshots", count(swept.snapshots));
+    }
+    for reason in &report.waiting_for {
+        println!("Waiting   {reason}; the next prune deletes what this one has found");
+    }
+    if report.missing_chunks > 0 {
+        println!(
+            "Missing   {} chunks that snapshots need: `bakfs check` names the files",
+            count(report.missing_chunks)
+        );
+    }
+}
+
+/// Returns a report for JSON.
+fn json(report: &Report, dry_run: bool) -> serde_json::Value {
+    let (sizes, swept) = (&report.sizes, &report.swept);
+    serde_json::json!({
+        "dry_run": dry_run,
+        "packs": sizes.packs,
+        "pack_bytes": sizes.pack_bytes,
+        "unused_packs": sizes.unused_packs,
+        "unused_bytes": sizes.unused_bytes,
+        "repack_packs": sizes.repack_packs,
+        "repack_bytes": sizes.repack_bytes,
+        "copied_plain_bytes": sizes.copied_plain_bytes,
+        "copied_chunks": sizes.copied_chunks,
+        "copied_packed_bytes": report.copied_packed_bytes,
+        "waste_bytes": sizes.waste_bytes,
+        "deleted_packs": swept.packs,
+        "deleted_bytes": swept.pack_bytes,
+        "removed_snapshots": swept.snapshots,
+        "forgotten_snapshots": report.forgotten,
+        "rewritten_index_objects": swept.index_objects,
+        "missing_chunks": report.missing_chunks,
+        "waiting_for": report.waiting_for,
+    })
+}

@@ -1,0 +1,125 @@
+//! What the repository holds, from the stored objects themselves: a cached index may not decide what is deleted.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::index::{PackEntry, Segment};
+use crate::id::{ChunkId, ObjectId};
+use crate::repo::Repository;
+use crate::repo::cache::{self, Cache};
+use crate::repo::index::{Loaded, SegmentBytes, locate};
+use crate::store::{Object, ObjectKind};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// How often a listing is made again because an index object it shows was removed.
+const MAX_LISTINGS: usize = 20;
+
+/// A copy of a chunk: the number of its index object and its record there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    /// Position in [`Catalog::objects`].
+    pub object: usize,
+    /// Position in the object's table of chunks.
+    pub record: usize,
+    /// The pack.
+    pub pack: PackEntry,
+    /// The chunk's length.
+    pub len_bytes: u32,
+}
+
+/// Index objects, mapped from a scratch folder, and the packs that are listed.
+pub struct Catalog {
+    scratch: Option<Cache>,
+    objects: Vec<Loaded>,
+    packs: HashMap<ObjectId, u64>,
+}
+
+impl Catalog {
+    /// Reads all index objects and lists the packs. `scratch` is a folder for mapped copies; without one they are
+    /// held in memory, 44 bytes a chunk and 24 a frame.
+    pub fn load(repository: &Repository, scratch: Option<&Path>) -> Result<Self> {
+        let scratch = scratch.and_then(|folder| Cache::open(folder, &repository.id()).ok());
+        let mut catalog = Catalog { scratch, objects: Vec::new(), packs: HashMap::new() };
+        catalog.update(repository)?;
+        Ok(catalog)
+    }
+
+    /// Takes in what was stored since. Index objects that were removed stay known: positions never change.
+    pub fn update(&mut self, repository: &Repository) -> Result<()> {
+        let mut listings = 0;
+        while !self.add_new(repository)? {
+            listings += 1;
+            if listings == MAX_LISTINGS {
+                return Err(Error::new(ErrorKind::Io, "The index changes all the time: run the prune again"));
+            }
+        }
+        // After the index: whatever it names is stored before it.
+        let packs = repository.store().list(ObjectKind::Pack)?;
+        self.packs = packs.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
+        Ok(())
+    }
+
+    /// Returns false if an object went away between its listing and its reading.
+    fn add_new(&mut self, repository: &Repository) -> Result<bool> {
+        let known: HashSet<_> = self.objects.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
+        for listed in repository.store().list(ObjectKind::Index)? {
+            if known.contains(&listed.id) {
+                continue;
+            }
+            let plain = match repository.read_index_object(listed.id) {
+                Ok(plain) => plain,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(error) => {
+                    let object = Object::Index(listed.id);
+                    let message = format!(
+                        "{object} cannot be read, so what its packs hold is not known and nothing is deleted: \
+                         run `bakfs repair`"
+                    );
+                    return Err(Error::new(error.kind(), message).because(error));
+                }
+            };
+            let covers = vec![listed.id];
+            self.objects.push(match &self.scratch {
+                Some(scratch) => scratch.add(plain, covers)?,
+                None => cache::heap(plain, covers)?,
+            });
+        }
+        Ok(true)
+    }
+
+    /// Returns the index objects with the ids they are stored under.
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = (ObjectId, &Segment<SegmentBytes>)> {
+        self.objects.iter().map(|loaded| (loaded.covers[0], &loaded.segment))
+    }
+
+    /// Returns the packs there are, with their lengths.
+    pub fn packs(&self) -> &HashMap<ObjectId, u64> {
+        &self.packs
+    }
+
+    /// Returns whether a pack is there as an index object says.
+    pub fn has(&self, pack: &PackEntry) -> bool {
+        self.packs.get(&pack.id) == Some(&pack.len_bytes)
+    }
+
+    /// Returns the packs that no index object names.
+    pub fn unnamed(&self) -> HashSet<ObjectId> {
+        let mut unnamed: HashSet<_> = self.packs.keys().copied().collect();
+        for (_, segment) in self.objects() {
+            (0..segment.pack_count()).filter_map(|at| segment.pack(at)).for_each(|pack| {
+                unnamed.remove(&pack.id);
+            });
+        }
+        unnamed
+    }
+
+    /// Finds every copy of a chunk in a pack there is, always in the same order.
+    pub fn copies<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Copy> + 'a {
+        self.objects.iter().enumerate().flat_map(move |(object, loaded)| {
+            loaded.segment.positions(id).filter_map(move |record| {
+                let chunk = loaded.segment.chunk(record)?;
+                let place = locate(&loaded.segment, chunk).filter(|place| self.has(&place.pack))?;
+                Some(Copy { object, record, pack: place.pack, len_bytes: chunk.len_bytes })
+            })
+        })
+    }
+}

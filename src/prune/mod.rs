@@ -1,0 +1,376 @@
+//! Removing what no snapshot needs, beside running backups and open mounts; docs/prune.md has the protocol.
+//!
+//! Memory: one bit for each record of the index and about 80 bytes for each pack; the index itself is mapped
+//! from a scratch folder (68 bytes a chunk on disk, at most).
+
+mod catalog;
+mod select;
+mod sweep;
+mod turn;
+mod usage;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, SessionKind, Verdict};
+use crate::id::{ChunkId, ObjectId};
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::frames::ChunkKind;
+use crate::repo::marks::Marks;
+use crate::repo::session::{Session, random_id};
+use crate::repo::snapshots::Listed;
+use crate::repo::write::{WriteOptions, Writer};
+use crate::store::{Object, ObjectKind, Wait};
+use catalog::Catalog;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use usage::{Avoided, Bits, Usage};
+
+pub use select::Sizes;
+pub use sweep::Swept;
+
+/// How to prune.
+pub struct Options<'a> {
+    /// The share of the packs' length that may stay unused, from 0 to 1.
+    pub max_waste: f64,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// Snapshots a dry run takes for forgotten.
+    pub forgotten: &'a [ObjectId],
+    /// Whether to go on although snapshots or content are missing that should be there.
+    pub accept_missing: bool,
+    /// A folder for mapped copies of the index.
+    pub scratch: Option<&'a Path>,
+    /// How to write what is copied.
+    pub write: WriteOptions,
+    /// Judges whether a session that has not ended is dead. A wrong answer costs that run its work and never data.
+    pub is_dead: &'a dyn Fn(&SessionMark) -> bool,
+}
+
+/// What came of a prune.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was found and planned.
+    pub sizes: Sizes,
+    /// What was deleted.
+    pub swept: Swept,
+    /// What was stored anew for what was copied.
+    pub copied_packed_bytes: u64,
+    /// Snapshots that go, or would go.
+    pub forgotten: u64,
+    /// Why what was condemned stays until a later prune: backups that run, above all.
+    pub waiting_for: Vec<String>,
+    /// Content that snapshots need and no pack has.
+    pub missing_chunks: u64,
+}
+
+/// Prunes a repository.
+pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
+    let catalog = Catalog::load(repository, options.scratch)?;
+    let mut prune = Prune { repository, options, monitor, catalog, report: Report::default() };
+    if options.dry_run {
+        prune.look()?;
+        return Ok(prune.report);
+    }
+    let session = turn::begin(repository, options)?;
+    if prune.finish_earlier(&session)? {
+        prune.start_new(&session)?;
+    }
+    repository.store().sweep()?;
+    session.end()?;
+    Ok(prune.report)
+}
+
+/// Returns the backups that have not ended.
+fn backups(marks: &Marks) -> Vec<MarkId> {
+    marks.sessions(SessionKind::Backup).map(|(_, session)| session.id).collect()
+}
+
+struct Prune<'a> {
+    repository: &'a Arc<Repository>,
+    options: &'a Options<'a>,
+    monitor: &'a dyn Monitor,
+    catalog: Catalog,
+    report: Report,
+}
+
+/// What is condemned, and what is known of it.
+struct Case {
+    /// What this prune has condemned, and what earlier ones have and this one has taken over.
+    condemned: Vec<MarkId>,
+    own: MarkId,
+    avoided: Avoided,
+    snapshots: HashSet<ObjectId>,
+    /// Backups that may rely on what is condemned.
+    sessions: Vec<MarkId>,
+    usage: Usage,
+    walked: HashSet<ObjectId>,
+}
+
+impl Prune<'_> {
+    /// Takes over what earlier prunes have condemned and not deleted. Nobody else's verdict is ever carried out,
+    /// because it may be one of a prune that was fenced; but what it names may be being deleted by one that was
+    /// not. Returns false if a backup has to end first.
+    fn finish_earlier(&mut self, session: &Session) -> Result<bool> {
+        let marks = self.repository.marks()?;
+        let mut condemned: Vec<MarkId> = Vec::new();
+        let mut avoided = Avoided::default();
+        let (mut snapshots, mut sessions) = (HashSet::new(), HashSet::new());
+        for (_, earlier) in marks.condemned() {
+            condemned.push(earlier.id);
+            avoided.condemned.extend(earlier.packs.iter().copied());
+            snapshots.extend(earlier.snapshots.iter().copied());
+            match marks.census(&earlier.id) {
+                // Those that began later have seen what was condemned.
+                Some(census) => sessions.extend(census.iter().copied()),
+                None => sessions.extend(backups(&marks)),
+            }
+        }
+        if condemned.is_empty() {
+            return Ok(true);
+        }
+        let mut sessions: Vec<_> = sessions.into_iter().collect();
+        if self.must_wait(&sessions)? {
+            return Ok(false);
+        }
+        let verdicts = marks.verdicts().filter(|(_, verdict)| condemned.contains(&verdict.condemn));
+        avoided.doomed = verdicts.flat_map(|(_, verdict)| verdict.packs.iter().copied()).collect();
+        let (roots, _) = self.roots(&marks, &snapshots)?;
+        let mut usage = Usage::default();
+        usage.add(self.repository, &self.catalog, &roots, &avoided, self.monitor)?;
+        self.require_content(&usage)?;
+        let endangered = std::mem::take(&mut usage.endangered);
+        if !endangered.is_empty() {
+            self.rescue(&endangered)?;
+        }
+        let packs = avoided.condemned.union(&avoided.doomed).copied().collect();
+        let own = self.condemn(session, packs, snapshots.iter().copied().collect())?;
+        // If one of the earlier has ended meanwhile, a backup may have begun that has seen neither.
+        let marks = self.repository.marks()?;
+        let listed: HashSet<_> = marks.condemned().map(|(_, condemn)| condemn.id).collect();
+        if !condemned.iter().all(|id| listed.contains(id)) {
+            sessions = backups(&marks);
+        }
+        self.put_census(own, &sessions)?;
+        condemned.push(own);
+        let walked = roots.iter().map(|listed| listed.id).collect();
+        self.judge(session, Case { condemned, own, avoided, snapshots, sessions, usage, walked })
+    }
+
+    /// Copies chunks that are only where somebody may be deleting them.
+    fn rescue(&mut self, endangered: &[(ChunkKind, ChunkId, u32)]) -> Result<()> {
+        let mut writer = Writer::new(self.repository.clone(), self.options.write);
+        for (kind, id, len_bytes) in endangered {
+            let mut bytes = Vec::new();
+            self.repository.read_chunk(*kind, id, 0..*len_bytes as usize, Wait::Allowed, &mut bytes)?;
+            writer.add_copy(*kind, *id, &bytes)?;
+        }
+        self.report.copied_packed_bytes += writer.finish()?.packed_bytes;
+        self.catalog.update(self.repository)
+    }
+
+    /// Returns whether backups live that have to end first, and tells them.
+    fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
+        let living = turn::settle(self.repository, self.options, sessions)?;
+        self.report.waiting_for = living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
+        Ok(!living.is_empty())
+    }
+
+    /// Finds what nothing needs, condemns it, and deletes it if no backup runs.
+    fn start_new(&mut self, session: &Session) -> Result<bool> {
+        let (usage, walked, plan) = self.look()?;
+        if !plan.repack.is_empty() {
+            self.copy(&usage, &plan.repack)?;
+            self.catalog.update(self.repository)?;
+        }
+        let packs: HashSet<_> = plan.unused.into_iter().chain(plan.repack).collect();
+        let forgotten = self.repository.forgotten_snapshots()?;
+        let snapshots: HashSet<_> = forgotten.iter().map(|listed| listed.id).collect();
+        if packs.is_empty() && snapshots.is_empty() {
+            self.report.swept.index_objects = sweep::rewrite_index(self.repository, &self.catalog, &HashSet::new())?;
+            return Ok(true);
+        }
+        let own = self.condemn(session, packs.iter().copied().collect(), snapshots.iter().copied().collect())?;
+        // Listed after the mark is durable: whoever is not in it has seen the mark.
+        let marks = self.repository.marks()?;
+        marks.require_whole()?;
+        let sessions = backups(&marks);
+        self.put_census(own, &sessions)?;
+        let avoided = Avoided { condemned: packs, doomed: HashSet::new() };
+        self.judge(session, Case { condemned: vec![own], own, avoided, snapshots, sessions, usage, walked })
+    }
+
+    fn condemn(&self, session: &Session, mut packs: Vec<ObjectId>, mut snapshots: Vec<ObjectId>) -> Result<MarkId> {
+        session.check()?;
+        let id = random_id();
+        packs.sort();
+        snapshots.sort();
+        self.repository.put_mark(Mark::Condemn(Condemn { id, session: session.id(), packs, snapshots }))?;
+        Ok(id)
+    }
+
+    fn put_census(&self, condemn: MarkId, sessions: &[MarkId]) -> Result<()> {
+        self.repository.put_mark(Mark::Census { condemn, sessions: sessions.to_vec() })?;
+        Ok(())
+    }
+
+    /// Looks what snapshots need and what could go.
+    fn look(&mut self) -> Result<(Usage, HashSet<ObjectId>, select::Plan)> {
+        let marks = self.repository.marks()?;
+        marks.require_whole()?;
+        self.guard_listing(&marks)?;
+        let backups = backups(&marks);
+        let nobody_writes = match self.options.dry_run {
+            true => backups.iter().all(|id| marks.is_fenced(id)),
+            false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
+        };
+        let mut snapshots = self.repository.snapshots()?;
+        let seen = snapshots.len();
+        snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
+        let newly_forgotten = (seen - snapshots.len()) as u64;
+        self.monitor.expect(snapshots.len() as u64, 0);
+        let mut usage = Usage::default();
+        let avoided = Avoided { condemned: marks.condemned_packs(), doomed: HashSet::new() };
+        usage.add(self.repository, &self.catalog, &snapshots, &avoided, self.monitor)?;
+        self.require_content(&usage)?;
+        let take_unnamed = nobody_writes && usage.missing.is_empty();
+        let plan = select::plan(&self.catalog, &usage, self.options.max_waste, take_unnamed);
+        self.report.sizes = plan.sizes;
+        self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64 + newly_forgotten;
+        Ok((usage, snapshots.iter().map(|listed| listed.id).collect(), plan))
+    }
+
+    /// Copies what is needed of packs into new ones, in the order of the newest snapshots' trees, so that what is
+    /// read together stays together.
+    fn copy(&mut self, usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
+        let repository = self.repository;
+        let mut writer = Writer::new(repository.clone(), self.options.write);
+        let mut met = Bits::default();
+        let mut bytes = Vec::new();
+        for listed in repository.snapshots()?.iter().rev() {
+            usage::walk(repository, listed, &mut |kind, id| {
+                let Some(copy) = self.catalog.copies(id).find(|copy| usage.keeps(copy)) else {
+                    // It came after the look, or is missing: nothing of it is in these packs.
+                    return Ok(kind == ChunkKind::Page);
+                };
+                if !met.set(&copy) {
+                    return Ok(false);
+                }
+                if packs.contains(&copy.pack.id) {
+                    bytes.clear();
+                    repository.read_chunk(kind, id, 0..copy.len_bytes as usize, Wait::Allowed, &mut bytes)?;
+                    writer.add_copy(kind, *id, &bytes)?;
+                    self.monitor.advance(0, u64::from(copy.len_bytes));
+                }
+                Ok(true)
+            })?;
+        }
+        self.report.copied_packed_bytes += writer.finish()?.packed_bytes;
+        Ok(())
+    }
+
+    /// Waits for nobody: if a backup runs that may rely on what is condemned, it is left to a later prune. Else
+    /// decides what goes, says so, and deletes it.
+    fn judge(&mut self, session: &Session, mut case: Case) -> Result<bool> {
+        if self.must_wait(&case.sessions)? {
+            return Ok(false);
+        }
+        let marks = self.repository.marks()?;
+        marks.require_whole()?;
+        let (roots, listed) = self.roots(&marks, &case.snapshots)?;
+        // After the snapshots: whatever they need is named by now.
+        self.catalog.update(self.repository)?;
+        let new: Vec<_> = roots.iter().filter(|listed| !case.walked.contains(&listed.id)).cloned().collect();
+        case.usage.add(self.repository, &self.catalog, &new, &case.avoided, self.monitor)?;
+        self.require_content(&case.usage)?;
+        if !case.usage.endangered.is_empty() {
+            self.report.waiting_for = vec!["what an earlier prune was deleting came to be needed".into()];
+            return Ok(false);
+        }
+        let is_root: HashSet<_> = roots.iter().map(|listed| listed.id).collect();
+        let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
+        let mut revoked: HashSet<_> =
+            marks.verdicts().flat_map(|(_, verdict)| verdict.revoked.iter().copied()).collect();
+        let fenced = marks.intents().filter(|(_, (session, _))| marks.is_fenced(session));
+        revoked.extend(fenced.map(|(_, (_, snapshot))| snapshot).filter(|snapshot| !listed.contains(snapshot)));
+        let sorted = |ids: HashSet<ObjectId>| {
+            let mut ids: Vec<_> = ids.into_iter().collect();
+            ids.sort();
+            ids
+        };
+        let verdict = Verdict {
+            condemn: case.own,
+            packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
+            removed: sorted(case.snapshots.difference(&is_root).copied().collect()),
+            revoked: sorted(revoked),
+            kept: sorted(is_root.difference(&announced).copied().collect()),
+        };
+        session.check()?;
+        self.repository.put_mark(Mark::Verdict(verdict.clone()))?;
+        // Whoever fences this prune from now on sees the verdict.
+        session.check()?;
+        let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, self.monitor)?;
+        sweep::clear_marks(self.repository, &case.condemned, &verdict)?;
+        let total = &mut self.report.swept;
+        total.packs += swept.packs;
+        total.pack_bytes += swept.pack_bytes;
+        total.snapshots += swept.snapshots;
+        total.index_objects += swept.index_objects;
+        Ok(true)
+    }
+
+    /// Lists the snapshots that stay, and all objects there are. Forgotten ones stay unless they are condemned.
+    fn roots(&self, marks: &Marks, condemned: &HashSet<ObjectId>) -> Result<(Vec<Listed>, HashSet<ObjectId>)> {
+        let listed = self.guard_listing(marks)?;
+        let forgotten = marks.forgotten();
+        let mut roots = self.repository.all_snapshots()?;
+        roots.retain(|root| !(condemned.contains(&root.id) && forgotten.contains(&root.id)));
+        Ok((roots, listed))
+    }
+
+    /// Lists the objects of snapshots, and refuses a listing that may not be whole: one without snapshots the last
+    /// prune has seen, an empty one, and one with objects that cannot be read.
+    fn guard_listing(&self, marks: &Marks) -> Result<HashSet<ObjectId>> {
+        let stored = self.repository.store().list(ObjectKind::Snapshot)?;
+        let listed: HashSet<_> = stored.iter().map(|listed| listed.id).collect();
+        let readable: HashSet<_> = self.repository.all_snapshots()?.iter().map(|listed| listed.id).collect();
+        let void = marks.void();
+        let mut troubles = Vec::new();
+        for id in listed.iter().filter(|id| !void.contains(*id) && !readable.contains(*id)) {
+            match self.repository.snapshot(*id) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(_) => {}
+                Err(error) => troubles.push(error.chain()),
+            }
+        }
+        let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
+        for id in kept.into_iter().filter(|id| !listed.contains(*id) && !void.contains(*id)) {
+            troubles.push(format!("{} was there when the last prune looked, and is gone", Object::Snapshot(*id)));
+        }
+        if listed.is_empty() && !self.catalog.packs().is_empty() && marks.verdicts().next().is_none() {
+            troubles.push("no snapshots are listed, and yet there are packs".into());
+        }
+        if troubles.is_empty() || self.options.accept_missing {
+            return Ok(listed);
+        }
+        troubles.sort();
+        Err(Error::damaged(format!(
+            "The list of snapshots may not be whole, and nothing is deleted ({} troubles, the first: {}): \
+             bring back what is missing, or run the prune with --accept-missing",
+            troubles.len(),
+            troubles[0]
+        )))
+    }
+
+    fn require_content(&mut self, usage: &Usage) -> Result<()> {
+        self.report.missing_chunks = usage.missing.len() as u64;
+        if usage.missing.is_empty() || self.options.accept_missing {
+            return Ok(());
+        }
+        Err(Error::damaged(format!(
+            "{} chunks that snapshots need are in no pack there is, and nothing is deleted: `bakfs check` names the \
+             files, `bakfs repair` finds what can be found; --accept-missing prunes all the same",
+            usage.missing.len()
+        )))
+    }
+}

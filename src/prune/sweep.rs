@@ -1,0 +1,157 @@
+//! Deleting what a verdict names: snapshots, then the index without its packs, then the packs, then the marks.
+
+use super::catalog::Catalog;
+use crate::error::Result;
+use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
+use crate::format::mark::{Mark, MarkId, SessionKind, Verdict};
+use crate::id::ObjectId;
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::session::is_surely_dead;
+use crate::repo::write::SEGMENT_CHUNKS;
+use crate::store::{Names, Object, ObjectKind};
+use std::collections::{HashMap, HashSet};
+
+/// Index objects of fewer chunks are small.
+const SMALL_OBJECT_CHUNKS: usize = SEGMENT_CHUNKS / 8;
+/// So many small index objects are merged.
+const MANY_SMALL_OBJECTS: usize = 16;
+
+/// What was deleted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Swept {
+    /// Packs.
+    pub packs: u64,
+    /// Their length.
+    pub pack_bytes: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Index objects that were replaced.
+    pub index_objects: u64,
+}
+
+/// Carries a verdict out. Every step may be repeated; whoever dies in between leaves the rest to the next prune.
+pub fn carry_out(
+    repository: &Repository,
+    catalog: &mut Catalog,
+    verdict: &Verdict,
+    monitor: &dyn Monitor,
+) -> Result<Swept> {
+    let store = repository.store();
+    for id in &verdict.removed {
+        store.delete(Object::Snapshot(*id))?;
+    }
+    store.barrier(Names::Mine)?;
+    let gone: HashSet<ObjectId> = verdict.packs.iter().copied().collect();
+    catalog.update(repository)?;
+    let index_objects = rewrite_index(repository, catalog, &gone)?;
+    let mut swept = Swept { snapshots: verdict.removed.len() as u64, index_objects, ..Swept::default() };
+    for id in &verdict.packs {
+        let Some(len_bytes) = catalog.packs().get(id) else { continue };
+        store.delete(Object::Pack(*id))?;
+        swept.packs += 1;
+        swept.pack_bytes += len_bytes;
+        monitor.advance(1, *len_bytes);
+    }
+    store.barrier(Names::Mine)?;
+    Ok(swept)
+}
+
+/// Replaces the index objects that name packs which are `gone` or not there, and merges small ones. Returns how
+/// many were replaced.
+pub fn rewrite_index(repository: &Repository, catalog: &Catalog, gone: &HashSet<ObjectId>) -> Result<u64> {
+    let stays = |segment: &Segment<_>, at: usize| {
+        segment.pack(at).is_some_and(|pack| catalog.has(&pack) && !gone.contains(&pack.id))
+    };
+    let small: Vec<_> = catalog.objects().filter(|(_, segment)| segment.chunk_count() < SMALL_OBJECT_CHUNKS).collect();
+    let merge = small.len() >= MANY_SMALL_OBJECTS;
+    let is_old = |segment: &Segment<_>| {
+        (merge && segment.chunk_count() < SMALL_OBJECT_CHUNKS)
+            || (0..segment.pack_count()).any(|at| !stays(segment, at))
+    };
+    let stored: HashSet<_> = {
+        let listed = repository.store().list(ObjectKind::Index)?;
+        listed.into_iter().map(|listed| listed.id).collect()
+    };
+    let mut new = SegmentBuilder::default();
+    let mut old = Vec::new();
+    for (id, segment) in catalog.objects().filter(|(id, segment)| stored.contains(id) && is_old(segment)) {
+        append(&mut new, segment, |at| stays(segment, at));
+        old.push(id);
+        if new.chunks.len() >= SEGMENT_CHUNKS {
+            repository.put_index(std::mem::take(&mut new).encode())?;
+        }
+    }
+    if !new.packs.is_empty() {
+        repository.put_index(new.encode())?;
+    }
+    for id in &old {
+        repository.store().delete(Object::Index(*id))?;
+    }
+    repository.store().barrier(Names::Mine)?;
+    Ok(old.len() as u64)
+}
+
+/// Appends the packs of a segment that stay, with their frames and chunks.
+fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays: impl Fn(usize) -> bool) {
+    let number = |len: usize| u32::try_from(len).expect("a segment holds fewer than 2^32 records");
+    let mut packs = HashMap::new();
+    for at in (0..segment.pack_count()).filter(|at| stays(*at)) {
+        let Some(pack) = segment.pack(at) else { continue };
+        packs.insert(number(at), number(new.packs.len()));
+        new.packs.push(pack);
+    }
+    let mut frames = HashMap::new();
+    for at in 0..segment.frame_count() {
+        let Some(frame) = segment.frame(at) else { continue };
+        let Some(pack) = packs.get(&frame.pack) else { continue };
+        frames.insert(number(at), number(new.frames.len()));
+        new.frames.push(FrameEntry { pack: *pack, ..frame });
+    }
+    for chunk in (0..segment.chunk_count()).filter_map(|at| segment.chunk(at)) {
+        if let Some(frame) = frames.get(&chunk.frame) {
+            new.chunks.push(ChunkEntry { frame: *frame, ..chunk });
+        }
+    }
+}
+
+/// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
+/// are gone, and the announcements of processes that are surely dead.
+pub fn clear_marks(repository: &Repository, condemned: &[MarkId], verdict: &Verdict) -> Result<()> {
+    let marks = repository.marks()?;
+    let removed: HashSet<_> = verdict.removed.iter().collect();
+    let done = |mark: &Mark| match mark {
+        Mark::Condemn(condemn) => condemned.contains(&condemn.id),
+        Mark::Forget(forget) => forget.snapshots.iter().all(|id| removed.contains(id)),
+        _ => false,
+    };
+    for id in marks.objects_of(done) {
+        repository.delete_mark(id)?;
+    }
+    // What was condemned goes first: a verdict or census without it says nothing.
+    repository.store().barrier(Names::Mine)?;
+    let dead: HashSet<MarkId> = {
+        let kinds = [SessionKind::Backup, SessionKind::Prune];
+        let sessions = kinds.into_iter().flat_map(|kind| marks.sessions(kind).map(|(_, session)| session));
+        sessions.filter(|session| marks.is_fenced(&session.id) && is_surely_dead(session)).map(|s| s.id).collect()
+    };
+    let is_old = |mark: &Mark| match mark {
+        Mark::Census { condemn, .. } => condemned.contains(condemn),
+        Mark::Verdict(old) => old.condemn != verdict.condemn,
+        Mark::Session(session) => dead.contains(&session.id),
+        _ => false,
+    };
+    for id in marks.objects_of(is_old) {
+        repository.delete_mark(id)?;
+    }
+    // A session that wakes must miss its own mark before the fence goes.
+    repository.store().barrier(Names::Mine)?;
+    let is_of_dead = |mark: &Mark| match mark {
+        Mark::Intent { session, .. } | Mark::Fence { session } => dead.contains(session),
+        _ => false,
+    };
+    for id in marks.objects_of(is_of_dead) {
+        repository.delete_mark(id)?;
+    }
+    repository.store().barrier(Names::Mine)
+}
