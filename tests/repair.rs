@@ -299,3 +299,30 @@ fn damaged_marks_are_named_and_removed() {
     bakfs.ok(["check"]);
     assert_eq!(unreadable(&bakfs, 2, &source), 0);
 }
+
+#[test]
+fn a_prune_keeps_the_copy_that_can_be_read() {
+    // Which of two copies comes first is chance: ids of objects are random.
+    for round in 0..6 {
+        let (bakfs, source) = world("aes256");
+        let damaged = pack(&bakfs, DATA_PACK);
+        let middle = std::fs::metadata(&damaged).unwrap().len() as usize / 2;
+        flip(&damaged, middle);
+        bakfs.run(["check", "--read-data"]).expect(1);
+        at(&bakfs, 3, &source);
+        // Another machine, which knows nothing of the damage, prunes; and one that has repaired it.
+        std::fs::remove_dir_all(bakfs.path("cache")).unwrap();
+        bakfs.make_dir("cache");
+        if round % 2 == 0 {
+            repair(&bakfs, &["--read-data"], 0);
+        }
+        bakfs.ok(["prune", "--max-waste", "0%"]);
+        assert!((1..=3).all(|day| unreadable(&bakfs, day, &source) == 0), "round {round}");
+        repair(&bakfs, &["--read-data"], 0);
+        let report = bakfs.json(["check", "--read-data"]);
+        assert_eq!((&report["damaged"], number(&report, "leftover_packs")), (&false.into(), 0), "{report}");
+        if round % 2 == 0 {
+            assert!(!damaged.exists() && number(&report, "set_aside_packs") == 0, "nothing needs it: {report}");
+        }
+    }
+}

@@ -75,27 +75,26 @@ impl Share {
 }
 
 /// What threads found and is not in the ledger yet.
-struct Notes<'a> {
-    ledger: Option<&'a Ledger>,
-    new: Mutex<(Vec<(ObjectId, Record)>, Option<Instant>)>,
+#[derive(Default)]
+struct Notes {
+    new: Vec<(ObjectId, Record)>,
+    written: Option<Instant>,
 }
 
-impl Notes<'_> {
-    fn add(&self, pack: ObjectId, record: Record) {
-        let mut new = self.new.lock();
-        new.0.push((pack, record));
-        if new.1.is_none_or(|last| last.elapsed() >= NOTE_EVERY) {
-            self.write(&mut new);
+impl Notes {
+    fn add(&mut self, ledger: Option<&Ledger>, pack: ObjectId, record: Record) {
+        self.new.push((pack, record));
+        if self.written.is_none_or(|written| written.elapsed() >= NOTE_EVERY) {
+            self.write(ledger);
         }
     }
 
-    fn write(&self, new: &mut (Vec<(ObjectId, Record)>, Option<Instant>)) {
-        let Some(ledger) = self.ledger else { return };
-        let written = ledger.update(|records| new.0.iter().for_each(|(pack, record)| records.checked(*pack, *record)));
-        if written {
-            new.0.clear();
+    fn write(&mut self, ledger: Option<&Ledger>) {
+        let Some(ledger) = ledger else { return };
+        if ledger.update(|records| self.new.iter().for_each(|(pack, record)| records.checked(*pack, *record))) {
+            self.new.clear();
         }
-        new.1 = Some(Instant::now());
+        self.written = Some(Instant::now());
     }
 }
 
@@ -103,7 +102,7 @@ impl Notes<'_> {
 pub fn check(check: &Check<'_>, chosen: &[(ObjectId, u64)], ledger: Option<&Ledger>) -> Result<Done> {
     check.monitor.expect(0, chosen.iter().map(|(_, len)| len).sum());
     let counts = Counts::new(&check.index);
-    let notes = Notes { ledger, new: Mutex::default() };
+    let notes = Mutex::new(Notes::default());
     let next = AtomicUsize::new(0);
     let work = || -> Result<Done> {
         let mut reader = PackReader::default();
@@ -118,10 +117,10 @@ pub fn check(check: &Check<'_>, chosen: &[(ObjectId, u64)], ledger: Option<&Ledg
                 done.packs += 1;
                 done.pack_bytes += len_bytes;
                 let state = if told.is_sound { State::Verified } else { State::Suspect };
-                notes.add(id, Record { len_bytes, at_secs, state });
+                notes.lock().add(ledger, id, Record { len_bytes, at_secs, state });
             }
         }
-        notes.write(&mut notes.new.lock());
+        notes.lock().write(ledger);
         Ok(done)
     };
     std::thread::scope(|scope| -> Result<Done> {

@@ -215,7 +215,7 @@ fn at(secs: u64) -> Timestamp {
 fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     let Verified { packs, pack_bytes, oldest_secs } = report.verified;
     let all = report.packs - report.set_aside_packs;
-    let percent = if report.pack_bytes == 0 { 100 } else { pack_bytes * 100 / report.pack_bytes };
+    let percent = (pack_bytes * 100).checked_div(report.pack_bytes).unwrap_or(100);
     let Some(oldest_secs) = oldest_secs else {
         return writeln!(out, "No content was verified yet: `bakfs check --read-data` reads every byte");
     };

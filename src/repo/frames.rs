@@ -20,6 +20,10 @@ use std::sync::Arc;
 /// Unwrapped keys of packs that are kept: 4 096 packs of 32 MiB are 128 GiB.
 const MAX_OPENERS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
+/// How often a chunk that cannot be read is looked for anew. While an index object is damaged, or others write
+/// and prune all the time, the index never stays as it was.
+const MAX_LOOKS: u32 = 3;
+
 /// What a chunk is of; its id is made with another key for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkKind {
@@ -196,6 +200,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Returns whether a chunk can be read at one of its places.
+    pub fn is_readable_at(&self, kind: ChunkKind, location: &Location) -> bool {
+        let mut bytes = Vec::new();
+        self.read_from(kind, location, 0..location.chunk.len_bytes as usize, Wait::Allowed, &mut bytes).is_ok()
+    }
+
     /// Appends a range of a chunk to `out`, verified. Other places of the chunk are tried when one is damaged.
     pub fn read_chunk(
         &self,
@@ -204,6 +214,18 @@ impl Repository {
         range: Range<usize>,
         wait: Wait,
         out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.read_chunk_again(kind, id, range, wait, out, MAX_LOOKS)
+    }
+
+    fn read_chunk_again(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        range: Range<usize>,
+        wait: Wait,
+        out: &mut Vec<u8>,
+        looks: u32,
     ) -> Result<()> {
         let start = out.len();
         let index = self.index();
@@ -231,13 +253,10 @@ impl Repository {
         if wait == Wait::Never {
             return Err(would_wait());
         }
-        // A prune may have moved the chunk since the index was read.
-        if self.refresh_stale_index(&index)? {
-            return self.read_chunk(kind, id, range, wait, out);
-        }
-        // The cached index itself may be wrong: it is made again once before the repository is blamed.
-        if self.distrust_cache(&index)? {
-            return self.read_chunk(kind, id, range, wait, out);
+        // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it is
+        // made again once before the repository is blamed.
+        if looks > 0 && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
+            return self.read_chunk_again(kind, id, range, wait, out, looks - 1);
         }
         failed.into_iter().for_each(|pack| self.reads.suspect(pack));
         Err(failure)
