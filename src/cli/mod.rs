@@ -21,6 +21,7 @@ pub mod open;
 pub mod output;
 pub mod pin;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -79,6 +80,8 @@ enum Command {
     Unpin(pin::UnpinArgs),
     /// Give back the room of what no snapshot needs
     Prune(prune::Args),
+    /// Make the index name what can be read, and nothing else
+    Repair(repair::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -155,6 +158,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Pin(args) => pin::run(global, args),
         Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),
+        Command::Repair(args) => repair::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

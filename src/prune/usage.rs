@@ -81,16 +81,32 @@ impl Usage {
         self.bits.has(copy)
     }
 
-    /// Takes a chunk as needed, in the place that is least to be avoided; returns whether it is new.
-    fn need(&mut self, catalog: &Catalog, avoided: &Avoided, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+    /// Takes a chunk as needed, in the place that is least to be avoided; returns whether it is new. Of several
+    /// copies one is taken that can be read: the others are about to go.
+    fn need(
+        &mut self,
+        repository: &Repository,
+        catalog: &Catalog,
+        avoided: &Avoided,
+        kind: ChunkKind,
+        id: &ChunkId,
+    ) -> Result<bool> {
         let mut best: Option<Copy> = None;
+        let mut is_only = true;
         for copy in catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind()) {
             if self.bits.has(&copy) {
                 return Ok(false);
             }
+            is_only = best.is_none();
             if best.is_none_or(|best| avoided.rank(&copy.pack.id) < avoided.rank(&best.pack.id)) {
                 best = Some(copy);
             }
+        }
+        if !is_only {
+            let readable = catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind());
+            let readable = readable
+                .filter(|copy| catalog.place(copy).is_some_and(|place| repository.is_readable_at(kind, &place)));
+            best = readable.min_by_key(|copy| avoided.rank(&copy.pack.id)).or(best);
         }
         let Some(copy) = best else {
             return Ok(self.missing.insert(*id));
@@ -113,7 +129,7 @@ impl Usage {
         monitor: &dyn Monitor,
     ) -> Result<()> {
         for listed in snapshots.iter().rev() {
-            walk(repository, listed, &mut |kind, id| self.need(catalog, avoided, kind, id))?;
+            walk(repository, listed, &mut |kind, id| self.need(repository, catalog, avoided, kind, id))?;
             monitor.advance(1, 0);
         }
         Ok(())
