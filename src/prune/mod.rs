@@ -172,7 +172,8 @@ impl Prune<'_> {
     /// Returns whether backups live that have to end first, and tells them.
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
         let living = turn::settle(self.repository, self.options, sessions)?;
-        self.report.waiting_for = living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
+        self.report.waiting_for =
+            living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
         Ok(!living.is_empty())
     }
 
