@@ -16,7 +16,7 @@ use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::frames::ChunkKind;
 use crate::repo::marks::Marks;
-use crate::repo::session::{Session, random_id};
+use crate::repo::session::{self, Session, random_id};
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
 use crate::store::{Object, ObjectKind, Wait};
@@ -67,7 +67,8 @@ pub struct Report {
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
     // The index is read after the prune is announced: none that ran before is still deleting what it names.
-    let session = (!options.dry_run).then(|| turn::begin(repository, options)).transpose()?;
+    let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
+    repository.marks()?.require_whole()?;
     let catalog = Catalog::load(repository, options.scratch)?;
     let mut prune = Prune { repository, options, monitor, catalog, report: Report::default() };
     let Some(session) = session else {
@@ -174,7 +175,7 @@ impl Prune<'_> {
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
         let living = turn::settle(self.repository, self.options, sessions)?;
         self.report.waiting_for =
-            living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
+            living.iter().map(|session| format!("a backup runs: {}", session::told(session))).collect();
         Ok(!living.is_empty())
     }
 

@@ -11,12 +11,10 @@
 mod index;
 mod salvage;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::mark::{Mark, SessionKind};
+use crate::error::Result;
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::marks::Marks;
 use crate::repo::session::{Session, is_surely_dead};
 use crate::store::{Names, Object};
 use index::Survey;
@@ -67,10 +65,10 @@ impl Report {
     }
 }
 
-/// Repairs a repository that was opened with an empty cache. Needs the turn of a prune: a prune that runs, or
-/// that was interrupted, has to end first.
+/// Repairs a repository that was opened with an empty cache. A prune that runs has to end first. What one that was
+/// interrupted has condemned may be named again: the next prune looks anew at what is needed of it.
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
-    let session = if options.dry_run { None } else { Some(begin(repository)?) };
+    let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
     let mut report = Report { damaged_marks: damaged_marks(repository)?, ..Report::default() };
     repository.refresh_index()?;
     let survey = Survey::new(repository, options, &mut report, monitor)?;
@@ -85,33 +83,6 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     repository.store().barrier(Names::Mine)?;
     session.end()?;
     Ok(report)
-}
-
-/// Announces the repair as a prune, of which only one runs at a time.
-fn begin(repository: &Arc<Repository>) -> Result<Session> {
-    let session = Session::begin(repository, SessionKind::Prune)?;
-    let others = |marks: &Marks| -> Vec<crate::format::mark::Session> {
-        let open = marks.sessions(SessionKind::Prune).map(|(_, other)| other);
-        open.filter(|other| other.id != session.id() && !marks.is_fenced(&other.id)).cloned().collect()
-    };
-    let marks = repository.marks()?;
-    for other in others(&marks).iter().filter(|other| is_surely_dead(other)) {
-        repository.put_mark(Mark::Fence { session: other.id })?;
-    }
-    let marks = repository.marks()?;
-    if let Some(other) = others(&marks).first() {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            format!("A prune or repair runs (process {} on {}): repair when it has ended", other.pid, other.host),
-        ));
-    }
-    if marks.condemned().next().is_some() {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            "A prune was interrupted and has not deleted all it was about to: run `bakfs prune` first, then repair",
-        ));
-    }
-    Ok(session)
 }
 
 /// Returns marks that are damaged, looked at twice: a reader that erred once is no reason to remove anything.
