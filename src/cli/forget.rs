@@ -97,15 +97,21 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.undo {
         return undo(global, args, &repository);
     }
-    let forgotten = forget(global, args, &repository)?;
+    let (forgotten, told) = forget(global, args, &repository)?;
+    let warned = tell_warnings(&repository) > 0;
     if args.prune {
-        return prune::run_after_forget(global, args.dry_run, &repository, &forgotten);
+        let status = prune::run_after_forget(global, args.dry_run, &repository, &forgotten, told)?;
+        return Ok(if warned && status == Status::Done { Status::Incomplete } else { status });
     }
-    Ok(if tell_warnings(&repository) > 0 { Status::Incomplete } else { Status::Done })
+    if let Some(told) = told {
+        println!("{told}");
+    }
+    Ok(if warned { Status::Incomplete } else { Status::Done })
 }
 
-/// Forgets what the arguments say, and tells it. Returns what is forgotten; with `--dry-run`, what would be.
-fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
+/// Forgets what the arguments say, and tells it. Returns what is forgotten (with `--dry-run`, what would be), and what
+/// is to be told as JSON.
+fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<(Vec<ObjectId>, Option<Value>)> {
     let known = Known::new(repository.snapshots()?);
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
@@ -120,8 +126,11 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     if !args.dry_run {
         repository.forget(&plan.forgotten)?;
     }
-    plan.tell(global, args.dry_run, args.prune)?;
-    Ok(plan.forgotten)
+    let told = global.json.then(|| plan.json(args.dry_run));
+    if told.is_none() {
+        plan.tell(global, args.dry_run, args.prune)?;
+    }
+    Ok((plan.forgotten, told))
 }
 
 /// Applies the rules.
@@ -263,9 +272,6 @@ impl Plan<'_> {
 
     fn tell(&self, global: &Global, is_dry_run: bool, will_prune: bool) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        if global.json {
-            return writeln!(out, "{}", self.json(is_dry_run));
-        }
         if !is_shown(global, is_dry_run) {
             return Ok(());
         }

@@ -52,21 +52,35 @@ fn parse_span(text: &str) -> Result<jiff::Span, String> {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    prune(global, args, &global.open()?, &[])
+    let report = prune(global, args, &global.open()?, &[])?;
+    if global.json {
+        println!("{}", json(&report, args.dry_run));
+    }
+    Ok(status(&report))
 }
 
-/// Runs the command after a `bakfs forget --prune`, which in a dry run has not `forgotten` what it names.
+/// Runs the command after a `bakfs forget --prune`, which in a dry run has not `forgotten` what it names. What it has
+/// `told` becomes part of the JSON.
 pub fn run_after_forget(
     global: &Global,
     dry_run: bool,
     repository: &Arc<Repository>,
     forgotten: &[ObjectId],
+    told: Option<serde_json::Value>,
 ) -> anyhow::Result<Status> {
     let forgotten = if dry_run { forgotten } else { &[] };
-    prune(global, &Args { dry_run, ..Args::default() }, repository, forgotten)
+    let report = prune(global, &Args { dry_run, ..Args::default() }, repository, forgotten)?;
+    if let Some(told) = told {
+        println!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
+    }
+    Ok(status(&report))
 }
 
-fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Status> {
+fn status(report: &Report) -> Status {
+    if report.missing_chunks > 0 { Status::Incomplete } else { Status::Done }
+}
+
+fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
     let now = jiff::Zoned::now();
     let oldest = now.checked_sub(args.dead_after).map_or(jiff::Timestamp::MIN, |oldest| oldest.timestamp());
     let is_dead = |session: &mark::Session| is_surely_dead(session) || names::timestamp(session.started) < oldest;
@@ -103,12 +117,10 @@ fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: 
         .because(error),
         _ => error,
     })?;
-    if global.json {
-        println!("{}", json(&report, args.dry_run));
-    } else if !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
+    if !global.json && !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
         tell(&report, args.dry_run);
     }
-    Ok(if report.missing_chunks > 0 { Status::Incomplete } else { Status::Done })
+    Ok(report)
 }
 
 fn random_byte() -> u8 {
