@@ -161,9 +161,14 @@ impl World {
             (false, None) if mutation.path.starts_with("index/") && index_named => Ok(true),
             (false, None) if mutation.path.starts_with("keys/") => Ok(false),
             // A whole other configuration without encryption: then everything else is of another repository.
-            (false, Some(_)) if mutation.path == "config" && subjects.len() + 1 == self.objects.len() => Ok(true),
+            (false, Some(_)) if mutation.path == "config" && self.are_all_but_marks(&subjects) => Ok(true),
             _ => Err(format!("check does not name it but {subjects:?}")),
         }
+    }
+
+    fn are_all_but_marks(&self, subjects: &[Object]) -> bool {
+        let others = self.objects.keys().filter(|path| *path != "config" && !path.starts_with("marks/"));
+        others.into_iter().all(|path| subjects.iter().any(|object| object.path() == *path))
     }
 
     fn sweep(&self, mutations: &[Mutation], tally: &Mutex<Tally>) {

@@ -59,6 +59,9 @@ struct World {
     today: Shown,
 }
 
+/// What a store does otherwise than with EIO, the real binary meets in `faults_real`.
+const FAULTS: [Fault; 4] = [Fault::Io, Fault::NoSpace, Fault::LostReply, Fault::Short];
+
 /// Each is run with every one of its store's calls failing.
 type Workload = (&'static str, fn() -> World, fn(&World, Arc<dyn Store>) -> Result<Claim>);
 
@@ -261,8 +264,8 @@ fn no_failed_call_of_the_store_is_success() {
         let calls = store.calls();
         assert!(calls > 5, "{name} makes {calls} calls");
         let plans: Vec<Plan> = (1..=calls)
-            .flat_map(|call| Fault::ALL.map(|fault| [false, true].map(|goes_on| Plan { call, fault, goes_on })))
-            .flatten()
+            .flat_map(|call| FAULTS.iter().map(move |fault| (call, *fault)))
+            .flat_map(|(call, fault)| [false, true].map(|goes_on| Plan { call, fault, goes_on }))
             .collect();
         let tally = Mutex::new((0u64, 0u64, Vec::new()));
         library::in_parallel(plans.len() as u64, |number| {

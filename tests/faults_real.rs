@@ -116,13 +116,9 @@ impl World {
         place
     }
 
-    /// Runs the binary under strace with further options.
-    fn trace(&self, place: &Path, command: &str, options: &[String]) -> (Outcome, String) {
-        let trace = place.join("trace");
-        let mut strace = self.bakfs.wrap("strace");
-        strace.args(["-f", "-qq", "-y", "--seccomp-bpf", "-o"]).arg(&trace).args(options);
-        strace.arg(env!("CARGO_BIN_EXE_bakfs")).args(["--repo".into(), place.join("repo").into_os_string()]);
-        strace.args(["--cache-dir".into(), place.join("cache").into_os_string()]);
+    /// Returns the arguments of a command that works in a folder of its own.
+    fn args(&self, place: &Path, command: &str) -> Vec<OsString> {
+        let global = ["--repo".into(), place.join("repo").into(), "--cache-dir".into(), place.join("cache").into()];
         let args: Vec<OsString> = match command {
             "init" => vec!["init".into(), "--encryption".into(), "none".into()],
             "backup" => {
@@ -131,9 +127,38 @@ impl World {
             "check" => vec!["check".into(), "--read-data".into()],
             _ => vec!["restore".into(), "latest".into(), place.join("target").into()],
         };
-        strace.args(args);
+        global.into_iter().chain(args).collect()
+    }
+
+    /// Runs the binary under strace with further options.
+    fn trace(&self, place: &Path, command: &str, options: &[String]) -> (Outcome, String) {
+        let trace = place.join("trace");
+        let mut strace = self.bakfs.wrap("strace");
+        strace.args(["-f", "-qq", "-y", "--seccomp-bpf", "-o"]).arg(&trace).args(options);
+        strace.arg(env!("CARGO_BIN_EXE_bakfs")).args(self.args(place, command));
         let outcome = start(strace, false).finish_within(SOON);
         (outcome, String::from_utf8_lossy(&std::fs::read(trace).unwrap()).into_owned())
+    }
+
+    /// Runs the binary where no file may be longer than `most_bytes`: the write that reaches it is short, and the
+    /// next fails (RLIMIT_FSIZE, setrlimit(2)).
+    fn run_limited(&self, number: u64, command: &str, most_bytes: u64) -> Result<bool, String> {
+        let place = self.place(number, command);
+        let script = r#"trap "" XFSZ; exec prlimit --fsize="$0" "$@""#;
+        let mut limited = self.bakfs.wrap("sh");
+        limited.args(["-c", script, &most_bytes.to_string(), env!("CARGO_BIN_EXE_bakfs")]);
+        limited.args(self.args(&place, command));
+        let outcome = start(limited, false).finish_within(SOON);
+        let is_success = outcome.code == 0;
+        let judged = match command {
+            _ if !matches!(outcome.code, 0 | 1 | 3) => Err("wrong exit code, or a panic".into()),
+            "init" if is_success => open(&place.join("repo")).map(drop),
+            "backup" => self.is_kept(&place.join("repo"), outcome.code),
+            "restore" if is_success => self.is_restored(&place.join("target")),
+            _ => Ok(()),
+        };
+        std::fs::remove_dir_all(place).unwrap();
+        judged.map(|()| is_success).map_err(|failure| format!("{failure}\n{outcome}"))
     }
 
     /// Returns how often a command makes each call, in the thread that makes most.
@@ -184,6 +209,12 @@ impl World {
         let is_success = outcome.code == 0;
         let repo = place.join("repo");
         let of_repo = injected(trace).any(|line| line.contains(&format!("{}/", repo.display())));
+        // What was synced and failed is void, though it can still be read: only the reported failure tells.
+        let is_void = |line: &str| line.contains("sync(") && !line.contains("EINTR") && !line.contains("/marks");
+        let synced = injected(trace).filter(|line| ["/repo/", "/repo>"].iter().any(|part| line.contains(part)));
+        if matches!(outcome.code, 0 | 3) && synced.into_iter().any(is_void) {
+            return Err("a sync failed, and was not reported".into());
+        }
         match plan.command {
             "init" if is_success => drop(open(&repo).map_err(|error| format!("it was not made: {error}"))?),
             "init" => {}
@@ -273,7 +304,7 @@ fn no_failed_system_call_is_success() {
         plans.into_iter().map(|plan| (dice.below(1 + plan.when.pow(2)), dice.roll(), plan)).collect();
     keyed.sort_by_key(|(weight, order, _)| (*weight, *order));
     let plans: Vec<_> =
-        keyed.into_iter().map(|(_, _, plan)| plan).take(library::size("FAULTS", 2500, 100_000) as usize).collect();
+        keyed.into_iter().map(|(_, _, plan)| plan).take(library::size("FAULTS", 1600, 100_000) as usize).collect();
     let tally = Mutex::new((0u64, 0u64, Vec::new()));
     library::in_parallel(plans.len() as u64, |number| {
         let plan = plans[number as usize];
@@ -296,4 +327,25 @@ fn no_failed_system_call_is_success() {
     let first: Vec<_> = failures.iter().take(10).collect();
     assert!(failures.is_empty(), "{first:#?}");
     assert!(met * 2 > plans.len() as u64, "most faults are met: {met}");
+}
+
+#[test]
+fn no_short_write_is_success() {
+    let world = World::new();
+    let runs = library::size("SHORT_WRITES", 240, 12_000);
+    let tally = Mutex::new((0u64, Vec::new()));
+    library::in_parallel(runs, |number| {
+        let command = ["init", "backup", "restore"][number as usize % 3];
+        let most_bytes = number * 6000 / runs;
+        let judged = world.run_limited(number, command, most_bytes);
+        let mut tally = tally.lock();
+        match judged {
+            Ok(success) => tally.0 += u64::from(success),
+            Err(failure) => tally.1.push(format!("{command}, {most_bytes} bytes: {failure}")),
+        }
+    });
+    let (successes, failures) = tally.into_inner();
+    println!("short writes: {runs} runs, {successes} needed no longer file, {} wrongly", failures.len());
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(successes > 0 && successes < runs);
 }

@@ -24,7 +24,7 @@ const MAX_MEMORY_BYTES: u64 = 384 << 20;
 /// What matches is sorted before it is shown: a million matches at most.
 const MAX_FIND_BYTES: u64 = 1 << 30;
 /// What goes on as long as there is something to show is stopped after this.
-const ENDLESS: Duration = Duration::from_secs(2);
+const ENDLESS: Duration = Duration::from_secs(1);
 /// No listing is looked at further.
 const MAX_SHOWN: usize = 3000;
 

@@ -30,7 +30,7 @@ fn killed(ledger: &Ledger<'_>, work: Work, dice: &mut Dice, longest: Duration) -
 fn a_killed_run_costs_nothing_else() {
     support::need_root();
     let seed = library::size("SEED", 5, 5);
-    let trials = library::size("KILLS", 2000, 100_000);
+    let trials = library::size("KILLS", 1000, 100_000);
     let tally = Mutex::new((0u64, 0u64, Vec::new()));
     library::in_parallel(2, |worker| {
         let bakfs = Bakfs::empty();

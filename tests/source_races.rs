@@ -211,6 +211,7 @@ fn has_canary(repository: &Repository) -> bool {
 }
 
 fn races(world: &World, backups: u64, tally: &Mutex<Tally>) {
+    let canary = canary();
     let mut store = Arc::new(MemStore::default());
     for number in 0..backups {
         if number % BACKUPS_PER_REPOSITORY == 0 {
@@ -228,7 +229,7 @@ fn races(world: &World, backups: u64, tally: &Mutex<Tally>) {
         for (path, (entry, bytes)) in &shown.files {
             let path = Path::new(std::str::from_utf8(path).unwrap());
             let Some(bytes) = bytes else { continue };
-            if bytes.windows(64).any(|window| *window == canary()[..64]) {
+            if bytes.windows(64).any(|window| *window == canary[..64]) {
                 failures.push(format!("{} is the foreign file", path.display()));
             }
             let Some(at) = (0..WAYS.len()).find(|at| world.file(*at) == path) else { continue };

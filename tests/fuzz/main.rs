@@ -22,7 +22,7 @@ const MAX_MEMORY_BYTES: usize = 256 << 20;
 /// An input that takes longer hangs, on any machine.
 const HANGS: Duration = Duration::from_secs(60);
 /// Inputs of the corpus longer than this are not kept.
-const MAX_KEPT_BYTES: usize = 2048;
+const MAX_KEPT_BYTES: usize = 1024;
 
 /// What one target's inputs cost.
 #[derive(Default)]
@@ -82,7 +82,7 @@ fn fuzz(target: &Target, seed: u64, time: Duration) -> Result<Cost, String> {
     if std::env::var_os("BAKFS_KEEP_CORPUS").is_some() {
         let folder = corpus(target);
         std::fs::create_dir_all(&folder).unwrap();
-        for input in pool.inputs().skip(known).filter(|input| input.len() <= MAX_KEPT_BYTES).take(24) {
+        for input in pool.inputs().skip(known).filter(|input| input.len() <= MAX_KEPT_BYTES).take(8) {
             let name = &blake3::hash(input).to_hex()[..16];
             std::fs::write(folder.join(name), input).unwrap();
         }

@@ -128,17 +128,10 @@ pub enum Fault {
     Io,
     /// ENOSPC, nothing done.
     NoSpace,
-    /// EMFILE, nothing done.
-    ManyFiles,
     /// EIO, but what was asked for is done: the reply is lost.
     LostReply,
     /// A read that ends in the middle.
     Short,
-}
-
-impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 5] = [Fault::Io, Fault::NoSpace, Fault::ManyFiles, Fault::LostReply, Fault::Short];
 }
 
 /// A call of a store.
@@ -216,7 +209,6 @@ impl FaultStore {
         drop(progress);
         let number = match fault {
             Fault::NoSpace => libc::ENOSPC,
-            Fault::ManyFiles => libc::EMFILE,
             Fault::Io | Fault::LostReply | Fault::Short => libc::EIO,
         };
         if fault == Fault::LostReply {
