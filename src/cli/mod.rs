@@ -1,5 +1,23 @@
 //! The command line: one file per command. Only this room prints.
 
+/// Prints a line to standard error. Unlike std's, it does not panic where nothing can be printed: a log on a
+/// full disk must not end a backup.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // There is no other place to say so.
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+/// Prints a closing line to standard output; like [`eprintln`], what is done stays done without it.
+macro_rules! println {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 pub mod backup;
 pub mod check;
 #[cfg(feature = "mount")]

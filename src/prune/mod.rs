@@ -66,13 +66,14 @@ pub struct Report {
 
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
+    // The index is read after the prune is announced: none that ran before is still deleting what it names.
+    let session = (!options.dry_run).then(|| turn::begin(repository, options)).transpose()?;
     let catalog = Catalog::load(repository, options.scratch)?;
     let mut prune = Prune { repository, options, monitor, catalog, report: Report::default() };
-    if options.dry_run {
+    let Some(session) = session else {
         prune.look()?;
         return Ok(prune.report);
-    }
-    let session = turn::begin(repository, options)?;
+    };
     if prune.finish_earlier(&session)? {
         prune.start_new(&session)?;
     }
@@ -172,7 +173,8 @@ impl Prune<'_> {
     /// Returns whether backups live that have to end first, and tells them.
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
         let living = turn::settle(self.repository, self.options, sessions)?;
-        self.report.waiting_for = living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
+        self.report.waiting_for =
+            living.iter().map(|session| format!("a backup runs: {}", turn::told(session))).collect();
         Ok(!living.is_empty())
     }
 
@@ -180,7 +182,7 @@ impl Prune<'_> {
     fn start_new(&mut self, session: &Session) -> Result<bool> {
         let (usage, walked, plan) = self.look()?;
         if !plan.repack.is_empty() {
-            self.copy(&usage, &plan.repack)?;
+            self.copy(&walked, &usage, &plan.repack)?;
             self.catalog.update(self.repository)?;
         }
         let packs: HashSet<_> = plan.unused.into_iter().chain(plan.repack).collect();
@@ -197,6 +199,7 @@ impl Prune<'_> {
         let sessions = backups(&marks);
         self.put_census(own, &sessions)?;
         let avoided = Avoided { condemned: packs, doomed: HashSet::new() };
+        let walked = walked.iter().map(|listed| listed.id).collect();
         self.judge(session, Case { condemned: vec![own], own, avoided, snapshots, sessions, usage, walked })
     }
 
@@ -215,7 +218,7 @@ impl Prune<'_> {
     }
 
     /// Looks what snapshots need and what could go.
-    fn look(&mut self) -> Result<(Usage, HashSet<ObjectId>, select::Plan)> {
+    fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
         let marks = self.repository.marks()?;
         marks.require_whole()?;
         self.guard_listing(&marks)?;
@@ -228,6 +231,8 @@ impl Prune<'_> {
         let seen = snapshots.len();
         snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
         let newly_forgotten = (seen - snapshots.len()) as u64;
+        // After the snapshots: whatever they need is named by now.
+        self.catalog.update(self.repository)?;
         self.monitor.expect(snapshots.len() as u64, 0);
         let mut usage = Usage::default();
         let avoided = Avoided { condemned: marks.condemned_packs(), doomed: HashSet::new() };
@@ -237,17 +242,18 @@ impl Prune<'_> {
         let plan = select::plan(&self.catalog, &usage, self.options.max_waste, take_unnamed);
         self.report.sizes = plan.sizes;
         self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64 + newly_forgotten;
-        Ok((usage, snapshots.iter().map(|listed| listed.id).collect(), plan))
+        Ok((usage, snapshots, plan))
     }
 
     /// Copies what is needed of packs into new ones, in the order of the newest snapshots' trees, so that what is
-    /// read together stays together.
-    fn copy(&mut self, usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
+    /// read together stays together. The snapshots are those `usage` is of: one more or less would count as copied
+    /// what is not.
+    fn copy(&mut self, snapshots: &[Listed], usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
         let repository = self.repository;
         let mut writer = Writer::new(repository.clone(), self.options.write);
         let mut met = Bits::default();
         let mut bytes = Vec::new();
-        for listed in repository.snapshots()?.iter().rev() {
+        for listed in snapshots.iter().rev() {
             usage::walk(repository, listed, &mut |kind, id| {
                 let Some(copy) = self.catalog.copies(id).find(|copy| usage.keeps(copy)) else {
                     // It came after the look, or is missing: nothing of it is in these packs.
@@ -310,7 +316,7 @@ impl Prune<'_> {
         // Whoever fences this prune from now on sees the verdict.
         session.check()?;
         let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, self.monitor)?;
-        sweep::clear_marks(self.repository, &case.condemned, &verdict)?;
+        sweep::clear_marks(self.repository, &marks, &listed, &case.condemned, &verdict)?;
         let total = &mut self.report.swept;
         total.packs += swept.packs;
         total.pack_bytes += swept.pack_bytes;
