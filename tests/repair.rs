@@ -249,6 +249,8 @@ fn every_part_of_a_pack_may_be_damaged() {
             let again = json_of(bakfs.run(["--json", "repair", "--read-data"]));
             assert_eq!(again["changed"], false, "{name} {case}: {again}");
             assert!(std::fs::read(&damaged).unwrap() == bytes, "{name} {case}: the pack is left where it is");
+            let backup = bakfs.backup_outcome([source.as_os_str()]).expect(0);
+            assert!(backup.stderr.is_empty(), "{name} {case}: nothing is left to warn of: {backup}");
             // As it was.
             for path in content(&bakfs).into_keys().filter(|path| !before.contains_key(path)) {
                 std::fs::remove_file(path).unwrap();

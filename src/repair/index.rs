@@ -4,7 +4,7 @@ use super::salvage::judge;
 use super::{Options, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Kind;
-use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
+use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::objects::{object_id, seal_object};
@@ -168,15 +168,14 @@ fn sensible(plain: &[u8]) -> Option<Segment<&[u8]>> {
     Some(segment)
 }
 
-/// Returns packs that are used and not there. Should all be gone, the disk they are on is.
+/// Returns packs that are named and not there. Should all be gone, the disk they are on is.
 fn missing(
     repository: &Repository,
     named: &HashMap<ObjectId, bool>,
     packs: &HashMap<ObjectId, u64>,
 ) -> Result<HashSet<ObjectId>> {
-    let used = named.iter().filter(|(_, is_used)| **is_used).map(|(pack, _)| *pack);
     let mut missing = HashSet::new();
-    for pack in used.filter(|pack| !packs.contains_key(pack)) {
+    for pack in named.keys().copied().filter(|pack| !packs.contains_key(pack)) {
         match repository.store().len_bytes(Object::Pack(pack)) {
             Err(error) if error.kind() == ErrorKind::NotFound => missing.insert(pack),
             Err(error) => return Err(error),
@@ -234,6 +233,10 @@ pub fn rewrite(
     report: &mut Report,
 ) -> Result<()> {
     let store = repository.store();
+    if !dry_run && !survey.renew.is_empty() {
+        // What other, killed processes have stored is named from now on.
+        store.barrier(Names::All)?;
+    }
     let saved: HashSet<ChunkId> = new_packs.chunks.iter().map(|chunk| chunk.id).collect();
     let mut output = Output { repository, builder: new_packs.clone(), dry_run, written: 0 };
     let renew: HashSet<_> = survey.renew.iter().copied().collect();
@@ -246,17 +249,16 @@ pub fn rewrite(
         let plain = repository.read_index_object(*id)?;
         let segment = Segment::new(&plain[..], plain.len())
             .map_err(|error| Error::damaged(format!("{} changed", Object::Index(*id))).because(error))?;
-        keep(
-            &segment,
-            &mut output.builder,
-            |pack| !survey.missing.contains(pack) && !renew.contains(pack),
-            newly_aside,
-            &mut |chunk| {
-                if !saved.contains(chunk) && !survey.has_sound_place(repository, chunk) {
-                    lost.insert(*chunk);
-                }
-            },
-        );
+        let fate = |pack: &ObjectId| match survey.packs.get(pack) {
+            Some(len_bytes) if survey.aside.contains(pack) => Fate::Aside { len_bytes: *len_bytes },
+            Some(_) if !renew.contains(pack) => Fate::Kept,
+            _ => Fate::Dropped,
+        };
+        keep(&segment, &mut output.builder, fate, &mut |chunk| {
+            if !saved.contains(chunk) && !survey.has_sound_place(repository, chunk) {
+                lost.insert(*chunk);
+            }
+        });
         replaced.push(*id);
     }
     for pack in &survey.renew {
@@ -278,30 +280,40 @@ pub fn rewrite(
     if dry_run || output.written + report.index_removed == 0 {
         return Ok(());
     }
-    // What other, killed processes have stored is relied on from now on.
-    store.barrier(Names::All)?;
+    store.barrier(Names::Mine)?;
     for id in replaced {
         store.delete(Object::Index(id))?;
     }
     store.barrier(Names::Mine)
 }
 
-/// Adds a segment's records to a builder: of packs that are not kept nothing, of those set aside their names.
+/// What becomes of a pack's records.
+enum Fate {
+    /// They stay.
+    Kept,
+    /// Only the pack's name stays, with the length it has now.
+    Aside { len_bytes: u64 },
+    /// Nothing stays.
+    Dropped,
+}
+
+/// Adds what stays of a segment to a builder, and tells the chunks that do not.
 fn keep(
     segment: &Segment<&[u8]>,
     builder: &mut SegmentBuilder,
-    is_kept: impl Fn(&ObjectId) -> bool,
-    is_aside: impl Fn(&ObjectId) -> bool,
+    fate: impl Fn(&ObjectId) -> Fate,
     dropped: &mut dyn FnMut(&ChunkId),
 ) {
     let u32_of = |len: usize| u32::try_from(len).expect("a segment holds fewer than 2^32 records");
     let mut packs = Vec::with_capacity(segment.pack_count());
     for pack in (0..segment.pack_count()).filter_map(|at| segment.pack(at)) {
-        let kept = is_kept(&pack.id);
-        packs.push((kept && !is_aside(&pack.id)).then(|| u32_of(builder.packs.len())));
-        if kept {
-            builder.packs.push(pack);
+        let at = u32_of(builder.packs.len());
+        match fate(&pack.id) {
+            Fate::Kept => builder.packs.push(pack),
+            Fate::Aside { len_bytes } => builder.packs.push(PackEntry { len_bytes, ..pack }),
+            Fate::Dropped => {}
         }
+        packs.push(matches!(fate(&pack.id), Fate::Kept).then_some(at));
     }
     let mut frames = Vec::with_capacity(segment.frame_count());
     for frame in (0..segment.frame_count()).filter_map(|at| segment.frame(at)) {
