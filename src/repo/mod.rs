@@ -7,19 +7,22 @@ pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod ledger;
 pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+pub mod reads;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+pub mod verify;
 pub mod walk;
 pub mod write;
 
 use crate::crypto::keys::Keys;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
@@ -33,12 +36,16 @@ use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
+use reads::Reads;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
+
+/// How often a listing is made again because an index object it shows was removed.
+const MAX_LISTINGS: usize = 20;
 
 /// How much memory a repository's caches may take.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +75,7 @@ pub struct Repository {
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
+    reads: Reads,
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
@@ -139,10 +147,13 @@ impl Repository {
     /// Returns whether a chunk is stored where something new may rely on it.
     pub fn holds(&self, id: &ChunkId) -> bool {
         let index = self.index();
-        match &*self.reliable.read() {
-            None => index.contains(id),
-            Some(reliable) => index.find_all(id).any(|place| reliable.packs.contains(&place.pack.id)),
+        let reliable = self.reliable.read();
+        if reliable.is_none() && !self.reads.has_suspects() {
+            return index.contains(id);
         }
+        index.find_all(id).map(|place| place.pack.id).any(|pack| {
+            reliable.as_ref().is_none_or(|reliable| reliable.packs.contains(&pack)) && !self.reads.is_suspect(&pack)
+        })
     }
 
     /// Takes what went wrong without making the repository unusable.
@@ -175,8 +186,18 @@ impl Repository {
         Ok(covers(seen) != covers(&self.index()))
     }
 
-    /// Loads the index, of which `current` is known.
+    /// Loads the index, of which `current` is known. An object a prune replaces meanwhile is looked for anew.
     fn load_index(&self, current: &Index) -> Result<Index> {
+        let mut attempts = 0;
+        loop {
+            match self.load_listed_index(current) {
+                Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAX_LISTINGS => attempts += 1,
+                loaded => return loaded,
+            }
+        }
+    }
+
+    fn load_listed_index(&self, current: &Index) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -199,7 +220,7 @@ impl Repository {
         for id in wanted.difference(&covered) {
             match self.read_index_object(*id) {
                 Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
-                Err(error) if error.kind() == crate::error::ErrorKind::Damaged => {
+                Err(error) if error.kind() == ErrorKind::Damaged => {
                     damaged = true;
                     let object = Object::Index(*id);
                     self.warnings
@@ -230,7 +251,7 @@ impl Repository {
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
         let object = Object::Index(id);
         let damaged = |error: Error| match error.kind() {
-            crate::error::ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
+            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;
@@ -241,7 +262,7 @@ impl Repository {
     }
 
     /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
-    fn adopt_packs(&self, index: Index) -> Result<Index> {
+    fn adopt_packs(&self, mut index: Index) -> Result<Index> {
         let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
         let mut builder = SegmentBuilder::default();
         for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
@@ -252,11 +273,15 @@ impl Repository {
                 Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
                 Err(error) => self.warnings.lock().push(error.chain()),
             }
+            // A writer stores what was adopted, and no index object may be longer than a reader takes.
+            if builder.chunks.len() >= write::SEGMENT_CHUNKS {
+                index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+            }
         }
-        if builder.packs.is_empty() {
-            return Ok(index);
+        if !builder.packs.is_empty() {
+            index = index.with(cache::heap(builder.encode(), Vec::new())?);
         }
-        Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
+        Ok(index)
     }
 
     /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Small chunks are gathered into frames of this size.
-const FRAME_BYTES: usize = 256 << 10;
+pub const FRAME_BYTES: usize = 256 << 10;
 /// A chunk of at least this size is a frame of its own.
 const LONE_CHUNK_BYTES: usize = 128 << 10;
 /// An index segment is stored when it has this many chunks, so that memory stays bounded and a killed
@@ -155,7 +155,7 @@ impl Writer {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
             let mut pending = self.shared.pending.lock();
-            if pending.contains(&id) || self.shared.repository.holds(&id) {
+            if pending.contains(&id) || self.shared.repository.may_rely_on(kind, &id, bytes.len()) {
                 return Ok(false);
             }
             pending.insert(id);

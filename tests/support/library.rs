@@ -76,7 +76,8 @@ pub fn back_up(repository: &Arc<Repository>, source: &Path, day: i64) -> Result<
 
 /// Checks everything that is stored.
 pub fn check(repository: &Repository) -> Result<Report> {
-    check::run(repository, check::Options { read_data: true, threads: 1 }, &Silent)
+    let read = Some(check::Selection { share: check::Share::All, before_secs: None });
+    check::run(repository, check::Options { read, threads: 1 }, None, &Silent)
 }
 
 /// Hides the oldest snapshot that is shown; returns its name.
@@ -95,6 +96,7 @@ pub fn prune(repository: &Arc<Repository>) -> Result<prune::Report> {
     let options = prune::Options {
         max_waste: 0.0,
         dry_run: false,
+        forgotten: &[],
         accept_missing: false,
         scratch: None,
         write: WriteOptions { threads: 1, ..WriteOptions::default() },
