@@ -39,7 +39,9 @@ impl Rules {
                 state.store &= !session(me);
             }
             writer.todo &= state.store;
-            writer.absent &= state.store as Bits;
+            if !self.has(Flaw::PacksBeforeMarks) {
+                writer.absent &= state.store as Bits;
+            }
             let is_over = matches!(writer.at, WriterAt::Succeeded | WriterAt::Failed) && writer.todo == 0;
             if is_over && state.store & intent(me) == 0 {
                 state.store &= !fence(me);
