@@ -127,6 +127,7 @@ fn known_bad_designs_are_found() {
         (Flaw::CondemnedDropped, prunes),
         (Flaw::DoomedReleased, Rules { pruners: 3, ..prunes }),
         (Flaw::PacksBeforeSession, prunes),
+        (Flaw::PacksBeforeCondemned, prunes),
         (Flaw::UnseenVerdictsDeleted, BASE),
         (Flaw::RemovedForEver, Rules { user: true, ..prunes }),
         (Flaw::UncheckedUndo, Rules { writers: 0, user: true, ..small }),

@@ -112,6 +112,12 @@ impl Next<'_> {
         for view in rules.views(self.state, Actor::Pruner(me)) {
             let is_open = |other: &usize| view & prune_session(*other) != 0 && view & prune_fence(*other) == 0;
             let others: Vec<_> = (0..PRUNERS).filter(|other| *other != me).filter(is_open).collect();
+            if others.is_empty() && rules.has(Flaw::PacksBeforeCondemned) && self.state.pruners[me].relied == 0 {
+                let mut state = *self.state;
+                state.pruners[me].relied = rules.found_packs(self.state, view);
+                self.add("lists marks: no other prune; lists packs, and then marks again", state);
+                continue;
+            }
             if others.is_empty() || rules.has(Flaw::ParallelPrunes) {
                 let mut state = *self.state;
                 state.begin_prune(&rules, me, view);
@@ -138,7 +144,7 @@ impl Next<'_> {
             let pruner = self.state.pruners[me];
             let is_forgotten = pruner.roots & OLD == 0;
             let used = State::chunks_of_snapshots(view & pruner.roots);
-            let is_early = rules.has(Flaw::PacksBeforeSession);
+            let is_early = rules.has(Flaw::PacksBeforeSession) || rules.has(Flaw::PacksBeforeCondemned);
             let listed = if is_early { pruner.relied } else { (view & PACKS) as Bits };
             let inherited = pruner.inherited & listed;
             let live = listed & !pruner.inherited;

@@ -57,6 +57,8 @@ pub enum Flaw {
     DoomedReleased,
     /// A prune lists packs before it puts its session.
     PacksBeforeSession,
+    /// A prune lists packs after its session, but before the marks that say what is condemned.
+    PacksBeforeCondemned,
     /// A prune deletes all older verdicts there are at its end, not those it has taken over.
     UnseenVerdictsDeleted,
     /// The census of a condemn mark that is taken over is enough, wherever that mark is by then.
