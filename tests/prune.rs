@@ -29,6 +29,8 @@ fn backup_with_copy(bakfs: &Bakfs, copies: &Path) -> String {
     let source = bakfs.path("source");
     let name = bakfs.backup([source.as_os_str()]).snapshot().to_owned();
     let copy = copies.join(&name);
+    // The name of a snapshot that was pruned within this second is free again.
+    let _ = std::fs::remove_dir_all(&copy);
     support::process::tool("cp", ["-a", source.to_str().unwrap(), copy.to_str().unwrap()]);
     name
 }
