@@ -193,7 +193,11 @@ impl World {
     }
 
     /// The next backup and the next prune need nothing but to be run.
-    fn goes_on(&self, work: &str, objects: Objects) -> Result<(), String> {
+    fn goes_on(&self, work: &str, mut objects: Objects) -> Result<(), String> {
+        if work == REPAIR {
+            // A repair waits for sessions of living processes, and here they are of this one.
+            objects.retain(|path, _| !path.starts_with("marks/"));
+        }
         let store = Arc::new(MemStore::of(objects));
         if work == REPAIR {
             repair(self, store.clone()).map_err(|error| format!("the next repair fails: {}", error.chain()))?;

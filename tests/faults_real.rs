@@ -268,7 +268,8 @@ impl World {
         for (path, _) in support::files_below(&self.source) {
             let stored = shown.files.get(path.as_os_str().as_encoded_bytes()).and_then(|(_, bytes)| bytes.as_ref());
             let is_there = stored.is_some_and(|stored| *stored == std::fs::read(&path).unwrap());
-            if !is_there && !(some && stored.is_none()) {
+            let may_miss = some && stored.is_none();
+            if !is_there && !may_miss {
                 return Err(format!("{} is not what it is at the source", path.display()));
             }
         }

@@ -143,7 +143,11 @@ impl World {
     fn change_all_the_time(&self, seed: u64) {
         let mut dice = Dice::new(seed);
         while !self.stopped.load(Ordering::Relaxed) {
-            self.change(dice.below(WAYS.len() as u64) as usize, &mut dice);
+            let at = dice.below(WAYS.len() as u64) as usize;
+            // Often for longer than a file is read again: then it must be marked.
+            for _ in 0..1 + dice.below(30) {
+                self.change(at, &mut dice);
+            }
             pause(&mut dice);
         }
     }

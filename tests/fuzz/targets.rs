@@ -30,8 +30,11 @@ pub struct Target {
     /// Real inputs.
     pub seeds: Vec<Vec<u8>>,
     /// Takes an input and tells what came of it.
-    pub run: Box<dyn Fn(&[u8]) -> String>,
+    pub run: Run,
 }
+
+type Run = Box<dyn Fn(&[u8]) -> String>;
+type Plant = Box<dyn Fn(&[u8])>;
 
 /// A repository in memory with everything in it.
 struct World {
@@ -329,7 +332,7 @@ fn cached(world: &Arc<World>) -> Vec<Target> {
     let segments: Vec<_> = files.iter().filter(|(path, _)| is_segment(path)).map(|(_, bytes)| bytes.clone()).collect();
     let (list, bytes) = files.iter().find(|(path, _)| !is_segment(path)).unwrap().clone();
     let folder = Arc::new(folder);
-    let run = |plant: Box<dyn Fn(&[u8])>| {
+    let run = |plant: Plant| {
         let (world, folder) = (world.clone(), folder.clone());
         move |bytes: &[u8]| {
             plant(bytes);

@@ -121,8 +121,8 @@ impl<'a> Ledger<'a> {
         }
         if work == Work::Repair && code != 0 {
             // Everything is readable meanwhile, and the same command ends what it began.
-            let readable = self.open()?;
-            let history = library::read_all(&readable).map_err(|error| error.chain())?;
+            let repository = self.open()?;
+            let history = library::read_all(&repository).map_err(|error| error.chain())?;
             let is_there = |(name, shown)| history.snapshots.get(name).is_some_and(|(_, now)| now == shown);
             if !self.truth.iter().all(is_there) {
                 return Err(format!("not readable without an index: {:?}", history.warnings));
