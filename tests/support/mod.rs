@@ -66,6 +66,12 @@ pub fn noise(seed: u64, len_bytes: usize) -> Vec<u8> {
     bytes
 }
 
+/// Writes a file, and the folders above it.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
 /// Returns all regular files below a directory with their lengths, sorted by path.
 pub fn files_below(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
     let mut files = Vec::new();
