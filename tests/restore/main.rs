@@ -1,6 +1,8 @@
 //! `bakfs restore` brings back what was backed up, again and again, and nothing outside its target.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use rustix::fs::{Mode, OFlags, XattrFlags};
@@ -8,13 +10,14 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use world::{Restored, World, assert_code, assert_same, build_zoo, join, needs_root, noise, show};
+use support::need_root;
+use world::{Restored, World, assert_code, assert_same, build_large_zoo, join, noise, show};
 
 #[test]
 fn everything_comes_back() {
-    needs_root();
+    need_root();
     let world = World::new();
-    build_zoo(&world.source);
+    build_large_zoo(&world.source);
     world.back_up();
     let restored = world.restore("latest", "target", &[], 0);
     assert_same(&world.source, &restored.root);
@@ -168,7 +171,7 @@ fn a_damaged_page_costs_the_entries_in_it() {
 
 #[test]
 fn an_ordinary_user_gets_the_content() {
-    needs_root();
+    need_root();
     let world = World::new();
     fs::create_dir_all(world.source.join("locked/below")).unwrap();
     fs::write(world.source.join("locked/below/file"), "content").unwrap();
@@ -371,7 +374,7 @@ impl Drop for Small {
 
 #[test]
 fn a_full_disk_stops_the_restore_and_room_lets_it_go_on() {
-    needs_root();
+    need_root();
     let world = World::new();
     for number in 0..30 {
         fs::write(world.source.join(number.to_string()), noise(200 << 10)).unwrap();
