@@ -14,11 +14,8 @@ use support::{SOON, noise, until};
 /// Several frames, and more than one pack's worth of waste when half of it goes.
 const FILE_BYTES: usize = 1 << 20;
 
-/// A world with folders for the source and for plain copies of it.
-fn world() -> (Bakfs, PathBuf, PathBuf) {
-    let (bakfs, source) = Bakfs::with_source();
-    let copies = bakfs.make_dir("copies");
-    (bakfs, source, copies)
+fn source(bakfs: &Bakfs) -> PathBuf {
+    bakfs.make_dir("source")
 }
 
 fn write_files(dir: &Path, seed: u64, count: u64) {
@@ -49,7 +46,8 @@ fn pack_bytes(bakfs: &Bakfs) -> u64 {
 
 #[test]
 fn forgotten_content_goes_and_everything_else_stays() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     let mut names = Vec::new();
     for day in 1..=4 {
         write_files(&source, day, 12);
@@ -91,7 +89,8 @@ fn forgotten_content_goes_and_everything_else_stays() {
 
 #[test]
 fn a_running_backup_is_waited_for_and_keeps_what_it_relies_on() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 8);
     let first = backup_with_copy(&bakfs, &copies);
     write_files(&source, 2, 8);
@@ -120,7 +119,8 @@ fn a_running_backup_is_waited_for_and_keeps_what_it_relies_on() {
 
 #[test]
 fn what_killed_runs_left_is_collected() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 4);
     let first = backup_with_copy(&bakfs, &copies);
     let clean = bakfs.objects("packs");
@@ -157,7 +157,8 @@ fn what_killed_runs_left_is_collected() {
 
 #[test]
 fn a_mount_reads_on_while_its_packs_are_copied_and_deleted() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 12);
     let first = backup_with_copy(&bakfs, &copies);
     for n in 0..9 {
@@ -181,7 +182,8 @@ fn a_mount_reads_on_while_its_packs_are_copied_and_deleted() {
 
 #[test]
 fn a_listing_that_is_not_whole_deletes_nothing() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     for day in 1..=3 {
         write_files(&source, day, 3);
         backup_with_copy(&bakfs, &copies);
@@ -221,7 +223,8 @@ fn a_listing_that_is_not_whole_deletes_nothing() {
 
 #[test]
 fn two_prunes_at_once_and_a_backup() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     let mut names = Vec::new();
     for day in 1..=4 {
         write_files(&source, day, 6);
@@ -244,7 +247,8 @@ fn two_prunes_at_once_and_a_backup() {
 
 #[test]
 fn a_repository_that_cannot_be_written_can_be_read() {
-    let (bakfs, source, copies) = world();
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 2);
     let name = backup_with_copy(&bakfs, &copies);
     let repo = bakfs.repo();
