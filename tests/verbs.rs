@@ -6,7 +6,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::cli::Bakfs;
 use support::device::Device;
 use support::process;

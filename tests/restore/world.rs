@@ -1,5 +1,6 @@
 //! A repository with a source, everything a source can hold, and the comparison of two trees.
 
+use crate::support::cli::Bakfs;
 use crate::support::zoo::build_zoo;
 use bakfs::source::listing::Listing;
 use bakfs::source::stat::{Kind, Stat};
@@ -13,52 +14,34 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tempfile::TempDir;
 
 /// A repository and a source, both temporary.
 pub struct World {
-    pub base: TempDir,
+    pub bakfs: Bakfs,
     pub source: PathBuf,
 }
 
 impl World {
     pub fn new() -> World {
-        let base = tempfile::tempdir().unwrap();
-        let source = base.path().join("source");
-        fs::create_dir(&source).unwrap();
-        let world = World { base, source };
-        assert_code(&world.bakfs(&["init"]), 0);
-        world
+        let (bakfs, source) = Bakfs::with_source();
+        World { bakfs, source }
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
-        self.base.path().join(name)
-    }
-
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env("BAKFS_REPO", self.at("repo")).env("BAKFS_CACHE_DIR", self.at("cache"));
-        command.env("BAKFS_CONFIG_DIR", self.at("config"));
-        command
-    }
-
-    pub fn bakfs(&self, args: &[&str]) -> Output {
-        self.command(env!("CARGO_BIN_EXE_bakfs")).args(args).output().unwrap()
+        self.bakfs.path(name)
     }
 
     pub fn back_up(&self) {
-        assert_code(&self.bakfs(&["backup", self.source.to_str().unwrap()]), 0);
+        self.bakfs.backup([&self.source]);
     }
 
     /// Restores into `target` of this world and returns the counters of the JSON report.
     pub fn restore(&self, what: &str, target: &str, options: &[&str], code: i32) -> Restored {
         let target = self.at(target);
-        let output = self.bakfs(&[&["restore", "--json", what, target.to_str().unwrap()], options].concat());
-        assert_code(&output, code);
-        let counts = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Restored { root: join(&target, &self.source), counts, said }
+        let args = [&["restore", "--json", what, target.to_str().unwrap()], options].concat();
+        let outcome = self.bakfs.run(args).expect(code);
+        let counts = serde_json::from_slice(&outcome.stdout).unwrap_or_default();
+        Restored { root: join(&target, &self.source), counts, said: outcome.stderr }
     }
 }
 
@@ -73,14 +56,6 @@ impl Restored {
     pub fn count(&self, name: &str) -> u64 {
         self.counts[name].as_u64().unwrap()
     }
-}
-
-pub fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    // The ends of the first lines say enough.
-    let said: Vec<String> = said.lines().take(5).map(|line| line.chars().rev().take(300).collect()).collect();
-    let said: Vec<String> = said.iter().map(|line| line.chars().rev().collect()).collect();
-    assert_eq!(output.status.code(), Some(code), "{said:#?}");
 }
 
 pub fn join(target: &Path, source: &Path) -> PathBuf {
