@@ -304,8 +304,7 @@ fn a_clock_that_was_set_back() {
     let (bakfs, source) = small_world();
     let at = |time: &str, text: &str| {
         std::fs::write(source.join("file"), text).unwrap();
-        let args = [OsStr::new("--time"), OsStr::new(time), source.as_os_str()];
-        bakfs.backup(args).snapshot().to_owned()
+        bakfs.backup_at(time, &source).snapshot().to_owned()
     };
     let later = at("2040-05-02T03:00:00Z", "later");
     let earlier = at("2026-05-01T03:00:00Z", "earlier");

@@ -10,7 +10,6 @@ use bakfs::repo::{Memory, Repository};
 use bakfs::store::Wait;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use support::cli::{Bakfs, json_of};
 use support::process::Outcome;
@@ -34,8 +33,7 @@ fn world(encryption: &str) -> (Bakfs, PathBuf) {
 }
 
 fn at(bakfs: &Bakfs, day: u32, source: &Path) {
-    let time = format!("2026-03-0{day}T03:00:00Z");
-    bakfs.backup([OsStr::new("--time"), OsStr::new(&time), source.as_os_str()]);
+    bakfs.backup_at(&format!("2026-03-0{day}T03:00:00Z"), source);
 }
 
 /// Replaces an object's bytes (`None` removes it), looks, and puts it right again.

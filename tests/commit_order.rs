@@ -1,7 +1,10 @@
 //! Packs, index and snapshot are durable, file and folder, each before the next is stored.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
+mod support;
+
+use support::cli::Bakfs;
+use support::process::run;
 
 /// What happened to one object or folder, in the order of the system calls.
 #[derive(Debug, PartialEq)]
@@ -44,33 +47,21 @@ fn steps(trace: &str) -> Vec<Step> {
 
 #[test]
 fn every_object_is_durable_before_the_next_kind_needs_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    std::fs::create_dir(path("source")).unwrap();
+    let (bakfs, source) = Bakfs::with_source();
     for n in 0..50 {
-        std::fs::write(path("source").join(n.to_string()), vec![n; 3000 * usize::from(n)]).unwrap();
+        std::fs::write(source.join(n.to_string()), vec![n; 3000 * usize::from(n)]).unwrap();
     }
-    let run = |mut command: Command| {
-        for (variable, name) in [("BAKFS_REPO", "repo"), ("BAKFS_CACHE_DIR", "cache"), ("BAKFS_CONFIG_DIR", "config")] {
-            command.env(variable, path(name));
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let bakfs = env!("CARGO_BIN_EXE_bakfs");
-    let mut init = Command::new(bakfs);
-    init.arg("init");
-    run(init);
-    let mut backup = Command::new("strace");
-    backup.args(["-f", "-y", "-e", "trace=fsync,fdatasync,renameat2", "-o"]).arg(path("trace"));
-    backup.args([bakfs, "backup"]).arg(path("source"));
-    run(backup);
+    let trace = bakfs.path("trace");
+    let mut backup = bakfs.wrap("strace");
+    backup.args(["-f", "-y", "-e", "trace=fsync,fdatasync,renameat2", "-o"]).arg(&trace);
+    backup.args([env!("CARGO_BIN_EXE_bakfs"), "backup"]).arg(&source);
+    run(backup).expect(0);
 
-    let steps = steps(&std::fs::read_to_string(path("trace")).unwrap());
+    let steps = steps(&std::fs::read_to_string(trace).unwrap());
     let at = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted);
     let last = |wanted: &dyn Fn(&Step) -> bool| steps.iter().rposition(wanted);
     let renamed = |kind: &'static str| move |step: &Step| matches!(step, Step::Renamed(path) if path.contains(kind));
-    let in_repo = |kind: &str| path("repo").join(kind).to_str().unwrap().to_string();
+    let in_repo = |kind: &str| bakfs.repo().join(kind).to_str().unwrap().to_string();
     let snapshot = at(&renamed("/snapshots/")).expect("a snapshot is stored");
     let index = last(&renamed("/index/")).expect("an index segment is stored");
     let pack = last(&renamed("/packs/")).expect("packs are stored");

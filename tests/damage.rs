@@ -42,8 +42,7 @@ impl World {
             }
             let kinds = ["packs", "index", "snapshots"];
             let before = kinds.map(|kind| bakfs.objects(kind));
-            let args = [OsStr::new("--time"), OsStr::new(time), source.as_os_str()];
-            let snapshot = bakfs.backup(args).snapshot().to_owned();
+            let snapshot = bakfs.backup_at(time, &source).snapshot().to_owned();
             let new = |kind: usize| -> Vec<PathBuf> {
                 let all = bakfs.objects(kinds[kind]).into_iter();
                 all.filter(|object| !before[kind].contains(object)).map(|object| object.0).collect()

@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use support::Dice;
@@ -126,15 +125,13 @@ fn change_something(dice: &mut Dice, root: &Path) {
 fn random_trees_differ_as_a_naive_comparison_says() {
     for seed in 0..6 {
         let mut dice = Dice::new(seed);
-        let bakfs = Bakfs::new();
-        let source = bakfs.make_dir("source");
+        let (bakfs, source) = Bakfs::with_source();
         for name in 0..15 {
             plant(&mut dice, &source.join(format!("top{name}")), 0);
         }
         let mut states = Vec::new();
         for day in 1..=3 {
-            let time = format!("2026-03-0{day}T03:00:00Z");
-            bakfs.backup([OsStr::new("--time"), OsStr::new(&time), source.as_os_str()]);
+            bakfs.backup_at(&format!("2026-03-0{day}T03:00:00Z"), &source);
             states.push((format!("2026-03-0{day}"), look(&source)));
             for _ in 0..dice.below(25) {
                 change_something(&mut dice, &source);
@@ -157,15 +154,11 @@ fn random_trees_differ_as_a_naive_comparison_says() {
 
 #[test]
 fn few_changes_in_a_large_directory_are_found_whatever_pages_they_move() {
-    let bakfs = Bakfs::new();
-    let source = bakfs.make_dir("source");
+    let (bakfs, source) = Bakfs::with_source();
     for name in 0..6000 {
         std::fs::write(source.join(format!("name{name:06}")), b"").unwrap();
     }
-    let backup = |day: u32| {
-        let time = format!("2026-03-0{day}T03:00:00Z");
-        bakfs.backup([OsStr::new("--time"), OsStr::new(&time), source.as_os_str()]);
-    };
+    let backup = |day: u32| bakfs.backup_at(&format!("2026-03-0{day}T03:00:00Z"), &source);
     backup(1);
     let before = look(&source);
     let mut dice = Dice::new(7);

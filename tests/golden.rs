@@ -1,10 +1,14 @@
 //! Every format version that was ever written can be read: repositories made by tests/golden/make.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use support::cli::{Bakfs, json_of};
+use support::process::{Outcome, tool};
 
 const VERSIONS: [&str; 1] = ["v1"];
 
@@ -26,33 +30,28 @@ fn every_golden_version_is_read() {
 }
 
 fn read(version: &str, encryption: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let bakfs = Bakfs::empty();
+    let repo = bakfs.repo();
     // The repository as git keeps it: without its empty folders.
-    let copied = Command::new("cp").arg("-r").arg(golden().join(version).join(encryption)).arg(path("repo")).status();
-    assert!(copied.unwrap().success());
+    let kept = golden().join(version).join(encryption);
+    tool("cp", [OsStr::new("-r"), kept.as_os_str(), repo.as_os_str()]).expect(0);
     for shard in 0..256 {
-        std::fs::create_dir_all(path("repo/packs").join(format!("{shard:02x}"))).unwrap();
+        std::fs::create_dir_all(repo.join(format!("packs/{shard:02x}"))).unwrap();
     }
-    std::fs::create_dir_all(path("repo/keys")).unwrap();
-    let bakfs = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bakfs"));
-        command.args(arguments).env("BAKFS_REPO", path("repo")).env("BAKFS_CACHE_DIR", path("cache"));
-        command.env("BAKFS_PASSWORD_FILE", golden().join(version).join("aes256.key"));
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{version} {encryption} {arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+    std::fs::create_dir_all(repo.join("keys")).unwrap();
+    let password = golden().join(version).join("aes256.key");
+    let ok = |args: &[&OsStr]| -> Outcome {
+        bakfs.ok([&[OsStr::new("--password-file"), password.as_os_str()], args].concat())
     };
-    bakfs(&["check", "--read-data"]);
-    let listed: serde_json::Value = serde_json::from_str(&bakfs(&["snapshots", "--json"])).unwrap();
+    ok(&["check".as_ref(), "--read-data".as_ref()]);
+    let listed = json_of(ok(&["snapshots".as_ref(), "--json".as_ref()]));
     assert_eq!(listed[0]["name"], "2026-11-19T03-00-00Z");
     assert_eq!(listed[0]["tags"][0], "first");
     assert_eq!(listed[1]["name"], "2026-11-20T03-00-00Z");
     let source = std::fs::read_to_string(golden().join(version).join("source-path")).unwrap();
     for (snapshot, hello) in [("2026-11-19T03-00-00Z", "hello\n"), ("2026-11-20T03-00-00Z", "hello\nmore\n")] {
-        let target = path(snapshot);
-        bakfs(&["restore", snapshot, target.to_str().unwrap()]);
+        let target = bakfs.path(snapshot);
+        ok(&["restore".as_ref(), snapshot.as_ref(), target.as_os_str()]);
         check_tree(&target.join(source.trim().trim_start_matches('/')), hello);
     }
 }
@@ -72,7 +71,7 @@ fn check_tree(tree: &Path, hello: &str) {
         sparse.len() == 3_000_001 && sparse[3_000_000] == b'x' && sparse[..3_000_000].iter().all(|byte| *byte == 0)
     );
     assert!(stat("sparse").blocks() * 512 < 100_000, "holes stay holes");
-    let odd = tree.join(std::ffi::OsStr::from_bytes(b"name-\xff\xfe"));
+    let odd = tree.join(OsStr::from_bytes(b"name-\xff\xfe"));
     assert_eq!(std::fs::read(odd).unwrap(), b"bytes");
     for n in 1..=300 {
         assert_eq!(std::fs::read_to_string(tree.join(format!("sub/many-{n}"))).unwrap(), n.to_string());

@@ -1,15 +1,12 @@
 //! A mount that shows no extended attributes gives nobody more than the ACLs it hides.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use support::cli::Bakfs;
+use support::process::tool;
 
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
@@ -17,35 +14,23 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn hidden_lists_narrow_the_modes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let bakfs = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bakfs"));
-        for (variable, name) in [("BAKFS_REPO", "repo"), ("BAKFS_CACHE_DIR", "cache"), ("BAKFS_CONFIG_DIR", "config")] {
-            command.env(variable, path(name));
-        }
-        run(command.args(arguments))
-    };
-    std::fs::create_dir_all(path("source")).unwrap();
-    std::fs::create_dir_all(path("history")).unwrap();
-    let (listed, plain) = (path("source/listed"), path("source/plain"));
+    let (bakfs, source) = Bakfs::with_source();
+    let (listed, plain) = (source.join("listed"), source.join("plain"));
     std::fs::write(&listed, "secret").unwrap();
     std::fs::write(&plain, "open").unwrap();
     for file in [&listed, &plain] {
         std::fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
     }
-    run(Command::new("setfacl").args(["-m", "u:1234:rwx,u:1235:---"]).arg(&listed));
+    tool("setfacl", ["-m".as_ref(), "u:1234:rwx,u:1235:---".as_ref(), listed.as_os_str()]).expect(0);
     assert_eq!(mode(&listed), 0o674, "the group bits of a file with a list are its mask");
-    bakfs(&["init"]);
-    bakfs(&["backup", path("source").to_str().unwrap()]);
-    let history = path("history");
-    let below = history.join("latest").join(listed.parent().unwrap().strip_prefix("/").unwrap());
-    let shown = |more: &[&str]| {
-        bakfs(&[&["mount"], more, &[history.to_str().unwrap()]].concat());
-        let modes = (mode(&below.join("listed")), mode(&below.join("plain")));
+    bakfs.backup([&source]);
+    let shown = |options: &[&str]| {
+        let mounted = bakfs.mount_with(options, bakfs.path("mnt"));
+        let listed = mounted.at("latest", &listed);
+        let modes = (mode(&listed), mode(&mounted.at("latest", &plain)));
         let mut names = [0u8; 256];
-        let xattrs = rustix::fs::listxattr(below.join("listed"), &mut names);
-        bakfs(&["umount", history.to_str().unwrap()]);
+        let xattrs = rustix::fs::listxattr(listed, &mut names);
+        mounted.unmount();
         (modes, xattrs)
     };
     let (modes, xattrs) = shown(&[]);

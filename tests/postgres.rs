@@ -73,8 +73,7 @@ fn dumps_of_two_days_restore_from_the_mount() {
     for (time, change) in [(DAY_1, "SELECT 1"), (DAY_2, CHANGE_ONE_PLACE)] {
         postgres.sql("bank", change);
         dump_all(&postgres, &dumps);
-        let options = [OsStr::new("--time"), OsStr::new(time), dumps.as_os_str()];
-        let summary = bakfs.backup(options);
+        let summary = bakfs.backup_at(time, &dumps);
         days.push((summary.snapshot().to_owned(), postgres.contents("bank")));
     }
     assert_ne!(days[0].1, days[1].1, "the two days should differ");
@@ -129,7 +128,7 @@ fn second_day(postgres: &Postgres, change: &str) -> Vec<(Format, Added)> {
         let backup = |(format, bakfs): &(Format, Bakfs)| {
             let dumps = bakfs.make_dir("dumps");
             postgres.dump("bank", *format, &dumps.join(format.file_name()));
-            bakfs.backup([OsStr::new("--time"), OsStr::new(time), dumps.as_os_str()])
+            bakfs.backup_at(time, &dumps)
         };
         worlds.iter().map(backup).collect()
     };

@@ -6,25 +6,10 @@ mod support;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use support::cli::{Bakfs, json_of};
-use support::{noise, process, tools};
-
-fn world() -> (Bakfs, PathBuf) {
-    let bakfs = Bakfs::new();
-    let source = bakfs.make_dir("source");
-    (bakfs, source)
-}
-
-fn write(path: &Path, bytes: &[u8]) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
-
-fn at(bakfs: &Bakfs, time: &str, source: &Path) {
-    bakfs.backup([OsStr::new("--time"), OsStr::new(time), source.as_os_str()]);
-}
+use support::{noise, process, tools, write};
 
 fn target(snapshot: &str, path: &Path) -> std::ffi::OsString {
     let mut target = std::ffi::OsString::from(format!("{snapshot}:"));
@@ -34,14 +19,14 @@ fn target(snapshot: &str, path: &Path) -> std::ffi::OsString {
 
 #[test]
 fn ls_shows_names_and_with_l_what_ls_shows() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     write(&source.join("plain"), b"12345");
     write(&source.join("deep/er/leaf"), b"x");
     symlink("plain", source.join("link")).unwrap();
     std::fs::set_permissions(source.join("plain"), PermissionsExt::from_mode(0o4750)).unwrap();
     let stamp = std::time::UNIX_EPOCH + std::time::Duration::from_secs(86_400 * 365);
     std::fs::File::options().write(true).open(source.join("plain")).unwrap().set_modified(stamp).unwrap();
-    at(&bakfs, "2026-03-01T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-01T03:00:00Z", &source);
     let here = target("latest", &source);
     let ls = |options: &[&str], what: &OsStr| {
         let args = ["ls"].iter().chain(options).map(OsStr::new).chain([what]);
@@ -76,7 +61,7 @@ fn ls_shows_names_and_with_l_what_ls_shows() {
 
 #[test]
 fn names_are_raw_in_a_pipe_and_escaped_on_a_terminal() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     let name = b"evil\x1b]0;title\x07\xff";
     write(&source.join(OsStr::from_bytes(name)), b"evil");
     bakfs.backup([&source]);
@@ -97,18 +82,18 @@ fn names_are_raw_in_a_pipe_and_escaped_on_a_terminal() {
 
 #[test]
 fn find_tells_every_version_once_with_its_snapshots() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     write(&source.join("etc/app.conf"), b"one");
     write(&source.join("etc/other"), b"same");
     write(&source.join("var/app.conf.d/Deep.CONF"), b"deep");
-    at(&bakfs, "2026-03-01T03:00:00Z", &source);
-    at(&bakfs, "2026-03-02T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-01T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-02T03:00:00Z", &source);
     write(&source.join("etc/other"), b"changed");
-    at(&bakfs, "2026-03-03T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-03T03:00:00Z", &source);
     write(&source.join("etc/app.conf"), b"four");
-    at(&bakfs, "2026-03-04T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-04T03:00:00Z", &source);
     std::fs::remove_file(source.join("etc/app.conf")).unwrap();
-    at(&bakfs, "2026-03-05T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-05T03:00:00Z", &source);
     let found = |args: &[&str]| -> Vec<(String, String, String, u64, u64)> {
         let args = ["--json", "find"].iter().chain(args).copied();
         let outcome = bakfs.run(args);
@@ -150,7 +135,7 @@ fn find_tells_every_version_once_with_its_snapshots() {
 
 #[test]
 fn dump_streams_a_file_with_its_holes() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     let large = noise(5, 9_000_001);
     write(&source.join("large"), &large);
     write(&source.join("empty"), b"");
@@ -176,7 +161,7 @@ fn dump_streams_a_file_with_its_holes() {
 
 #[test]
 fn an_archive_unpacks_to_what_was_backed_up() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     write(&source.join("a/file"), &noise(1, 700_000));
     write(&source.join("a/unaligned"), b"513 bytes".repeat(57).as_slice());
     write(&source.join("empty"), b"");
@@ -213,11 +198,11 @@ fn an_archive_unpacks_to_what_was_backed_up() {
 
 #[test]
 fn stats_count_what_is_there() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     write(&source.join("one"), &noise(1, 1_000_000));
     write(&source.join("two"), &noise(1, 1_000_000));
-    at(&bakfs, "2026-03-01T03:00:00Z", &source);
-    at(&bakfs, "2026-03-02T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-01T03:00:00Z", &source);
+    bakfs.backup_at("2026-03-02T03:00:00Z", &source);
     let stats = bakfs.json(["stats"]);
     assert_eq!(stats["snapshots"], 2);
     assert_eq!(stats["content_bytes"], 4_000_000);

@@ -1,6 +1,8 @@
 //! What is read from the disk being backed up is what is there, and nothing else, whatever happens meanwhile.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bakfs::error::ErrorKind;
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Time, Xattr};
@@ -18,9 +20,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A file capability as setcap(8) stores it: cap_net_bind_service=ep (linux/capability.h, revision 2).
-const CAPABILITY: &[u8; 20] = b"\x01\x00\x00\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+use support::need_root;
+use support::users::{NOBODY, acting_as};
+use support::zoo::CAPABILITY;
 
 /// u::rw-, u:4711:rwx, g::r--, m::rwx, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
 const ACL: &[u8; 44] = b"\x02\0\0\0\
@@ -39,13 +41,9 @@ fn set(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()).unwrap();
 }
 
-fn needs_root() {
-    assert!(rustix::process::geteuid().is_root(), "this test makes devices and trusted attributes: it needs root");
-}
-
 #[test]
 fn every_type_and_all_its_numbers_are_told() {
-    needs_root();
+    need_root();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::create_dir(at("dir")).unwrap();
@@ -130,7 +128,7 @@ fn names_are_bytes_in_order() {
 
 #[test]
 fn extended_attributes_are_read_raw_and_sorted() {
-    needs_root();
+    need_root();
     let dir = tempfile::tempdir().unwrap();
     let (file, link, fifo) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("fifo"));
     fs::write(&file, b"").unwrap();
@@ -469,18 +467,6 @@ fn only_a_valid_tag_makes_a_cache() {
     assert!(!is_cache(), "a symbolic link is no tag");
 }
 
-/// Runs on a thread that is an ordinary user: credentials belong to threads (credentials(7)).
-fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    needs_root();
-    let work = || {
-        // SAFETY: sets the ids of this thread alone, and touches no memory.
-        let done = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
-        assert_eq!(done, 0);
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
-}
-
 #[test]
 fn what_an_ordinary_user_may_not_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -493,7 +479,8 @@ fn what_an_ordinary_user_may_not_read_is_named() {
     set(&at("secret"), "user.hidden", b"x");
     rustix::fs::chmod(at("closed"), Mode::RWXU).unwrap();
     rustix::fs::chmod(dir.path(), Mode::from_raw_mode(0o755)).unwrap();
-    as_nobody(|| {
+    need_root();
+    acting_as(NOBODY, || {
         let walk = Walk::new(0, 1);
         // Of another owner, so that the access time cannot be spared, yet readable.
         let listing = walk.request_root(dir.path()).take().unwrap();

@@ -1,6 +1,8 @@
 //! What is restored is what was stored, and lies below the target.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bakfs::error::{Error, ErrorKind};
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Content, Entry, Meta, Node, Time, Xattr};
@@ -11,25 +13,16 @@ use bakfs::source::read;
 use bakfs::source::stat::{Kind, Stat};
 use bakfs::source::walk::Walk;
 use bakfs::source::xattr;
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::fs::{Mode, XattrFlags};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-
-/// A file capability as setcap(8) stores it: cap_net_bind_service=ep (linux/capability.h, revision 2).
-const CAPABILITY: &[u8; 20] = b"\x01\x00\x00\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-/// u::rwx, u:4711:rw-, g::r--, m::r-x, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
-const ACL: &[u8; 44] = b"\x02\0\0\0\
-    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x06\0\x67\x12\0\0\x04\0\x04\0\xff\xff\xff\xff\
-    \x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
-
-fn needs_root() {
-    assert!(rustix::process::geteuid().is_root(), "this test gives files away and makes devices: it needs root");
-}
+use support::need_root;
+use support::users::{NOBODY, acting_as};
+use support::zoo::{ACL, build_zoo};
 
 fn list(path: &Path) -> Listing {
     Walk::new(0, 1).request_root(path).take().unwrap()
@@ -144,55 +137,9 @@ fn assert_same(one: &Path, two: &Path) {
     }
 }
 
-/// Makes one of everything.
-fn build_zoo(root: &Path) {
-    let at = |name: &str| root.join(name);
-    for (name, mode) in [("0000", 0), ("0640", 0o640), ("6755", 0o6755), ("2070", 0o2070), ("empty", 0o444)] {
-        fs::write(at(name), if name == "empty" { "" } else { name }).unwrap();
-        std::os::unix::fs::chown(at(name), Some(4711), Some(4712)).unwrap();
-        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-    for name in [vec![b'x'; 255], vec![0xff, 0xfe, b'\n'], b"-rf *".to_vec()] {
-        fs::write(root.join(OsStr::from_bytes(&name)), &name).unwrap();
-    }
-    let sparse = fs::File::create(at("sparse")).unwrap();
-    sparse.write_all_at(&[1; 65536], 1 << 20).unwrap();
-    sparse.set_len((8 << 20) + 5).unwrap();
-    sparse.sync_all().unwrap();
-    symlink("no/such \u{fc}", at("dangling")).unwrap();
-    symlink("/", at("root")).unwrap();
-    std::os::unix::fs::lchown(at("root"), Some(1), Some(2)).unwrap();
-    for (name, kind, device) in [
-        ("fifo", FileType::Fifo, 0),
-        ("socket", FileType::Socket, 0),
-        ("char", FileType::CharacterDevice, rustix::fs::makedev(1, 259)),
-        ("block", FileType::BlockDevice, rustix::fs::makedev(4095, 7)),
-    ] {
-        rustix::fs::mknodat(CWD, at(name), kind, Mode::empty(), device).unwrap();
-        fs::set_permissions(at(name), fs::Permissions::from_mode(0o4642)).unwrap();
-    }
-    let set = |name: &str, xattr: &str, value: &[u8]| {
-        rustix::fs::lsetxattr(at(name), xattr, value, XattrFlags::empty()).unwrap();
-    };
-    set("0640", "user.comment", b"\0\xff");
-    set("0640", "user.empty", b"");
-    set("0640", "system.posix_acl_access", ACL);
-    set("6755", "security.capability", CAPABILITY);
-    for name in ["root", "fifo", "char"] {
-        set(name, "trusted.mine", name.as_bytes());
-    }
-    fs::create_dir_all(at("dir/read-only/below")).unwrap();
-    fs::write(at("dir/read-only/file"), "f").unwrap();
-    set("dir", "system.posix_acl_default", ACL);
-    set("dir", "user.dir", b"d");
-    for (name, mode) in [("dir/read-only/below", 0), ("dir/read-only", 0o555), ("dir", 0o3775)] {
-        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-}
-
 #[test]
 fn everything_comes_back() {
-    needs_root();
+    need_root();
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     build_zoo(from.path());
     let restored = to.path().join("made/on the way");
@@ -413,24 +360,13 @@ fn paths_longer_than_path_max_are_restored() {
     assert_eq!(Stat::of(fd.as_fd()).unwrap().mtime, meta(0).mtime);
 }
 
-/// Runs on a thread that is an ordinary user: credentials belong to threads (credentials(7)).
-fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    needs_root();
-    let work = || {
-        // SAFETY: sets the ids of this thread alone, and touches no memory.
-        let done = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
-        assert_eq!(done, 0);
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
-}
-
 #[test]
 fn an_ordinary_user_restores_what_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
     let at = |name: &str| dir.path().join(name);
-    as_nobody(|| {
+    need_root();
+    acting_as(NOBODY, || {
         let root = target(dir.path(), false);
         let root_owned = Meta { mode: 0o6755, uid: 0, gid: 4712, ..meta(0) };
         let errors = open(root.begin_file(b"file", &root_owned).unwrap()).finish(&root_owned).unwrap();

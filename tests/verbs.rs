@@ -10,18 +10,7 @@ use std::path::{Path, PathBuf};
 use support::cli::Bakfs;
 use support::device::Device;
 use support::process;
-use support::{files_below, noise};
-
-fn world() -> (Bakfs, PathBuf) {
-    let bakfs = Bakfs::new();
-    let source = bakfs.make_dir("source");
-    (bakfs, source)
-}
-
-fn write(path: &Path, bytes: &[u8]) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
+use support::{files_below, noise, write};
 
 /// Returns the paths below the source that the latest snapshot has, by `ls`.
 fn saved(bakfs: &Bakfs, source: &Path) -> Vec<String> {
@@ -35,7 +24,7 @@ fn saved(bakfs: &Bakfs, source: &Path) -> Vec<String> {
 
 #[test]
 fn excludes_leave_out_what_they_name_and_nothing_else() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     for name in ["keep.txt", "drop.tmp", "deep/er/also.tmp", "deep/keep", "cache/data", "list/one"] {
         write(&source.join(name), name.as_bytes());
     }
@@ -63,7 +52,7 @@ fn excludes_leave_out_what_they_name_and_nothing_else() {
 #[test]
 fn one_file_system_stops_at_mount_points() {
     support::need_root();
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     write(&source.join("here"), b"here");
     let device = Device::memory(&source.join("other"), 8);
     write(&device.path().join("there"), b"there");
@@ -78,7 +67,7 @@ fn one_file_system_stops_at_mount_points() {
 
 #[test]
 fn a_stream_of_unknown_length_becomes_a_file() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     let bytes = noise(8, 30_000_001);
     write(&source.join("stream"), &bytes);
     for (name, input) in [("/dumps/all.sql", source.join("stream")), ("/dumps/empty", "/dev/null".into())] {
@@ -133,11 +122,11 @@ fn nothing_of_the_source_is_in_the_repository_in_the_clear() {
 }
 
 fn two_days() -> (Bakfs, PathBuf) {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     for name in ["same", "content", "mode", "gone", "type", "folder/inside", "folder/deep/leaf"] {
         write(&source.join(name), name.as_bytes());
     }
-    let at = |time: &str| bakfs.backup([OsStr::new("--time"), OsStr::new(time), source.as_os_str()]);
+    let at = |time: &str| bakfs.backup_at(time, &source);
     at("2026-03-01T03:00:00Z");
     write(&source.join("content"), b"other content");
     std::fs::set_permissions(source.join("mode"), PermissionsExt::from_mode(0o600)).unwrap();
@@ -252,7 +241,7 @@ fn a_dry_run_changes_nothing() {
 /// A name may carry commands for a terminal; pipes get it as it is, as from ls(1).
 #[test]
 fn names_give_no_commands_to_terminals_and_json() {
-    let (bakfs, source) = world();
+    let (bakfs, source) = Bakfs::with_source();
     let name = "evil\u{1b}]0;title\u{7}\nname";
     write(&source.join(name), b"evil");
     bakfs.backup([&source]);

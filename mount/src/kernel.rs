@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -190,8 +190,24 @@ pub(crate) fn set_read_ahead(real: &Path, kib: u32) -> bool {
 pub struct Mounted {
     /// `major:minor`, the value of `st_dev` below the mount.
     pub device: String,
+    /// Where it is mounted.
+    pub path: PathBuf,
     /// The file system's type, as `fuse.bakfs`.
     pub fs_type: String,
+}
+
+impl Mounted {
+    fn parse(line: &[u8]) -> Option<Mounted> {
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
+        // Optional fields end with a hyphen.
+        let separator = fields.iter().position(|f| f == b"-")?;
+        Some(Mounted {
+            device: text(fields.get(2)?),
+            path: OsString::from_vec(unescape(fields.get(4)?)).into(),
+            fs_type: text(fields.get(separator + 1)?),
+        })
+    }
 }
 
 /// Returns what is mounted at a path, the topmost where several are.
@@ -202,23 +218,15 @@ pub fn find_mount(real: &Path) -> Option<Mounted> {
 /// Returns the paths where file systems of a type are mounted, as `fuse.bakfs`.
 pub fn mount_points(fs_type: &str) -> Vec<PathBuf> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let of_type = |line: &[u8]| {
-        let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
-        let separator = fields.iter().position(|f| f == b"-")?;
-        let found = fields[separator + 1..].first()? == &fs_type.as_bytes();
-        found.then(|| Some(PathBuf::from(OsString::from_vec(unescape(fields.get(4)?)))))?
-    };
-    table.split(|&b| b == b'\n').filter_map(of_type).collect()
+    mounts(&table).filter(|mounted| mounted.fs_type == fs_type).map(|mounted| mounted.path).collect()
 }
 
 fn find_in_table(table: &[u8], real: &Path) -> Option<Mounted> {
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    table.split(|&b| b == b'\n').rev().find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
-        let separator = fields.iter().position(|f| f == b"-")?;
-        (unescape(fields.get(4)?) == real.as_os_str().as_bytes())
-            .then(|| Some(Mounted { device: text(fields.get(2)?), fs_type: text(fields.get(separator + 1)?) }))?
-    })
+    mounts(table).rfind(|mounted| mounted.path == real)
+}
+
+fn mounts(table: &[u8]) -> impl DoubleEndedIterator<Item = Mounted> {
+    table.split(|&b| b == b'\n').filter_map(Mounted::parse)
 }
 
 /// Undoes the octal escapes (`\040` for a blank) of mountinfo.
@@ -252,7 +260,11 @@ mod tests {
                       40 35 0:51 / /a\\040b ro,nosuid - fuse.bakfs bakfs ro,user_id=0\n\
                       41 35 0:52 / /other rw - tmpfs tmpfs rw\n";
         let found = find_in_table(table, Path::new("/a b")).unwrap();
-        assert_eq!(found, Mounted { device: "0:51".into(), fs_type: "fuse.bakfs".into() });
+        let wanted = Mounted { device: "0:51".into(), path: "/a b".into(), fs_type: "fuse.bakfs".into() };
+        assert_eq!(found, wanted);
+        // With and without optional fields before the hyphen.
+        let types: Vec<_> = mounts(table).map(|mounted| mounted.fs_type).collect();
+        assert_eq!(types, ["ext4", "fuse.bakfs", "tmpfs"]);
         assert_eq!(find_in_table(table, Path::new("/a")), None);
         assert_eq!(unescape(b"\\134\\x"), b"\\\\x");
     }

@@ -34,8 +34,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads all index objects and lists the packs. `scratch` is a folder for mapped copies; without one they are
-    /// held in memory, 44 bytes a chunk and 24 a frame.
+    /// Reads all index objects and lists the packs.
+    ///
+    /// `scratch` is a folder for mapped copies; without one they are held in memory, 44 bytes a chunk and 24 a frame.
     pub fn load(repository: &Repository, scratch: Option<&Path>) -> Result<Self> {
         let scratch = scratch.and_then(|folder| Cache::open(folder, &repository.id()).ok());
         let mut catalog = Catalog { scratch, objects: Vec::new(), packs: HashMap::new() };
@@ -58,7 +59,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns false if an object went away between its listing and its reading.
+    /// Reads the index objects that are not known yet; returns false if one went away after it was listed.
     fn add_new(&mut self, repository: &Repository) -> Result<bool> {
         let known: HashSet<_> = self.objects.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
         for listed in repository.store().list(ObjectKind::Index)? {

@@ -33,7 +33,7 @@ pub use sweep::Swept;
 pub struct Options<'a> {
     /// The share of the packs' length that may stay unused, from 0 to 1.
     pub max_waste: f64,
-    /// Whether only to say what would be done.
+    /// Whether only to tell what would be done.
     pub dry_run: bool,
     /// Snapshots a dry run takes for forgotten.
     pub forgotten: &'a [ObjectId],
@@ -54,7 +54,7 @@ pub struct Report {
     pub sizes: Sizes,
     /// What was deleted.
     pub swept: Swept,
-    /// What was stored anew for what was copied.
+    /// The stored length of what was copied.
     pub copied_packed_bytes: u64,
     /// Snapshots that go, or would go.
     pub forgotten: u64,
@@ -82,7 +82,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Mo
     Ok(prune.report)
 }
 
-/// Returns the backups that have not ended.
+/// Returns the sessions of backups that have not ended, fenced ones included.
 fn backups(marks: &Marks) -> Vec<MarkId> {
     marks.sessions(SessionKind::Backup).map(|(_, session)| session.id).collect()
 }
@@ -97,21 +97,26 @@ struct Prune<'a> {
 
 /// What is condemned, and what is known of it.
 struct Case {
-    /// What this prune has condemned, and what earlier ones have and this one has taken over.
+    /// The mark by which this prune has condemned it, and those of earlier prunes that it takes over.
     condemned: Vec<MarkId>,
+    /// The first of these.
     own: MarkId,
+    /// Its packs.
     avoided: Avoided,
+    /// Its snapshots.
     snapshots: HashSet<ObjectId>,
     /// Backups that may rely on what is condemned.
     sessions: Vec<MarkId>,
+    /// What the snapshots in `walked` need.
     usage: Usage,
     walked: HashSet<ObjectId>,
 }
 
 impl Prune<'_> {
-    /// Takes over what earlier prunes have condemned and not deleted. Nobody else's verdict is ever carried out,
-    /// because it may be one of a prune that was fenced; but what it names may be being deleted by one that was
-    /// not. Returns false if a backup has to end first.
+    /// Takes over what earlier prunes have condemned and not deleted; returns false if a backup has to end first.
+    ///
+    /// Nobody else's verdict is ever carried out, because it may be one of a prune that was fenced; but what it
+    /// names may be being deleted by one that was not.
     fn finish_earlier(&mut self, session: &Session) -> Result<bool> {
         let marks = self.repository.marks()?;
         let mut condemned: Vec<MarkId> = Vec::new();
@@ -160,7 +165,7 @@ impl Prune<'_> {
         self.judge(session, Case { condemned, own, avoided, snapshots, sessions, usage, walked })
     }
 
-    /// Copies chunks that are only where somebody may be deleting them.
+    /// Copies chunks that are stored only where somebody may be deleting them.
     fn rescue(&mut self, endangered: &[(ChunkKind, ChunkId, u32)]) -> Result<()> {
         let mut writer = Writer::new(self.repository.clone(), self.options.write);
         for (kind, id, len_bytes) in endangered {
@@ -172,7 +177,7 @@ impl Prune<'_> {
         self.catalog.update(self.repository)
     }
 
-    /// Returns whether backups live that have to end first, and tells them.
+    /// Returns whether some of these sessions live, which have to end first, and names them in the report.
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
         let living = turn::settle(self.repository, self.options, sessions)?;
         self.report.waiting_for =
@@ -180,7 +185,7 @@ impl Prune<'_> {
         Ok(!living.is_empty())
     }
 
-    /// Finds what nothing needs, condemns it, and deletes it if no backup runs.
+    /// Finds what nothing needs, condemns it, and deletes it; returns false if a backup has to end first.
     fn start_new(&mut self, session: &Session) -> Result<bool> {
         let (usage, walked, plan) = self.look()?;
         if !plan.repack.is_empty() {
@@ -205,6 +210,7 @@ impl Prune<'_> {
         self.judge(session, Case { condemned: vec![own], own, avoided, snapshots, sessions, usage, walked })
     }
 
+    /// Says what is to be deleted: from then on nothing new relies on it.
     fn condemn(&self, session: &Session, mut packs: Vec<ObjectId>, mut snapshots: Vec<ObjectId>) -> Result<MarkId> {
         session.check()?;
         let id = random_id();
@@ -214,12 +220,13 @@ impl Prune<'_> {
         Ok(id)
     }
 
+    /// Says which backups may rely on what is condemned.
     fn put_census(&self, condemn: MarkId, sessions: &[MarkId]) -> Result<()> {
         self.repository.put_mark(Mark::Census { condemn, sessions: sessions.to_vec() })?;
         Ok(())
     }
 
-    /// Looks what snapshots need and what could go.
+    /// Finds out what snapshots need and what could go.
     fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
         let marks = self.repository.marks()?;
         marks.require_whole()?;
@@ -248,8 +255,9 @@ impl Prune<'_> {
     }
 
     /// Copies what is needed of packs into new ones, in the order of the newest snapshots' trees, so that what is
-    /// read together stays together. The snapshots are those `usage` is of: one more or less would count as copied
-    /// what is not.
+    /// read together stays together.
+    ///
+    /// The snapshots are those `usage` is of: one more or less would count as copied what is not.
     fn copy(&mut self, snapshots: &[Listed], usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
         let repository = self.repository;
         let mut writer = Writer::new(repository.clone(), self.options.write);
@@ -277,8 +285,8 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Waits for nobody: if a backup runs that may rely on what is condemned, it is left to a later prune. Else
-    /// decides what goes, says so, and deletes it.
+    /// Decides what of a case goes, says so in a verdict, and deletes it; returns false if it is left to a later
+    /// prune, because a backup runs that may rely on it.
     fn judge(&mut self, session: &Session, mut case: Case) -> Result<bool> {
         if self.must_wait(&case.sessions)? {
             return Ok(false);
@@ -370,6 +378,7 @@ impl Prune<'_> {
         )))
     }
 
+    /// Fails if content is missing that snapshots need: nothing is deleted while it may yet be found.
     fn require_content(&mut self, usage: &Usage) -> Result<()> {
         self.report.missing_chunks = usage.missing.len() as u64;
         if usage.missing.is_empty() || self.options.accept_missing {

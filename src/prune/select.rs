@@ -13,7 +13,7 @@ const SMALL_PACK_BYTES: u64 = TARGET_PACK_BYTES as u64 / 8;
 /// So many small packs of a kind are copied together, whatever their waste: every object costs a request.
 const MANY_SMALL_PACKS: usize = 64;
 
-/// How full a pack is. About 80 bytes of memory for each pack.
+/// How full a pack is, in plaintext but for its length; about 80 bytes of memory for each pack.
 #[derive(Debug, Clone, Copy)]
 struct Fill {
     kind: Kind,
@@ -31,14 +31,14 @@ impl Fill {
     }
 }
 
-/// What a prune would do.
+/// Which packs a prune would delete.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Packs nothing needs.
     pub unused: Vec<ObjectId>,
     /// Packs to delete once what is needed of them is copied.
     pub repack: HashSet<ObjectId>,
-    /// What it means.
+    /// The plan in numbers.
     pub sizes: Sizes,
 }
 
@@ -57,7 +57,7 @@ pub struct Sizes {
     pub repack_packs: u64,
     /// Their stored length.
     pub repack_bytes: u64,
-    /// What of them is copied, before compression.
+    /// What of these is copied, before compression.
     pub copied_plain_bytes: u64,
     /// Chunks that are copied.
     pub copied_chunks: u64,
@@ -67,8 +67,9 @@ pub struct Sizes {
     pub waste_bytes: u64,
 }
 
-/// Plans a prune that leaves at most `max_waste` of the packs' length unused. Packs no index object names are
-/// deleted only where `take_unnamed` says that nobody can be about to name them.
+/// Plans a prune that leaves at most `max_waste` (a share, from 0 to 1) of the packs' length unused.
+///
+/// Packs no index object names are deleted only where `take_unnamed` says that nobody can be about to name them.
 pub fn plan(catalog: &Catalog, usage: &Usage, max_waste: f64, take_unnamed: bool) -> Plan {
     let mut fills: HashMap<ObjectId, Fill> = HashMap::new();
     for (object, (_, segment)) in catalog.objects().enumerate() {
@@ -113,6 +114,7 @@ pub fn plan(catalog: &Catalog, usage: &Usage, max_waste: f64, take_unnamed: bool
     plan
 }
 
+/// Adds the packs to copy the rest of, the most wasteful first, and then small ones where there are many.
 fn choose_repack(fills: &HashMap<ObjectId, Fill>, max_waste: f64, plan: &mut Plan) {
     let mut partly: Vec<_> = fills.iter().filter(|(_, fill)| fill.used_chunks > 0).collect();
     // The most wasteful first; ids make the order the same on every machine.

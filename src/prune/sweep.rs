@@ -21,11 +21,11 @@ const MANY_SMALL_OBJECTS: usize = 16;
 /// What was deleted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Swept {
-    /// Packs.
+    /// Packs that were deleted.
     pub packs: u64,
-    /// Their length.
+    /// Their stored length.
     pub pack_bytes: u64,
-    /// Snapshots.
+    /// Snapshots that were deleted.
     pub snapshots: u64,
     /// Index objects that were replaced.
     pub index_objects: u64,
@@ -58,8 +58,8 @@ pub fn carry_out(
     Ok(swept)
 }
 
-/// Replaces the index objects that name packs which are `gone` or not there, and merges small ones. Returns how
-/// many were replaced.
+/// Replaces the index objects that name packs which are `gone` or not there, and merges small ones where there are
+/// many; returns how many were replaced.
 pub fn rewrite_index(repository: &Repository, catalog: &Catalog, gone: &HashSet<ObjectId>) -> Result<u64> {
     let stays = |segment: &Segment<_>, at: usize| {
         segment.pack(at).is_some_and(|pack| catalog.has(&pack) && !gone.contains(&pack.id))
@@ -117,9 +117,10 @@ fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays:
 }
 
 /// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
-/// are gone, and the announcements of processes that are surely dead. Only those of `marks` are removed, which were
-/// read before the verdict: later ones may be of another prune that has taken this one for dead. `listed` are the
-/// snapshots' objects there were after that.
+/// are gone, and the announcements of processes that are surely dead.
+///
+/// Of these, `marks` are those that were read before the verdict: later ones may be of another prune that has taken
+/// this one for dead. `listed` are the snapshots' objects that were listed after `marks`.
 pub fn clear_marks(
     repository: &Repository,
     marks: &Marks,
@@ -163,6 +164,7 @@ pub fn clear_marks(
     )
 }
 
+/// Removes marks and makes that durable.
 fn remove(repository: &Repository, marks: Vec<ObjectId>) -> Result<()> {
     for id in marks {
         repository.delete_mark(id)?;

@@ -81,8 +81,9 @@ impl Usage {
         self.bits.has(copy)
     }
 
-    /// Takes a chunk as needed, in the place that is least to be avoided; returns whether it is new. Of several
-    /// copies one is taken that can be read: the others are about to go.
+    /// Takes a chunk as needed, in the place that is least to be avoided; returns whether it is new.
+    ///
+    /// Of several copies one is taken that can be read: the others are about to go.
     fn need(
         &mut self,
         repository: &Repository,
@@ -136,7 +137,7 @@ impl Usage {
     }
 }
 
-/// Meets every chunk of a snapshot in the order of its tree; what lies below a page that was met before is passed.
+/// Meets every chunk of a snapshot in the order of its tree; what lies below a page that was met before is left out.
 pub fn walk(repository: &Repository, listed: &Listed, meet: &mut Meet<'_>) -> Result<()> {
     descend(repository, &listed.snapshot.root.page, meet).map_err(|error| {
         let name = &listed.snapshot.name;
@@ -199,7 +200,7 @@ fn meet_extents(extents: &[Extent], meet: &mut Meet<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Levels fall with every step, which bounds the recursion.
+/// Meets the pages of a list of extents and what they name. Levels fall with every step: that bounds the recursion.
 fn meet_list(repository: &Repository, id: &ChunkId, above: u32, meet: &mut Meet<'_>) -> Result<()> {
     if !meet(ChunkKind::Page, id)? {
         return Ok(());

@@ -19,8 +19,7 @@ fn forget_mark(snapshots: Vec<ObjectId>) -> Mark {
 }
 
 impl Repository {
-    /// Hides snapshots until they are brought back or a prune removes them. Pinned ones are refused, all
-    /// or none is forgotten.
+    /// Hides snapshots, all or none, until they are brought back or a prune removes them; refuses pinned ones.
     pub fn forget(&self, ids: &[ObjectId]) -> Result<()> {
         let marks = self.marks()?;
         marks.require_whole()?;
@@ -39,7 +38,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Brings forgotten snapshots back. Returns those a prune has begun to remove: they stay forgotten.
+    /// Brings forgotten snapshots back; returns those that stay forgotten because a prune has begun to remove them.
     pub fn undo_forget(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>> {
         let wanted: HashSet<_> = ids.iter().copied().collect();
         let marks = self.marks()?;

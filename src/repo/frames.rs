@@ -215,50 +215,41 @@ impl Repository {
         wait: Wait,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        self.read_chunk_again(kind, id, range, wait, out, MAX_LOOKS)
-    }
-
-    fn read_chunk_again(
-        &self,
-        kind: ChunkKind,
-        id: &ChunkId,
-        range: Range<usize>,
-        wait: Wait,
-        out: &mut Vec<u8>,
-        looks: u32,
-    ) -> Result<()> {
         let start = out.len();
-        let index = self.index();
-        let mut failure = None;
-        let mut failed = Vec::new();
-        for location in index.find_all(id) {
-            match self.read_from(kind, &location, range.clone(), wait, out) {
-                Ok(()) => {
-                    failed.into_iter().for_each(|pack| self.reads.suspect(pack));
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::WouldWait => {
-                    out.truncate(start);
-                    return Err(error);
-                }
-                Err(error) => {
-                    out.truncate(start);
-                    failed.push(location.pack.id);
-                    failure.get_or_insert(error);
+        let mut looks = MAX_LOOKS;
+        loop {
+            let index = self.index();
+            let mut failure = None;
+            let mut failed = Vec::new();
+            for location in index.find_all(id) {
+                match self.read_from(kind, &location, range.clone(), wait, out) {
+                    Ok(()) => {
+                        failed.into_iter().for_each(|pack| self.reads.suspect(pack));
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldWait => {
+                        out.truncate(start);
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        out.truncate(start);
+                        failed.push(location.pack.id);
+                        failure.get_or_insert(error);
+                    }
                 }
             }
+            if wait == Wait::Never {
+                return Err(would_wait());
+            }
+            // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it
+            // is made again once before the repository is blamed.
+            if looks > 0 && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
+                looks -= 1;
+                continue;
+            }
+            failed.into_iter().for_each(|pack| self.reads.suspect(pack));
+            let missing = || Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`"));
+            return Err(failure.unwrap_or_else(missing));
         }
-        let failure =
-            failure.unwrap_or_else(|| Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`")));
-        if wait == Wait::Never {
-            return Err(would_wait());
-        }
-        // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it is
-        // made again once before the repository is blamed.
-        if looks > 0 && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
-            return self.read_chunk_again(kind, id, range, wait, out, looks - 1);
-        }
-        failed.into_iter().for_each(|pack| self.reads.suspect(pack));
-        Err(failure)
     }
 }

@@ -27,9 +27,9 @@ pub struct Marks {
 pub struct Pin<'a> {
     /// The mark's object.
     pub mark: ObjectId,
-    /// When.
+    /// When it was pinned.
     pub time: Time,
-    /// Why.
+    /// Why, in the words of whoever has pinned it.
     pub reason: &'a str,
 }
 
@@ -62,7 +62,7 @@ impl Marks {
         self.all.iter().any(|(_, mark)| is_there(mark)) && !self.is_fenced(session)
     }
 
-    /// Returns what sessions announced: session and snapshot.
+    /// Returns the snapshots that sessions are about to store, each with its session: (session, snapshot).
     pub fn intents(&self) -> impl Iterator<Item = (ObjectId, (MarkId, ObjectId))> {
         self.find(|mark| match mark {
             Mark::Intent { session, snapshot } => Some((*session, *snapshot)),
@@ -70,7 +70,7 @@ impl Marks {
         })
     }
 
-    /// Returns the acts of forgetting that were not undone.
+    /// Returns what was forgotten at once, each time that was not undone.
     pub fn forgets(&self) -> impl Iterator<Item = (ObjectId, &Forget)> {
         self.find(|mark| match mark {
             Mark::Forget(forget) => Some(forget),
@@ -95,7 +95,7 @@ impl Marks {
         })
     }
 
-    /// Returns the sessions a prune waits for, once they are known.
+    /// Returns the backups that may rely on what is condemned; `None` until its prune has listed them.
     pub fn census(&self, condemn: &MarkId) -> Option<&[MarkId]> {
         self.all.iter().find_map(|(_, mark)| match &**mark {
             Mark::Census { condemn: of, sessions } if of == condemn => Some(&sessions[..]),
@@ -116,16 +116,19 @@ impl Marks {
         self.all.iter().filter(|(_, mark)| wanted(mark)).map(|(object, _)| *object).collect()
     }
 
-    /// Returns the snapshots that are forgotten and can be brought back. One that was pinned at the same
-    /// time is not: what keeps wins.
+    /// Returns the snapshots that are forgotten and can be brought back.
+    ///
+    /// One that was pinned at the same time is not forgotten: what keeps wins.
     pub fn forgotten(&self) -> HashSet<ObjectId> {
         let pins = self.pins();
         let all = self.forgets().flat_map(|(_, forget)| forget.snapshots.iter().copied());
         all.filter(|id| !pins.contains_key(id)).collect()
     }
 
-    /// Returns the objects that are no snapshots any more, or never were. What a verdict removes counts only
-    /// while what was condemned is listed: a verdict that appears late must not hide what was brought back.
+    /// Returns the objects that are no snapshots any more, or never were.
+    ///
+    /// What a verdict removes counts only while what was condemned is listed: a verdict that appears late must not
+    /// hide what was brought back.
     pub fn void(&self) -> HashSet<ObjectId> {
         let open: HashSet<_> = self.condemned().map(|(_, condemn)| condemn.id).collect();
         let mut void = HashSet::new();

@@ -20,7 +20,7 @@ pub struct Session {
     is_uncertain: bool,
 }
 
-/// Draws an id.
+/// Returns a new random id.
 pub fn random_id() -> MarkId {
     let mut id = MarkId::default();
     fill_random(&mut id);
@@ -44,9 +44,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Announces a prune or a repair, of which one runs at a time. Two that begin at once see one another, and at
-    /// least one of them stops. Of the others `is_dead` tells which are fenced; a wrong answer costs that one its
-    /// work.
+    /// Announces a prune or a repair, of which one runs at a time; fails with [`ErrorKind::Busy`] where another does.
+    ///
+    /// Two that begin at once see one another, and at least one of them stops. Those that `is_dead` takes for dead
+    /// are fenced; a wrong answer costs them their work.
     pub fn begin_alone(repository: &Arc<Repository>, is_dead: &dyn Fn(&mark::Session) -> bool) -> Result<Session> {
         let session = Session::begin(repository, SessionKind::Prune)?;
         let others = || -> Result<Vec<mark::Session>> {
@@ -63,8 +64,7 @@ impl Session {
         }
     }
 
-    /// Announces a backup, and finds out which packs it may rely on: those that are there and that no
-    /// prune has condemned.
+    /// Announces a backup, and finds out which packs it may rely on: those that are there and not condemned.
     pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
         let mut session = Session::begin(repository, SessionKind::Backup)?;
         let marks = repository.marks()?;
@@ -122,8 +122,8 @@ impl Session {
         self.check()
     }
 
-    /// Runs a step after whose failure nobody knows what will appear: the session then stays open, to be
-    /// fenced by a prune.
+    /// Runs a step after whose failure nobody knows what will appear: the session then stays open, for a prune to
+    /// fence.
     pub fn risk<T>(&mut self, step: impl FnOnce(&Repository) -> Result<T>) -> Result<T> {
         self.is_uncertain = true;
         let done = step(&self.repository)?;
@@ -169,13 +169,13 @@ fn describe(id: MarkId, kind: SessionKind) -> mark::Session {
     }
 }
 
-/// Tells of whom a session is.
+/// Returns whose session it is, and since when, in words.
 pub fn told(session: &mark::Session) -> String {
     let since = super::names::dated(session.started);
     format!("process {} on {}, since {since}", session.pid, session.host)
 }
 
-/// Returns what numbers of processes mean: this boot, and the namespace (pid_namespaces(7)).
+/// Returns where the number of a process means that process: in this boot and namespace (pid_namespaces(7)).
 fn process_space() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let space = std::fs::read_link("/proc/self/ns/pid").ok()?;

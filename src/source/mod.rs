@@ -4,6 +4,7 @@
 //! work and no symbolic link is ever followed below a root. Errors are predicates ("could not be
 //! opened") without a path: whoever asked knows it, and names it beside the message.
 
+pub mod accounts;
 pub mod exclude;
 pub mod listing;
 pub mod owners;

@@ -1,7 +1,7 @@
-//! Names of owners and groups by number, as this machine knows them (getpwuid_r(3), getgrgid_r(3)).
+//! Names of owners and groups by number, as this machine knows them.
 
+use super::accounts::{group_name, user_name};
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 
 /// Names that were asked for, each looked up once.
 #[derive(Debug, Default)]
@@ -12,14 +12,14 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Notes that a file has this owner and group.
+    /// Notes that a file has this owner and group. Where the database cannot be asked, they have no names.
     pub fn note(&mut self, uid: u32, gid: u32) {
         if self.last == Some((uid, gid)) {
             return;
         }
         self.last = Some((uid, gid));
-        self.users.entry(uid).or_insert_with(|| user_name(uid));
-        self.groups.entry(gid).or_insert_with(|| group_name(gid));
+        self.users.entry(uid).or_insert_with(|| user_name(uid).ok().flatten());
+        self.groups.entry(gid).or_insert_with(|| group_name(gid).ok().flatten());
     }
 
     /// Returns the owners' names, sorted by number; numbers without a name are left out.
@@ -35,48 +35,6 @@ impl Owners {
 
 fn named(names: &BTreeMap<u32, Option<Vec<u8>>>) -> Vec<(u32, Vec<u8>)> {
     names.iter().filter_map(|(number, name)| Some((*number, name.clone()?))).collect()
-}
-
-/// Room for an entry's texts; a longer one (a group of thousands) is asked for again with more.
-const FIRST_ROOM_BYTES: usize = 4 << 10;
-const MAX_ROOM_BYTES: usize = 4 << 20;
-
-fn user_name(uid: u32) -> Option<Vec<u8>> {
-    let mut room = vec![0; FIRST_ROOM_BYTES];
-    loop {
-        // SAFETY: an all-zero `passwd` is valid: integers and null pointers.
-        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        // SAFETY: every pointer is to memory of the stated length that outlives the call.
-        let status = unsafe { libc::getpwuid_r(uid, &mut entry, room.as_mut_ptr(), room.len(), &mut found) };
-        match status {
-            libc::ERANGE if room.len() < MAX_ROOM_BYTES => room.resize(room.len() * 4, 0),
-            0 if !found.is_null() => {
-                // SAFETY: on success `pw_name` is a NUL-terminated string in `room`.
-                return Some(unsafe { CStr::from_ptr(entry.pw_name) }.to_bytes().to_vec());
-            }
-            _ => return None,
-        }
-    }
-}
-
-fn group_name(gid: u32) -> Option<Vec<u8>> {
-    let mut room = vec![0; FIRST_ROOM_BYTES];
-    loop {
-        // SAFETY: an all-zero `group` is valid: integers and null pointers.
-        let mut entry: libc::group = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        // SAFETY: every pointer is to memory of the stated length that outlives the call.
-        let status = unsafe { libc::getgrgid_r(gid, &mut entry, room.as_mut_ptr(), room.len(), &mut found) };
-        match status {
-            libc::ERANGE if room.len() < MAX_ROOM_BYTES => room.resize(room.len() * 4, 0),
-            0 if !found.is_null() => {
-                // SAFETY: on success `gr_name` is a NUL-terminated string in `room`.
-                return Some(unsafe { CStr::from_ptr(entry.gr_name) }.to_bytes().to_vec());
-            }
-            _ => return None,
-        }
-    }
 }
 
 #[cfg(test)]

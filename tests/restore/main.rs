@@ -1,20 +1,25 @@
 //! `bakfs restore` brings back what was backed up, again and again, and nothing outside its target.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use rustix::fs::{Mode, OFlags, XattrFlags};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use world::{Restored, World, assert_code, assert_same, build_zoo, join, needs_root, noise, show};
+use support::device::Device;
+use support::need_root;
+use support::process::{run, tool};
+use world::{Restored, World, assert_same, build_large_zoo, join, noise, show};
 
 #[test]
 fn everything_comes_back() {
-    needs_root();
+    need_root();
     let world = World::new();
-    build_zoo(&world.source);
+    build_large_zoo(&world.source);
     world.back_up();
     let restored = world.restore("latest", "target", &[], 0);
     assert_same(&world.source, &restored.root);
@@ -168,7 +173,7 @@ fn a_damaged_page_costs_the_entries_in_it() {
 
 #[test]
 fn an_ordinary_user_gets_the_content() {
-    needs_root();
+    need_root();
     let world = World::new();
     fs::create_dir_all(world.source.join("locked/below")).unwrap();
     fs::write(world.source.join("locked/below/file"), "content").unwrap();
@@ -180,20 +185,18 @@ fn an_ordinary_user_gets_the_content() {
     world.back_up();
     let program = world.at("bakfs");
     fs::copy(env!("CARGO_BIN_EXE_bakfs"), &program).unwrap();
-    fs::set_permissions(world.base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(world.at("."), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(world.at("mine")).unwrap();
-    let mut given = Command::new("chown");
-    given.args(["-R", "65534:65534"]);
     for name in ["repo", "cache", "config", "mine"] {
-        given.arg(world.at(name));
+        tool("chown", [OsStr::new("-R"), OsStr::new("65534:65534"), world.at(name).as_os_str()]).expect(0);
     }
-    assert!(given.status().unwrap().success());
     let restore = || {
-        let mut command = world.command("setpriv");
+        let mut command = world.bakfs.wrap("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
-        command.args(["restore", "latest"]).arg(world.at("mine/target")).current_dir("/").output().unwrap()
+        command.args(["restore", "latest"]).arg(world.at("mine/target"));
+        run(command).expect(0)
     };
-    assert_code(&restore(), 0);
+    restore();
     let root = join(&world.at("mine/target"), &world.source);
     for (name, mode) in [("locked/below/file", 0o644), ("setuid", 0o755), ("one", 0o644), ("locked", 0o500)] {
         let meta = fs::metadata(root.join(name)).unwrap();
@@ -206,7 +209,7 @@ fn an_ordinary_user_gets_the_content() {
     // What is missing in a directory that lets nobody write can be brought back all the same.
     fs::remove_file(root.join("locked/one")).unwrap();
     fs::remove_dir_all(root.join("locked/below")).unwrap();
-    assert_code(&restore(), 0);
+    restore();
     assert_eq!(fs::read(root.join("locked/below/file")).unwrap(), b"content");
     assert_eq!(fs::metadata(root.join("locked/one")).unwrap().nlink(), 2);
 }
@@ -290,9 +293,9 @@ fn a_tree_of_4000_levels_comes_back_with_few_open_files() {
     }
     world.back_up();
     let script = "ulimit -n 700; exec \"$0\" restore latest \"$1\"";
-    let mut shell = world.command("sh");
+    let mut shell = world.bakfs.wrap("sh");
     shell.args(["-c", script, env!("CARGO_BIN_EXE_bakfs")]).arg(world.at("target"));
-    assert_code(&shell.output().unwrap(), 0);
+    run(shell).expect(0);
     let root = join(&world.at("target"), &world.source);
     let (mut from, mut to) = (start(&world.source), start(&root));
     for level in 0..LEVELS {
@@ -322,10 +325,7 @@ fn what_cannot_be_restored_at_all_says_why() {
         (&["latest", "--exclude", "["], &target, 2, "--exclude"),
     ];
     for (args, target, code, text) in table {
-        let output = world.bakfs(&[&["restore"], args, &[target.to_str().unwrap()]].concat());
-        assert_code(&output, code);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(text), "{args:?}: {said}");
+        world.bakfs.run([&["restore"], args, &[target.to_str().unwrap()]].concat()).expect(code).says(text);
     }
     assert!(!target.exists() && !inside.exists() && !detour.exists());
 }
@@ -338,47 +338,29 @@ fn the_repository_itself_is_not_overwritten() {
     fs::write(world.source.join("file"), "f").unwrap();
     let repo = join(&world.at("target"), &world.source).join("repo");
     let repo = repo.to_str().unwrap();
-    assert_code(&world.bakfs(&["--repo", repo, "init"]), 0);
-    assert_code(&world.bakfs(&["--repo", repo, "backup", world.source.to_str().unwrap()]), 0);
+    world.bakfs.ok(["--repo", repo, "init"]);
+    world.bakfs.ok(["--repo", repo, "backup", world.source.to_str().unwrap()]);
     let restored = world.restore("latest", "target", &["--repo", repo, "--overwrite"], 3);
     assert!(restored.said.contains(&format!("{repo}: is the repository itself")), "{}", restored.said);
     assert_eq!(fs::read(restored.root.join("file")).unwrap(), b"f");
     let inside = format!("latest:{}/repo/config", world.source.display());
     let restored = world.restore(&inside, "target", &["--repo", repo], 1);
     assert!(restored.said.contains("is the repository itself"), "{}", restored.said);
-    assert_code(&world.bakfs(&["--repo", repo, "snapshots"]), 0);
+    world.bakfs.ok(["--repo", repo, "snapshots"]);
     // Elsewhere it is a directory like any other.
     world.restore(&inside, "elsewhere", &["--repo", repo], 0);
 }
 
-/// A file system of its own, unmounted when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf, options: &str) -> Small {
-        fs::create_dir(&at).unwrap();
-        let mut mount = Command::new("mount");
-        assert!(mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status().unwrap().success());
-        Small(at)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        assert!(Command::new("umount").arg(&self.0).status().unwrap().success());
-    }
-}
-
 #[test]
 fn a_full_disk_stops_the_restore_and_room_lets_it_go_on() {
-    needs_root();
+    need_root();
     let world = World::new();
     for number in 0..30 {
         fs::write(world.source.join(number.to_string()), noise(200 << 10)).unwrap();
     }
     fs::write(world.source.join("large"), noise(8 << 20)).unwrap();
     world.back_up();
-    let disk = Small::mount(world.at("disk"), "size=4m");
+    let _disk = Device::memory(&world.at("disk"), 4);
     let stopped = world.restore("latest", "disk/target", &[], 1);
     assert!(stopped.said.contains("make room and repeat"), "{}", stopped.said);
     assert_eq!(stopped.said.lines().count(), 1, "{}", stopped.said);
@@ -388,8 +370,7 @@ fn a_full_disk_stops_the_restore_and_room_lets_it_go_on() {
         let source = fs::read(world.source.join(file.file_name())).unwrap();
         assert!(fs::read(file.path()).unwrap() == source, "{:?}", file.file_name());
     }
-    let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status().unwrap();
-    assert!(larger.success());
+    tool("mount", ["-o".as_ref(), "remount,size=64m".as_ref(), world.at("disk").as_os_str()]).expect(0);
     let restored = world.restore("latest", "disk/target", &[], 0);
     assert!(restored.count("files_kept") > 0);
     for file in fs::read_dir(&world.source).unwrap() {

@@ -1,75 +1,47 @@
 //! A repository with a source, everything a source can hold, and the comparison of two trees.
 
+use crate::support::cli::Bakfs;
+use crate::support::zoo::build_zoo;
 use bakfs::source::listing::Listing;
 use bakfs::source::stat::{Kind, Stat};
 use bakfs::source::walk::Walk;
 use bakfs::source::{read, xattr};
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::fs::CWD;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tempfile::TempDir;
-
-/// u::rwx, u:4711:rw-, g::r--, m::r-x, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
-const ACL: &[u8; 44] = b"\x02\0\0\0\
-    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x06\0\x67\x12\0\0\x04\0\x04\0\xff\xff\xff\xff\
-    \x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
-
-/// A file capability as setcap(8) stores it: cap_net_bind_service=ep (linux/capability.h, revision 2).
-const CAPABILITY: &[u8; 20] = b"\x01\x00\x00\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-pub fn needs_root() {
-    assert!(rustix::process::geteuid().is_root(), "this test gives files away and makes devices: it needs root");
-}
 
 /// A repository and a source, both temporary.
 pub struct World {
-    pub base: TempDir,
+    pub bakfs: Bakfs,
     pub source: PathBuf,
 }
 
 impl World {
     pub fn new() -> World {
-        let base = tempfile::tempdir().unwrap();
-        let source = base.path().join("source");
-        fs::create_dir(&source).unwrap();
-        let world = World { base, source };
-        assert_code(&world.bakfs(&["init"]), 0);
-        world
+        let (bakfs, source) = Bakfs::with_source();
+        World { bakfs, source }
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
-        self.base.path().join(name)
-    }
-
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env("BAKFS_REPO", self.at("repo")).env("BAKFS_CACHE_DIR", self.at("cache"));
-        command.env("BAKFS_CONFIG_DIR", self.at("config"));
-        command
-    }
-
-    pub fn bakfs(&self, args: &[&str]) -> Output {
-        self.command(env!("CARGO_BIN_EXE_bakfs")).args(args).output().unwrap()
+        self.bakfs.path(name)
     }
 
     pub fn back_up(&self) {
-        assert_code(&self.bakfs(&["backup", self.source.to_str().unwrap()]), 0);
+        self.bakfs.backup([&self.source]);
     }
 
     /// Restores into `target` of this world and returns the counters of the JSON report.
     pub fn restore(&self, what: &str, target: &str, options: &[&str], code: i32) -> Restored {
         let target = self.at(target);
-        let output = self.bakfs(&[&["restore", "--json", what, target.to_str().unwrap()], options].concat());
-        assert_code(&output, code);
-        let counts = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Restored { root: join(&target, &self.source), counts, said }
+        let args = [&["restore", "--json", what, target.to_str().unwrap()], options].concat();
+        let outcome = self.bakfs.run(args).expect(code);
+        let counts = serde_json::from_slice(&outcome.stdout).unwrap_or_default();
+        Restored { root: join(&target, &self.source), counts, said: outcome.stderr }
     }
 }
 
@@ -84,14 +56,6 @@ impl Restored {
     pub fn count(&self, name: &str) -> u64 {
         self.counts[name].as_u64().unwrap()
     }
-}
-
-pub fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    // The ends of the first lines say enough.
-    let said: Vec<String> = said.lines().take(5).map(|line| line.chars().rev().take(300).collect()).collect();
-    let said: Vec<String> = said.iter().map(|line| line.chars().rev().collect()).collect();
-    assert_eq!(output.status.code(), Some(code), "{said:#?}");
 }
 
 pub fn join(target: &Path, source: &Path) -> PathBuf {
@@ -171,63 +135,24 @@ pub fn assert_same(one: &Path, two: &Path) {
     assert_eq!(one.len(), two.len());
 }
 
-/// Makes one of everything.
-pub fn build_zoo(root: &Path) {
+/// Makes one of everything, of some more than one, and names and times of which a restore has to keep account.
+pub fn build_large_zoo(root: &Path) {
+    build_zoo(root);
     let at = |name: &str| root.join(name);
-    for (name, mode) in [("0000", 0), ("0640", 0o640), ("6755", 0o6755), ("2070", 0o2070), ("empty", 0o444)] {
-        fs::write(at(name), if name == "empty" { "" } else { name }).unwrap();
-        chown(at(name), Some(4711), Some(4712)).unwrap();
-        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-    for name in [vec![b'x'; 255], vec![0xff, 0xfe, b'\n'], b"-rf *".to_vec()] {
-        fs::write(root.join(OsStr::from_bytes(&name)), &name).unwrap();
-    }
-    let sparse = fs::File::create(at("sparse")).unwrap();
-    sparse.write_all_at(&[1; 65536], 1 << 20).unwrap();
-    sparse.write_all_at(&[0; 65536], 4 << 20).unwrap();
-    sparse.set_len((8 << 20) + 5).unwrap();
-    sparse.sync_all().unwrap();
+    // Stored zeros, which are no hole.
+    fs::File::options().write(true).open(at("sparse")).unwrap().write_all_at(&[0; 65536], 4 << 20).unwrap();
     let holes = fs::File::create(at("many holes")).unwrap();
     (0..40).for_each(|at| holes.write_all_at(&[7; 4096], at << 16).unwrap());
     holes.sync_all().unwrap();
     fs::write(at("large"), noise(21 << 20)).unwrap();
     fs::hard_link(at("large"), at("large too")).unwrap();
-    symlink("no/such \u{fc}", at("dangling")).unwrap();
-    symlink("/", at("root")).unwrap();
-    lchown(at("root"), Some(1), Some(2)).unwrap();
-    for (name, kind, device) in [
-        ("fifo", FileType::Fifo, 0),
-        ("socket", FileType::Socket, 0),
-        ("char", FileType::CharacterDevice, rustix::fs::makedev(1, 259)),
-        ("block", FileType::BlockDevice, rustix::fs::makedev(4095, 7)),
-    ] {
-        rustix::fs::mknodat(CWD, at(name), kind, Mode::empty(), device).unwrap();
-        fs::set_permissions(at(name), fs::Permissions::from_mode(0o4642)).unwrap();
-    }
-    let set = |name: &str, xattr: &str, value: &[u8]| {
-        rustix::fs::lsetxattr(at(name), xattr, value, XattrFlags::empty()).unwrap();
-    };
-    set("0640", "user.comment", b"\0\xff");
-    set("0640", "user.empty", b"");
-    set("0640", "system.posix_acl_access", ACL);
-    set("6755", "security.capability", CAPABILITY);
-    for name in ["root", "fifo", "char"] {
-        set(name, "trusted.mine", name.as_bytes());
-    }
-    fs::create_dir_all(at("dir/read-only/below")).unwrap();
     for number in 0..40 {
         fs::hard_link(at("0640"), at(&format!("dir/link {number}"))).unwrap();
     }
     fs::hard_link(at("root"), at("dir/root")).unwrap();
     fs::hard_link(at("fifo"), at("dir/read-only/below/fifo")).unwrap();
-    fs::write(at("dir/read-only/file"), "f").unwrap();
-    set("dir", "system.posix_acl_default", ACL);
-    set("dir", "user.dir", b"d");
     fs::create_dir_all(at("dir/many")).unwrap();
     (0..900).for_each(|number| fs::write(at(&format!("dir/many/{number}")), number.to_string()).unwrap());
-    for (name, mode) in [("dir/read-only/below", 0), ("dir/read-only", 0o555), ("dir", 0o3775)] {
-        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
     for (name, secs) in [("0640", -5), ("large", 1), ("dir/many", 0x1_0000_0001)] {
         let time = rustix::fs::Timespec { tv_sec: secs, tv_nsec: 123_456_789 };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };

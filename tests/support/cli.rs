@@ -28,6 +28,13 @@ impl Bakfs {
         bakfs
     }
 
+    /// Makes a world with a fresh repository and an empty folder to be backed up.
+    pub fn with_source() -> (Bakfs, PathBuf) {
+        let bakfs = Bakfs::new();
+        let source = bakfs.make_dir("source");
+        (bakfs, source)
+    }
+
     /// Makes a world without a repository for the user who runs the tests.
     pub fn empty() -> Bakfs {
         let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
@@ -162,6 +169,12 @@ impl Bakfs {
     pub fn backup<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Summary {
         let outcome = self.backup_outcome(args).expect(0);
         Summary(json_of(outcome))
+    }
+
+    /// Backs up a folder as of a time (RFC 3339), which must succeed.
+    #[track_caller]
+    pub fn backup_at(&self, time: &str, source: &Path) -> Summary {
+        self.backup([OsStr::new("--time"), OsStr::new(time), source.as_os_str()])
     }
 
     /// Backs up folders with further options, whatever comes of it.

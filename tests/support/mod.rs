@@ -12,6 +12,7 @@ pub mod process;
 pub mod stores;
 pub mod tools;
 pub mod users;
+pub mod zoo;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -64,6 +65,12 @@ pub fn noise(seed: u64, len_bytes: usize) -> Vec<u8> {
     }
     bytes.truncate(len_bytes);
     bytes
+}
+
+/// Writes a file, and the folders above it.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// Returns all regular files below a directory with their lengths, sorted by path.
