@@ -30,6 +30,8 @@ class Tool:
     """
 
     name = ""
+    # What it is found by, where that is another name.
+    found_by = None
     options = ""
     background_mount = False
 
@@ -255,6 +257,18 @@ class Borg(Tool):
         return self.call("check", "--verify-data")
 
 
+class BorgZstd(Borg):
+    """borg 1.x with the compression that makes its repository as small as the others': zstd, level 3."""
+
+    name = "borg-zstd"
+    found_by = "borg"
+    options = "encryption repokey, compression zstd,3"
+
+    def backup_args(self, path, time):
+        command, *rest = super().backup_args(path, time)
+        return [command, "--compression", "zstd,3", *rest]
+
+
 def _snapshots(value):
     """Yields the snapshot records in restic's flat list or rustic's grouped one."""
     if isinstance(value, dict) and "id" in value and "time" in value:
@@ -269,6 +283,6 @@ def _snapshots(value):
 def known_tools(bakfs_program, home, limit_secs):
     """Returns the tools that are installed, by name, bakfs first."""
     programs = {Bakfs: bakfs_program if bakfs_program and Path(bakfs_program).is_file() else None}
-    programs.update({kind: find_program(kind.name) for kind in (Restic, Borg, Rustic)})
+    programs.update({kind: find_program(kind.found_by or kind.name) for kind in (Restic, Borg, BorgZstd, Rustic)})
     return {kind.name: kind(os.path.abspath(program), Path(home) / kind.name, limit_secs)
             for kind, program in programs.items() if program}

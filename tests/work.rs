@@ -3,6 +3,9 @@
 
 mod support;
 
+use rustix::fs::{CWD, FileType, Mode};
+use std::ffi::OsStr;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use support::cli::Bakfs;
 use support::{noise, process};
@@ -134,4 +137,67 @@ fn one_name_more_in_a_directory_of_many_adds_little() {
     let mount = bakfs.mount();
     let shown = mount.at("latest", &many);
     assert_eq!(std::fs::read_dir(shown).unwrap().count(), 100_003);
+}
+
+/// Directories of every shape: nested, empty, of many pages; files of several names, links, a FIFO.
+fn shapes(dir: &Path) {
+    for folder in ["deep/one/two/three", "deep/one/side", "empty", "wide", "zoo"] {
+        std::fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    for file in 0..3000 {
+        std::fs::write(dir.join(format!("wide/file-{file:04}")), noise(file, 10)).unwrap();
+    }
+    for file in ["deep/one/two/three/leaf", "deep/one/two/last", "deep/one/side/file", "zoo/named"] {
+        std::fs::write(dir.join(file), noise(7, 5000)).unwrap();
+    }
+    std::fs::hard_link(dir.join("zoo/named"), dir.join("deep/other-name")).unwrap();
+    symlink("leaf", dir.join("deep/one/two/three/link")).unwrap();
+    rustix::fs::mknodat(CWD, dir.join("zoo/pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+}
+
+type Change = (&'static str, fn(&Path));
+
+#[test]
+fn a_tree_taken_over_in_part_is_the_tree_read_anew() {
+    let bakfs = Bakfs::new();
+    let source = bakfs.make_dir("source");
+    shapes(&source);
+    let changes: [Change; 11] = [
+        ("nothing", |_| {}),
+        ("a file deep down", |dir| std::fs::write(dir.join("deep/one/two/three/leaf"), b"new").unwrap()),
+        ("the last of many names", |dir| std::fs::remove_file(dir.join("wide/file-2999")).unwrap()),
+        ("the first of many names", |dir| std::fs::remove_file(dir.join("wide/file-0000")).unwrap()),
+        ("a name between many", |dir| std::fs::write(dir.join("wide/file-1500-new"), b"").unwrap()),
+        ("a directory's mode", |dir| {
+            std::fs::set_permissions(dir.join("deep/one"), PermissionsExt::from_mode(0o700)).unwrap();
+        }),
+        ("a name more of a file", |dir| std::fs::hard_link(dir.join("zoo/named"), dir.join("empty/third")).unwrap()),
+        ("a file that becomes a directory", |dir| {
+            std::fs::remove_file(dir.join("deep/one/two/last")).unwrap();
+            std::fs::create_dir(dir.join("deep/one/two/last")).unwrap();
+        }),
+        ("a directory moved", |dir| std::fs::rename(dir.join("deep/one/side"), dir.join("zoo/side")).unwrap()),
+        ("a tree gone", |dir| std::fs::remove_dir_all(dir.join("deep/one")).unwrap()),
+        ("nothing again", |_| {}),
+    ];
+    let backup = |host: &str| bakfs.backup([OsStr::new("--host"), OsStr::new(host), source.as_os_str()]);
+    support::until_settled(&source);
+    backup("daily");
+    for (number, (what, change)) in changes.into_iter().enumerate() {
+        change(&source);
+        support::until_settled(&source);
+        let built = backup("daily");
+        // Another host has no parent: all is read.
+        let read = backup(&format!("anew-{number}"));
+        for field in ["files", "content_bytes", "errors"] {
+            assert_eq!(built.number(field), read.number(field), "{field} after {what}");
+        }
+        let counted = ["files_new", "files_changed", "files_unmodified"].map(|field| built.number(field));
+        assert_eq!(counted.iter().sum::<u64>(), read.number("files_new"), "after {what}");
+        assert!(counted[2] + 8 > read.number("files_new"), "{what} makes {counted:?}");
+        // Above the source lies a folder that other tests change.
+        let snapshots = [built.snapshot(), read.snapshot()].map(OsStr::new);
+        bakfs.run([OsStr::new("diff"), snapshots[0], snapshots[1], source.as_os_str()]).expect(0);
+    }
+    bakfs.ok(["check", "--read-data"]);
 }

@@ -1,6 +1,7 @@
 //! The assembler: takes events in tree order and builds pages, extents and the summary.
 
 use super::content::Piece;
+use super::kept::Tally;
 use super::walk::{Change, Event};
 use super::{Budget, EMPTY, trouble};
 use crate::error::{Error, ErrorKind, Result};
@@ -83,6 +84,8 @@ impl<'a> Assembler<'a> {
                 Event::Enter(name, meta) => self.enter(name, *meta),
                 Event::Leave => root = self.leave()?,
                 Event::Entry(entry, change) => self.entry(*entry, change)?,
+                Event::Kept(entry) => self.push(*entry)?,
+                Event::Counted(tally) => self.count(tally),
                 Event::File { name, stat, change, pieces, permit_bytes } => {
                     let taken = self.file(name, &stat, change, pieces);
                     self.budget.give(permit_bytes);
@@ -160,6 +163,12 @@ impl<'a> Assembler<'a> {
             Some(writer) => open.pages.push(&entry, writer),
             None => Ok(()),
         }
+    }
+
+    fn count(&mut self, tally: Tally) {
+        self.has_xattrs |= tally.has_xattrs;
+        self.summary.files_unmodified += tally.files;
+        self.monitor.advance(tally.entries, tally.bytes);
     }
 
     fn entry(&mut self, entry: Entry, change: Change) -> Result<()> {

@@ -10,6 +10,7 @@
 
 mod assemble;
 mod content;
+mod kept;
 mod parent;
 mod roots;
 mod walk;
@@ -30,6 +31,7 @@ use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_o
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
+use kept::Held;
 use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
@@ -143,6 +145,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
             apart: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
             linked: Default::default(),
             path: Vec::new(),
+            held: Held::default(),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
         let roots = &roots;

@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Returns the entry of a name; names must be asked for in order.
-    pub fn find(&mut self, name: &[u8]) -> Option<&Entry> {
+    pub fn find(&mut self, name: &[u8]) -> Option<Known<'_>> {
         loop {
             let leaf = self.leaf.as_ref()?;
             if leaf.entries().last().is_none_or(|last| &last.name[..] < name) {
@@ -51,12 +51,25 @@ impl<'a> Cursor<'a> {
             }
             break;
         }
-        let entries = self.leaf.as_ref()?.entries();
+        let leaf = self.leaf.as_ref()?;
+        let entries = leaf.entries();
         while &entries[self.at].name[..] < name {
             self.at += 1;
         }
-        Some(&entries[self.at]).filter(|entry| entry.name[..] == *name)
+        let entry = Some(&entries[self.at]).filter(|entry| entry.name[..] == *name)?;
+        Some(Known { entry, leaf, position: leaf.first + self.at as u64 })
     }
+}
+
+/// An entry of the parent snapshot.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The entry.
+    pub entry: &'a Entry,
+    /// The page it is on.
+    pub leaf: &'a Leaf,
+    /// Its position in its directory.
+    pub position: u64,
 }
 
 /// Tells whether a file can be taken over without reading it.
@@ -93,6 +106,11 @@ fn same_kind(kind: Kind, node: &Node) -> bool {
 /// Returns whether the repository still has all an entry's content is made of, as far as is known. A list
 /// that cannot be read counts as lost: the file is read again.
 pub fn is_stored(repository: &Repository, content: &Content) -> bool {
+    if let Content::List(page) = content
+        && !repository.holds_extent_pages(page)
+    {
+        return false;
+    }
     let mut all = true;
     let walked = repository.for_each_extent(content, 0, u64::MAX, Wait::Allowed, &mut |_, extent| {
         all &= extent.is_hole() || repository.holds(&extent.chunk);

@@ -2,7 +2,8 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
-use super::parent::{Cursor, Freshness, is_stored};
+use super::kept::{Held, Tally};
+use super::parent::{Cursor, Freshness, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::{Budget, Options};
 use crate::error::{Error, Result};
@@ -47,6 +48,10 @@ pub enum Event {
     Leave,
     /// A finished entry of the directory that is open.
     Entry(Box<Entry>, Change),
+    /// An entry of the directory that is open, as the parent snapshot has it; counted apart.
+    Kept(Box<Entry>),
+    /// What was kept.
+    Counted(Tally),
     /// A file whose content comes through a channel, and the permit to give back afterwards.
     File {
         /// Its name.
@@ -86,6 +91,8 @@ pub struct Director<'a> {
     pub(super) linked: HashSet<(u64, u64)>,
     /// The path of the directory that is open, for exclusion patterns.
     pub(super) path: Vec<u8>,
+    /// Directories that are open and not told yet, because all of them so far is as the parent has it.
+    pub(super) held: Held,
 }
 
 impl Director<'_> {
@@ -107,11 +114,25 @@ impl Director<'_> {
         self.tell(Event::Leave)
     }
 
-    fn tell(&self, event: Event) -> Result<(), Stopped> {
-        self.events.send(event).map_err(|_| Stopped)
+    /// Tells of a difference from the parent, and so first of the directories it is in.
+    fn tell(&mut self, event: Event) -> Result<(), Stopped> {
+        let held = self.held.release();
+        held.chain([event]).try_for_each(|event| self.events.send(event).map_err(|_| Stopped))
     }
 
-    fn trouble(&self, name: &[u8], message: impl Into<String>) -> Result<(), Stopped> {
+    /// Takes over what the parent has, exactly: silently while the whole directory may be taken over.
+    fn keep(&mut self, known: Known<'_>) -> Result<(), Stopped> {
+        if self.held.keep(known) {
+            return Ok(());
+        }
+        let entry = Box::new(known.entry.clone());
+        match &entry.node {
+            Node::Directory(_) => self.tell(Event::Kept(entry)),
+            _ => self.tell(Event::Entry(entry, Change::Unmodified)),
+        }
+    }
+
+    fn trouble(&mut self, name: &[u8], message: impl Into<String>) -> Result<(), Stopped> {
         self.tell(Event::Trouble(name.into(), message.into()))
     }
 
@@ -173,7 +194,6 @@ impl Director<'_> {
             let known = cursor.find(&scanned.name);
             match ticket {
                 Some(ticket) => {
-                    let known = known.map(|entry| (entry.meta.clone(), entry.node.clone()));
                     let asked = below.is_some_and(|below| below.is_source);
                     let other_device = self.options.one_file_system && scanned.stat.dev != device && !asked;
                     if other_device && below.is_none() {
@@ -184,7 +204,7 @@ impl Director<'_> {
                     let is_source = is_source && !other_device;
                     self.subdirectory(scanned, ticket, known, below, device, is_source, depth + 1)?;
                 }
-                None if is_source => self.file(listing, scanned, known.cloned())?,
+                None if is_source => self.file(listing, scanned, known)?,
                 None => {}
             }
         }
@@ -221,7 +241,7 @@ impl Director<'_> {
         &mut self,
         scanned: &Scanned,
         ticket: Ticket,
-        known: Option<(Meta, Node)>,
+        known: Option<Known<'_>>,
         below: Option<&Root>,
         device: u64,
         is_source: bool,
@@ -241,16 +261,17 @@ impl Director<'_> {
                 return self.tell(Event::Leave);
             }
         };
-        let unchanged = known.as_ref().filter(|(meta, _)| listing.stat.same_file_version(meta) && meta.marks == 0);
+        let is_unchanged = |meta: &Meta| listing.stat.same_file_version(meta) && meta.marks == 0;
+        let unchanged = known.filter(|known| is_unchanged(&known.entry.meta));
         let mut meta = match unchanged {
-            Some((meta, _)) => listing.stat.to_meta(meta.xattrs.clone()),
+            Some(known) => listing.stat.to_meta(known.entry.meta.xattrs.clone()),
             None => self.meta_of(&listing, &scanned.name)?,
         };
         if listing.incomplete.is_some() {
             meta.marks |= marks::UNREADABLE;
         }
-        let parent = known.and_then(|(_, node)| match node {
-            Node::Directory(directory) => Some(directory),
+        let parent = known.and_then(|known| match &known.entry.node {
+            Node::Directory(directory) => Some(*directory),
             _ => None,
         });
         let asked = below.is_some_and(|below| below.is_source);
@@ -261,16 +282,31 @@ impl Director<'_> {
         }
         // A source on another file system than its parent is the start of a walk of its own.
         let device = if asked { listing.stat.dev } else { device };
-        self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
+        let meta = Box::new(meta);
+        let held = match (known, parent) {
+            (Some(known), Some(parent)) if known.entry.meta == *meta => {
+                Some((known, parent, self.held.open(scanned.name.clone(), meta)))
+            }
+            _ => {
+                self.tell(Event::Enter(scanned.name.clone(), meta))?;
+                None
+            }
+        };
         let path_len = self.path.len();
         self.path.push(b'/');
         self.path.extend_from_slice(&scanned.name);
         self.directory(&listing, below, parent, device, is_source, depth)?;
         self.path.truncate(path_len);
+        if let Some((known, parent, level)) = held
+            && let Some(tally) = self.held.close(level, || self.repository.holds_pages(&parent), parent.entries)
+        {
+            self.events.send(Event::Counted(tally)).map_err(|_| Stopped)?;
+            return self.keep(known);
+        }
         self.tell(Event::Leave)
     }
 
-    fn file(&mut self, listing: &Listing, scanned: &Scanned, known: Option<Entry>) -> Result<(), Stopped> {
+    fn file(&mut self, listing: &Listing, scanned: &Scanned, known: Option<Known<'_>>) -> Result<(), Stopped> {
         let stat = &scanned.stat;
         let is_unchanged = |known: &Entry| {
             let fresh = self.freshness.as_ref().is_some_and(|freshness| freshness.is_unchanged(stat, known));
@@ -279,11 +315,14 @@ impl Director<'_> {
                 && !matches!(&known.node, Node::File(content) if !is_stored(self.repository, content))
         };
         let change = if known.is_some() { Change::Changed } else { Change::New };
-        if let Some(mut known) = known.filter(is_unchanged) {
+        if let Some(known) = known.filter(|known| is_unchanged(known.entry)) {
+            if stat.is_as_stored(&known.entry.meta) {
+                return self.keep(known);
+            }
             // Blocks and the device may change without a change of the file.
-            let now = stat.to_meta(std::mem::take(&mut known.meta.xattrs));
-            known.meta = Meta { marks: known.meta.marks, ..now };
-            return self.tell(Event::Entry(Box::new(known), Change::Unmodified));
+            let meta = stat.to_meta(known.entry.meta.xattrs.clone());
+            let entry = Entry { name: scanned.name.clone(), meta, node: known.entry.node.clone() };
+            return self.tell(Event::Entry(Box::new(entry), Change::Unmodified));
         }
         match stat.kind {
             Kind::File => self.content(&listing.fd, scanned, change),

@@ -170,6 +170,11 @@ impl<B: AsRef<[u8]>> Segment<B> {
         Ok(Segment { packs: packs as usize, frames: frames as usize, chunks: chunks as usize, bytes })
     }
 
+    /// Returns what holds the segment.
+    pub fn bytes(&self) -> &B {
+        &self.bytes
+    }
+
     /// Returns the segment's own bytes.
     pub fn encoded_bytes(&self) -> &[u8] {
         &self.bytes.as_ref()[..self.chunks_offset() + self.chunks * CHUNK_BYTES]

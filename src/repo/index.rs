@@ -14,6 +14,20 @@ pub enum SegmentBytes {
     Heap(Vec<u8>),
 }
 
+impl SegmentBytes {
+    /// Unmaps what lookups have touched, until they touch it again: the kernel maps 64 KiB around each.
+    fn release_memory(&self) {
+        if let SegmentBytes::Mapped(map) = self {
+            // SAFETY: a shared mapping of a file nobody changes, only ever read: what is unmapped here is
+            // mapped again, with the same bytes, by whoever reads it (madvise(2), MADV_DONTNEED).
+            let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "A segment of the index stays in memory");
+            }
+        }
+    }
+}
+
 impl AsRef<[u8]> for SegmentBytes {
     fn as_ref(&self) -> &[u8] {
         match self {
@@ -86,6 +100,11 @@ impl Index {
     /// Returns whether a chunk is known.
     pub fn contains(&self, id: &ChunkId) -> bool {
         self.find(id).is_some()
+    }
+
+    /// Gives back the memory lookups have taken.
+    pub fn release_memory(&self) {
+        self.segments.iter().for_each(|loaded| loaded.segment.bytes().release_memory());
     }
 
     /// Returns all packs, those named by two segments twice.

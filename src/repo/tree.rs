@@ -119,6 +119,29 @@ impl Repository {
         Ok(())
     }
 
+    /// Returns whether all pages of a directory are stored where something new may rely on them. A page
+    /// that cannot be read counts as lost.
+    pub fn holds_pages(&self, directory: &Directory) -> bool {
+        self.holds_list(&directory.page, u32::MAX, &|id| self.page(id, Wait::Allowed))
+    }
+
+    /// Returns whether all pages of a file's list of extents are stored, likewise; the chunks are not looked at.
+    pub fn holds_extent_pages(&self, page: &ChunkId) -> bool {
+        self.holds_list(page, u32::MAX, &|id| self.extent_page(id, Wait::Allowed))
+    }
+
+    fn holds_list<T>(&self, id: &ChunkId, above: u32, read: &impl Fn(&ChunkId) -> Result<Arc<Page<T>>>) -> bool {
+        let inner = |page: Arc<Page<T>>| match &*page {
+            Page::Leaf(_) => true,
+            Page::Inner { level: 1, children } if above > 1 => children.iter().all(|child| self.holds(&child.page)),
+            // Levels fall with every step: a cycle cannot be built.
+            Page::Inner { level, children } => {
+                *level < above && children.iter().all(|child| self.holds_list(&child.page, *level, read))
+            }
+        };
+        self.holds(id) && read(id).is_ok_and(inner)
+    }
+
     fn descend(
         &self,
         root: &ChunkId,

@@ -109,6 +109,16 @@ impl Stat {
             && self.ino == stored.ino
     }
 
+    /// Returns whether a file stored as `stored`, extended attributes apart, would be stored the same now.
+    pub fn is_as_stored(&self, stored: &Meta) -> bool {
+        let now = self.to_meta(Vec::new());
+        let Meta { mode, uid, gid, mtime, ctime, btime, ino, link_device, nlink, size_bytes, blocks, marks, .. } = now;
+        (mode, uid, gid, nlink) == (stored.mode, stored.uid, stored.gid, stored.nlink)
+            && (mtime, ctime, btime) == (stored.mtime, stored.ctime, stored.btime)
+            && (ino, link_device) == (stored.ino, stored.link_device)
+            && (size_bytes, blocks, marks) == (stored.size_bytes, stored.blocks, stored.marks)
+    }
+
     /// Returns whether nothing happened to the file between two looks at it: the same file, size, mtime and ctime.
     pub fn same_as(&self, other: &Stat) -> bool {
         self.is_same_file(other)

@@ -20,9 +20,14 @@ use layout::Layout;
 use nodes::{DirIndex, Nodes};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tells whether snapshots may have come or gone since it was asked last; cheap, and never wrongly false.
 pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// After so many pages or reads the memory their lookups took is given back: 64 KiB each (fault-around),
+/// so that a mount's memory does not grow with the index.
+const LOOKUPS_KEPT: u32 = 128;
 
 /// The history of a repository as a tree.
 pub struct View {
@@ -34,6 +39,8 @@ pub struct View {
     changes: Mutex<Changes>,
     /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
     untold: Mutex<Vec<LayoutChange>>,
+    /// Lookups in the index since its memory was given back.
+    lookups: AtomicU32,
     /// Whether the kernel is answered when it asks for extended attributes; settled for the mount's life.
     xattrs: bool,
 }
@@ -90,6 +97,7 @@ impl View {
             changed,
             changes: Mutex::default(),
             untold: Mutex::new(Vec::new()),
+            lookups: AtomicU32::new(0),
             xattrs,
         })
     }
@@ -142,6 +150,13 @@ impl View {
             changes.heard += 1;
         }
         changes.heard == changes.shown && self.layout().day() == jiff::Zoned::now().date()
+    }
+
+    /// Takes note that a page or a file's content is looked up.
+    fn note_lookup(&self) {
+        if self.lookups.fetch_add(1, Ordering::Relaxed) % LOOKUPS_KEPT == LOOKUPS_KEPT - 1 {
+            self.repository.index().release_memory();
+        }
     }
 
     fn dir(&self, ino: Ino, wait: Wait) -> Result<Dir, Fault> {

@@ -17,6 +17,15 @@ pub type DirIndex = u32;
 /// Many small tables, so that growing one is a small step.
 const SHARDS: usize = 64;
 
+/// Numbers are dealt out in so many shares. A table doubles when it is full: the last one gets twice the
+/// shares of the first, so that they do it one after the other and two thirds of all room are always used.
+const SHARES: usize = 4096;
+
+fn deal() -> Box<[u8]> {
+    let table = |share| (SHARDS as f64 * (1.0 + share as f64 / SHARES as f64).log2()) as u8;
+    (0..SHARES).map(table).collect()
+}
+
 /// Inode numbers are hashes already.
 #[derive(Default)]
 pub struct Identical(u64);
@@ -66,6 +75,7 @@ struct DirRecord {
 /// All nodes.
 pub struct Nodes {
     shards: Vec<Table<Node>>,
+    dealt: Box<[u8]>,
     dirs: Vec<Option<Box<DirRecord>>>,
     free: Vec<DirIndex>,
     by_ino: Table<DirIndex>,
@@ -75,6 +85,7 @@ impl Default for Nodes {
     fn default() -> Self {
         Nodes {
             shards: (0..SHARDS).map(|_| Table::default()).collect(),
+            dealt: deal(),
             dirs: Vec::new(),
             free: Vec::new(),
             by_ino: Table::default(),
@@ -92,8 +103,13 @@ pub enum Referred {
 }
 
 impl Nodes {
+    fn shard_of(&self, ino: Ino) -> usize {
+        usize::from(self.dealt[(ino >> 40) as usize % SHARES])
+    }
+
     fn shard(&mut self, ino: Ino) -> &mut Table<Node> {
-        &mut self.shards[(ino >> 40) as usize % SHARDS]
+        let at = self.shard_of(ino);
+        &mut self.shards[at]
     }
 
     fn record(&self, index: DirIndex) -> Option<&DirRecord> {
@@ -146,24 +162,24 @@ impl Nodes {
 
     /// Returns the directory an inode is found in, and its position there.
     pub fn place(&self, ino: Ino) -> Option<(Directory, u64)> {
-        let node = self.shards[(ino >> 40) as usize % SHARDS].get(&key(ino))?;
+        let node = self.shards[self.shard_of(ino)].get(&key(ino))?;
         Some((self.record(node.dir)?.directory, u64::from(node.position)))
     }
 
     /// Returns the directory an inode is found in.
     pub fn dir_of(&self, ino: Ino) -> Option<Ino> {
-        let node = self.shards[(ino >> 40) as usize % SHARDS].get(&key(ino))?;
+        let node = self.shards[self.shard_of(ino)].get(&key(ino))?;
         Some(self.record(node.dir)?.ino)
     }
 
     /// Returns whether the kernel refers to an inode.
     pub fn is_known(&self, ino: Ino) -> bool {
-        self.shards[(ino >> 40) as usize % SHARDS].get(&key(ino)).is_some_and(|node| node.references > 0)
+        self.shards[self.shard_of(ino)].get(&key(ino)).is_some_and(|node| node.references > 0)
     }
 
     /// Returns whether a number is free or stands for the same.
     pub fn fits(&self, identity: Identity) -> bool {
-        let shard = &self.shards[(identity.ino >> 40) as usize % SHARDS];
+        let shard = &self.shards[self.shard_of(identity.ino)];
         shard.get(&key(identity.ino)).is_none_or(|node| node.check == identity.check)
     }
 
@@ -259,6 +275,21 @@ mod tests {
         assert!(nodes.is_known(5000));
         nodes.forget(5000, 1);
         assert_eq!(nodes.len(), (0, 2), "only the roots are left");
+    }
+
+    #[test]
+    fn memory_follows_the_number_of_nodes() {
+        let mut nodes = Nodes::default();
+        let root = nodes.add_root(100, DIRECTORY, PathHash::root());
+        for number in 1..=300_000u32 {
+            let hash = blake3::hash(&number.to_le_bytes());
+            let ino = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap()) >> 1;
+            assert_eq!(nodes.refer(id(ino), root.index, u64::from(number)), Referred::Done);
+            if number % 25_000 == 0 {
+                let room: usize = nodes.shards.iter().map(HashMap::capacity).sum();
+                assert!(room < number as usize * 8 / 5, "room for {room} where there are {number}");
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,15 @@ impl View {
         identity
     }
 
+    /// Returns the number of an entry, to which the kernel refers once more from now on.
+    fn refer(&self, dir: &Dir, entry: &Entry, position: u64) -> Ino {
+        let mut identity = identity::of_entry(dir.ino, &dir.path, entry);
+        while self.nodes.lock().refer(identity, dir.index, position) == Referred::Taken {
+            identity = identity::next(identity, dir.ino, &entry.name);
+        }
+        identity.ino
+    }
+
     /// Brings the layout up to date, or says that this takes waiting.
     fn bring_up_to_date(&self, wait: Wait) -> Result<(), Fault> {
         if self.is_current() {
@@ -45,12 +54,7 @@ impl Tree for View {
         let found = self.repository.find_entry(&dir.directory, name, own_wait(wait)).map_err(fault)?;
         let (leaf, position) = found.ok_or(Fault::NotFound)?;
         let entry = leaf.entry(position).ok_or(Fault::NotFound)?;
-        loop {
-            let identity = self.identify(&dir, entry);
-            if self.nodes.lock().refer(identity, dir.index, position) == Referred::Done {
-                return Ok(View::attr(self, identity.ino, &entry.meta, &entry.node));
-            }
-        }
+        Ok(View::attr(self, self.refer(&dir, entry, position), &entry.meta, &entry.node))
     }
 
     fn attr(&self, ino: Ino, wait: Wait) -> Result<Attr, Fault> {
@@ -86,9 +90,10 @@ impl Tree for View {
         }
         let dir = self.dir(dir, own_wait(wait))?;
         let mut position = cookie.saturating_sub(FIRST_COOKIE - 1);
-        let mut taken = Vec::new();
+        let first = position;
         let mut failure = None;
         'pages: loop {
+            self.note_lookup();
             let leaf = match self.repository.leaf_at(&dir.directory, position, own_wait(wait)) {
                 Ok(Some(leaf)) => leaf,
                 Ok(None) => break,
@@ -98,25 +103,22 @@ impl Tree for View {
                 }
             };
             while let Some(entry) = leaf.entry(position) {
-                let identity = self.identify(&dir, entry);
-                let attr = View::attr(self, identity.ino, &entry.meta, &entry.node);
+                let ino = match counted {
+                    true => self.refer(&dir, entry, position),
+                    false => self.identify(&dir, entry).ino,
+                };
+                let attr = View::attr(self, ino, &entry.meta, &entry.node);
                 if !each(Listed { name: &entry.name, attr, next_cookie: position + FIRST_COOKIE }) {
+                    if counted {
+                        self.nodes.lock().forget(ino, 1);
+                    }
                     break 'pages;
                 }
-                taken.push((identity, position));
                 position += 1;
             }
         }
-        let anything = !taken.is_empty();
-        if counted {
-            let mut nodes = self.nodes.lock();
-            for (identity, position) in taken {
-                // Taken since it was looked at, by the one-in-2^63 twin: the kernel's next lookup resolves it.
-                let _ = nodes.refer(identity, dir.index, position);
-            }
-        }
         match failure {
-            Some(failure) if !anything => Err(failure),
+            Some(failure) if position == first => Err(failure),
             _ => Ok(()),
         }
     }
@@ -139,6 +141,7 @@ impl Tree for View {
     }
 
     fn read(&self, ino: Ino, offset: u64, len: u32, wait: Wait, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.note_lookup();
         let found = self.find(ino, own_wait(wait))?;
         let entry = found.entry()?;
         match &entry.node {

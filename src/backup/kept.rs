@@ -1,0 +1,113 @@
+//! Directories that so far are as the parent snapshot has them.
+//!
+//! Of a directory in which nothing has changed nothing needs to be built again: its entry is taken over
+//! with the pages below it. Whether that is so is known at its end, so directories are held back until
+//! the first difference in them, which releases them all.
+
+use super::parent::Known;
+use super::walk::Event;
+use crate::format::codec::Bytes;
+use crate::format::tree::{Entry, Meta, Node};
+use crate::repo::tree::Leaf;
+
+/// Pages kept for directories held back: some 16 MiB. More than that are told at once.
+const MAX_LEAVES: usize = 256;
+
+/// What was taken over, counted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries of every type.
+    pub entries: u64,
+    /// Those that are no directories.
+    pub files: u64,
+    /// Content of the regular files.
+    pub bytes: u64,
+    /// Whether any has extended attributes.
+    pub has_xattrs: bool,
+}
+
+impl Tally {
+    /// Counts an entry that is no directory.
+    fn add(&mut self, entry: &Entry) {
+        if matches!(entry.node, Node::Directory(_)) {
+            return;
+        }
+        self.entries += 1;
+        self.files += 1;
+        self.bytes += if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
+        self.has_xattrs |= !entry.meta.xattrs.is_empty();
+    }
+}
+
+/// A directory that is open, and the pages its first `kept` entries are on, the parent's.
+struct Open {
+    name: Bytes,
+    meta: Box<Meta>,
+    leaves: Vec<Leaf>,
+    kept: u64,
+    tally: Tally,
+}
+
+impl Open {
+    fn events(self) -> impl Iterator<Item = Event> {
+        let mut entries = Vec::new();
+        for leaf in &self.leaves {
+            let left = usize::try_from(self.kept - leaf.first).unwrap_or(usize::MAX);
+            entries.extend(leaf.entries().iter().take(left).cloned());
+        }
+        let kept = entries.into_iter().map(|entry| Event::Kept(Box::new(entry)));
+        std::iter::once(Event::Enter(self.name, self.meta)).chain(kept).chain([Event::Counted(self.tally)])
+    }
+}
+
+/// The directories that are held back, each in the one before.
+#[derive(Default)]
+pub struct Held {
+    open: Vec<Open>,
+    leaves: usize,
+}
+
+impl Held {
+    /// Holds a directory back that begins; returns its level.
+    pub fn open(&mut self, name: Bytes, meta: Box<Meta>) -> usize {
+        self.open.push(Open { name, meta, leaves: Vec::new(), kept: 0, tally: Tally::default() });
+        self.open.len()
+    }
+
+    /// Takes over the next entry of the innermost directory; false where that is not held back, the
+    /// parent has other entries before, or too much is held back.
+    pub fn keep(&mut self, known: Known<'_>) -> bool {
+        let Some(open) = self.open.last_mut().filter(|open| open.kept == known.position) else {
+            return false;
+        };
+        if open.leaves.last().is_none_or(|leaf| leaf.first != known.leaf.first) {
+            if self.leaves >= MAX_LEAVES {
+                return false;
+            }
+            open.leaves.push(known.leaf.clone());
+            self.leaves += 1;
+        }
+        open.kept += 1;
+        open.tally.add(known.entry);
+        true
+    }
+
+    /// Ends a directory of that level. Returns what was kept if it is still held back and whole: the
+    /// parent's `entries`, and `holds` its pages.
+    pub fn close(&mut self, level: usize, holds: impl FnOnce() -> bool, entries: u64) -> Option<Tally> {
+        if self.open.len() < level || self.open.last()?.kept != entries || !holds() {
+            return None;
+        }
+        let open = self.open.pop()?;
+        self.leaves -= open.leaves.len();
+        // With itself; of what is below it each directory has counted its own.
+        let has_xattrs = open.tally.has_xattrs || !open.meta.xattrs.is_empty();
+        Some(Tally { entries: open.tally.entries + 1, has_xattrs, ..open.tally })
+    }
+
+    /// Ends holding back: returns the events that were not told.
+    pub fn release(&mut self) -> impl Iterator<Item = Event> + use<> {
+        self.leaves = 0;
+        std::mem::take(&mut self.open).into_iter().flat_map(Open::events)
+    }
+}
