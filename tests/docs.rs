@@ -13,6 +13,8 @@ fn every_test_that_a_document_names_exists() {
             let Some((file, test)) = part.split_once("::").filter(|(file, _)| file.ends_with(".rs")) else { continue };
             named += 1;
             let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("{document} names {file}"));
+            // Those of `proptest!` are indented.
+            let source = source.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
             let function = format!("#[test]\nfn {test}(");
             assert!(source.contains(&function), "{document} names {file}::{test}, which is no test");
         }

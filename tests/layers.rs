@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("restore", &["id", "error", "monitor", "format", "source", "repo", "store"]),
     ("check", &["id", "error", "monitor", "format", "crypto", "repo", "store"]),
     ("prune", &["id", "error", "monitor", "format", "repo", "store"]),
+    ("repair", &["id", "error", "monitor", "format", "repo", "store"]),
     ("diff", &["id", "error", "monitor", "format", "repo", "store"]),
     ("find", &["id", "error", "monitor", "format", "repo", "store"]),
     ("stats", &["id", "error", "monitor", "format", "repo", "store"]),

@@ -190,7 +190,8 @@ fn any_history() -> impl Strategy<Value = Vec<Snapshot>> {
     let pause = prop_oneof![
         1 => Just(0_i64),
         2 => 60..7_200_i64,
-        6 => 80_000..92_000_i64,
+        3 => 80_000..92_000_i64,
+        4 => Just(86_400),
         2 => 86_400..5_000_000_i64,
     ];
     let tags = proptest::sample::subsequence(vec!["a".to_owned(), "b".to_owned()], 0..=2);

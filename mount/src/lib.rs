@@ -2,6 +2,7 @@
 //!
 //! A backup program implements [`tree::Tree`]; [`Mount::start`] shows it at a mount point. The crate
 //! knows the FUSE protocol and nothing of backups.
+mod awake;
 mod deadline;
 mod error;
 mod fuse;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::awake::Awake;
 use crate::deadline::{Limits, Workers};
 use crate::fuse::{Core, Notifier, Server};
 use crate::kernel::{self, KernelOptions};
@@ -81,11 +82,18 @@ impl Mount {
         let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
         let workers = Workers::start(limits, move || Counters::add(&expired.expired, 1))
             .map_err(system("Starting the mount's watchdog"))?;
+        let awake = Awake::start().map_err(system("Starting the mount's thread for busy times"))?;
         let xattrs = tree.has_xattrs();
         let shown = tree.clone();
         let pusher = options.push_small_files.then(Pusher::new);
-        let core =
-            Arc::new(Core { tree: tree.clone(), workers, counters: counters.clone(), pusher: pusher.clone(), xattrs });
+        let core = Arc::new(Core {
+            tree: tree.clone(),
+            workers,
+            counters: counters.clone(),
+            awake,
+            pusher: pusher.clone(),
+            xattrs,
+        });
 
         let kernel_options = KernelOptions { fs_name: &options.fs_name, allow_other: options.allow_other };
         let device = kernel::mount(&real, &kernel_options)?;

@@ -4,7 +4,7 @@ use super::listing::local_time;
 use super::open::Global;
 use super::output::{count, json_text, readable, tell_warnings};
 use super::target::exact;
-use super::{Status, keep};
+use super::{Status, keep, prune};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::repo::snapshots::Listed;
@@ -38,6 +38,9 @@ pub struct Args {
     /// Bring forgotten snapshots back: those named, or all
     #[arg(long, conflicts_with = "rules")]
     undo: bool,
+    /// Prune afterwards: what only forgotten snapshots need is deleted, and they cannot be brought back
+    #[arg(long, conflicts_with = "undo")]
+    prune: bool,
     #[command(flatten)]
     keep: keep::Args,
 }
@@ -94,12 +97,21 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.undo {
         return undo(global, args, &repository);
     }
-    forget(global, args, &repository)?;
-    Ok(if tell_warnings(&repository) > 0 { Status::Incomplete } else { Status::Done })
+    let (forgotten, told) = forget(global, args, &repository)?;
+    let warned = tell_warnings(&repository) > 0;
+    if args.prune {
+        let status = prune::run_after_forget(global, args.dry_run, &repository, &forgotten, told)?;
+        return Ok(if warned && status == Status::Done { Status::Incomplete } else { status });
+    }
+    if let Some(told) = told {
+        println!("{told}");
+    }
+    Ok(if warned { Status::Incomplete } else { Status::Done })
 }
 
-/// Forgets what the arguments say, and tells it. Returns what is forgotten; with `--dry-run`, what would be.
-fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<Vec<ObjectId>> {
+/// Forgets what the arguments say, and tells it. Returns what is forgotten (with `--dry-run`, what would be), and what
+/// is to be told as JSON.
+fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<(Vec<ObjectId>, Option<Value>)> {
     let known = Known::new(repository.snapshots()?);
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
@@ -114,8 +126,11 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     if !args.dry_run {
         repository.forget(&plan.forgotten)?;
     }
-    plan.tell(global, args.dry_run)?;
-    Ok(plan.forgotten)
+    let told = global.json.then(|| plan.json(args.dry_run));
+    if told.is_none() {
+        plan.tell(global, args.dry_run, args.prune)?;
+    }
+    Ok((plan.forgotten, told))
 }
 
 /// Applies the rules.
@@ -255,11 +270,8 @@ impl Plan<'_> {
         })
     }
 
-    fn tell(&self, global: &Global, is_dry_run: bool) -> std::io::Result<()> {
+    fn tell(&self, global: &Global, is_dry_run: bool, will_prune: bool) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        if global.json {
-            return writeln!(out, "{}", self.json(is_dry_run));
-        }
         if !is_shown(global, is_dry_run) {
             return Ok(());
         }
@@ -270,6 +282,9 @@ impl Plan<'_> {
             false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} snapshots are left"),
             false => {
                 writeln!(out, "Forgot {forgotten} snapshots; {kept} are left")?;
+                if will_prune {
+                    return Ok(());
+                }
                 let one = self.known.names_of(&self.forgotten[..1])[0];
                 let undo = if self.forgotten.len() == 1 { format!("--undo {one}") } else { "--undo [SNAP...]".into() };
                 writeln!(out, "Until a prune removes them, `bakfs forget {undo}` brings them back")

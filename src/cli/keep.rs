@@ -5,7 +5,7 @@ use crate::retention::group::GroupBy;
 use crate::retention::rule::{self, Count, Level, Limit, Rule, TagList};
 use crate::retention::window::Window;
 
-/// Options that say what is kept. Every number and duration belongs to one group of snapshots.
+/// Options that say what is kept. Each holds for every group of snapshots by itself.
 #[derive(Debug, clap::Args)]
 #[group(id = "rules", multiple = true)]
 #[command(next_help_heading = "Rules (what any of them keeps is kept)")]
@@ -34,22 +34,22 @@ pub struct Args {
     /// Keep all up to that much older than the newest: 12h, 7d, 2w, 3m (months), 1y6m
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_within: Option<Window>,
-    /// Of those within, keep the newest of each hour
+    /// Keep the newest of each hour, up to that much older than the newest
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_hourly_within: Option<Window>,
-    /// Of those within, keep the newest of each day
+    /// The same with days
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_daily_within: Option<Window>,
-    /// Of those within, keep the newest of each week
+    /// The same with weeks
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_weekly_within: Option<Window>,
-    /// Of those within, keep the newest of each month
+    /// The same with months
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_monthly_within: Option<Window>,
-    /// Of those within, keep the newest of each quarter
+    /// The same with quarters
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_quarterly_within: Option<Window>,
-    /// Of those within, keep the newest of each year
+    /// The same with years
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_yearly_within: Option<Window>,
     /// Keep those with a tag; A,B: with both

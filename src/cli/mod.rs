@@ -1,5 +1,23 @@
 //! The command line: one file per command. Only this room prints.
 
+/// Prints a line to standard error. Unlike std's, it does not panic where nothing can be printed: a log on a
+/// full disk must not end a backup.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // There is no other place to say so.
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+/// Prints a closing line to standard output; like [`eprintln`], what is done stays done without it.
+macro_rules! println {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 pub mod backup;
 pub mod check;
 #[cfg(feature = "mount")]
@@ -21,6 +39,7 @@ pub mod open;
 pub mod output;
 pub mod pin;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -79,6 +98,8 @@ enum Command {
     Unpin(pin::UnpinArgs),
     /// Give back the room of what no snapshot needs
     Prune(prune::Args),
+    /// Make the index name what can be read, and nothing else
+    Repair(repair::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -155,6 +176,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Pin(args) => pin::run(global, args),
         Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),
+        Command::Repair(args) => repair::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Errno;
 use super::reply::{Fail, Listing, directory, file_attr};
+use crate::awake::Awake;
 use crate::deadline::{Pending, Workers};
 use crate::push::Pusher;
 use crate::requests::Counters;
@@ -30,6 +31,7 @@ pub(crate) struct Core<T: Tree> {
     pub(crate) tree: Arc<T>,
     pub(crate) workers: Workers,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) awake: Awake,
     /// `None` when small files are not pushed.
     pub(crate) pusher: Option<Arc<Pusher>>,
     /// Fixed for the mount's life: ENOSYS to getxattr(2) makes the kernel never ask again.
@@ -73,6 +75,7 @@ impl<T: Tree> Core<T> {
         answer: impl FnOnce(&Self, R, A, &[u8]) + Send + 'static,
         late: fn(&T, A),
     ) {
+        self.awake.note();
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             match guarded(|| ask(&self.tree, Wait::Never, scratch)) {
@@ -143,6 +146,7 @@ impl<T: Tree> Core<T> {
 
     /// Lists a directory into a reply: first `.` and `..`, whose cookies are 1 and 2.
     pub(super) fn list<R: Listing>(self: &Arc<Self>, dir: Ino, offset: u64, mut reply: R) {
+        self.awake.note();
         let parent = match guarded(|| if offset < 2 { self.tree.parent(dir) } else { Ok(dir) }) {
             Ok(parent) => parent,
             Err(fault) => return reply.fail(errno("readdir", dir, &fault)),
