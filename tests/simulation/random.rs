@@ -1,9 +1,9 @@
 //! The only source of chance: every random number of a run, those of the product and of the standard library's
-//! hash tables included, follows from the seed.
+//! hash tables included, and every look at the clock follows from the seed.
 
 use std::cell::Cell;
-use std::ffi::{c_uint, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::{c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 #[derive(Debug, Clone)]
@@ -48,9 +48,13 @@ thread_local! {
 /// What the numbers of threads follow from that a participant starts; 0 while nothing is simulated.
 static KEY: AtomicU64 = AtomicU64::new(0);
 
-/// Tells on whose behalf threads are started from now on.
-pub fn set_key(key: u64) {
+/// The clock of who is acting, in seconds since 1970.
+static CLOCK: AtomicI64 = AtomicI64::new(0);
+
+/// Tells on whose behalf threads are started from now on, and what the clock shows there.
+pub fn set_key(key: u64, clock_secs: i64) {
     KEY.store(key, Ordering::SeqCst);
+    CLOCK.store(clock_secs, Ordering::SeqCst);
 }
 
 /// Starts this thread's numbers.
@@ -89,4 +93,19 @@ fn thread_name() -> u64 {
     let (low, high) = name.split_at(8);
     let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
     mix(word(low)) ^ word(high)
+}
+
+/// Replaces the C library's clock_gettime(2) in this test binary.
+///
+/// # Safety
+/// `time` must point to a timespec.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    if clock != libc::CLOCK_REALTIME || KEY.load(Ordering::SeqCst) == 0 {
+        // SAFETY: the caller's promise is the system call's.
+        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
+    }
+    // SAFETY: the caller promises that it points to a timespec.
+    unsafe { *time = libc::timespec { tv_sec: CLOCK.load(Ordering::SeqCst), tv_nsec: 0 } };
+    0
 }

@@ -4,6 +4,7 @@ use crate::design::Design;
 use crate::world::{Role, State, World, kind_of};
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::mark::{Mark, SessionKind};
+use bakfs::repo::session::Process;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
@@ -43,6 +44,11 @@ impl SimStore {
         if !self.is_dead() {
             self.world.end_process(self.process);
         }
+    }
+
+    /// Names the process as it is told to others.
+    pub fn process(&self) -> Process {
+        self.world.process(self.process)
     }
 
     pub fn is_dead(&self) -> bool {

@@ -5,10 +5,11 @@ use crate::random::{self, Random, mix};
 use bakfs::crypto::keys::{Keys, Secret};
 use bakfs::format::config::{CHUNK_SIZES, Config};
 use bakfs::format::header::{Kind, Suite};
-use bakfs::format::mark::{MAX_MARK_BYTES, Mark, MarkId};
+use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
 use bakfs::repo::objects::{open_object, seal_object};
+use bakfs::repo::session::Process;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub const REPOSITORY: [u8; 16] = [7; 16];
 /// More steps than this are a run that does not end.
 const MAX_STEPS: u64 = 50_000_000;
+
+const YEAR_SECS: i64 = 31_557_600;
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,10 @@ struct Actor {
     weight: u64,
     wakes_at: u64,
     is_done: bool,
+    /// The last process.
     generation: u64,
+    /// How far the clock is off.
+    skew_secs: i64,
 }
 
 pub struct Process {
@@ -192,30 +198,40 @@ impl World {
         let mut profile = Profile::draw(&mut random);
         design.adjust(&mut profile);
         let actors: Vec<_> = (0..actors)
-            .map(|_| Actor { weight: random.pick(&[1, 3, 10, 30]), wakes_at: 0, is_done: false, generation: 0 })
+            .map(|_| Actor {
+                weight: random.pick(&[1, 3, 10, 30]),
+                wakes_at: 0,
+                is_done: false,
+                generation: 0,
+                skew_secs: random.pick(&[0, 3600, -10 * YEAR_SECS, 10 * YEAR_SECS]),
+            })
             .collect();
         let master = Secret([9; 32]);
         let keys = Keys::derive(&master);
-        let mut world = World { turns: actors.iter().map(|_| Condvar::new()).collect(), keys, state: Mutex::new(State {
-            random,
-            profile,
-            design,
-            step: 0,
-            current: 0,
-            exclusive: None,
-            actors,
-            processes: vec![Process { actor: 0, role: Role::Auditor, is_dead: true }],
-            stored: Vec::new(),
-            names: HashMap::new(),
-            late: Vec::new(),
-            sessions: Vec::new(),
-            acknowledged: Vec::new(),
-            violations: Vec::new(),
-            counts: Counts::default(),
-            trace: traced.then(Vec::new),
-            trace_hash: 0,
-            seed,
-        }) };
+        let mut world = World {
+            turns: actors.iter().map(|_| Condvar::new()).collect(),
+            keys,
+            state: Mutex::new(State {
+                random,
+                profile,
+                design,
+                step: 0,
+                current: 0,
+                exclusive: None,
+                actors,
+                processes: vec![Process { actor: 0, role: Role::Auditor, is_dead: true }],
+                stored: Vec::new(),
+                names: HashMap::new(),
+                late: Vec::new(),
+                sessions: Vec::new(),
+                acknowledged: Vec::new(),
+                violations: Vec::new(),
+                counts: Counts::default(),
+                trace: traced.then(Vec::new),
+                trace_hash: 0,
+                seed,
+            }),
+        };
         let config = Config {
             created: Time { secs: 1_790_000_000, nanos: 0 },
             features: Vec::new(),
@@ -278,17 +294,28 @@ impl World {
 
     /// Acts while nobody else does.
     pub fn alone<T>(&self, me: usize, act: impl FnOnce() -> T) -> T {
-        self.state.lock().exclusive = Some(me);
+        let become_alone = |alone| {
+            let mut state = self.state.lock();
+            state.exclusive = alone;
+            state.publish();
+        };
+        become_alone(Some(me));
         let done = act();
-        self.state.lock().exclusive = None;
+        become_alone(None);
         done
+    }
+
+    /// Names a process as it is told to others.
+    pub fn process(&self, process: usize) -> Process {
+        let actor = self.state.lock().processes[process].actor;
+        Process { host: format!("machine-{actor}"), space: "simulated".into(), pid: process as u32, started: 2 }
     }
 
     /// Starts a process of a participant.
     pub fn start_process(&self, me: usize, role: Role) -> usize {
         let mut state = self.state.lock();
         state.processes.push(Process { actor: me, role, is_dead: false });
-        state.actors[me].generation += 1;
+        state.actors[me].generation = state.processes.len() as u64;
         state.publish();
         state.processes.len() - 1
     }
@@ -322,10 +349,12 @@ impl World {
 }
 
 impl State {
-    /// Tells from what the numbers of threads follow that are started now.
+    /// Tells from what the numbers of threads follow that are started now, and what the clock shows.
     fn publish(&self) {
-        let actor = self.current as u64;
-        random::set_key(mix(self.seed ^ (actor << 48) ^ (self.actors[self.current].generation << 56)) | 1);
+        let actor = &self.actors[self.exclusive.unwrap_or(self.current)];
+        let steps = i64::try_from(self.step).unwrap_or_default();
+        let key = mix(mix(self.seed) ^ actor.generation) | 1;
+        random::set_key(key, 1_790_000_000 + actor.skew_secs + steps * 60);
     }
 
     /// Chooses who acts next; `None` if all are done.
@@ -426,7 +455,9 @@ impl State {
     pub fn show_dead(&mut self, process: usize, keys: &Keys) {
         for stored in self.stored.iter_mut().filter(|stored| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
-                let mark = Mark::Session(bakfs::format::mark::Session { process_started: 1, ..session.clone() });
+                let Process { space: process_space, pid, .. } = Process::this();
+                let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
+                let mark = Mark::Session(gone);
                 stored.bytes = Arc::new(seal_object(keys, Kind::Mark, Suite::Plain, REPOSITORY, &mark.encode()));
             }
         }
