@@ -1,5 +1,6 @@
 //! Promise: whatever writers, prunes, users and the store do, and in whatever order, no live chunk is lost. Every
-//! run follows from its seed alone; `BAKFS_SEED=n` runs one and prints its trace, `BAKFS_LONG=1` runs two million.
+//! run follows from its seed alone; `BAKFS_SEED=n` runs one and prints its trace, `BAKFS_SIMULATION=n` as many as that,
+//! `BAKFS_LONG=1` two million.
 #![allow(clippy::unwrap_used)]
 
 mod actors;
@@ -7,6 +8,8 @@ mod audit;
 mod design;
 mod random;
 mod store;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use design::Design;
@@ -15,6 +18,7 @@ use random::{Random, mix};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use store::SimStore;
+use support::library::size;
 use world::{Counts, Role, World};
 
 /// What came of a seed.
@@ -117,10 +121,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn seeds(half: u64) -> Vec<u64> {
     match std::env::var("BAKFS_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => [seed].into_iter().filter(|seed: &u64| seed % 2 == half).collect(),
-        None => {
-            let end = if std::env::var_os("BAKFS_LONG").is_some() { 2_000_000 } else { 5_000 };
-            (half..end).step_by(2).collect()
-        }
+        None => (half..size("SIMULATION", 5_000, 2_000_000)).step_by(2).collect(),
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// The id of every simulated repository.
 pub const REPOSITORY: [u8; 16] = [7; 16];
-/// More steps than this are a run that does not end.
-const MAX_STEPS: u64 = 50_000_000;
+/// More operations than this are a run that does not end.
+const MAX_OPERATIONS: u64 = 10_000_000;
 
 const YEAR_SECS: i64 = 31_557_600;
 
@@ -360,7 +360,7 @@ impl State {
     /// Chooses who acts next; `None` if all are done.
     fn choose(&mut self, me: usize, is_change: bool) -> Option<usize> {
         self.step += 1;
-        assert!(self.step < MAX_STEPS, "the simulation does not end");
+        assert!(self.counts.operations < MAX_OPERATIONS, "the simulation does not end");
         self.deliver_due();
         if self.random.chance(self.profile.sleep) {
             let steps = self.random.pick(&[50, 500, 5_000, 1_000_000]);
