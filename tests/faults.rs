@@ -8,6 +8,7 @@ mod support;
 use bakfs::error::Result;
 use bakfs::format::header::Suite;
 use bakfs::monitor::Silent;
+use bakfs::repair;
 use bakfs::restore;
 use bakfs::store::Store;
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ enum Claim {
     Forgotten(String),
     /// What nothing needs is deleted.
     Pruned,
+    /// The index is made again.
+    Repaired,
     /// Something was not done, and said so.
     Incomplete,
 }
@@ -46,6 +49,8 @@ enum Left {
     KilledBackup,
     /// The oldest snapshot was forgotten.
     Forgotten,
+    /// The index was lost.
+    NoIndex,
 }
 
 /// What a workload starts from: objects that are durable, and those a killed process left.
@@ -62,6 +67,9 @@ struct World {
 /// What a store does otherwise than with EIO, the real binary meets in `faults_real`.
 const FAULTS: [Fault; 4] = [Fault::Io, Fault::NoSpace, Fault::LostReply, Fault::Short];
 
+const FORGET: &str = "forget";
+const REPAIR: &str = "repair";
+
 /// Each is run with every one of its store's calls failing.
 type Workload = (&'static str, fn() -> World, fn(&World, Arc<dyn Store>) -> Result<Claim>);
 
@@ -72,8 +80,9 @@ const WORKLOADS: &[Workload] = &[
     ("restore", || World::new(1, Left::Nothing), restore),
     ("check", || World::new(1, Left::Nothing), check),
     ("reading", || World::new(1, Left::Nothing), read),
-    ("forget", || World::new(2, Left::Nothing), forget),
+    (FORGET, || World::new(2, Left::Nothing), forget),
     ("prune", || World::new(3, Left::Forgotten), prune),
+    (REPAIR, || World::new(2, Left::NoIndex), repair),
 ];
 
 fn backup(world: &World, store: Arc<dyn Store>) -> Result<Claim> {
@@ -116,6 +125,11 @@ fn prune(_: &World, store: Arc<dyn Store>) -> Result<Claim> {
     library::prune(&repository).map(|_| Claim::Pruned)
 }
 
+fn repair(_: &World, store: Arc<dyn Store>) -> Result<Claim> {
+    let repository = library::open(store)?;
+    repair::run(&repository, &repair::Options::default(), &Silent).map(|_| Claim::Repaired)
+}
+
 fn path_bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
 }
@@ -141,12 +155,15 @@ impl World {
             library::forget_oldest(&library::open(store.clone()).unwrap()).unwrap();
         }
         library::plant(&source.path(), 9);
-        let durable = store.objects();
+        let mut durable = store.objects();
         let history = library::read_all(&library::open(store.clone()).unwrap()).unwrap();
         let repository = library::open(store.clone()).unwrap();
         let name = library::back_up(&repository, &source.path(), 9).unwrap().snapshot.name;
         let mut all = library::read_all(&library::open(store.clone()).unwrap()).unwrap();
         let (_, today) = all.snapshots.remove(&name).unwrap();
+        if left == Left::NoIndex {
+            durable.retain(|path, _| !path.starts_with("index/"));
+        }
         let unsynced = match left {
             Left::KilledBackup => store.objects().into_iter().filter(|(path, _)| path.starts_with("packs/")).collect(),
             _ => Objects::new(),
@@ -155,36 +172,41 @@ impl World {
     }
 
     /// Reads what is left when the power is cut now; what was there before must be there.
-    fn survivors(&self, objects: Objects, may_forget: bool) -> Result<History, String> {
+    fn survivors(&self, work: &str, objects: Objects) -> Result<History, String> {
         let repository = library::open(Arc::new(MemStore::of(objects))).map_err(|error| error.chain())?;
         let history = library::read_all(&repository).map_err(|error| error.chain())?;
         if !history.is_whole() {
             return Err(format!("unreadable afterwards: {history:?}"));
         }
         for (at, (name, before)) in self.history.snapshots.iter().enumerate() {
-            let is_forgotten = may_forget && at == 0 && !history.snapshots.contains_key(name);
+            let is_forgotten = work == FORGET && at == 0 && !history.snapshots.contains_key(name);
             if history.snapshots.get(name) != Some(before) && !is_forgotten {
                 return Err(format!("{name} is not what it was"));
             }
         }
         let report = library::check(&repository).map_err(|error| error.chain())?;
-        match report.findings.is_empty() {
+        // Without an index everything is read, and missed by a check until it is repaired.
+        match report.findings.is_empty() || work == REPAIR {
             true => Ok(history),
             false => Err(format!("check: {:?}", report.findings)),
         }
     }
 
     /// The next backup and the next prune need nothing but to be run.
-    fn goes_on(&self, objects: Objects, may_forget: bool) -> Result<(), String> {
+    fn goes_on(&self, work: &str, objects: Objects) -> Result<(), String> {
         let store = Arc::new(MemStore::of(objects));
+        if work == REPAIR {
+            repair(self, store.clone()).map_err(|error| format!("the next repair fails: {}", error.chain()))?;
+            self.survivors("", store.after_power_cut())?;
+        }
         let name = match backup(self, store.clone()) {
             Ok(Claim::Committed(name)) => name,
             Ok(_) => return Err("the next backup is incomplete".into()),
             Err(error) => return Err(format!("the next backup fails: {}", error.chain())),
         };
-        self.holds(&self.survivors(store.after_power_cut(), may_forget)?, &name)?;
+        self.holds(&self.survivors(work, store.after_power_cut())?, &name)?;
         prune(self, store.clone()).map_err(|error| format!("the next prune fails: {}", error.chain()))?;
-        self.holds(&self.survivors(store.after_power_cut(), may_forget)?, &name)
+        self.holds(&self.survivors(work, store.after_power_cut())?, &name)
     }
 
     fn holds(&self, history: &History, name: &str) -> Result<(), String> {
@@ -199,10 +221,9 @@ impl World {
         if today == stored { Ok(()) } else { Err(format!("{name} holds other things")) }
     }
 
-    fn judge(&self, name: &str, claim: Result<Claim>, failed: &[Call], store: &MemStore) -> Result<bool, String> {
-        let may_forget = name == "forget";
-        let history = self.survivors(store.after_power_cut(), may_forget)?;
-        self.survivors(store.objects(), may_forget)?;
+    fn judge(&self, work: &str, claim: Result<Claim>, failed: &[Call], store: &MemStore) -> Result<bool, String> {
+        let history = self.survivors(work, store.after_power_cut())?;
+        self.survivors(work, store.objects())?;
         let is_success = match claim {
             Ok(Claim::Committed(name)) => self.holds(&history, &name).map(|()| true)?,
             Ok(Claim::Restored(target)) => {
@@ -222,6 +243,7 @@ impl World {
             Ok(Claim::Forgotten(name)) if history.snapshots.contains_key(&name) => {
                 return Err(format!("{name} was reported as forgotten and is there"));
             }
+            Ok(Claim::Repaired) => self.survivors("", store.after_power_cut()).map(|_| true)?,
             Ok(Claim::Forgotten(_) | Claim::Pruned) => true,
             Ok(Claim::Sound) if failed.is_empty() => true,
             Ok(Claim::Sound) => return Err(format!("said to be sound although {failed:?} failed")),
@@ -234,8 +256,8 @@ impl World {
             }
             Ok(Claim::Incomplete) | Err(_) => false,
         };
-        self.goes_on(store.after_power_cut(), may_forget)?;
-        self.goes_on(store.objects(), may_forget)?;
+        self.goes_on(work, store.after_power_cut())?;
+        self.goes_on(work, store.objects())?;
         Ok(is_success)
     }
 

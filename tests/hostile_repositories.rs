@@ -57,7 +57,7 @@ impl World {
     /// Runs a command, which must end with a proper exit code; an endless one is stopped.
     fn run(&self, args: &[&OsStr], is_endless: bool) -> Result<Option<Outcome>, String> {
         // Nobody reads on for ever.
-        let script = r#"exec 3>&1; ("$@"; echo $? >&2) | head -c 20000000 >/dev/null"#;
+        let script = r#"("$@"; echo $? >&2) | { head -c 200000; head -c 20000000 >/dev/null; }"#;
         let is_find = args.contains(&OsStr::new("find"));
         let limit = format!("--data={}", if is_find { MAX_FIND_BYTES } else { MAX_MEMORY_BYTES });
         let mut command = self.bakfs.wrap("prlimit");
@@ -78,6 +78,10 @@ impl World {
         let mut outcome = running.finish_within(SOON);
         let code = outcome.stderr.lines().last().and_then(|line| line.parse().ok());
         outcome.code = code.ok_or_else(|| format!("{args:?}: no exit code: {outcome}"))?;
+        let leads_out = |name: &[u8]| outcome.stdout.windows(name.len()).any(|window| window == name);
+        if leads_out(b"../planted") || leads_out(b"/../") {
+            return Err(format!("{args:?} shows a name that leads out: {outcome}"));
+        }
         if !matches!(outcome.code, 0..=3) || outcome.stderr.contains("panicked") {
             return Err(format!("{args:?}: {outcome}"));
         }

@@ -12,7 +12,7 @@ use support::ledger::{Ledger, Work};
 use support::process::{run, start};
 use support::{Dice, SOON, library};
 
-const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Prune, Work::Init];
+const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Backup, Work::Forget, Work::Prune, Work::Repair, Work::Init];
 
 /// Runs a piece of work and kills it after a random part of the time it was seen to take.
 fn killed(ledger: &Ledger<'_>, work: Work, dice: &mut Dice, longest: Duration) -> i32 {

@@ -18,7 +18,7 @@ use support::ledger::{Ledger, Work};
 use support::process::start;
 use support::{Dice, SOON, library};
 
-const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Prune, Work::Init];
+const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Backup, Work::Forget, Work::Prune, Work::Repair, Work::Init];
 /// The calls that change a disk.
 const CALLS: &str = "write,pwrite64,fsync,fdatasync,syncfs,renameat2,unlink,unlinkat,mkdir,mkdirat";
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use support::cli::Bakfs;
 use support::compare::{Rules, trees};
+use support::device::Device;
 use support::process::start;
 use support::{SOON, noise, until};
 
@@ -273,4 +274,80 @@ fn a_repository_that_cannot_be_written_can_be_read() {
     support::process::tool("umount", [repo.as_os_str()]);
     refused.into_iter().for_each(|outcome| drop(outcome.refused().says("Read-only")));
     read.into_iter().for_each(|outcome| drop(outcome.expect(0)));
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_prune() {
+    support::need_root();
+    let bakfs = Bakfs::empty();
+    let device = Device::memory(&bakfs.repo(), 40);
+    bakfs.ok(["init", "--encryption", "none"]);
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
+    write_files(&source, 1, 24);
+    let first = backup_with_copy(&bakfs, &copies);
+    // Of the first day's pack 18 files in 24 stay: to copy them takes more room than there is.
+    for n in 0..6 {
+        std::fs::remove_file(source.join(n.to_string())).unwrap();
+    }
+    let second = backup_with_copy(&bakfs, &copies);
+    bakfs.ok(["forget", &first]);
+    bakfs.run(["prune", "--max-waste", "0%"]).expect(1).says("--max-waste 100%");
+    bakfs.ok(["check", "--read-data"]);
+    assert_restored(&bakfs, &copies, &second);
+    // What the failed copy left is found by the next prune, which needs no room.
+    bakfs.ok(["prune", "--max-waste", "100%"]);
+    assert!(pack_bytes(&bakfs) < 26 << 20, "{}", pack_bytes(&bakfs));
+    bakfs.ok(["check", "--read-data"]);
+    assert_restored(&bakfs, &copies, &second);
+    drop(device);
+}
+
+#[test]
+fn a_clock_ten_years_ahead_costs_a_running_backup_its_work_and_nobody_data() {
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
+    write_files(&source, 1, 3);
+    let first = backup_with_copy(&bakfs, &copies);
+    write_files(&source, 2, 3);
+    let second = backup_with_copy(&bakfs, &copies);
+    bakfs.ok(["forget", &first]);
+    for shift in ["+10y", "-10y"] {
+        let marks = bakfs.objects("marks").len();
+        let mut command = bakfs.command(["backup", "--stdin", "/stream"]);
+        command.stdin(Stdio::piped());
+        let mut stream = command.spawn().unwrap();
+        until("the backup has announced itself", SOON, || bakfs.objects("marks").len() > marks);
+        let mut prune = bakfs.wrap("faketime");
+        prune.args(["-f", shift, env!("CARGO_BIN_EXE_bakfs"), "--json", "prune"]);
+        let pruned = support::cli::json_of(support::process::run(prune).expect(0));
+        let waits = !pruned["waiting_for"].as_array().unwrap().is_empty();
+        assert_eq!(waits, shift == "-10y", "a backup of ten years is taken for dead: {pruned}");
+        drop(stream.stdin.take());
+        assert_eq!(stream.wait().unwrap().success(), waits, "who was taken for dead commits nothing");
+        bakfs.ok(["check", "--read-data"]);
+        assert_restored(&bakfs, &copies, &second);
+    }
+}
+
+#[test]
+fn many_small_objects_become_few() {
+    let bakfs = Bakfs::new();
+    let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
+    let mut last = String::new();
+    for day in 0..70 {
+        std::fs::write(source.join("changing"), noise(day, 3000)).unwrap();
+        let name = bakfs.backup([source.as_os_str()]).snapshot().to_owned();
+        last = name;
+    }
+    support::process::tool("cp", ["-a", source.to_str().unwrap(), copies.join(&last).to_str().unwrap()]);
+    assert!(bakfs.objects("index").len() >= 70 && bakfs.objects("packs").len() >= 140);
+    // Strays are nobody's objects: left alone, and no reason to stop.
+    let strays = ["packs/stray", "packs/07/stray", "index/stray", "marks/stray", "stray"];
+    strays.iter().for_each(|stray| std::fs::write(bakfs.repo().join(stray), b"stray").unwrap());
+    bakfs.ok(["prune"]);
+    strays.iter().for_each(|stray| std::fs::remove_file(bakfs.repo().join(stray)).unwrap());
+    assert!(bakfs.objects("index").len() <= 2, "{:?}", bakfs.objects("index"));
+    assert!(bakfs.objects("packs").len() <= 4, "{:?}", bakfs.objects("packs"));
+    bakfs.ok(["check", "--read-data"]);
+    assert_restored(&bakfs, &copies, &last);
 }

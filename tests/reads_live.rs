@@ -6,6 +6,7 @@ mod support;
 
 use bakfs::store::local::LocalStore;
 use parking_lot::RwLock;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -121,13 +122,19 @@ fn read_in_a_way(path: &Path, range: &std::ops::Range<usize>, way: u64) -> std::
     Ok(bytes)
 }
 
+/// Returns the date of a day counted from the first.
+fn date(number: u64) -> String {
+    let first: jiff::Timestamp = "2001-01-01T03:00:00Z".parse().unwrap();
+    (first + jiff::Span::new().hours(24 * number as i64)).to_string()
+}
+
 #[test]
 fn eight_readers_read_the_source_while_snapshots_come_and_go() {
     let bakfs = Bakfs::empty();
     bakfs.ok(["init", "--encryption", "none"]);
     let source = bakfs.make_dir("source");
     write_day(&source, 0);
-    let first = bakfs.backup([&source]);
+    let first = bakfs.backup([OsStr::new("--time"), OsStr::new(&date(0)), source.as_os_str()]);
     let mount = bakfs.mount();
     let world = World {
         mount: &mount,
@@ -155,7 +162,8 @@ fn eight_readers_read_the_source_while_snapshots_come_and_go() {
                     return;
                 }
                 write_day(&source, number);
-                let backup = bakfs.backup([&source]);
+                // A day of its own: a name may be used again once a prune has removed its snapshot.
+                let backup = bakfs.backup([OsStr::new("--time"), OsStr::new(&date(number)), source.as_os_str()]);
                 world.add(number, backup.snapshot());
                 if number % 4 != 0 {
                     continue;

@@ -70,15 +70,20 @@ fn number(report: &Value, field: &str) -> u64 {
     report[field].as_u64().unwrap_or_else(|| panic!("no number {field} in {report}"))
 }
 
-/// Asserts that all files of a day are those of the source, and returns how many cannot be read.
-fn unreadable(bakfs: &Bakfs, day: u32, source: &Path) -> usize {
+/// Asserts that all files of a day are those of the source or cannot be read, and returns the latter.
+fn lost(bakfs: &Bakfs, day: u32, source: &Path) -> Vec<String> {
     let files = support::files_below(source).into_iter().filter(|(path, _)| day > 1 || !path.ends_with("folder0/new"));
     let lost = |(path, _): &(PathBuf, u64)| {
         let dump = bakfs.run(["dump", &format!("2026-03-0{day}:{}", path.display())]);
         assert!(dump.code != 0 || dump.stdout == std::fs::read(path).unwrap(), "{path:?}");
         dump.code != 0
     };
-    files.filter(lost).count()
+    files.filter(lost).map(|(path, _)| path.to_str().unwrap().to_owned()).collect()
+}
+
+/// Like [`lost`], and tells how many.
+fn unreadable(bakfs: &Bakfs, day: u32, source: &Path) -> usize {
+    lost(bakfs, day, source).len()
 }
 
 #[test]
@@ -89,25 +94,28 @@ fn damaged_content_is_named_dropped_and_healed_by_the_next_backup() {
         let middle = std::fs::metadata(&damaged).unwrap().len() as usize / 2;
         flip(&damaged, middle);
         let outcome = bakfs.run(["check", "--read-data"]).expect(1);
-        assert!(outcome.text().contains("`bakfs repair`") && outcome.text().contains("/large"), "{outcome}");
+        // A damaged frame costs a chunk of a large file, or the ends of some that share it with small ones.
+        let (first, second) = (lost(&bakfs, 1, &source), lost(&bakfs, 2, &source));
+        assert!(!second.is_empty() && second.len() < 15, "{second:?}");
+        assert!(outcome.text().contains("`bakfs repair`"), "{outcome}");
+        assert!(second.iter().all(|path| outcome.text().contains(path)), "{second:?}: {outcome}");
         let before = content(&bakfs);
-        let lost = unreadable(&bakfs, 2, &source);
-        assert_eq!(lost, 1, "one chunk of a large file");
 
         let dry = repair(&bakfs, &["--dry-run"], 3);
-        assert_eq!(number(&dry, "lost_chunks"), 1, "{dry}");
+        assert!(number(&dry, "lost_chunks") > 0, "{dry}");
         assert!(content(&bakfs) == before, "a dry run changes nothing");
         let done = repair(&bakfs, &[], 3);
-        assert_eq!((number(&done, "lost_chunks"), &done["saved_chunks"]), (1, &dry["saved_chunks"]), "{done}");
-        assert!(done["lost"].to_string().contains("/large"), "{done}");
+        assert_eq!((&done["lost_chunks"], &done["saved_chunks"]), (&dry["lost_chunks"], &dry["saved_chunks"]));
+        assert!(second.iter().all(|path| done["lost"].to_string().contains(path)), "{second:?}: {done}");
         let after = content(&bakfs);
         for (path, bytes) in before.iter().filter(|(path, _)| !path.parent().unwrap().ends_with("index")) {
             assert!(after.get(path) == Some(bytes), "{path:?} is left as it was");
         }
-        // Everything but the one chunk is read from sound packs; what is lost is told as before.
-        assert_eq!(unreadable(&bakfs, 1, &source), 1);
+        // Everything else is read from sound packs; what is lost is told as before.
+        assert_eq!((lost(&bakfs, 1, &source), lost(&bakfs, 2, &source)), (first, second.clone()));
         let outcome = bakfs.run(["check", "--read-data"]).expect(1);
-        assert!(outcome.text().contains("no pack has chunk") && outcome.text().contains("/large"), "{outcome}");
+        assert!(outcome.text().contains("no pack has chunk"), "{outcome}");
+        assert!(second.iter().all(|path| outcome.text().contains(path)), "{second:?}: {outcome}");
         assert!(!outcome.text().contains(damaged.file_name().unwrap().to_str().unwrap()), "{outcome}");
         let again = repair(&bakfs, &["--read-data"], 3);
         assert_eq!(again["changed"], false, "{again}");
@@ -187,9 +195,10 @@ fn a_pack_that_was_lost_and_comes_back_is_named_again() {
     // One that was set aside and is brought back as it was gives what is lost.
     flip(&lost, 1000);
     bakfs.run(["check", "--read-data"]).expect(1);
-    assert_eq!(number(&repair(&bakfs, &[], 3), "lost_chunks"), 1);
+    let gone = number(&repair(&bakfs, &[], 3), "lost_chunks");
+    assert!(gone > 0);
     replace(&lost, &bytes);
-    assert_eq!(number(&repair(&bakfs, &[], 0), "saved_chunks"), 1);
+    assert_eq!(number(&repair(&bakfs, &[], 0), "saved_chunks"), gone);
     assert_eq!(unreadable(&bakfs, 1, &source), 0);
     assert_eq!(bakfs.json(["check", "--read-data"])["damaged"], false);
 }
@@ -250,7 +259,7 @@ fn every_part_of_a_pack_may_be_damaged() {
             assert_eq!(again["changed"], false, "{name} {case}: {again}");
             assert!(std::fs::read(&damaged).unwrap() == bytes, "{name} {case}: the pack is left where it is");
             let backup = bakfs.backup_outcome([source.as_os_str()]).expect(0);
-            assert!(backup.stderr.is_empty(), "{name} {case}: nothing is left to warn of: {backup}");
+            assert!(!backup.stderr.contains("another length"), "{name} {case}: it is known: {backup}");
             // As it was.
             for path in content(&bakfs).into_keys().filter(|path| !before.contains_key(path)) {
                 std::fs::remove_file(path).unwrap();

@@ -25,7 +25,7 @@ use support::{Dice, noise};
 /// Files of each version are made of blocks that name it.
 const BLOCK_BYTES: usize = 4096;
 /// Blocks of a file that is rewritten or replaced.
-const BLOCKS: u64 = 24;
+const BLOCKS: u64 = 160;
 /// A repository is begun anew after so many backups.
 const BACKUPS_PER_REPOSITORY: u64 = 40;
 /// What must never be stored.
@@ -140,14 +140,18 @@ impl World {
         }
     }
 
-    fn mutate(&self, seed: u64) {
+    fn change_all_the_time(&self, seed: u64) {
         let mut dice = Dice::new(seed);
         while !self.stopped.load(Ordering::Relaxed) {
-            match dice.below(2) {
-                0 => self.change(dice.below(WAYS.len() as u64) as usize, &mut dice),
-                _ => self.swap(&mut dice),
-            }
+            self.change(dice.below(WAYS.len() as u64) as usize, &mut dice);
             pause(&mut dice);
+        }
+    }
+
+    fn swap_all_the_time(&self, seed: u64) {
+        let mut dice = Dice::new(seed + 1000);
+        while !self.stopped.load(Ordering::Relaxed) {
+            self.swap(&mut dice);
         }
     }
 
@@ -183,11 +187,11 @@ impl World {
 }
 
 fn pause(dice: &mut Dice) {
-    for _ in 0..dice.below(40) {
+    for _ in 0..dice.below(20) {
         std::thread::yield_now();
     }
-    if dice.below(3) == 0 {
-        std::thread::sleep(std::time::Duration::from_micros(dice.below(3000)));
+    if dice.below(4) == 0 {
+        std::thread::sleep(std::time::Duration::from_micros(dice.below(1500)));
     }
 }
 
@@ -268,7 +272,8 @@ fn a_changing_source_is_consistent_or_marked() {
         std::fs::create_dir_all(dir).unwrap();
         let world = World::new(dir);
         std::thread::scope(|scope| {
-            scope.spawn(|| world.mutate(seed + number as u64));
+            scope.spawn(|| world.change_all_the_time(seed + number as u64));
+            scope.spawn(|| world.swap_all_the_time(seed + number as u64));
             let raced = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| races(&world, backups / 2, &tally)));
             world.stopped.store(true, Ordering::Relaxed);
             raced.unwrap();

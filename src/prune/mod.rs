@@ -66,7 +66,6 @@ pub struct Report {
 
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
-    // The index is read after the prune is announced: none that ran before is still deleting what it names.
     let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
     repository.marks()?.require_whole()?;
     let catalog = Catalog::load(repository, options.scratch)?;
@@ -138,6 +137,8 @@ impl Prune<'_> {
         let verdicts = marks.verdicts().filter(|(_, verdict)| condemned.contains(&verdict.condemn));
         avoided.doomed = verdicts.flat_map(|(_, verdict)| verdict.packs.iter().copied()).collect();
         let (roots, _) = self.roots(&marks, &snapshots)?;
+        // After the marks and the snapshots: no pack that was listed before them decides anything.
+        self.catalog.update(self.repository)?;
         let mut usage = Usage::default();
         usage.add(self.repository, &self.catalog, &roots, &avoided, self.monitor)?;
         self.require_content(&usage)?;
@@ -232,7 +233,7 @@ impl Prune<'_> {
         let seen = snapshots.len();
         snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
         let newly_forgotten = (seen - snapshots.len()) as u64;
-        // After the snapshots: whatever they need is named by now.
+        // After the marks and the snapshots, as above.
         self.catalog.update(self.repository)?;
         self.monitor.expect(snapshots.len() as u64, 0);
         let mut usage = Usage::default();

@@ -3,6 +3,7 @@
 use super::cli::Bakfs;
 use super::library::{self, Shown};
 use bakfs::format::header::Suite;
+use bakfs::repo::Repository;
 use bakfs::store::local::LocalStore;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,8 +18,12 @@ pub enum Work {
     Init,
     /// Backs the source up.
     Backup,
+    /// Hides the oldest snapshot.
+    Forget,
     /// Deletes what nothing needs; before it the oldest snapshot is forgotten, where there are several.
     Prune,
+    /// Makes the index again, which was lost.
+    Repair,
 }
 
 /// A repository, its source, and every snapshot that must be in it.
@@ -65,6 +70,16 @@ impl<'a> Ledger<'a> {
             let name = library::forget_oldest(&repository).unwrap();
             self.truth.remove(&name).unwrap();
         }
+        if work == Work::Repair {
+            for (object, _) in super::files_below(&self.repo().join("index")) {
+                std::fs::remove_file(object).unwrap();
+            }
+        }
+    }
+
+    /// Returns the name of the oldest snapshot, if there is another.
+    fn oldest(&self) -> Option<&str> {
+        self.truth.keys().next().filter(|_| self.truth.len() > 1).map(String::as_str)
     }
 
     /// Returns the command of a piece of work, run by `program` with `options` before it where they are given.
@@ -73,6 +88,12 @@ impl<'a> Ledger<'a> {
         let args: &[&OsStr] = match work {
             Work::Init => &["init".as_ref(), "--encryption".as_ref(), "none".as_ref()],
             Work::Backup => &["backup".as_ref(), "--host".as_ref(), "host".as_ref(), self.source.as_ref()],
+            // By rules where nothing may be forgotten: the command has to have something to do.
+            Work::Forget => match self.oldest() {
+                Some(name) => &["forget".as_ref(), name.as_ref()],
+                None => &["forget".as_ref(), "--keep-last".as_ref(), "9".as_ref()],
+            },
+            Work::Repair => &["repair".as_ref()],
             Work::Prune => &["prune".as_ref(), "--max-waste".as_ref(), "0%".as_ref()],
         };
         let global = [OsString::from("--repo"), repo.into(), "--cache-dir".into(), self.folder.join("cache").into()];
@@ -88,13 +109,30 @@ impl<'a> Ledger<'a> {
         command
     }
 
+    fn open(&self) -> Result<Arc<Repository>, String> {
+        let store = Arc::new(LocalStore::new(&self.repo()));
+        library::open(store).map_err(|error| format!("does not open: {}", error.chain()))
+    }
+
     /// Judges what is there after a run that ended with `code`; `Err` tells the promise that was broken.
     pub fn judge(&mut self, work: Work, code: i32) -> Result<(), String> {
         if work == Work::Init {
             return self.judge_init(code);
         }
-        let store = Arc::new(LocalStore::new(&self.repo()));
-        let repository = library::open(store).map_err(|error| format!("does not open: {}", error.chain()))?;
+        if work == Work::Repair && code != 0 {
+            // Everything is readable meanwhile, and the same command ends what it began.
+            let readable = self.open()?;
+            let history = library::read_all(&readable).map_err(|error| error.chain())?;
+            let is_there = |(name, shown)| history.snapshots.get(name).is_some_and(|(_, now)| now == shown);
+            if !self.truth.iter().all(is_there) {
+                return Err(format!("not readable without an index: {:?}", history.warnings));
+            }
+            let again = super::process::run(self.command(Work::Repair, None));
+            if again.code != 0 {
+                return Err(format!("cannot be repaired: {again}"));
+            }
+        }
+        let repository = self.open()?;
         let history = library::read_all(&repository).map_err(|error| error.chain())?;
         let report = library::check(&repository).map_err(|error| error.chain())?;
         if !history.is_whole() || !report.findings.is_empty() {
@@ -102,8 +140,11 @@ impl<'a> Ledger<'a> {
             return Err(format!("damaged: {:?} {errors:?} {:?}", history.warnings, report.findings));
         }
         let mut found: BTreeMap<_, _> = history.snapshots.into_iter().map(|(name, (_, shown))| (name, shown)).collect();
+        let forgotten = self.oldest().filter(|_| work == Work::Forget);
         for (name, shown) in &self.truth {
             match found.get(name) {
+                None if forgotten == Some(name) => {}
+                Some(_) if forgotten == Some(name) && code == 0 => return Err(format!("{name} was not forgotten")),
                 None => return Err(format!("{name} is lost")),
                 Some(now) if now != shown => return Err(format!("{name} has changed")),
                 Some(_) => {}
