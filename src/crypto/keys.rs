@@ -44,12 +44,17 @@ impl Secret {
 /// # Panics
 /// If the operating system has none to give: nothing may be written then.
 pub fn fill_random(bytes: &mut [u8]) {
-    let mut done = 0;
-    while done < bytes.len() {
-        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(len) => done += len,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("the operating system gives no random bytes: {error}"),
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // SAFETY: the pointer and the length are those of a buffer that is borrowed mutably.
+        let len = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(len) {
+            Ok(len) => rest = &mut rest[len..],
+            Err(_) => {
+                let error = std::io::Error::last_os_error();
+                let is_interrupted = error.kind() == std::io::ErrorKind::Interrupted;
+                assert!(is_interrupted, "the operating system gives no random bytes: {error}");
+            }
         }
     }
 }

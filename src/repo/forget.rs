@@ -13,12 +13,11 @@ fn now() -> Time {
     names::time(jiff::Timestamp::now())
 }
 
-fn forget_mark(snapshots: Vec<ObjectId>) -> Mark {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Mark::Forget(Forget { snapshots, time: now(), host })
-}
-
 impl Repository {
+    fn forget_mark(&self, snapshots: Vec<ObjectId>) -> Mark {
+        Mark::Forget(Forget { snapshots, time: now(), host: self.process.host.clone() })
+    }
+
     /// Hides snapshots, all or none, until they are brought back or a prune removes them; refuses pinned ones.
     pub fn forget(&self, ids: &[ObjectId]) -> Result<()> {
         let marks = self.marks()?;
@@ -33,7 +32,7 @@ impl Repository {
         let hidden = marks.forgotten();
         let ids: Vec<_> = ids.iter().copied().filter(|id| !hidden.contains(id)).collect();
         if !ids.is_empty() {
-            self.put_mark(forget_mark(ids))?;
+            self.put_mark(self.forget_mark(ids))?;
         }
         Ok(())
     }
@@ -52,7 +51,7 @@ impl Repository {
         let staying: Vec<_> =
             concerned.iter().flat_map(|(_, ids)| ids).copied().filter(|id| !wanted.contains(id)).collect();
         if !staying.is_empty() {
-            self.put_mark(forget_mark(staying))?;
+            self.put_mark(self.forget_mark(staying))?;
         }
         for (object, _) in &concerned {
             self.delete_mark(*object)?;
@@ -64,7 +63,7 @@ impl Repository {
         let stored: HashSet<_> = self.store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
         let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id) || !stored.contains(id)).collect();
         if !late.is_empty() {
-            self.put_mark(forget_mark(late.clone()))?;
+            self.put_mark(self.forget_mark(late.clone()))?;
         }
         Ok(late)
     }

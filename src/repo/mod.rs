@@ -37,6 +37,7 @@ use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use reads::Reads;
+use session::Process;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tree::PageCache;
@@ -79,6 +80,7 @@ pub struct Repository {
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
+    pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
     /// While this process writes: the packs that something new may rely on.
     reliable: RwLock<Option<Reliable>>,
@@ -115,6 +117,11 @@ impl Repository {
     /// Returns where its objects are kept.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Tells others of another process than this one: for a program that simulates many.
+    pub fn act_as(&mut self, process: Process) {
+        self.process = process;
     }
 
     /// Returns the index as it is now.

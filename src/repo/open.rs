@@ -4,6 +4,7 @@ use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
 use super::reads::Reads;
+use super::session::Process;
 use super::tree::PageCache;
 use super::{Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
@@ -207,6 +208,7 @@ impl Repository {
             frames: FrameCache::new(options.memory.frames_bytes),
             pages: PageCache::new(options.memory.pages_bytes),
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
+            process: Process::this(),
             known_marks: Mutex::default(),
             reliable: RwLock::default(),
         };

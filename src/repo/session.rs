@@ -38,7 +38,7 @@ impl Session {
             unreadable: HashSet::new(),
             is_uncertain: true,
         };
-        let mark = repository.put_mark(Mark::Session(describe(id, kind)))?;
+        let mark = repository.put_mark(Mark::Session(describe(id, kind, &repository.process)))?;
         session.marks.push(mark);
         session.is_uncertain = false;
         Ok(session)
@@ -156,15 +156,40 @@ impl Drop for Session {
     }
 }
 
-fn describe(id: MarkId, kind: SessionKind) -> mark::Session {
-    let pid = std::process::id();
+/// A process, told so that another one of the same machine can see whether it lives.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// The machine's name.
+    pub host: String,
+    /// What numbers of processes mean: this boot, and the namespace (pid_namespaces(7)).
+    pub space: String,
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in ticks since boot (proc_pid_stat(5)).
+    pub started: u64,
+}
+
+impl Process {
+    /// Returns this process.
+    pub fn this() -> Self {
+        let pid = std::process::id();
+        Process {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            space: process_space().unwrap_or_default(),
+            pid,
+            started: process_started(pid).unwrap_or_default(),
+        }
+    }
+}
+
+fn describe(id: MarkId, kind: SessionKind, process: &Process) -> mark::Session {
     mark::Session {
         id,
         kind,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        process_space: process_space().unwrap_or_default(),
-        pid,
-        process_started: process_started(pid).unwrap_or_default(),
+        host: process.host.clone(),
+        process_space: process.space.clone(),
+        pid: process.pid,
+        process_started: process.started,
         started: super::names::time(jiff::Timestamp::now()),
     }
 }

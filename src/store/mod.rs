@@ -118,10 +118,12 @@ pub trait Store: Send + Sync {
     /// be seen in part. An object that exists already is left alone and is a success: names of all
     /// objects but the configuration tell their bytes.
     ///
-    /// After an error nothing of the object may be visible under its name.
+    /// After an error nothing of the object may be visible under its name in part; the whole object may still
+    /// appear at any later time, as that of a request which was delayed on its way.
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()>;
 
-    /// Makes the names of objects durable.
+    /// Makes the names of objects durable. From its end on every listing, by anybody, shows what was put before it
+    /// began and nothing of what was deleted before; until then a listing by others may show the one or the other.
     fn barrier(&self, names: Names) -> Result<()>;
 
     /// Returns an object's length.
