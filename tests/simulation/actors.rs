@@ -148,8 +148,15 @@ pub fn prune_once(
     max_waste: f64,
     is_dead: &dyn Fn(&bakfs::format::mark::Session) -> bool,
 ) -> Result<prune::Report> {
-    let options =
-        prune::Options { max_waste, dry_run: false, accept_missing: false, scratch: None, write: WRITE, is_dead };
+    let options = prune::Options {
+        max_waste,
+        dry_run: false,
+        accept_missing: false,
+        forgotten: &[],
+        scratch: None,
+        write: WRITE,
+        is_dead,
+    };
     prune::run(&open(store)?, &options, &Silent)
 }
 

@@ -40,7 +40,7 @@ fn run(seed: u64, design: Design, traced: bool) -> Outcome {
     let world = Arc::new(World::new(seed, design, reader + 1, traced));
     let rounds: Vec<_> = (0..=reader).map(|_| 1 + random.below(3)).collect();
     let phase = std::cell::Cell::new(0u64);
-    let start = |me: usize, act: Box<dyn FnOnce(&Arc<World>) + Send>| {
+    let start = |act: Box<dyn FnOnce(&Arc<World>) + Send>| {
         let world = world.clone();
         phase.set(phase.get() + 1);
         let numbers = mix(seed) ^ phase.get();
@@ -52,32 +52,26 @@ fn run(seed: u64, design: Design, traced: bool) -> Outcome {
         })
     };
     let during = |me: usize, act: Box<dyn FnOnce(&Arc<World>) + Send>| {
-        start(
-            me,
-            Box::new(move |world| {
-                world.begin(me);
-                let acted = catch_unwind(AssertUnwindSafe(|| act(world)));
-                if acted.is_err() {
-                    world.violation(format!("participant {me} panicked"));
-                }
-                world.finish(me);
-            }),
-        )
+        start(Box::new(move |world| {
+            world.begin(me);
+            let acted = catch_unwind(AssertUnwindSafe(|| act(world)));
+            if acted.is_err() {
+                world.violation(format!("participant {me} panicked"));
+            }
+            world.finish(me);
+        }))
     };
     // Something to forget and to share.
     let founding = rounds[0];
-    let founder = start(
-        0,
-        Box::new(move |world| {
-            world.alone(0, || {
-                for _ in 0..founding {
-                    let store = SimStore::start(world, 0, Role::Auditor);
-                    actors::open(&store).and_then(|repository| actors::back_up(world, &repository)).unwrap();
-                    store.end();
-                }
-            });
-        }),
-    );
+    let founder = start(Box::new(move |world| {
+        world.alone(0, || {
+            for _ in 0..founding {
+                let store = SimStore::start(world, 0, Role::Auditor);
+                actors::open(&store).and_then(|repository| actors::back_up(world, &repository)).unwrap();
+                store.end();
+            }
+        });
+    }));
     founder.join().unwrap();
     let mut threads = Vec::new();
     for me in 0..=reader {
@@ -98,7 +92,7 @@ fn run(seed: u64, design: Design, traced: bool) -> Outcome {
     for thread in threads {
         thread.join().unwrap();
     }
-    start(reader, Box::new(move |world| world.alone(reader, || audit::last(world, reader)))).join().unwrap();
+    start(Box::new(move |world| world.alone(reader, || audit::last(world, reader)))).join().unwrap();
     random::set_key(0, 0);
     let mut state = world.now();
     Outcome {
@@ -106,14 +100,6 @@ fn run(seed: u64, design: Design, traced: bool) -> Outcome {
         violations: std::mem::take(&mut state.violations),
         trace: state.trace.take().unwrap_or_default(),
         trace_hash: state.trace_hash,
-    }
-}
-
-fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("BAKFS_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..seed + 1,
-        None if std::env::var_os("BAKFS_LONG").is_some() => 0..2_000_000,
-        None => 0..5_000,
     }
 }
 

@@ -9,7 +9,7 @@ use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
 use bakfs::repo::objects::{open_object, seal_object};
-use bakfs::repo::session::Process;
+use bakfs::repo::session;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -306,9 +306,14 @@ impl World {
     }
 
     /// Names a process as it is told to others.
-    pub fn process(&self, process: usize) -> Process {
+    pub fn process(&self, process: usize) -> session::Process {
         let actor = self.state.lock().processes[process].actor;
-        Process { host: format!("machine-{actor}"), space: "simulated".into(), pid: process as u32, started: 2 }
+        session::Process {
+            host: format!("machine-{actor}"),
+            space: "simulated".into(),
+            pid: process as u32,
+            started: 2,
+        }
     }
 
     /// Starts a process of a participant.
@@ -455,7 +460,7 @@ impl State {
     pub fn show_dead(&mut self, process: usize, keys: &Keys) {
         for stored in self.stored.iter_mut().filter(|stored| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
-                let Process { space: process_space, pid, .. } = Process::this();
+                let session::Process { space: process_space, pid, .. } = session::Process::this();
                 let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
                 let mark = Mark::Session(gone);
                 stored.bytes = Arc::new(seal_object(keys, Kind::Mark, Suite::Plain, REPOSITORY, &mark.encode()));
