@@ -1,13 +1,13 @@
 //! `bakfs check`: whether everything stored is sound.
 
-use super::Status;
 use super::open::Global;
 use super::output::{Progress, count, json_text, readable, size};
+use super::{Status, memory};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Share, Subject, Verified};
 use crate::error::{Error, ErrorKind};
+use crate::repo::Repository;
 use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
-use crate::repo::{Memory, Repository};
 use crate::store::Object;
 use crate::store::local::LocalStore;
 use jiff::{Span, Timestamp, Zoned};
@@ -75,12 +75,13 @@ fn parse_age(text: &str) -> Result<Span, String> {
 
 /// Opens the repository with an empty cache: what is checked is what is stored.
 pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
+    memory::spare();
     let path = global.repo_path()?;
     let base = global.cache_base()?;
     let fresh =
         std::fs::create_dir_all(&base).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
     let fresh = fresh.or_else(|_| tempfile::tempdir()).ok();
-    let options = Options { cache_base: fresh.as_ref().map(tempfile::TempDir::path), memory: Memory::default() };
+    let options = Options { cache_base: fresh.as_ref().map(tempfile::TempDir::path), memory: memory::SMALL };
     match Repository::open(&path, &options, |id| global.credentials(id)) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {

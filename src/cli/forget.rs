@@ -4,7 +4,7 @@ use super::listing::local_time;
 use super::open::Global;
 use super::output::{count, json_text, readable, tell_warnings};
 use super::target::exact;
-use super::{Status, keep, prune};
+use super::{Status, keep, memory, prune};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::repo::snapshots::Listed;
@@ -93,7 +93,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         return Err(Error::usage(message).into());
     }
     args.keep.rules()?;
-    let repository = global.open()?;
+    memory::spare();
+    let repository = global.open_with(memory::SMALL)?;
     if args.undo {
         return undo(global, args, &repository);
     }

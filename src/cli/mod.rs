@@ -31,6 +31,7 @@ pub mod init;
 pub mod keep;
 pub mod listing;
 pub mod ls;
+pub mod memory;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "mount")]

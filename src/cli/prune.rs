@@ -1,8 +1,8 @@
 //! `bakfs prune`: gives back the room of what no snapshot needs.
 
-use super::Status;
 use super::open::Global;
 use super::output::{Progress, count, size, tell_warnings};
+use super::{Status, memory};
 use crate::error::{Error, ErrorKind};
 use crate::format::mark;
 use crate::id::ObjectId;
@@ -52,7 +52,8 @@ fn parse_span(text: &str) -> Result<jiff::Span, String> {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let report = prune(global, args, &global.open()?, &[])?;
+    memory::spare();
+    let report = prune(global, args, &global.open_with(memory::SMALL)?, &[])?;
     if global.json {
         println!("{}", json(&report, args.dry_run));
     }

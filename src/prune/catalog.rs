@@ -113,6 +113,11 @@ impl Catalog {
         unnamed
     }
 
+    /// Gives back the memory that lookups have taken, until they take it again.
+    pub fn release_memory(&self) {
+        self.objects.iter().for_each(|loaded| loaded.segment.bytes().release_memory());
+    }
+
     /// Returns the place of a copy.
     pub fn place(&self, copy: &Copy) -> Option<Location> {
         let segment = &self.objects.get(copy.object)?.segment;

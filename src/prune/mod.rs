@@ -24,7 +24,7 @@ use catalog::Catalog;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use usage::{Avoided, Bits, Usage};
+use usage::{Avoided, Bits, Lookups, Usage};
 
 pub use select::Sizes;
 pub use sweep::Swept;
@@ -263,8 +263,10 @@ impl Prune<'_> {
         let mut writer = Writer::new(repository.clone(), self.options.write);
         let mut met = Bits::default();
         let mut bytes = Vec::new();
+        let mut lookups = Lookups::default();
         for listed in snapshots.iter().rev() {
             usage::walk(repository, listed, &mut |kind, id| {
+                lookups.note(repository, &self.catalog);
                 let Some(copy) = self.catalog.copies(id).find(|copy| usage.keeps(copy)) else {
                     // It came after the look, or is missing: nothing of it is in these packs.
                     return Ok(kind == ChunkKind::Page);

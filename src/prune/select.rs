@@ -100,6 +100,7 @@ pub fn plan(catalog: &Catalog, usage: &Usage, max_waste: f64, take_unnamed: bool
             }
         }
     }
+    catalog.release_memory();
     let unnamed = catalog.unnamed();
     let mut plan = Plan::default();
     plan.sizes.packs = catalog.packs().len() as u64;

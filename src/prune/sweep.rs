@@ -78,6 +78,7 @@ pub fn rewrite_index(repository: &Repository, catalog: &Catalog, gone: &HashSet<
     let mut old = Vec::new();
     for (id, segment) in catalog.objects().filter(|(id, segment)| stored.contains(id) && is_old(segment)) {
         append(&mut new, segment, |at| stays(segment, at));
+        catalog.release_memory();
         old.push(id);
         if new.chunks.len() >= SEGMENT_CHUNKS {
             repository.put_index(std::mem::take(&mut new).encode())?;

@@ -14,6 +14,25 @@ use crate::store::Wait;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// After so many lookups the memory they took is given back, so that it does not grow with the index.
+const LOOKUPS_KEPT: u32 = 128 << 10;
+
+/// Counts lookups in the index, and gives back the memory they took.
+#[derive(Debug, Default)]
+pub struct Lookups(u32);
+
+impl Lookups {
+    /// Takes note of one.
+    pub fn note(&mut self, repository: &Repository, catalog: &Catalog) {
+        self.0 += 1;
+        if self.0 == LOOKUPS_KEPT {
+            self.0 = 0;
+            catalog.release_memory();
+            repository.index().release_memory();
+        }
+    }
+}
+
 /// What a walk does with a chunk; returns whether it is met for the first time.
 pub type Meet<'a> = dyn FnMut(ChunkKind, &ChunkId) -> Result<bool> + 'a;
 
@@ -129,8 +148,12 @@ impl Usage {
         avoided: &Avoided,
         monitor: &dyn Monitor,
     ) -> Result<()> {
+        let mut lookups = Lookups::default();
         for listed in snapshots.iter().rev() {
-            walk(repository, listed, &mut |kind, id| self.need(repository, catalog, avoided, kind, id))?;
+            walk(repository, listed, &mut |kind, id| {
+                lookups.note(repository, catalog);
+                self.need(repository, catalog, avoided, kind, id)
+            })?;
             monitor.advance(1, 0);
         }
         Ok(())

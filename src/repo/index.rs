@@ -16,7 +16,7 @@ pub enum SegmentBytes {
 
 impl SegmentBytes {
     /// Unmaps what lookups have touched, until they touch it again: the kernel maps 64 KiB around each.
-    fn release_memory(&self) {
+    pub fn release_memory(&self) {
         if let SegmentBytes::Mapped(map) = self {
             // SAFETY: a shared mapping of a file nobody changes, only ever read: what is unmapped here is
             // mapped again, with the same bytes, by whoever reads it (madvise(2), MADV_DONTNEED).
