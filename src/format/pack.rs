@@ -16,6 +16,9 @@ use crate::id::ChunkId;
 pub const TRAILER_BYTES: usize = 24;
 /// A pack is closed when it has reached this size.
 pub const TARGET_PACK_BYTES: usize = 32 << 20;
+/// A pack is closed when its directory has reached this size: many small chunks compress well, and neither
+/// directory nor index object may grow past what a reader takes.
+pub const TARGET_DIRECTORY_BYTES: usize = 8 << 20;
 /// No pack is larger.
 pub const MAX_PACK_BYTES: u64 = 128 << 20;
 /// Stored length of a frame's record in a directory.

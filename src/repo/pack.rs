@@ -8,7 +8,8 @@ use crate::format::frame::encode_whole;
 use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES, Suite};
 use crate::format::index::PackEntry;
 use crate::format::pack::{
-    ChunkRecord, Directory, FrameRecord, MAX_PACK_BYTES, TARGET_PACK_BYTES, TRAILER_BYTES, Trailer,
+    CHUNK_RECORD_BYTES, ChunkRecord, Directory, FRAME_RECORD_BYTES, FrameRecord, MAX_PACK_BYTES,
+    TARGET_DIRECTORY_BYTES, TARGET_PACK_BYTES, TRAILER_BYTES, Trailer,
 };
 use crate::id::{ChunkId, ObjectId};
 use crate::store::{Object, Store, Wait};
@@ -63,9 +64,11 @@ impl PackBuilder {
         }
     }
 
-    /// Returns whether the pack has reached its size.
+    /// Returns whether the pack, or its directory, has reached its size.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= TARGET_PACK_BYTES
+        let Directory { frames, chunks } = &self.directory;
+        let directory_bytes = frames.len() * FRAME_RECORD_BYTES + chunks.len() * CHUNK_RECORD_BYTES;
+        self.bytes.len() >= TARGET_PACK_BYTES || directory_bytes >= TARGET_DIRECTORY_BYTES
     }
 
     /// Returns whether nothing was appended.
@@ -142,4 +145,25 @@ pub fn read_directory(
     let plain = super::objects::decode_bounded(trailer.codec, encoded, trailer.plain_bytes as usize)?;
     let directory = Directory::decode(&plain, len_bytes).map_err(|error| damaged(error.to_string()))?;
     Ok((entry, directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::keys::Secret;
+    use crate::format::pack::MAX_DIRECTORY_BYTES;
+
+    #[test]
+    fn a_pack_of_tiny_chunks_is_closed_while_its_directory_can_be_read() {
+        let keys = Keys::derive(&Secret([7; 32]));
+        let mut pack = PackBuilder::new(&keys, Kind::DataPack, Suite::Plain, [9; 16]);
+        let chunks: Vec<_> = (0..10_000).map(|_| (ChunkId([3; 32]), 1)).collect();
+        let mut frames = 0;
+        while !pack.is_full() {
+            pack.append(0, &[0; 10], 10_000, &chunks);
+            frames += 1;
+            assert!(frames < 100, "a million chunks are too many for one directory");
+        }
+        assert!(pack.finish().directory.encode().len() < MAX_DIRECTORY_BYTES as usize / 2);
+    }
 }
