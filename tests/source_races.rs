@@ -24,8 +24,6 @@ use support::{Dice, noise};
 
 /// Files of each version are made of blocks that name it.
 const BLOCK_BYTES: usize = 4096;
-/// Blocks of a file that is rewritten or replaced.
-const BLOCKS: u64 = 160;
 /// A repository is begun anew after so many backups.
 const BACKUPS_PER_REPOSITORY: u64 = 40;
 /// What must never be stored.
@@ -44,6 +42,14 @@ enum Way {
     Replaced,
     /// It is removed, and made again under its name.
     Removed,
+}
+
+impl Way {
+    /// Returns how many blocks such a file has: one that is written in place has so many that it takes several
+    /// reads, with work between them.
+    fn blocks(self) -> u64 {
+        if matches!(self, Way::Rewritten | Way::WrittenOver) { 768 } else { 24 }
+    }
 }
 
 const WAYS: [Way; 5] = [Way::Grows, Way::Rewritten, Way::WrittenOver, Way::Replaced, Way::Removed];
@@ -105,15 +111,16 @@ impl World {
     fn change(&self, at: usize, dice: &mut Dice) {
         let version = self.versions[at].begun.fetch_add(1, Ordering::SeqCst) + 1;
         let path = self.file(at);
+        let (bytes, blocks) = (block(version), WAYS[at].blocks());
         let write = |file: &File, block_number: u64| {
-            file.write_all_at(&block(version), block_number * BLOCK_BYTES as u64).unwrap();
+            file.write_all_at(&bytes, block_number * BLOCK_BYTES as u64).unwrap();
         };
-        let fill = |file: &File| (0..BLOCKS).for_each(|number| write(file, number));
+        let fill = |file: &File| (0..blocks).for_each(|number| write(file, number));
         match WAYS[at] {
             Way::Grows => {
                 let file = File::create(self.outside.join("new")).unwrap();
                 std::fs::rename(self.outside.join("new"), &path).unwrap();
-                (0..1 + dice.below(BLOCKS)).for_each(|number| write(&file, number));
+                (0..1 + dice.below(blocks)).for_each(|number| write(&file, number));
             }
             Way::Rewritten => fill(&File::create(&path).unwrap()),
             Way::WrittenOver => fill(&File::options().create(true).truncate(false).write(true).open(&path).unwrap()),
@@ -165,25 +172,25 @@ impl World {
             return Ok(false);
         }
         let way = WAYS[at];
-        let versions: Vec<u64> = bytes
-            .chunks(BLOCK_BYTES)
-            .map(|chunk| u64::from_le_bytes(chunk[..8].try_into().expect("blocks are whole")))
-            .collect();
-        let whole = bytes.len() % BLOCK_BYTES == 0
-            && bytes.chunks(BLOCK_BYTES).zip(&versions).all(|(chunk, version)| chunk == block(*version));
-        let is_moment = match way {
+        // A write is no more at one moment than the copy of its bytes, one after the other.
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let mut versions: Vec<u64> = words.collect();
+        let len = versions.len() * 8;
+        versions.dedup();
+        let is_moment = match (way, &versions[..]) {
+            (_, [] | [_]) => true,
             // The new is written from the beginning, so at no moment it stood behind the old.
-            Way::WrittenOver => {
-                versions.is_sorted_by(|a, b| a >= b)
-                    && versions.first().zip(versions.last()).is_none_or(|(a, b)| a - b <= 1)
-            }
-            _ => versions.iter().all(|version| *version == versions[0]),
+            (Way::WrittenOver, [new, old]) => *new == *old + 1,
+            _ => false,
         };
-        let is_current = versions
-            .iter()
-            .all(|version| (before..=after).contains(version) || way == Way::WrittenOver && *version + 1 >= before);
-        let is_complete = !matches!(way, Way::Replaced | Way::WrittenOver) || versions.len() as u64 == BLOCKS;
-        match whole && is_moment && is_current && is_complete {
+        // What it was before the first of the versions it may have had is still there in part.
+        let first = if way == Way::WrittenOver { before.saturating_sub(1) } else { before };
+        let is_current = versions.iter().all(|version| (first..=after).contains(version));
+        let is_whole = match way {
+            Way::Replaced | Way::WrittenOver => len == way.blocks() as usize * BLOCK_BYTES,
+            _ => len % BLOCK_BYTES == 0,
+        };
+        match len == bytes.len() && is_moment && is_current && is_whole {
             true => Ok(true),
             false => Err(format!("{way:?}: versions {versions:?} of {before} to {after}, {} bytes", bytes.len())),
         }
