@@ -155,7 +155,13 @@ impl Disk {
     /// Hands over every state a power cut may leave, with a number that is another for another set of objects. Of
     /// more than `max_names` uncertain names not all subsets are tried: those with up to two names and those
     /// without up to two, and `random` others.
-    pub fn states(&self, max_names: usize, random: usize, dice: &mut Dice, take: &mut dyn FnMut(u128, &dyn Fn() -> Objects)) {
+    pub fn states(
+        &self,
+        max_names: usize,
+        random: usize,
+        dice: &mut Dice,
+        take: &mut dyn FnMut(u128, &dyn Fn() -> Objects),
+    ) {
         let uncertain = &self.uncertain;
         let certain = || self.visible.iter().filter(move |(path, _)| !uncertain.contains_key(*path));
         let base = certain().fold(0, |sum, (path, bytes)| sum ^ fingerprint(path, bytes));

@@ -120,7 +120,10 @@ impl World {
         let path = self.path().join("changing");
         let stored = shown.files.get(path.as_os_str().as_encoded_bytes()).and_then(|(_, bytes)| bytes.clone());
         if !shown.errors.is_empty() || stored.as_ref() != Some(&changing) || snapshot.summary.errors > 0 {
-            return Err(Error::damaged(format!("a backup reports success and holds something else: {:?}", shown.errors)));
+            return Err(Error::damaged(format!(
+                "a backup reports success and holds something else: {:?}",
+                shown.errors
+            )));
         }
         Ok((id, digest(&snapshot, &shown)))
     }
