@@ -10,6 +10,7 @@ use crate::prune::{self, Options, Report};
 use crate::repo::session::is_surely_dead;
 use crate::repo::write::WriteOptions;
 use crate::repo::{Repository, names};
+use crate::retention::window::Window;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,24 +31,20 @@ pub struct Args {
     #[arg(long)]
     accept_missing: bool,
     /// Take a backup on another machine for dead that began longer ago; it will fail rather than commit
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_span)]
-    dead_after: jiff::Span,
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    dead_after: Window,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Args { max_waste: 0.1, dry_run: false, accept_missing: false, dead_after: jiff::Span::new().days(7) }
+        let dead_after = "7d".parse().expect("a duration");
+        Args { max_waste: 0.1, dry_run: false, accept_missing: false, dead_after }
     }
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
     let number: f64 = text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "write a share as 10%".to_string())?;
     if (0.0..=100.0).contains(&number) { Ok(number / 100.0) } else { Err("a share is between 0% and 100%".into()) }
-}
-
-fn parse_span(text: &str) -> Result<jiff::Span, String> {
-    let span: jiff::Span = text.parse().map_err(|error| format!("write a duration as 7d or 12h: {error}"))?;
-    if span.is_negative() { Err("a duration is not negative".into()) } else { Ok(span) }
 }
 
 /// Runs the command.
@@ -78,12 +75,16 @@ pub fn run_after_forget(
 }
 
 fn status(report: &Report) -> Status {
-    if report.missing_chunks > 0 { Status::Incomplete } else { Status::Done }
+    if report.missing_chunks == 0 {
+        return Status::Done;
+    }
+    let missing = count(report.missing_chunks);
+    eprintln!("bakfs: warning: {missing} chunks that snapshots need are in no pack: `bakfs check` names the files");
+    Status::Incomplete
 }
 
 fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
-    let now = jiff::Zoned::now();
-    let oldest = now.checked_sub(args.dead_after).map_or(jiff::Timestamp::MIN, |oldest| oldest.timestamp());
+    let oldest = args.dead_after.start(&jiff::Zoned::now());
     let is_dead = |session: &mark::Session| is_surely_dead(session) || names::timestamp(session.started) < oldest;
     let base = global.cache_base()?;
     let scratch = tempfile::Builder::new().prefix("prune-").tempdir_in(&base).or_else(|_| tempfile::tempdir()).ok();
@@ -151,7 +152,7 @@ fn tell(report: &Report, dry_run: bool) {
         println!("Removed   {} forgotten snapshots", count(swept.snapshots));
     }
     for reason in &report.waiting_for {
-        println!("Waiting   {reason}; the next prune deletes what this one has found");
+        println!("Waiting   {reason}; what was found stays until the next prune");
     }
     if report.missing_chunks > 0 {
         println!(

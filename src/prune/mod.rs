@@ -155,6 +155,7 @@ impl Prune<'_> {
         let own = self.condemn(session, packs, snapshots.iter().copied().collect())?;
         // If one of the earlier has ended meanwhile, a backup may have begun that has seen neither.
         let marks = self.repository.marks()?;
+        marks.require_whole()?;
         let listed: HashSet<_> = marks.condemned().map(|(_, condemn)| condemn.id).collect();
         if !condemned.iter().all(|id| listed.contains(id)) {
             sessions = backups(&marks);

@@ -137,7 +137,8 @@ fn choose_repack(fills: &HashMap<ObjectId, Fill>, max_waste: f64, plan: &mut Pla
     for kind in [Kind::DataPack, Kind::TreePack] {
         let is_small = |fill: &Fill| fill.kind == kind && fill.len_bytes < SMALL_PACK_BYTES;
         let small: Vec<_> = partly.iter().filter(|(_, fill)| is_small(fill)).map(|(id, _)| **id).collect();
-        if small.len() >= MANY_SMALL_PACKS {
+        // Who accepts any waste has no room to copy.
+        if small.len() >= MANY_SMALL_PACKS && max_waste < 1.0 {
             plan.repack.extend(small);
         }
     }

@@ -278,14 +278,16 @@ impl Store for LocalStore {
     fn delete(&self, object: Object) -> Result<()> {
         let path = self.path(object);
         self.open.lock().pop(&object);
+        let folder = path.parent().expect("every object lies in a folder");
         match rustix::fs::unlink(&path) {
-            Ok(()) => {
-                self.dirty.lock().insert(path.parent().expect("every object lies in a folder").to_path_buf());
-                Ok(())
-            }
-            Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(Error::io(format!("Cannot remove {}", path.display()), error)),
+            Ok(()) => {}
+            // A process that was killed may have removed it and not synced the folder.
+            Err(Errno::NOENT) if folder.exists() => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(Error::io(format!("Cannot remove {}", path.display()), error)),
         }
+        self.dirty.lock().insert(folder.to_path_buf());
+        Ok(())
     }
 
     fn sweep(&self) -> Result<u64> {
@@ -335,7 +337,10 @@ mod tests {
         let strays = std::fs::read_dir(folder.path().join("a/repo/packs/ab")).unwrap().count();
         assert_eq!(strays, 1, "no temporary file is left");
         store.delete(object).unwrap();
+        store.barrier(Names::Mine).unwrap();
+        assert!(store.dirty.lock().is_empty());
         store.delete(object).unwrap();
+        assert_eq!(store.dirty.lock().len(), 1, "whoever removed it may have been killed before the folder was synced");
         assert!(store.list(ObjectKind::Pack).unwrap().is_empty());
     }
 }

@@ -106,7 +106,7 @@ pub enum Wait {
 /// Which names a barrier is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// Those this store has put, and all index segments, whoever has put them.
+    /// Those this store has put or deleted, and all index segments, whoever has put or deleted them.
     Mine,
     /// All there are: what a killed process left is about to be relied on.
     All,
@@ -135,7 +135,8 @@ pub trait Store: Send + Sync {
     /// Lists the objects of a kind, in no order. A listing that may be incomplete must be an error.
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
 
-    /// Removes an object; one that does not exist is a success.
+    /// Removes an object; one that does not exist is a success. That it is gone is durable after the next barrier,
+    /// whoever has removed it.
     fn delete(&self, object: Object) -> Result<()>;
 
     /// Removes what puts that were interrupted more than a day ago have left; returns how much.
