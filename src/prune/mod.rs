@@ -294,6 +294,11 @@ impl Prune<'_> {
         if self.must_wait(&case.sessions)? {
             return Ok(false);
         }
+        // A snapshot that is listed before its announcement is looked for, and not announced, is there for good.
+        let before: HashSet<_> = {
+            let stored = self.repository.store().list(ObjectKind::Snapshot)?;
+            stored.into_iter().map(|listed| listed.id).collect()
+        };
         let marks = self.repository.marks()?;
         marks.require_whole()?;
         let (roots, listed) = self.roots(&marks, &case.snapshots)?;
@@ -322,7 +327,7 @@ impl Prune<'_> {
             packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
             removed: sorted(case.snapshots.difference(&is_root).copied().collect()),
             revoked: sorted(revoked),
-            kept: sorted(is_root.difference(&announced).copied().collect()),
+            kept: sorted(is_root.intersection(&before).copied().filter(|id| !announced.contains(id)).collect()),
         };
         session.check()?;
         self.repository.put_mark(Mark::Verdict(verdict.clone()))?;
@@ -363,7 +368,10 @@ impl Prune<'_> {
             }
         }
         let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
-        for id in kept.into_iter().filter(|id| !listed.contains(*id) && !void.contains(*id)) {
+        // A prune that was killed as it cleared up leaves the verdict before its own.
+        let removed: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.removed.iter()).collect();
+        let is_lost = |id: &&ObjectId| !listed.contains(*id) && !void.contains(*id) && !removed.contains(*id);
+        for id in kept.into_iter().filter(is_lost) {
             troubles.push(format!("{} was there when the last prune looked, and is gone", Object::Snapshot(*id)));
         }
         if listed.is_empty() && !self.catalog.packs().is_empty() && marks.verdicts().next().is_none() {

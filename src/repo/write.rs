@@ -360,7 +360,7 @@ impl Repository {
 
     /// Removes a snapshot of which a failure will be told; one that stays all the same is whole.
     fn take_snapshot_back(&self, id: ObjectId) {
-        if let Err(error) = self.store.delete(Object::Snapshot(id)) {
+        if let Err(error) = self.take_back(id) {
             tracing::warn!("A snapshot that is not reported stays: {}", error.chain());
         }
     }
@@ -377,10 +377,17 @@ impl Repository {
             durable.inspect_err(|_| repository.take_snapshot_back(id))
         })?;
         if let Err(error) = session.check() {
-            self.store.delete(Object::Snapshot(id))?;
+            self.take_back(id)?;
             return Err(error);
         }
         Ok(id)
+    }
+
+    /// Removes a snapshot that is announced still: should a power cut bring it back after its announcement is
+    /// gone, no prune would know of it.
+    fn take_back(&self, id: ObjectId) -> Result<()> {
+        self.store.delete(Object::Snapshot(id))?;
+        self.store.barrier(Names::Mine)
     }
 
     /// Stores an index object, makes it durable and takes it into the index. The packs it names must be durable.

@@ -474,14 +474,6 @@ impl State {
         self.late.push(Late { due, object, bytes, by });
     }
 
-    /// Returns the objects of a kind that are there when all is seen.
-    pub fn present(&self, kind: ObjectKind) -> impl Iterator<Item = &Stored> {
-        let is_there = move |stored: &&Stored| {
-            !stored.is_gone && stored.deleted_by.is_none() && kind_of(stored.object) == Some(kind)
-        };
-        self.stored.iter().filter(is_there)
-    }
-
     /// Returns the snapshots that must be there, with their versions.
     pub fn live(&self) -> Vec<Acknowledged> {
         self.acknowledged.iter().filter(|known| known.life == Life::Live).cloned().collect()
