@@ -131,13 +131,22 @@ pub fn clear_marks(
 ) -> Result<()> {
     let is_gone = |id: &ObjectId| verdict.removed.binary_search(id).is_ok() || !listed.contains(id);
     // What was condemned goes first: a verdict or census without it says nothing.
+    let now = repository.marks()?;
     remove(
         repository,
-        repository.marks()?.objects_of(|mark| match mark {
+        now.objects_of(|mark| match mark {
             Mark::Condemn(condemn) => condemned.contains(&condemn.id),
             _ => false,
         }),
     )?;
+    // A session is announced before its intents, and what is condemned before its census: where the later listing
+    // lacks the first, it has ended, and a crash has kept the end of the second from becoming durable.
+    let mut open: HashSet<MarkId> = [SessionKind::Backup, SessionKind::Prune]
+        .into_iter()
+        .flat_map(|kind| now.sessions(kind))
+        .map(|(_, session)| session.id)
+        .collect();
+    open.extend(now.condemned().map(|(_, condemn)| condemn.id).filter(|id| !condemned.contains(id)));
     let sessions: Vec<_> =
         [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind)).collect();
     let living: HashSet<MarkId> = sessions.iter().map(|(_, session)| session.id).collect();
@@ -147,7 +156,7 @@ pub fn clear_marks(
     remove(
         repository,
         marks.objects_of(|mark| match mark {
-            Mark::Census { condemn, .. } => condemned.contains(condemn),
+            Mark::Census { condemn, .. } => !open.contains(condemn),
             Mark::Verdict(old) => old.condemn != verdict.condemn,
             Mark::Session(session) => dead.contains(&session.id),
             Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
@@ -158,7 +167,7 @@ pub fn clear_marks(
     remove(
         repository,
         marks.objects_of(|mark| match mark {
-            Mark::Intent { session, .. } => dead.contains(session),
+            Mark::Intent { session, .. } => dead.contains(session) || !open.contains(session),
             Mark::Fence { session } => dead.contains(session) || !living.contains(session),
             _ => false,
         }),

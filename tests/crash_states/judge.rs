@@ -46,6 +46,8 @@ pub struct Seen {
     pinned: BTreeSet<ObjectId>,
     /// Objects in which damage was found.
     damaged: BTreeSet<String>,
+    /// Whether snapshots need packs that only their own directories tell of.
+    is_unnamed: bool,
     errors: Vec<String>,
 }
 
@@ -85,6 +87,9 @@ fn look_into(objects: Objects, seen: &mut Seen) -> Result<(), Error> {
             Subject::Object(object @ Object::Index(_)) if finding.affected.is_empty() => {
                 seen.damaged.insert(object.path());
             }
+            Subject::Index if finding.problems.iter().all(|problem| problem.starts_with("no index object names")) => {
+                seen.is_unnamed = true;
+            }
             _ => seen.errors.push(format!("check: {}: {:?}", finding.subject, finding.problems)),
         }
     }
@@ -115,6 +120,9 @@ impl Seen {
         breaches.extend(expected.pinned.difference(&self.pinned).map(|id| format!("unpinned: {id}")));
         let told = self.damaged.iter().filter(|object| Some(*object) != expected.damaged.as_ref());
         breaches.extend(told.map(|object| format!("check: {object} is damaged")));
+        if self.is_unnamed && expected.damaged.is_none() {
+            breaches.push("check: the index does not name what snapshots need".into());
+        }
         breaches
     }
 }
