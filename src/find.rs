@@ -12,6 +12,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Versions that are kept, about 600 bytes each. No more are told: a hostile tree has any number of paths.
+pub const MAX_MATCHES: usize = 1 << 20;
+/// Directories that are remembered; those beyond are searched in every snapshot.
+const MAX_SEEN: usize = 2 << 20;
+/// Directories that cannot be read and are told.
+const MAX_DAMAGED: usize = 10_000;
+
 /// What is searched for.
 pub struct Pattern {
     glob: GlobMatcher,
@@ -64,7 +71,7 @@ pub struct Found {
 }
 
 /// Searches the snapshots `which` picks, at and below `below`. Memory: about 100 bytes for each distinct
-/// directory, and what matches.
+/// directory, and what matches, both bounded. Fails where more than [`MAX_MATCHES`] match.
 pub fn run(
     repository: &Repository,
     snapshots: &[Listed],
@@ -153,7 +160,7 @@ impl Search<'_> {
         }
     }
 
-    fn matched(&mut self, path: &[u8], entry: &Entry) {
+    fn matched(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let known = self.versions.get(path).and_then(|versions| {
             versions.iter().copied().find(|at| is_same_version(&self.found.matches[*at].entry, entry))
         });
@@ -164,6 +171,10 @@ impl Search<'_> {
             }
             None => {
                 let at = self.found.matches.len();
+                if at >= MAX_MATCHES {
+                    let message = format!("More than {MAX_MATCHES} versions match: search for less, or below a path");
+                    return Err(Error::usage(message));
+                }
                 let (first, last) = (self.snapshot, self.snapshot);
                 self.found.matches.push(Match { path: path.to_vec(), entry: entry.clone(), first, last, snapshots: 1 });
                 self.versions.entry(path.to_vec()).or_default().push(at);
@@ -173,6 +184,7 @@ impl Search<'_> {
         if let Some((_, open)) = self.open.last_mut() {
             open.own.push(at);
         }
+        Ok(())
     }
 
     /// Notes that this snapshot too has what matched in and below a directory.
@@ -207,13 +219,16 @@ impl Search<'_> {
 impl Visitor for Search<'_> {
     fn entry(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
         if self.pattern.matches(path) {
-            self.matched(path, entry);
+            self.matched(path, entry)?;
         }
         Ok(self.enter(path, entry))
     }
 
     fn leave(&mut self, _path: &[u8]) -> Result<()> {
         let Some((key, matching)) = self.open.pop() else { return Ok(()) };
+        if self.seen.len() >= MAX_SEEN {
+            return Ok(());
+        }
         if matching.own.is_empty() && matching.below.is_empty() {
             self.seen.insert(key, None);
             return Ok(());
@@ -228,6 +243,9 @@ impl Visitor for Search<'_> {
     }
 
     fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
+        if self.found.damaged.len() >= MAX_DAMAGED {
+            return Err(error);
+        }
         self.found.damaged.push((self.snapshot, path.to_vec(), error));
         Ok(())
     }

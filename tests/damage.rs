@@ -253,3 +253,20 @@ fn a_damaged_snapshot_hides_no_other() {
     }
     assert!(world.lost().is_empty());
 }
+
+#[test]
+fn damage_of_the_index_and_of_content_at_once_is_an_error_and_no_endless_search() {
+    let world = World::new();
+    let pack = world.pack(DATA_PACK);
+    let index = world.days[1].index[0].clone();
+    world.with_damage(&index, &Damage::Truncate, || {
+        world.with_damage(&pack, &Damage::Flip(500), || {
+            let lost = world.lost();
+            assert!(matches!(lost.len(), 1..=5), "{lost:?}");
+            for path in lost {
+                let dump = format!("{}:{}", world.days[1].snapshot, path.display());
+                world.bakfs.run(["dump", &dump]).refused().says(path.to_str().unwrap());
+            }
+        });
+    });
+}

@@ -45,7 +45,7 @@ fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
         troubles: Vec::new(),
         program: String::new(),
     };
-    let mut session = bakfs::repo::session::Session::begin_backup(&repository).unwrap();
+    let mut session = bakfs::repo::session::Session::begin_backup(repository).unwrap();
     repository.commit(&mut session, snapshot).unwrap();
 }
 

@@ -118,6 +118,7 @@ fn now() -> Time {
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Outcome> {
     raise_open_files_limit();
     let started = now();
+    repository.load_suspects();
     let roots = Roots::new(&options.paths)?;
     let sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
     let session = (!options.dry_run).then(|| Session::begin_backup(repository)).transpose()?;
@@ -182,6 +183,7 @@ pub fn run_stream(
     monitor: &dyn Monitor,
 ) -> Result<Outcome> {
     let started = now();
+    repository.load_suspects();
     let names: Vec<_> = roots::names(name).collect();
     let valid = name.is_absolute() && names.len() == name.components().count() - 1;
     let Some((file, folders)) = names.split_last().filter(|_| valid) else {

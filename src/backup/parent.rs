@@ -103,8 +103,8 @@ fn same_kind(kind: Kind, node: &Node) -> bool {
     }
 }
 
-/// Returns whether the repository still has all an entry's content is made of. A list that cannot be
-/// read counts as lost: the file is read again.
+/// Returns whether the repository still has all an entry's content is made of, as far as is known. A list
+/// that cannot be read counts as lost: the file is read again.
 pub fn is_stored(repository: &Repository, content: &Content) -> bool {
     if let Content::List(page) = content
         && !repository.holds_extent_pages(page)

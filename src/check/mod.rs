@@ -1,7 +1,8 @@
 //! Whether everything that is stored is what it should be, and what damage means for the snapshots.
 //!
-//! Memory: one index object at a time, about 64 bytes for each distinct page of a tree, 16 MiB for each
-//! thread that reads packs, and what is damaged.
+//! Memory: one index object at a time, about 64 bytes for each distinct page of a tree and 64 for each pack,
+//! 16 MiB for each thread that reads packs, and what is damaged. A chunk costs nothing on the heap: the index
+//! is a mapped file.
 
 mod damage;
 mod objects;
@@ -10,24 +11,45 @@ mod paths;
 mod trees;
 
 use crate::error::{Error, Result};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::index::Index;
-use crate::repo::snapshots::Listed;
-use crate::store::Object;
+use crate::repo::ledger::{Ledger, now_secs};
+use crate::store::{Object, ObjectKind};
 use damage::Damage;
 use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 
 pub use objects::check_unopened;
 
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Reads every pack whole and verifies every frame and chunk.
-    pub read_data: bool,
+    /// Which packs to read whole; those that looked damaged before are always read.
+    pub read: Option<Selection>,
     /// Threads to work on.
     pub threads: usize,
+}
+
+/// Packs to read whole, so that every frame and chunk of them is verified: the oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection {
+    /// How much at most, and one pack.
+    pub share: Share,
+    /// Only packs that were last verified before this second since 1970, or never.
+    pub before_secs: Option<u64>,
+}
+
+/// A part of all packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All of them.
+    All,
+    /// Millionths of their length.
+    PerMillion(u32),
+    /// This length.
+    Bytes(u64),
 }
 
 /// What a finding is about.
@@ -93,6 +115,8 @@ pub struct Finding {
 pub const MAX_PROBLEMS: usize = 20;
 /// The most paths that are told for one object.
 pub const MAX_AFFECTED: usize = 1000;
+/// How often a check begins anew because a prune ran meanwhile.
+const MAX_AGAIN: usize = 3;
 
 /// What a check found and saw.
 #[derive(Debug, Default)]
@@ -109,13 +133,38 @@ pub struct Report {
     pub leftover_packs: u64,
     /// Distinct pages of trees that were read.
     pub pages: u64,
+    /// Packs that were read whole.
+    pub packs_read: u64,
+    /// Their length.
+    pub read_bytes: u64,
     /// Chunks that packs hold, as verified by reading them.
     pub chunks_read: u64,
+    /// Packs that are set aside: damaged, with nothing in them that is not elsewhere too or lost.
+    pub set_aside_packs: u64,
+    /// What is known of the time when packs were verified.
+    pub verified: Verified,
+    /// Whether `bakfs repair` has something to do.
+    pub is_repairable: bool,
+}
+
+/// How much of the packs was verified, and when, by this machine.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Verified {
+    /// Packs that were verified.
+    pub packs: u64,
+    /// Their length.
+    pub pack_bytes: u64,
+    /// When the one that was verified longest ago was, in seconds since 1970.
+    pub oldest_secs: Option<u64>,
 }
 
 /// Writes an error without the advice to check.
 fn told(error: &Error) -> String {
-    error.chain().replace(": run `bakfs check --read-data`", "").replace(": run `bakfs check`", "")
+    told_text(&error.chain())
+}
+
+fn told_text(text: &str) -> String {
+    text.replace(": run `bakfs check --read-data`", "").replace(": run `bakfs check`", "")
 }
 
 /// What all parts of a check share.
@@ -142,7 +191,42 @@ impl Check<'_> {
 }
 
 /// Checks a repository that was opened with an empty cache, so that nothing but what is stored is believed.
-pub fn run(repository: &Repository, options: Options, monitor: &dyn Monitor) -> Result<Report> {
+/// The ledger tells which packs were verified when, and learns what this check verifies.
+pub fn run(
+    repository: &Repository,
+    options: Options,
+    ledger: Option<&Ledger>,
+    monitor: &dyn Monitor,
+) -> Result<Report> {
+    // What a prune removes while a check runs looks like damage: then it is looked at once more.
+    for _ in 0..MAX_AGAIN {
+        let before = removable(repository)?;
+        let report = run_once(repository, options, ledger, monitor)?;
+        if report.findings.is_empty() || before.is_subset(&removable(repository)?) {
+            return Ok(report);
+        }
+        repository.refresh_index()?;
+    }
+    run_once(repository, options, ledger, monitor)
+}
+
+/// Returns what a prune removes first: index objects, and snapshots.
+fn removable(repository: &Repository) -> Result<HashSet<Object>> {
+    let store = repository.store();
+    let mut all: HashSet<_> =
+        store.list(ObjectKind::Index)?.into_iter().map(|listed| Object::Index(listed.id)).collect();
+    all.extend(store.list(ObjectKind::Snapshot)?.into_iter().map(|listed| Object::Snapshot(listed.id)));
+    let void = repository.marks()?.void();
+    all.retain(|object| !matches!(object, Object::Snapshot(id) if void.contains(id)));
+    Ok(all)
+}
+
+fn run_once(
+    repository: &Repository,
+    options: Options,
+    ledger: Option<&Ledger>,
+    monitor: &dyn Monitor,
+) -> Result<Report> {
     let mut damage = Damage::default();
     let objects = objects::check(repository, &mut damage)?;
     // Told as findings already.
@@ -158,24 +242,68 @@ pub fn run(repository: &Repository, options: Options, monitor: &dyn Monitor) -> 
         monitor,
         threads: options.threads.max(1),
     };
-    let snapshots: Vec<Listed> = objects.snapshots;
-    let trees = trees::check(&check, &snapshots)?;
-    let chunks_read = if options.read_data { packs::check(&check, &objects.packs)? } else { 0 };
+    let snapshots = &objects.snapshots;
+    let trees = trees::check(&check, snapshots)?;
+    let mut readable = objects.packs.clone();
+    readable.retain(|id, _| !objects.set_aside.contains(id));
+    let mut records = ledger.map(Ledger::load).unwrap_or_default();
+    // What the walk of the trees could not read is looked at closely.
+    repository.suspects().into_iter().for_each(|pack| records.suspect(pack, now_secs()));
+    let chosen = packs::choose(&readable, &records, options.read.as_ref(), now_secs());
+    let done = packs::check(&check, &chosen, ledger)?;
     let mut damage = check.damage.into_inner();
     if damage.has_chunks() {
         let mut all = check.index.segments().to_vec();
         all.extend(check.spare.segments().iter().cloned());
-        paths::attribute(repository, &Index::new(all), &snapshots, &mut damage)?;
+        paths::attribute(repository, &Index::new(all), snapshots, &mut damage)?;
     }
     repository.take_warnings();
     let leftover = objects.leftover.iter().filter(|id| !trees.needed_spare.contains(id)).count();
+    let findings = damage.into_findings();
+    let verified = note(ledger, &readable, &findings);
+    let is_repairable = !trees.needed_spare.is_empty()
+        || findings.iter().any(|finding| {
+            matches!(finding.subject, Subject::Object(Object::Pack(_) | Object::Index(_) | Object::Mark(_)))
+        });
     Ok(Report {
-        findings: damage.into_findings(),
+        findings,
         snapshots: snapshots.len() as u64,
         packs: objects.packs.len() as u64,
         pack_bytes: objects.packs.values().sum(),
         leftover_packs: leftover as u64,
         pages: trees.pages,
-        chunks_read,
+        packs_read: done.packs,
+        read_bytes: done.pack_bytes,
+        chunks_read: done.chunks,
+        set_aside_packs: objects.set_aside.len() as u64,
+        verified,
+        is_repairable,
     })
+}
+
+/// Notes packs in which damage was found without reading them whole, forgets those that are gone, and
+/// sums up what is known then.
+fn note(ledger: Option<&Ledger>, packs: &HashMap<ObjectId, u64>, findings: &[Finding]) -> Verified {
+    let Some(ledger) = ledger else { return Verified::default() };
+    let damaged: HashSet<ObjectId> = findings
+        .iter()
+        .filter_map(|finding| match finding.subject {
+            Subject::Object(Object::Pack(id)) => Some(id),
+            _ => None,
+        })
+        .collect();
+    ledger.update(|records| {
+        records.retain(|pack| packs.contains_key(pack) || damaged.contains(pack));
+        damaged.iter().for_each(|pack| records.suspect(*pack, now_secs()));
+    });
+    let (records, now) = (ledger.load(), now_secs());
+    let mut verified = Verified::default();
+    for (id, len) in packs {
+        if let Some(at) = records.verified_at(id, *len, now) {
+            verified.packs += 1;
+            verified.pack_bytes += len;
+            verified.oldest_secs = Some(verified.oldest_secs.map_or(at, |oldest| oldest.min(at)));
+        }
+    }
+    verified
 }

@@ -6,11 +6,13 @@ use crate::crypto::slot;
 use crate::error::{ErrorKind, Result};
 use crate::format::header::{Header, Kind};
 use crate::format::index::{Segment, SegmentBuilder};
+use crate::format::mark::MAX_MARK_BYTES;
 use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
 use crate::id::ObjectId;
 use crate::repo::index::{Index, Loaded};
 use crate::repo::objects::{object_id, open_object};
 use crate::repo::snapshots::Listed;
+use crate::repo::write::SEGMENT_CHUNKS;
 use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, cache, pack};
 use crate::store::{Object, ObjectKind, Store, read_whole};
 use std::collections::{HashMap, HashSet};
@@ -27,6 +29,8 @@ pub struct Objects {
     pub packs: HashMap<ObjectId, u64>,
     /// Packs no index object names.
     pub leftover: Vec<ObjectId>,
+    /// Packs that index objects name and that nothing is taken from: what `bakfs repair` has set aside.
+    pub set_aside: HashSet<ObjectId>,
     /// Snapshots that can be read, oldest first.
     pub snapshots: Vec<Listed>,
 }
@@ -84,28 +88,55 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
             damage.object(object, error.to_string());
         }
     }
+    marks(repository, damage)?;
     let snapshots = snapshots(repository, damage)?;
     // Listed before the packs: whatever an index object names is stored before it.
     let index = store.list(ObjectKind::Index)?;
     let packs: HashMap<_, _> =
         store.list(ObjectKind::Pack)?.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
-    let mut named = HashSet::new();
+    let mut named = HashMap::new();
     for listed in index {
         let object = Object::Index(listed.id);
         let max = MAX_INDEX_BYTES as u64 + SEALING_BYTES;
         let Some(bytes) = read(repository, object, listed.id, max, damage) else { continue };
         match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
-            Ok(plain) => segment(object, &plain, &packs, &mut named, damage),
+            Ok(plain) => {
+                let is_gone =
+                    |object| matches!(store.len_bytes(object), Err(error) if error.kind() == ErrorKind::NotFound);
+                segment(object, &plain, &packs, &is_gone, &mut named, damage);
+            }
             Err(error) => damage.object(object, told(&error)),
         }
     }
-    let leftover = packs.keys().filter(|id| !named.contains(id)).copied().collect();
-    Ok(Objects { packs, leftover, snapshots })
+    let leftover = packs.keys().filter(|id| !named.contains_key(id)).copied().collect();
+    let set_aside = packs.keys().filter(|id| named.get(id) == Some(&false)).copied().collect();
+    Ok(Objects { packs, leftover, set_aside, snapshots })
 }
 
+fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
+    for listed in repository.store().list(ObjectKind::Mark)? {
+        let object = Object::Mark(listed.id);
+        match read_whole(&**repository.store(), object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
+            Ok(bytes) if object_id(&bytes) != listed.id => damage.object(object, WRONG_NAME.into()),
+            // What a running backup has announced, and takes back.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => damage.object(object, told(&error)),
+            Ok(_) => {}
+        }
+    }
+    for (id, reason) in repository.marks()?.unreadable {
+        damage.object(Object::Mark(id), reason);
+    }
+    Ok(())
+}
+
+/// Reads all snapshots, forgotten ones too: they can be brought back.
 fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
-    for listed in repository.store().list(ObjectKind::Snapshot)? {
+    let listing = repository.store().list(ObjectKind::Snapshot)?;
+    // Read after the listing: what a prune removes is told before it goes.
+    let void = repository.marks()?.void();
+    for listed in listing.into_iter().filter(|listed| !void.contains(&listed.id)) {
         let object = Object::Snapshot(listed.id);
         let max = MAX_SNAPSHOT_BYTES as u64 + SEALING_BYTES;
         if read(repository, object, listed.id, max, damage).is_none() {
@@ -124,25 +155,35 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
     Ok(all)
 }
 
-/// Checks the records of an index object against the packs there are.
+/// Checks the records of an index object against the packs there are, and notes which packs it names and
+/// whether it takes anything from them.
 fn segment(
     object: Object,
     plain: &[u8],
     packs: &HashMap<ObjectId, u64>,
-    named: &mut HashSet<ObjectId>,
+    is_gone: &dyn Fn(Object) -> bool,
+    named: &mut HashMap<ObjectId, bool>,
     damage: &mut Damage,
 ) {
     let segment = match Segment::new(plain, plain.len()) {
         Ok(segment) => segment,
         Err(error) => return damage.object(object, error.to_string()),
     };
+    let frames = (0..segment.frame_count()).filter_map(|at| segment.frame(at));
+    let used: HashSet<u32> = frames.map(|frame| frame.pack).collect();
     for at in 0..segment.pack_count() {
         let Some(pack) = segment.pack(at) else {
             damage.object(object, format!("record {at} of its packs makes no sense"));
             continue;
         };
-        named.insert(pack.id);
+        let is_used = used.contains(&(at as u32));
+        *named.entry(pack.id).or_insert(false) |= is_used;
+        if !is_used {
+            continue;
+        }
         match packs.get(&pack.id) {
+            // A prune removes index objects first and then the packs they name.
+            None if is_gone(object) => return,
             None => damage.pack(pack.id, "it is missing".into()),
             Some(len) if *len != pack.len_bytes => {
                 damage.object(Object::Pack(pack.id), format!("it has {len} bytes instead of {}", pack.len_bytes));
@@ -183,7 +224,7 @@ pub fn spare_index(
     objects: &Objects,
     damage: &mut Damage,
 ) -> Result<Index> {
-    let adopted = Index::new(unnamed);
+    let mut adopted = Index::new(unnamed);
     let known: HashSet<_> = adopted.packs().map(|pack| pack.id).collect();
     let mut builder = SegmentBuilder::default();
     for id in objects.leftover.iter().filter(|id| !known.contains(id)) {
@@ -193,9 +234,12 @@ pub fn spare_index(
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => damage.object(Object::Pack(*id), format!("no index object names it, and {}", told(&error))),
         }
+        if builder.chunks.len() >= SEGMENT_CHUNKS {
+            adopted = adopted.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+        }
     }
-    if builder.packs.is_empty() {
-        return Ok(adopted);
+    if !builder.packs.is_empty() {
+        adopted = adopted.with(cache::heap(builder.encode(), Vec::new())?);
     }
-    Ok(adopted.with(cache::heap(builder.encode(), Vec::new())?))
+    Ok(adopted)
 }

@@ -1,298 +1,238 @@
-//! Packs: each is read once from its first byte to its last; every frame is opened and every chunk verified.
+//! Packs: those that are chosen are read whole, and what is found is noted in the ledger as it goes on.
 
-use super::{Check, told};
-use crate::crypto::seal::{Opener, Place, Role};
+use super::{Check, Selection, Share, told_text};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::Decoder;
 use crate::format::index::PackEntry;
-use crate::format::pack::{ChunkRecord, Directory, FrameRecord};
-use crate::id::{ChunkId, ObjectId};
-use crate::repo::frames::ChunkKind;
-use crate::repo::index::Location;
-use crate::repo::pack::{read_directory, read_opener};
-use crate::store::{Object, Wait};
-use aws_lc_rs::digest;
+use crate::format::pack::{ChunkRecord, Directory};
+use crate::id::ObjectId;
+use crate::repo::ledger::{Ledger, Record, Records, State, now_secs};
+use crate::repo::verify::{Counts, PackReader, Witness};
+use crate::store::Object;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// How much of what no frame covers is read at a time.
-const BLOCK_BYTES: u64 = 1 << 20;
+/// What an interrupted check has to read again at most, besides the packs it was at.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
 
-/// Frames and chunks the index names in a pack, for each segment that names it.
-type Counts = HashMap<ObjectId, Vec<(u64, u64)>>;
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Packs.
+    pub packs: u64,
+    /// Their length.
+    pub pack_bytes: u64,
+    /// Chunks that are what their ids say.
+    pub chunks: u64,
+}
 
-/// Checks all packs on all threads. Returns how many chunks were verified.
-pub fn check(check: &Check<'_>, packs: &HashMap<ObjectId, u64>) -> Result<u64> {
-    let mut order: Vec<_> = packs.iter().map(|(id, len)| (*id, *len)).collect();
-    // The longest first, so that all threads end at about the same time.
-    order.sort_by_key(|(id, len)| (std::cmp::Reverse(*len), *id));
-    check.monitor.expect(0, order.iter().map(|(_, len)| len).sum());
-    let counts = counts(check);
-    let (next, chunks) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let work = || -> Result<()> {
-        let mut reader =
-            Reader { check, counts: &counts, sealed: Vec::new(), plain: Vec::new(), decoder: Decoder::default() };
-        while let Some((id, len)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            chunks.fetch_add(reader.pack(*id, *len)?, Ordering::Relaxed);
+/// Chooses packs: those that looked damaged always; of the others those never verified first, and then
+/// the oldest, until the share is reached. So each share read makes the whole verified one share sooner.
+pub fn choose(
+    packs: &HashMap<ObjectId, u64>,
+    records: &Records,
+    selection: Option<&Selection>,
+    now_secs: u64,
+) -> Vec<(ObjectId, u64)> {
+    let mut chosen = Vec::new();
+    let mut others = Vec::new();
+    for (id, len) in packs {
+        if records.is_suspect(id) {
+            chosen.push((*id, *len));
+        } else if let Some(selection) = selection {
+            let at = records.verified_at(id, *len, now_secs);
+            if at.is_none_or(|at| selection.before_secs.is_none_or(|before| at < before)) {
+                others.push((at, *id, *len));
+            }
         }
-        Ok(())
+    }
+    chosen.sort_unstable();
+    others.sort_unstable();
+    let total: u64 = packs.values().sum();
+    let mut left = selection.map_or(0, |selection| selection.share.of(total));
+    for (_, id, len) in others {
+        if left == 0 {
+            break;
+        }
+        left = left.saturating_sub(len.max(1));
+        chosen.push((id, len));
+    }
+    chosen
+}
+
+impl Share {
+    fn of(self, total_bytes: u64) -> u64 {
+        match self {
+            Share::All => u64::MAX,
+            Share::Bytes(bytes) => bytes.max(1),
+            Share::PerMillion(share) => {
+                let bytes = u128::from(total_bytes) * u128::from(share);
+                u64::try_from(bytes.div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+            }
+        }
+    }
+}
+
+/// What threads found and is not in the ledger yet.
+#[derive(Default)]
+struct Notes {
+    new: Vec<(ObjectId, Record)>,
+    written: Option<Instant>,
+}
+
+impl Notes {
+    fn add(&mut self, ledger: Option<&Ledger>, pack: ObjectId, record: Record) {
+        self.new.push((pack, record));
+        if self.written.is_none_or(|written| written.elapsed() >= NOTE_EVERY) {
+            self.write(ledger);
+        }
+    }
+
+    fn write(&mut self, ledger: Option<&Ledger>) {
+        let Some(ledger) = ledger else { return };
+        if ledger.update(|records| self.new.iter().for_each(|(pack, record)| records.checked(*pack, *record))) {
+            self.new.clear();
+        }
+        self.written = Some(Instant::now());
+    }
+}
+
+/// Reads the chosen packs on all threads, in their order.
+pub fn check(check: &Check<'_>, chosen: &[(ObjectId, u64)], ledger: Option<&Ledger>) -> Result<Done> {
+    check.monitor.expect(0, chosen.iter().map(|(_, len)| len).sum());
+    let counts = Counts::new(&check.index);
+    let notes = Mutex::new(Notes::default());
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Done> {
+        let mut reader = PackReader::default();
+        let mut done = Done::default();
+        while let Some((id, len_bytes)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+            let at_secs = now_secs();
+            let mut told = Told { check, counts: &counts, id, is_sound: true, is_there: false, chunks: 0 };
+            reader.read(check.repository, &check.index, id, len_bytes, &mut told)?;
+            done.chunks += told.chunks;
+            // One that is gone was removed by another process, or told before.
+            if told.is_there || !told.is_sound {
+                done.packs += 1;
+                done.pack_bytes += len_bytes;
+                let state = if told.is_sound { State::Verified } else { State::Suspect };
+                notes.lock().add(ledger, id, Record { len_bytes, at_secs, state });
+            }
+        }
+        notes.lock().write(ledger);
+        Ok(done)
     };
-    std::thread::scope(|scope| -> Result<()> {
+    std::thread::scope(|scope| -> Result<Done> {
         let threads: Vec<_> = (1..check.threads).map(|_| scope.spawn(work)).collect();
-        let mut outcome = work();
+        let mut all = work();
         for thread in threads {
             let ended =
                 thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "A thread of the check panicked")));
-            outcome = outcome.and(ended);
+            all = all.and_then(|all| {
+                let ended = ended?;
+                Ok(Done {
+                    packs: all.packs + ended.packs,
+                    pack_bytes: all.pack_bytes + ended.pack_bytes,
+                    chunks: all.chunks + ended.chunks,
+                })
+            });
         }
-        outcome
-    })?;
-    Ok(chunks.into_inner())
+        all
+    })
 }
 
-fn counts(check: &Check<'_>) -> Counts {
-    let mut all = Counts::new();
-    for loaded in check.index.segments() {
-        let segment = &loaded.segment;
-        let mut here = vec![(0u64, 0u64); segment.pack_count()];
-        for at in 0..segment.frame_count() {
-            if let Some(frame) = segment.frame(at) {
-                here[frame.pack as usize].0 += 1;
-            }
-        }
-        for chunk in (0..segment.chunk_count()).filter_map(|at| segment.chunk(at)) {
-            if let Some(frame) = segment.frame(chunk.frame as usize) {
-                here[frame.pack as usize].1 += 1;
-            }
-        }
-        // Segments of a cache may name a pack that two index objects name twice.
-        let mut sums: HashMap<ObjectId, Vec<(u64, u64)>> = HashMap::new();
-        for (at, counted) in here.into_iter().enumerate() {
-            if let Some(pack) = segment.pack(at) {
-                sums.entry(pack.id).or_default().push(counted);
-            }
-        }
-        for (id, counted) in sums {
-            all.entry(id).or_default().extend(counted);
-        }
-    }
-    all
-}
-
-struct Reader<'a> {
+/// Hears what is found in one pack.
+struct Told<'a> {
     check: &'a Check<'a>,
     counts: &'a Counts,
-    sealed: Vec<u8>,
-    plain: Vec<u8>,
-    decoder: Decoder,
+    id: ObjectId,
+    is_sound: bool,
+    is_there: bool,
+    chunks: u64,
 }
 
-impl Reader<'_> {
-    fn frame_problem(&self, pack: ObjectId, number: u32, problem: &str) {
-        self.check.damage.lock().frame(pack, number, format!("frame {number} {problem}"));
+impl Witness for Told<'_> {
+    fn advance(&mut self, bytes: u64) {
+        self.check.monitor.advance(0, bytes);
     }
 
-    fn problem(&self, pack: ObjectId, problem: String) {
-        self.check.damage.lock().object(Object::Pack(pack), problem);
+    fn problem(&mut self, problem: String) {
+        self.is_sound = false;
+        self.check.damage.lock().object(Object::Pack(self.id), told_text(&problem));
     }
 
-    /// Checks one pack and returns how many of its chunks are right. An error is one of the disk that
-    /// says nothing about the bytes.
-    fn pack(&mut self, id: ObjectId, len_bytes: u64) -> Result<u64> {
-        let repository = self.check.repository;
-        let store = &**repository.store();
-        let opened =
-            read_directory(store, repository.keys(), repository.id(), id, len_bytes).and_then(|(entry, directory)| {
-                let opener = read_opener(store, repository.keys(), repository.id(), &entry, Wait::Allowed)?;
-                Ok((entry, directory, opener))
-            });
-        match opened {
-            Ok((entry, directory, opener)) => self.frames(&entry, directory, &opener),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Told before, if anything needs it; or removed by another process.
-                Ok(0)
-            }
-            Err(error) => {
-                self.problem(id, told(&error));
-                self.frames_by_index(id, len_bytes)
-            }
+    fn frame_problem(&mut self, number: u32, problem: String) {
+        self.is_sound = false;
+        self.check.damage.lock().frame(self.id, number, told_text(&problem));
+    }
+
+    fn lost(&mut self, problem: String) {
+        self.is_sound = false;
+        self.check.damage.lock().pack(self.id, told_text(&problem));
+    }
+
+    fn directory(&mut self, _pack: &PackEntry, directory: &Directory) {
+        self.is_there = true;
+        if self.counts.differ(&self.check.index, self.id, directory) {
+            self.problem("its own directory says other things than the index".into());
         }
     }
 
-    /// Reads what the index names in a pack whose own directory cannot be read.
-    fn frames_by_index(&mut self, id: ObjectId, len_bytes: u64) -> Result<u64> {
-        let mut directory = Directory::default();
-        let mut entry = None;
-        for loaded in self.check.index.segments() {
-            let segment = &loaded.segment;
-            let Some(pack_at) =
-                (0..segment.pack_count()).find(|at| segment.pack(*at).is_some_and(|pack| pack.id == id))
-            else {
-                continue;
-            };
-            entry = segment.pack(pack_at);
-            let mut numbers = HashMap::new();
-            for at in 0..segment.frame_count() {
-                if let Some(frame) = segment.frame(at).filter(|frame| frame.pack as usize == pack_at) {
-                    numbers.insert(at as u32, frame.number);
-                    let slot = frame.number as usize;
-                    // A number beyond what a pack can hold is damage of the index, which is told elsewhere.
-                    if slot as u64 > len_bytes {
-                        continue;
-                    }
-                    if directory.frames.len() <= slot {
-                        let none = FrameRecord { offset: 0, stored_bytes: 0, plain_bytes: 0, codec: 0 };
-                        directory.frames.resize(slot + 1, none);
-                    }
-                    directory.frames[slot] = FrameRecord {
-                        offset: frame.offset,
-                        stored_bytes: frame.stored_bytes,
-                        plain_bytes: frame.plain_bytes,
-                        codec: frame.codec,
-                    };
-                }
-            }
-            for chunk in (0..segment.chunk_count()).filter_map(|at| segment.chunk(at)) {
-                if let Some(number) = numbers.get(&chunk.frame) {
-                    directory.chunks.push(ChunkRecord {
-                        id: chunk.id,
-                        frame: *number,
-                        offset: chunk.offset,
-                        len_bytes: chunk.len_bytes,
-                    });
-                }
-            }
-            break;
-        }
-        let Some(entry) = entry else { return Ok(0) };
-        let repository = self.check.repository;
-        let store = &**repository.store();
-        match read_opener(store, repository.keys(), repository.id(), &entry, Wait::Allowed) {
-            Ok(opener) => {
-                let entry = PackEntry { len_bytes, ..entry };
-                self.frames(&entry, directory, &opener)
-            }
-            Err(error) => {
-                self.check.damage.lock().pack(id, told(&error));
-                self.check.monitor.advance(0, len_bytes);
-                Ok(0)
-            }
-        }
+    fn frame(&mut self, _pack: &PackEntry, _plain: &[u8], chunks: &[ChunkRecord]) -> Result<()> {
+        self.chunks += chunks.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> ObjectId {
+        ObjectId([n; 32])
     }
 
-    /// Reads bytes from `from` to `to` into the hash; `Ok(false)` where the pack ends before.
-    fn hash(&mut self, id: ObjectId, from: u64, to: u64, hash: &mut digest::Context) -> Result<bool> {
-        let mut at = from;
-        while at < to {
-            self.sealed.resize((to - at).min(BLOCK_BYTES) as usize, 0);
-            match self.check.repository.store().read_at(Object::Pack(id), at, &mut self.sealed, Wait::Allowed) {
-                Ok(()) => hash.update(&self.sealed),
-                Err(error) => {
-                    self.problem(id, told(&error));
-                    return Ok(false);
-                }
-            }
-            at += self.sealed.len() as u64;
-        }
-        Ok(true)
-    }
-
-    fn frames(&mut self, pack: &PackEntry, mut directory: Directory, opener: &Opener) -> Result<u64> {
-        let id = pack.id;
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut hashed = true;
-        let mut at = 0u64;
-        let mut right = 0;
-        self.compare(id, &directory);
-        directory.chunks.sort_by_key(|chunk| (chunk.frame, chunk.offset));
-        let mut chunks = &directory.chunks[..];
-        for (number, frame) in directory.frames.iter().enumerate() {
-            let number = number as u32;
-            let count = chunks.partition_point(|chunk| chunk.frame <= number);
-            let (mine, rest) = chunks.split_at(count);
-            chunks = rest;
-            let from = u64::from(frame.offset);
-            if from > at {
-                hashed &= self.hash(id, at, from, &mut hash)?;
-                at = from;
-            }
-            self.sealed.resize(frame.stored_bytes as usize, 0);
-            if let Err(error) =
-                self.check.repository.store().read_at(Object::Pack(id), from, &mut self.sealed, Wait::Allowed)
-            {
-                hashed = false;
-                self.frame_problem(id, number, &format!("cannot be read: {}", told(&error)));
-                continue;
-            }
-            if from == at {
-                hash.update(&self.sealed);
-                at += u64::from(frame.stored_bytes);
-            } else {
-                self.frame_problem(id, number, "lies over another");
-            }
-            self.check.monitor.advance(0, u64::from(frame.stored_bytes));
-            match self.open(frame, number, opener) {
-                Ok(()) => right += self.chunks(pack, number, mine),
-                Err(problem) => self.frame_problem(id, number, &problem),
+    /// As many nights as a share has parts verify everything, whatever the lengths.
+    #[test]
+    fn shares_come_round() {
+        let packs: HashMap<_, _> = (0..97u8).map(|n| (id(n), 1000 + u64::from(n) * 37 % 400)).collect();
+        let mut records = Records::default();
+        let selection = Selection { share: Share::PerMillion(50_000), before_secs: None };
+        let mut nights = HashMap::new();
+        for night in 0..20u64 {
+            let chosen = choose(&packs, &records, Some(&selection), night);
+            let bytes: u64 = chosen.iter().map(|(_, len)| len).sum();
+            let total: u64 = packs.values().sum();
+            assert!(bytes <= total / 20 + 1400, "a bounded cost: {bytes}");
+            for (pack, len_bytes) in chosen {
+                records.checked(pack, Record { len_bytes, at_secs: night, state: State::Verified });
+                nights.insert(pack, night);
             }
         }
-        hashed &= self.hash(id, at, pack.len_bytes, &mut hash)?;
-        if hashed && hash.finish().as_ref() != id.0 {
-            self.problem(id, "its bytes are not those its name stands for (SHA-256)".into());
-        }
-        Ok(right)
+        assert_eq!(nights.len(), packs.len());
+        // The next one takes the oldest.
+        let chosen: Vec<_> = choose(&packs, &records, Some(&selection), 20).iter().map(|(pack, _)| *pack).collect();
+        let newest_chosen = chosen.iter().map(|pack| nights[pack]).max();
+        assert!(nights.iter().all(|(pack, night)| chosen.contains(pack) || Some(*night) >= newest_chosen));
     }
 
-    fn open(&mut self, frame: &FrameRecord, number: u32, opener: &Opener) -> Result<(), String> {
-        let place = Place { role: Role::Frame, number, codec: frame.codec, plain_bytes: frame.plain_bytes };
-        let encoded = opener.open(place, &mut self.sealed).map_err(|_| "does not verify".to_string())?;
-        self.plain.clear();
-        self.decoder
-            .decode(frame.codec, encoded, frame.plain_bytes as usize, &mut self.plain)
-            .map_err(|error| format!("cannot be decoded: {error}"))
-    }
-
-    fn chunks(&self, pack: &PackEntry, number: u32, chunks: &[ChunkRecord]) -> u64 {
-        let keys = self.check.repository.keys();
-        let is_data = pack.kind == ChunkKind::Data.pack_kind();
-        let mut right = 0;
-        for chunk in chunks {
-            let end = chunk.offset as usize + chunk.len_bytes as usize;
-            let found = self.plain.get(chunk.offset as usize..end).map(|bytes| match is_data {
-                true => keys.chunk_id(bytes),
-                false => keys.page_id(bytes),
-            });
-            if found == Some(chunk.id) {
-                right += 1;
-            } else {
-                self.frame_problem(pack.id, number, &format!("holds chunk {} with other bytes", chunk.id));
-            }
-        }
-        right
-    }
-
-    /// Compares a pack's own directory with what the index says of it.
-    fn compare(&self, id: ObjectId, directory: &Directory) {
-        let Some(counted) = self.counts.get(&id) else { return };
-        let own = (directory.frames.len() as u64, directory.chunks.len() as u64);
-        let differs = counted.iter().any(|counts| *counts != own)
-            || directory.chunks.iter().any(|chunk| !self.is_indexed(id, directory, chunk));
-        if differs {
-            self.problem(id, "its own directory says other things than the index".into());
-        }
-    }
-
-    fn is_indexed(&self, id: ObjectId, directory: &Directory, chunk: &ChunkRecord) -> bool {
-        let frame = &directory.frames[chunk.frame as usize];
-        let same = |location: &Location| {
-            let indexed = &location.frame;
-            location.pack.id == id
-                && indexed.number == chunk.frame
-                && (indexed.offset, indexed.stored_bytes) == (frame.offset, frame.stored_bytes)
-                && (indexed.plain_bytes, indexed.codec) == (frame.plain_bytes, frame.codec)
-                && (location.chunk.offset, location.chunk.len_bytes) == (chunk.offset, chunk.len_bytes)
+    #[test]
+    fn age_length_and_suspicion_decide() {
+        let packs: HashMap<_, _> = (0..5u8).map(|n| (id(n), 100)).collect();
+        let mut records = Records::default();
+        let verified = |at_secs| Record { len_bytes: 100, at_secs, state: State::Verified };
+        records.checked(id(0), verified(10));
+        records.checked(id(1), verified(50));
+        records.checked(id(2), Record { len_bytes: 99, ..verified(50) });
+        records.checked(id(3), Record { state: State::Suspect, ..verified(50) });
+        records.checked(id(4), verified(1000));
+        let chosen = |selection: Option<Selection>| -> Vec<u8> {
+            choose(&packs, &records, selection.as_ref(), 60).iter().map(|(pack, _)| pack.0[0]).collect()
         };
-        let chunk_id: &ChunkId = &chunk.id;
-        self.check.index.find_all(chunk_id).any(|location| same(&location))
+        assert_eq!(chosen(None), [3], "what looked damaged is always read");
+        assert_eq!(chosen(Some(Selection { share: Share::All, before_secs: Some(40) })), [3, 2, 4, 0]);
+        assert_eq!(chosen(Some(Selection { share: Share::All, before_secs: None })), [3, 2, 4, 0, 1]);
+        assert_eq!(chosen(Some(Selection { share: Share::Bytes(150), before_secs: None })), [3, 2, 4]);
     }
 }

@@ -132,6 +132,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         .because(error),
         _ => error,
     })?;
+    repository.note_reads();
     report(global, &outcome);
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }

@@ -3,12 +3,14 @@
 use super::Status;
 use super::open::Global;
 use super::output::{Progress, count, json_text, readable, size};
-use crate::check::{self, Affected, Finding, Part, Report, Subject};
-use crate::error::ErrorKind;
+use crate::check::{self, Affected, Finding, Part, Report, Selection, Share, Subject, Verified};
+use crate::error::{Error, ErrorKind};
+use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
 use crate::repo::{Memory, Repository};
 use crate::store::Object;
 use crate::store::local::LocalStore;
+use jiff::{Span, Timestamp, Zoned};
 use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs check`.
@@ -16,12 +18,63 @@ use std::io::{IsTerminal, Write};
 #[command(after_help = "Exits with 0 if everything is sound, 1 if anything is damaged or cannot be checked.")]
 pub struct Args {
     /// Read and verify every stored byte, not only the structure
-    #[arg(long)]
+    #[arg(long, conflicts_with = "read_data_subset")]
     read_data: bool,
+    /// Read and verify a part, as `5%` or `2G`: what was verified longest ago comes first
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    read_data_subset: Option<Share>,
+    /// Read and verify only what was not verified for so long, as `30d`
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    max_age: Option<Span>,
+}
+
+impl Args {
+    fn selection(&self) -> Result<Option<Selection>, Error> {
+        let share = match (self.read_data_subset, self.read_data || self.max_age.is_some()) {
+            (Some(share), _) => share,
+            (None, true) => Share::All,
+            (None, false) => return Ok(None),
+        };
+        let before = |age: &Span| {
+            let at = Zoned::now().checked_sub(age.abs());
+            let at = at.map_err(|error| Error::usage("The age of --max-age is no time to go back").because(error))?;
+            Ok(u64::try_from(at.timestamp().as_second()).unwrap_or(0))
+        };
+        Ok(Some(Selection { share, before_secs: self.max_age.as_ref().map(before).transpose()? }))
+    }
+}
+
+/// Reads `5%` or a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
+fn parse_share(text: &str) -> Result<Share, String> {
+    let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+        if !(percent > 0.0 && percent <= 100.0) {
+            return Err(format!("`{text}` is no share: it lies between 0% and 100%"));
+        }
+        return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
+    }
+    let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let shift = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(wrong()),
+    };
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)?;
+    Ok(Share::Bytes(bytes))
+}
+
+/// Reads a length of time as people write it.
+fn parse_age(text: &str) -> Result<Span, String> {
+    text.parse().map_err(|_| format!("`{text}` is no length of time: write `30d`, `12h` or `2 weeks`"))
 }
 
 /// Opens the repository with an empty cache: what is checked is what is stored.
-fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
+pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
     let path = global.repo_path()?;
     let base = global.cache_base()?;
     let fresh =
@@ -46,13 +99,15 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let (repository, _cache) = open(global)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let progress = Progress::new("Checking", !global.quiet && !global.json);
-    let report = check::run(&repository, check::Options { read_data: args.read_data, threads }, &progress);
+    let ledger = Ledger::open(&global.cache_base()?, &repository.id()).ok();
+    let read = args.selection()?;
+    let report = check::run(&repository, check::Options { read, threads }, ledger.as_ref(), &progress);
     progress.finish();
     let report = report?;
     if global.json {
-        println!("{}", json(&report, args.read_data));
+        println!("{}", json(&report, read.is_some()));
     } else {
-        tell(global, &report, args.read_data)?;
+        tell(global, &report)?;
     }
     Ok(if report.findings.is_empty() { Status::Done } else { Status::Failed })
 }
@@ -85,11 +140,18 @@ fn json(report: &Report, read_data: bool) -> serde_json::Value {
         "pack_bytes": report.pack_bytes,
         "leftover_packs": report.leftover_packs,
         "pages": report.pages,
+        "packs_read": report.packs_read,
+        "read_bytes": report.read_bytes,
         "chunks_read": report.chunks_read,
+        "set_aside_packs": report.set_aside_packs,
+        "verified_packs": report.verified.packs,
+        "verified_bytes": report.verified.pack_bytes,
+        "oldest_verified": report.verified.oldest_secs.map(|secs| at(secs).to_string()),
     })
 }
 
-fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
+/// Writes a finding for a person.
+pub fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
     for problem in &finding.problems {
         writeln!(out, "{}: {}", finding.subject, readable(problem.as_bytes()))?;
     }
@@ -114,65 +176,110 @@ fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> 
 }
 
 /// Returns what the findings mean together, and what to do next.
-fn advice(report: &Report, read_data: bool) -> Vec<String> {
-    let object = |finding: &&Finding| match finding.subject {
-        Subject::Object(object) => Some(object),
-        Subject::Index => None,
+fn advice(report: &Report) -> Vec<String> {
+    let is_of = |finding: &Finding, wanted: fn(&Object) -> bool| match &finding.subject {
+        Subject::Object(object) => wanted(object),
+        Subject::Index => false,
     };
-    let objects: Vec<_> = report.findings.iter().filter(|finding| object(finding).is_some()).collect();
-    let is_pack = |finding: &&&Finding| matches!(object(finding), Some(Object::Pack(_)));
-    let kept = objects.iter().filter(is_pack).any(|finding| !finding.is_lost);
-    let unread = objects.iter().any(|finding| matches!(object(finding), Some(Object::Snapshot(_))));
-    let rest = match (report.findings.iter().any(|finding| !finding.affected.is_empty()), read_data) {
+    let any = |wanted: fn(&Object) -> bool| report.findings.iter().any(|finding| is_of(finding, wanted));
+    let all_read = report.packs_read + report.set_aside_packs >= report.packs;
+    let rest = match (report.findings.iter().any(|finding| !finding.affected.is_empty()), all_read) {
         (true, true) => "every path not named above is sound",
         (true, false) => "paths not named above have a sound structure; `bakfs check --read-data` reads their content",
         (false, true) => "every path is sound",
         (false, false) => "no path is concerned; `bakfs check --read-data` reads the content too",
     };
+    let unread = any(|object| matches!(object, Object::Snapshot(_)));
     let of = if unread { " of the snapshots that can be read" } else { "" };
     let mut lines = vec![format!("Damaged: {rest}{of}.")];
-    if !objects.is_empty() {
-        lines.push("Next: bring the objects named above back from a copy of the repository.".into());
+    if any(|object| matches!(object, Object::Snapshot(_) | Object::Key(_) | Object::Config)) {
+        lines.push("Next: bring damaged snapshots and keys back from a copy: nothing else has what they hold.".into());
     }
-    if kept {
+    if report.is_repairable {
         lines.push(
-            "Without a copy: keep damaged packs, as what else they hold is still read; ".to_string()
-                + "`bakfs backup` into a new repository stores what the source still has.",
+            "Next: `bakfs repair`, which makes the index name only what can be read, then `bakfs backup`, ".to_string()
+                + "which stores again what the source still has.",
         );
-    } else {
-        lines.push(
-            "Without a copy: move all files of `index` out of the repository and run `bakfs backup`: ".to_string()
-                + "it makes the index again and stores again what the source still has.",
-        );
+        lines.push("With a copy of the repository: bring the objects named above back first, and check again.".into());
+    } else if report.findings.iter().any(|finding| finding.subject == Subject::Index) {
+        lines.push("Next: `bakfs backup`, which stores again what the source still has; the rest is lost.".into());
     }
     lines
 }
 
-fn tell(global: &Global, report: &Report, read_data: bool) -> std::io::Result<()> {
+fn at(secs: u64) -> Timestamp {
+    i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// Writes how much was verified, and when the last of it was.
+fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    let Verified { packs, pack_bytes, oldest_secs } = report.verified;
+    let all = report.packs - report.set_aside_packs;
+    let percent = (pack_bytes * 100).checked_div(report.pack_bytes).unwrap_or(100);
+    let Some(oldest_secs) = oldest_secs else {
+        return writeln!(out, "No content was verified yet: `bakfs check --read-data` reads every byte");
+    };
+    let days = now_secs().saturating_sub(oldest_secs) / 86_400;
+    writeln!(
+        out,
+        "Verified: {} of {} packs, {} ({percent} %); the oldest verification is of {}, {days} days ago",
+        count(packs),
+        count(all),
+        size(pack_bytes),
+        at(oldest_secs).strftime("%Y-%m-%d"),
+    )
+}
+
+fn tell(global: &Global, report: &Report) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for finding in &report.findings {
         tell_finding(&mut out, finding)?;
     }
+    let is_shown = !global.quiet && (std::io::stdout().is_terminal() || global.verbose > 0);
     if !report.findings.is_empty() {
-        for line in advice(report, read_data) {
+        for line in advice(report) {
             writeln!(out, "{line}")?;
         }
-    } else if !global.quiet && (std::io::stdout().is_terminal() || global.verbose > 0) {
+    } else if is_shown {
         writeln!(
             out,
-            "No damage: {} snapshots, {} tree pages, {} packs of {}{}",
+            "No damage: {} snapshots, {} tree pages, {} packs of {}",
             count(report.snapshots),
             count(report.pages),
             count(report.packs),
             size(report.pack_bytes),
-            if read_data { format!(" read, {} chunks verified", count(report.chunks_read)) } else { String::new() },
         )?;
+        if report.packs_read > 0 {
+            let (packs, chunks) = (count(report.packs_read), count(report.chunks_read));
+            writeln!(out, "Read: {packs} packs of {}, {chunks} chunks verified", size(report.read_bytes))?;
+        }
+    }
+    if is_shown {
+        tell_verified(&mut out, report)?;
         if report.leftover_packs > 0 {
             writeln!(out, "An interrupted backup left {} packs that nothing needs", count(report.leftover_packs))?;
         }
-        if !read_data {
-            writeln!(out, "The content was not read: `bakfs check --read-data` reads every byte")?;
+        if report.set_aside_packs > 0 {
+            writeln!(out, "A repair has set {} damaged packs aside", count(report.set_aside_packs))?;
         }
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_read_as_people_write_them() {
+        assert_eq!(parse_share("5%"), Ok(Share::PerMillion(50_000)));
+        assert_eq!(parse_share("0.5 %"), Ok(Share::PerMillion(5_000)));
+        assert_eq!(parse_share("2G"), Ok(Share::Bytes(2 << 30)));
+        assert_eq!(parse_share("500 MiB"), Ok(Share::Bytes(500 << 20)));
+        assert_eq!(parse_share("77"), Ok(Share::Bytes(77)));
+        for wrong in ["", "%", "0%", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
+            assert!(parse_share(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_age("30d").is_ok() && parse_age("2 weeks").is_ok() && parse_age("often").is_err());
+    }
 }

@@ -64,6 +64,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
         (_, None) => return Err(Error::usage(format!("{path} is no regular file: it has no content")).into()),
     };
+    repository.note_reads();
     tell_warnings(&repository);
     dumped.map_err(|error| match error.kind() {
         ErrorKind::Damaged => Error::damaged(format!("The content of {path} cannot be read whole")).because(error),

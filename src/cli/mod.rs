@@ -1,5 +1,23 @@
 //! The command line: one file per command. Only this room prints.
 
+/// Prints a line to standard error. Unlike std's, it does not panic where nothing can be printed: a log on a
+/// full disk must not end a backup.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // There is no other place to say so.
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+/// Prints a closing line to standard output; like [`eprintln`], what is done stays done without it.
+macro_rules! println {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 pub mod backup;
 pub mod check;
 #[cfg(feature = "mount")]
@@ -7,8 +25,10 @@ pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod forget;
 pub mod generate;
 pub mod init;
+pub mod keep;
 pub mod listing;
 pub mod ls;
 #[cfg(feature = "mount")]
@@ -17,7 +37,9 @@ pub mod mount;
 pub mod mount_helper;
 pub mod open;
 pub mod output;
+pub mod pin;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -68,8 +90,16 @@ enum Command {
     Umount(mount::UmountArgs),
     /// Check that everything stored is sound
     Check(check::Args),
+    /// Hide snapshots that rules do not keep, or that are named
+    Forget(forget::Args),
+    /// Keep a snapshot from being forgotten
+    Pin(pin::Args),
+    /// Let a pinned snapshot be forgotten again
+    Unpin(pin::UnpinArgs),
     /// Give back the room of what no snapshot needs
     Prune(prune::Args),
+    /// Make the index name what can be read, and nothing else
+    Repair(repair::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -142,7 +172,11 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         #[cfg(feature = "mount")]
         Command::Umount(args) => mount::run_umount(args),
         Command::Check(args) => check::run(global, args),
+        Command::Forget(args) => forget::run(global, args),
+        Command::Pin(args) => pin::run(global, args),
+        Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),
+        Command::Repair(args) => repair::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

@@ -19,12 +19,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The file system's type in /proc/mounts and /etc/fstab.
 pub const FS_TYPE: &str = "fuse.bakfs";
 /// How often the kernel is told of changes that nobody has asked for.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// How often it is written down which packs reads have verified.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// What the child says when the mount answers.
 const READY: &[u8] = b"ready\n";
 /// Bounds of the caches of a mount: it lives for weeks beside what the machine is for.
@@ -256,7 +258,7 @@ fn spare_memory() {}
 fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     spare_memory();
     let started = start(global, args);
-    let (mount, view, note) = match started {
+    let (mount, view, repository, note) = match started {
         Ok(started) => started,
         Err(error) if args.say_ready => {
             let usage = error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Usage);
@@ -286,14 +288,21 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
     });
     let told = mount.clone();
-    std::thread::spawn(move || keep_told(&view, &told));
+    let noting = repository.clone();
+    std::thread::spawn(move || keep_told(&view, &noting, &told));
     mount.wait();
+    repository.note_reads();
     Ok(Status::Done)
 }
 
-/// Tells the kernel what changed in the layout, for as long as the mount lives.
-fn keep_told(view: &View, mount: &Mount) {
+/// Tells the kernel what changed in the layout, for as long as the mount lives, and notes what was verified.
+fn keep_told(view: &View, repository: &Repository, mount: &Mount) {
+    let mut noted = Instant::now();
     while mount.is_serving() {
+        if noted.elapsed() >= NOTE_EVERY {
+            repository.note_reads();
+            noted = Instant::now();
+        }
         if let Err(error) = view.refresh() {
             tracing::warn!("New snapshots cannot be shown: {}", error.chain());
         }
@@ -306,7 +315,9 @@ fn keep_told(view: &View, mount: &Mount) {
     }
 }
 
-fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>, Option<String>)> {
+type Started = (Mount, Arc<View>, Arc<Repository>, Option<String>);
+
+fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
     let repository = global.open_with(MEMORY)?;
     let real = real_path(&args.mountpoint)?;
     let note = note_if_inside_source(&repository, &real);
@@ -322,7 +333,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Mount, Arc<View>, Opti
     };
     let mount = Mount::start(view.clone(), &real, &options)
         .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot mount at {}", real.display())).because(error))?;
-    Ok((mount, view, note))
+    Ok((mount, view, repository, note))
 }
 
 /// Returns the repository's path as `df` and /proc/mounts show it: without what an option cannot hold.

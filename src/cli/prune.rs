@@ -5,11 +5,13 @@ use super::open::Global;
 use super::output::{Progress, count, size, tell_warnings};
 use crate::error::{Error, ErrorKind};
 use crate::format::mark;
+use crate::id::ObjectId;
 use crate::prune::{self, Options, Report};
-use crate::repo::names;
 use crate::repo::session::is_surely_dead;
 use crate::repo::write::WriteOptions;
+use crate::repo::{Repository, names};
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Two prunes that begin at once both stop: they try again after a moment of their own.
@@ -50,18 +52,35 @@ fn parse_span(text: &str) -> Result<jiff::Span, String> {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let report = prune(global, args)?;
+    let report = prune(global, args, &global.open()?, &[])?;
     if global.json {
         println!("{}", json(&report, args.dry_run));
-    } else if !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
-        tell(&report, args.dry_run);
     }
-    Ok(Status::Done)
+    Ok(status(&report))
 }
 
-/// Prunes the repository.
-pub fn prune(global: &Global, args: &Args) -> anyhow::Result<Report> {
-    let repository = global.open()?;
+/// Runs the command after a `bakfs forget --prune`, which in a dry run has not `forgotten` what it names. What it has
+/// `told` becomes part of the JSON.
+pub fn run_after_forget(
+    global: &Global,
+    dry_run: bool,
+    repository: &Arc<Repository>,
+    forgotten: &[ObjectId],
+    told: Option<serde_json::Value>,
+) -> anyhow::Result<Status> {
+    let forgotten = if dry_run { forgotten } else { &[] };
+    let report = prune(global, &Args { dry_run, ..Args::default() }, repository, forgotten)?;
+    if let Some(told) = told {
+        println!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
+    }
+    Ok(status(&report))
+}
+
+fn status(report: &Report) -> Status {
+    if report.missing_chunks > 0 { Status::Incomplete } else { Status::Done }
+}
+
+fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
     let now = jiff::Zoned::now();
     let oldest = now.checked_sub(args.dead_after).map_or(jiff::Timestamp::MIN, |oldest| oldest.timestamp());
     let is_dead = |session: &mark::Session| is_surely_dead(session) || names::timestamp(session.started) < oldest;
@@ -70,6 +89,7 @@ pub fn prune(global: &Global, args: &Args) -> anyhow::Result<Report> {
     let options = Options {
         max_waste: args.max_waste,
         dry_run: args.dry_run,
+        forgotten,
         accept_missing: args.accept_missing,
         scratch: scratch.as_ref().map(tempfile::TempDir::path),
         write: WriteOptions::default(),
@@ -78,7 +98,7 @@ pub fn prune(global: &Global, args: &Args) -> anyhow::Result<Report> {
     let progress = Progress::new("Pruning", !global.quiet && !global.json);
     let mut attempt = 1;
     let report = loop {
-        match prune::run(&repository, &options, &progress) {
+        match prune::run(repository, &options, &progress) {
             Err(error) if error.kind() == ErrorKind::Busy && attempt < ATTEMPTS => {
                 std::thread::sleep(Duration::from_millis(u64::from(attempt) * (50 + u64::from(random_byte()))));
                 attempt += 1;
@@ -87,8 +107,8 @@ pub fn prune(global: &Global, args: &Args) -> anyhow::Result<Report> {
         }
     };
     progress.finish();
-    tell_warnings(&repository);
-    Ok(report.map_err(|error| match error.kind() {
+    tell_warnings(repository);
+    let report = report.map_err(|error| match error.kind() {
         ErrorKind::Full => Error::new(
             ErrorKind::Full,
             "No room to copy what is still needed: nothing was lost; `bakfs prune --max-waste 100%` deletes only what \
@@ -96,7 +116,11 @@ pub fn prune(global: &Global, args: &Args) -> anyhow::Result<Report> {
         )
         .because(error),
         _ => error,
-    })?)
+    })?;
+    if !global.json && !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
+        tell(&report, args.dry_run);
+    }
+    Ok(report)
 }
 
 fn random_byte() -> u8 {
@@ -106,7 +130,7 @@ fn random_byte() -> u8 {
 }
 
 /// Writes what was done, or would be.
-pub fn tell(report: &Report, dry_run: bool) {
+fn tell(report: &Report, dry_run: bool) {
     let sizes = &report.sizes;
     if dry_run {
         println!("Packs     {}, {}", count(sizes.packs), size(sizes.pack_bytes));
@@ -125,8 +149,8 @@ pub fn tell(report: &Report, dry_run: bool) {
         println!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
         println!("Removed   {} forgotten snapshots", count(swept.snapshots));
     }
-    for session in &report.waiting_for {
-        println!("A backup runs ({session}): the next prune deletes what this one has found");
+    for reason in &report.waiting_for {
+        println!("Waiting   {reason}; the next prune deletes what this one has found");
     }
     if report.missing_chunks > 0 {
         println!(
@@ -137,7 +161,7 @@ pub fn tell(report: &Report, dry_run: bool) {
 }
 
 /// Returns a report for JSON.
-pub fn json(report: &Report, dry_run: bool) -> serde_json::Value {
+fn json(report: &Report, dry_run: bool) -> serde_json::Value {
     let (sizes, swept) = (&report.sizes, &report.swept);
     serde_json::json!({
         "dry_run": dry_run,

@@ -56,6 +56,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let progress = Progress::new("Restoring", !global.quiet && !global.json && !args.dry_run);
     let outcome = restore::run(&repository, &source.listed.snapshot, &options, &args.target, &progress);
     progress.finish();
+    repository.note_reads();
     tell_warnings(&repository);
     let outcome = outcome?;
     report(global, args, &outcome, started.elapsed());

@@ -22,6 +22,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let snapshots = repository.snapshots()?;
     let names = names::shown(&snapshots);
+    let marks = repository.marks()?;
+    let pins = marks.pins();
     let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| {
         args.host.as_ref().is_none_or(|host| listed.snapshot.host == *host)
             && args.tag.as_ref().is_none_or(|tag| listed.snapshot.tags.contains(tag))
@@ -42,6 +44,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
                     "content_bytes": snapshot.root.total_bytes,
                     "packed_bytes": snapshot.summary.packed_bytes,
                     "errors": snapshot.summary.errors,
+                    "pinned": pins.contains_key(&listed.id),
+                    "pin_reason": pins.get(&listed.id).map(|pin| pin.reason),
                 })
             })
             .collect();
@@ -56,9 +60,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             } else {
                 String::new()
             };
+            let pin = if pins.contains_key(&listed.id) { "  pinned" } else { "" };
             writeln!(
                 out,
-                "{name}  {}  {:>9} files  {:>10}  +{:<10}  {}{tags}{errors}",
+                "{name}  {}  {:>9} files  {:>10}  +{:<10}  {}{tags}{errors}{pin}",
                 readable(snapshot.host.as_bytes()),
                 count(snapshot.root.total_files),
                 size(snapshot.root.total_bytes),

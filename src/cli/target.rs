@@ -26,6 +26,20 @@ pub fn snapshot<'a>(snapshots: &'a [Listed], name: &OsStr) -> Result<&'a Listed>
     names::find(snapshots, name, &jiff::Zoned::now())
 }
 
+/// Finds the snapshot a name means, for what changes it. A time is refused: it means the newest snapshot
+/// before it, which is another one as soon as that has gone.
+pub fn exact<'a>(snapshots: &'a [Listed], name: &OsStr) -> Result<&'a Listed> {
+    let found = snapshot(snapshots, name)?;
+    let shown = shown_name(snapshots, found);
+    let is_time = |text: &str| text != shown && names::parse_time(text, &jiff::Zoned::now()).is_some();
+    match name.to_str().filter(|text| is_time(text)) {
+        None => Ok(found),
+        Some(text) => Err(Error::usage(format!(
+            "`{text}` is a time and names no snapshot for certain: the newest one until then is {shown}"
+        ))),
+    }
+}
+
 /// Returns the name a snapshot of `snapshots` is shown by.
 pub fn shown_name(snapshots: &[Listed], listed: &Listed) -> String {
     let at = snapshots.iter().position(|other| other.id == listed.id);

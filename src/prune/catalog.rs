@@ -5,7 +5,7 @@ use crate::format::index::{PackEntry, Segment};
 use crate::id::{ChunkId, ObjectId};
 use crate::repo::Repository;
 use crate::repo::cache::{self, Cache};
-use crate::repo::index::{Loaded, SegmentBytes, locate};
+use crate::repo::index::{Loaded, Location, SegmentBytes, locate};
 use crate::store::{Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -110,6 +110,12 @@ impl Catalog {
             });
         }
         unnamed
+    }
+
+    /// Returns the place of a copy.
+    pub fn place(&self, copy: &Copy) -> Option<Location> {
+        let segment = &self.objects.get(copy.object)?.segment;
+        locate(segment, segment.chunk(copy.record)?)
     }
 
     /// Finds every copy of a chunk in a pack there is, always in the same order.

@@ -11,12 +11,12 @@ mod usage;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, SessionKind, Verdict};
-use crate::id::ObjectId;
+use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::frames::ChunkKind;
 use crate::repo::marks::Marks;
-use crate::repo::session::{Session, random_id};
+use crate::repo::session::{self, Session, random_id};
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
 use crate::store::{Object, ObjectKind, Wait};
@@ -24,7 +24,7 @@ use catalog::Catalog;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use usage::{Bits, Usage};
+use usage::{Avoided, Bits, Usage};
 
 pub use select::Sizes;
 pub use sweep::Swept;
@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub max_waste: f64,
     /// Whether only to say what would be done.
     pub dry_run: bool,
+    /// Snapshots a dry run takes for forgotten.
+    pub forgotten: &'a [ObjectId],
     /// Whether to go on although snapshots or content are missing that should be there.
     pub accept_missing: bool,
     /// A folder for mapped copies of the index.
@@ -56,7 +58,7 @@ pub struct Report {
     pub copied_packed_bytes: u64,
     /// Snapshots that go, or would go.
     pub forgotten: u64,
-    /// Backups that run and are waited for: what was condemned stays until a prune after their end.
+    /// Why what was condemned stays until a later prune: backups that run, above all.
     pub waiting_for: Vec<String>,
     /// Content that snapshots need and no pack has.
     pub missing_chunks: u64,
@@ -64,18 +66,25 @@ pub struct Report {
 
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
+    let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
+    repository.marks()?.require_whole()?;
     let catalog = Catalog::load(repository, options.scratch)?;
     let mut prune = Prune { repository, options, monitor, catalog, report: Report::default() };
-    if options.dry_run {
+    let Some(session) = session else {
         prune.look()?;
         return Ok(prune.report);
-    }
-    let session = turn::begin(repository, options)?;
+    };
     if prune.finish_earlier(&session)? {
         prune.start_new(&session)?;
     }
+    repository.store().sweep()?;
     session.end()?;
     Ok(prune.report)
+}
+
+/// Returns the backups that have not ended.
+fn backups(marks: &Marks) -> Vec<MarkId> {
+    marks.sessions(SessionKind::Backup).map(|(_, session)| session.id).collect()
 }
 
 struct Prune<'a> {
@@ -91,7 +100,7 @@ struct Case {
     /// What this prune has condemned, and what earlier ones have and this one has taken over.
     condemned: Vec<MarkId>,
     own: MarkId,
-    packs: HashSet<ObjectId>,
+    avoided: Avoided,
     snapshots: HashSet<ObjectId>,
     /// Backups that may rely on what is condemned.
     sessions: Vec<MarkId>,
@@ -100,43 +109,82 @@ struct Case {
 }
 
 impl Prune<'_> {
-    /// Takes over what earlier prunes have condemned and not deleted: nobody else's verdict is ever carried out,
-    /// because it may be one of a prune that was fenced. Returns false if a backup has to end first.
+    /// Takes over what earlier prunes have condemned and not deleted. Nobody else's verdict is ever carried out,
+    /// because it may be one of a prune that was fenced; but what it names may be being deleted by one that was
+    /// not. Returns false if a backup has to end first.
     fn finish_earlier(&mut self, session: &Session) -> Result<bool> {
         let marks = self.repository.marks()?;
-        let mut condemned = Vec::new();
-        let (mut packs, mut snapshots, mut sessions) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut condemned: Vec<MarkId> = Vec::new();
+        let mut avoided = Avoided::default();
+        let (mut snapshots, mut sessions) = (HashSet::new(), HashSet::new());
         for (_, earlier) in marks.condemned() {
             condemned.push(earlier.id);
-            packs.extend(earlier.packs.iter().copied());
+            avoided.condemned.extend(earlier.packs.iter().copied());
             snapshots.extend(earlier.snapshots.iter().copied());
             match marks.census(&earlier.id) {
                 // Those that began later have seen what was condemned.
                 Some(census) => sessions.extend(census.iter().copied()),
-                None => sessions.extend(marks.sessions(SessionKind::Backup).map(|(_, session)| session.id)),
+                None => sessions.extend(backups(&marks)),
             }
         }
         if condemned.is_empty() {
             return Ok(true);
         }
-        let sessions: Vec<_> = sessions.into_iter().collect();
-        let living = turn::settle(self.repository, self.options, &sessions)?;
-        if !living.is_empty() {
-            self.report.waiting_for = living.iter().map(turn::told).collect();
+        let mut sessions: Vec<_> = sessions.into_iter().collect();
+        if self.must_wait(&sessions)? {
             return Ok(false);
         }
-        let own = self.condemn(session, packs.iter().copied().collect(), snapshots.iter().copied().collect())?;
+        let verdicts = marks.verdicts().filter(|(_, verdict)| condemned.contains(&verdict.condemn));
+        avoided.doomed = verdicts.flat_map(|(_, verdict)| verdict.packs.iter().copied()).collect();
+        let (roots, _) = self.roots(&marks, &snapshots)?;
+        // After the marks and the snapshots: no pack that was listed before them decides anything.
+        self.catalog.update(self.repository)?;
+        let mut usage = Usage::default();
+        usage.add(self.repository, &self.catalog, &roots, &avoided, self.monitor)?;
+        self.require_content(&usage)?;
+        let endangered = std::mem::take(&mut usage.endangered);
+        if !endangered.is_empty() {
+            self.rescue(&endangered)?;
+        }
+        let packs = avoided.condemned.union(&avoided.doomed).copied().collect();
+        let own = self.condemn(session, packs, snapshots.iter().copied().collect())?;
+        // If one of the earlier has ended meanwhile, a backup may have begun that has seen neither.
+        let marks = self.repository.marks()?;
+        let listed: HashSet<_> = marks.condemned().map(|(_, condemn)| condemn.id).collect();
+        if !condemned.iter().all(|id| listed.contains(id)) {
+            sessions = backups(&marks);
+        }
         self.put_census(own, &sessions)?;
         condemned.push(own);
-        let (usage, walked) = Default::default();
-        self.judge(session, Case { condemned, own, packs, snapshots, sessions, usage, walked })
+        let walked = roots.iter().map(|listed| listed.id).collect();
+        self.judge(session, Case { condemned, own, avoided, snapshots, sessions, usage, walked })
+    }
+
+    /// Copies chunks that are only where somebody may be deleting them.
+    fn rescue(&mut self, endangered: &[(ChunkKind, ChunkId, u32)]) -> Result<()> {
+        let mut writer = Writer::new(self.repository.clone(), self.options.write);
+        for (kind, id, len_bytes) in endangered {
+            let mut bytes = Vec::new();
+            self.repository.read_chunk(*kind, id, 0..*len_bytes as usize, Wait::Allowed, &mut bytes)?;
+            writer.add_copy(*kind, *id, &bytes)?;
+        }
+        self.report.copied_packed_bytes += writer.finish()?.packed_bytes;
+        self.catalog.update(self.repository)
+    }
+
+    /// Returns whether backups live that have to end first, and tells them.
+    fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
+        let living = turn::settle(self.repository, self.options, sessions)?;
+        self.report.waiting_for =
+            living.iter().map(|session| format!("a backup runs: {}", session::told(session))).collect();
+        Ok(!living.is_empty())
     }
 
     /// Finds what nothing needs, condemns it, and deletes it if no backup runs.
     fn start_new(&mut self, session: &Session) -> Result<bool> {
         let (usage, walked, plan) = self.look()?;
         if !plan.repack.is_empty() {
-            self.copy(&usage, &plan.repack)?;
+            self.copy(&walked, &usage, &plan.repack)?;
             self.catalog.update(self.repository)?;
         }
         let packs: HashSet<_> = plan.unused.into_iter().chain(plan.repack).collect();
@@ -150,9 +198,11 @@ impl Prune<'_> {
         // Listed after the mark is durable: whoever is not in it has seen the mark.
         let marks = self.repository.marks()?;
         marks.require_whole()?;
-        let sessions: Vec<_> = marks.sessions(SessionKind::Backup).map(|(_, session)| session.id).collect();
+        let sessions = backups(&marks);
         self.put_census(own, &sessions)?;
-        self.judge(session, Case { condemned: vec![own], own, packs, snapshots, sessions, usage, walked })
+        let avoided = Avoided { condemned: packs, doomed: HashSet::new() };
+        let walked = walked.iter().map(|listed| listed.id).collect();
+        self.judge(session, Case { condemned: vec![own], own, avoided, snapshots, sessions, usage, walked })
     }
 
     fn condemn(&self, session: &Session, mut packs: Vec<ObjectId>, mut snapshots: Vec<ObjectId>) -> Result<MarkId> {
@@ -170,35 +220,42 @@ impl Prune<'_> {
     }
 
     /// Looks what snapshots need and what could go.
-    fn look(&mut self) -> Result<(Usage, HashSet<ObjectId>, select::Plan)> {
+    fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
         let marks = self.repository.marks()?;
         marks.require_whole()?;
         self.guard_listing(&marks)?;
-        let backups: Vec<_> = marks.sessions(SessionKind::Backup).map(|(_, session)| session.id).collect();
+        let backups = backups(&marks);
         let nobody_writes = match self.options.dry_run {
             true => backups.iter().all(|id| marks.is_fenced(id)),
             false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
         };
-        let snapshots = self.repository.snapshots()?;
+        let mut snapshots = self.repository.snapshots()?;
+        let seen = snapshots.len();
+        snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
+        let newly_forgotten = (seen - snapshots.len()) as u64;
+        // After the marks and the snapshots, as above.
+        self.catalog.update(self.repository)?;
         self.monitor.expect(snapshots.len() as u64, 0);
         let mut usage = Usage::default();
-        usage.add(self.repository, &self.catalog, &snapshots, &marks.condemned_packs(), self.monitor)?;
+        let avoided = Avoided { condemned: marks.condemned_packs(), doomed: HashSet::new() };
+        usage.add(self.repository, &self.catalog, &snapshots, &avoided, self.monitor)?;
         self.require_content(&usage)?;
         let take_unnamed = nobody_writes && usage.missing.is_empty();
         let plan = select::plan(&self.catalog, &usage, self.options.max_waste, take_unnamed);
         self.report.sizes = plan.sizes;
-        self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64;
-        Ok((usage, snapshots.iter().map(|listed| listed.id).collect(), plan))
+        self.report.forgotten = self.repository.forgotten_snapshots()?.len() as u64 + newly_forgotten;
+        Ok((usage, snapshots, plan))
     }
 
     /// Copies what is needed of packs into new ones, in the order of the newest snapshots' trees, so that what is
-    /// read together stays together.
-    fn copy(&mut self, usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
+    /// read together stays together. The snapshots are those `usage` is of: one more or less would count as copied
+    /// what is not.
+    fn copy(&mut self, snapshots: &[Listed], usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
         let repository = self.repository;
         let mut writer = Writer::new(repository.clone(), self.options.write);
         let mut met = Bits::default();
         let mut bytes = Vec::new();
-        for listed in repository.snapshots()?.iter().rev() {
+        for listed in snapshots.iter().rev() {
             usage::walk(repository, listed, &mut |kind, id| {
                 let Some(copy) = self.catalog.copies(id).find(|copy| usage.keeps(copy)) else {
                     // It came after the look, or is missing: nothing of it is in these packs.
@@ -216,16 +273,14 @@ impl Prune<'_> {
                 Ok(true)
             })?;
         }
-        self.report.copied_packed_bytes = writer.finish()?.packed_bytes;
+        self.report.copied_packed_bytes += writer.finish()?.packed_bytes;
         Ok(())
     }
 
     /// Waits for nobody: if a backup runs that may rely on what is condemned, it is left to a later prune. Else
     /// decides what goes, says so, and deletes it.
     fn judge(&mut self, session: &Session, mut case: Case) -> Result<bool> {
-        let living = turn::settle(self.repository, self.options, &case.sessions)?;
-        if !living.is_empty() {
-            self.report.waiting_for = living.iter().map(turn::told).collect();
+        if self.must_wait(&case.sessions)? {
             return Ok(false);
         }
         let marks = self.repository.marks()?;
@@ -234,8 +289,12 @@ impl Prune<'_> {
         // After the snapshots: whatever they need is named by now.
         self.catalog.update(self.repository)?;
         let new: Vec<_> = roots.iter().filter(|listed| !case.walked.contains(&listed.id)).cloned().collect();
-        case.usage.add(self.repository, &self.catalog, &new, &case.packs, self.monitor)?;
+        case.usage.add(self.repository, &self.catalog, &new, &case.avoided, self.monitor)?;
         self.require_content(&case.usage)?;
+        if !case.usage.endangered.is_empty() {
+            self.report.waiting_for = vec!["what an earlier prune was deleting came to be needed".into()];
+            return Ok(false);
+        }
         let is_root: HashSet<_> = roots.iter().map(|listed| listed.id).collect();
         let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
         let mut revoked: HashSet<_> =
@@ -249,7 +308,7 @@ impl Prune<'_> {
         };
         let verdict = Verdict {
             condemn: case.own,
-            packs: sorted(case.packs.difference(&case.usage.held).copied().collect()),
+            packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
             removed: sorted(case.snapshots.difference(&is_root).copied().collect()),
             revoked: sorted(revoked),
             kept: sorted(is_root.difference(&announced).copied().collect()),
@@ -259,7 +318,7 @@ impl Prune<'_> {
         // Whoever fences this prune from now on sees the verdict.
         session.check()?;
         let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, self.monitor)?;
-        sweep::clear_marks(self.repository, &case.condemned, &verdict)?;
+        sweep::clear_marks(self.repository, &marks, &listed, &case.condemned, &verdict)?;
         let total = &mut self.report.swept;
         total.packs += swept.packs;
         total.pack_bytes += swept.pack_bytes;

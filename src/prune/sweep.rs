@@ -3,10 +3,11 @@
 use super::catalog::Catalog;
 use crate::error::Result;
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
-use crate::format::mark::{Mark, MarkId, SessionKind, Verdict};
+use crate::format::mark::{Mark, MarkId, Session, SessionKind, Verdict};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
+use crate::repo::marks::Marks;
 use crate::repo::session::is_surely_dead;
 use crate::repo::write::SEGMENT_CHUNKS;
 use crate::store::{Names, Object, ObjectKind};
@@ -116,41 +117,54 @@ fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays:
 }
 
 /// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
-/// are gone, and the announcements of processes that are surely dead.
-pub fn clear_marks(repository: &Repository, condemned: &[MarkId], verdict: &Verdict) -> Result<()> {
-    let marks = repository.marks()?;
-    let removed: HashSet<_> = verdict.removed.iter().collect();
-    let done = |mark: &Mark| match mark {
-        Mark::Condemn(condemn) => condemned.contains(&condemn.id),
-        Mark::Forget(forget) => forget.snapshots.iter().all(|id| removed.contains(id)),
-        _ => false,
-    };
-    for id in marks.objects_of(done) {
-        repository.delete_mark(id)?;
-    }
+/// are gone, and the announcements of processes that are surely dead. Only those of `marks` are removed, which were
+/// read before the verdict: later ones may be of another prune that has taken this one for dead. `listed` are the
+/// snapshots' objects there were after that.
+pub fn clear_marks(
+    repository: &Repository,
+    marks: &Marks,
+    listed: &HashSet<ObjectId>,
+    condemned: &[MarkId],
+    verdict: &Verdict,
+) -> Result<()> {
+    let is_gone = |id: &ObjectId| verdict.removed.binary_search(id).is_ok() || !listed.contains(id);
     // What was condemned goes first: a verdict or census without it says nothing.
-    repository.store().barrier(Names::Mine)?;
-    let dead: HashSet<MarkId> = {
-        let kinds = [SessionKind::Backup, SessionKind::Prune];
-        let sessions = kinds.into_iter().flat_map(|kind| marks.sessions(kind).map(|(_, session)| session));
-        sessions.filter(|session| marks.is_fenced(&session.id) && is_surely_dead(session)).map(|s| s.id).collect()
-    };
-    let is_old = |mark: &Mark| match mark {
-        Mark::Census { condemn, .. } => condemned.contains(condemn),
-        Mark::Verdict(old) => old.condemn != verdict.condemn,
-        Mark::Session(session) => dead.contains(&session.id),
-        _ => false,
-    };
-    for id in marks.objects_of(is_old) {
-        repository.delete_mark(id)?;
-    }
-    // A session that wakes must miss its own mark before the fence goes.
-    repository.store().barrier(Names::Mine)?;
-    let is_of_dead = |mark: &Mark| match mark {
-        Mark::Intent { session, .. } | Mark::Fence { session } => dead.contains(session),
-        _ => false,
-    };
-    for id in marks.objects_of(is_of_dead) {
+    remove(
+        repository,
+        repository.marks()?.objects_of(|mark| match mark {
+            Mark::Condemn(condemn) => condemned.contains(&condemn.id),
+            _ => false,
+        }),
+    )?;
+    let sessions: Vec<_> =
+        [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind)).collect();
+    let living: HashSet<MarkId> = sessions.iter().map(|(_, session)| session.id).collect();
+    let is_dead = |session: &Session| marks.is_fenced(&session.id) && is_surely_dead(session);
+    let dead: HashSet<MarkId> =
+        sessions.iter().filter(|(_, session)| is_dead(session)).map(|(_, session)| session.id).collect();
+    remove(
+        repository,
+        marks.objects_of(|mark| match mark {
+            Mark::Census { condemn, .. } => condemned.contains(condemn),
+            Mark::Verdict(old) => old.condemn != verdict.condemn,
+            Mark::Session(session) => dead.contains(&session.id),
+            Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
+            _ => false,
+        }),
+    )?;
+    // A session that wakes must miss its own mark before its fence goes.
+    remove(
+        repository,
+        marks.objects_of(|mark| match mark {
+            Mark::Intent { session, .. } => dead.contains(session),
+            Mark::Fence { session } => dead.contains(session) || !living.contains(session),
+            _ => false,
+        }),
+    )
+}
+
+fn remove(repository: &Repository, marks: Vec<ObjectId>) -> Result<()> {
+    for id in marks {
         repository.delete_mark(id)?;
     }
     repository.store().barrier(Names::Mine)

@@ -44,14 +44,35 @@ impl Bits {
     }
 }
 
+/// Packs that are no place for what snapshots need.
+#[derive(Debug, Clone, Default)]
+pub struct Avoided {
+    /// Packs that were condemned: they stay if something is nowhere else.
+    pub condemned: HashSet<ObjectId>,
+    /// Packs of which some verdict says that they go: somebody may be deleting them.
+    pub doomed: HashSet<ObjectId>,
+}
+
+impl Avoided {
+    fn rank(&self, pack: &ObjectId) -> u8 {
+        match (self.doomed.contains(pack), self.condemned.contains(pack)) {
+            (true, _) => 2,
+            (false, true) => 1,
+            (false, false) => 0,
+        }
+    }
+}
+
 /// The chunks that snapshots need, each in the copy that stays.
 #[derive(Debug, Default)]
 pub struct Usage {
     bits: Bits,
     /// Chunks of content that no pack there is has.
     pub missing: HashSet<ChunkId>,
-    /// Packs that were to be avoided and have the only copy of something.
+    /// Condemned packs that have the only copy of something.
     pub held: HashSet<ObjectId>,
+    /// Chunks that are in doomed packs only: to be copied before those go.
+    pub endangered: Vec<(ChunkKind, ChunkId, u32)>,
 }
 
 impl Usage {
@@ -60,38 +81,55 @@ impl Usage {
         self.bits.has(copy)
     }
 
-    /// Takes a chunk as needed, in a pack outside `avoided` if there is one; returns whether it is new.
-    fn need(&mut self, catalog: &Catalog, avoided: &HashSet<ObjectId>, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+    /// Takes a chunk as needed, in the place that is least to be avoided; returns whether it is new. Of several
+    /// copies one is taken that can be read: the others are about to go.
+    fn need(
+        &mut self,
+        repository: &Repository,
+        catalog: &Catalog,
+        avoided: &Avoided,
+        kind: ChunkKind,
+        id: &ChunkId,
+    ) -> Result<bool> {
         let mut best: Option<Copy> = None;
+        let mut is_only = true;
         for copy in catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind()) {
             if self.bits.has(&copy) {
                 return Ok(false);
             }
-            if best.is_none_or(|best| avoided.contains(&best.pack.id) && !avoided.contains(&copy.pack.id)) {
+            is_only = best.is_none();
+            if best.is_none_or(|best| avoided.rank(&copy.pack.id) < avoided.rank(&best.pack.id)) {
                 best = Some(copy);
             }
+        }
+        if !is_only {
+            let readable = catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind());
+            let readable = readable
+                .filter(|copy| catalog.place(copy).is_some_and(|place| repository.is_readable_at(kind, &place)));
+            best = readable.min_by_key(|copy| avoided.rank(&copy.pack.id)).or(best);
         }
         let Some(copy) = best else {
             return Ok(self.missing.insert(*id));
         };
-        if avoided.contains(&copy.pack.id) {
-            self.held.insert(copy.pack.id);
+        match avoided.rank(&copy.pack.id) {
+            0 => {}
+            1 => drop(self.held.insert(copy.pack.id)),
+            _ => self.endangered.push((kind, *id, copy.len_bytes)),
         }
         Ok(self.bits.set(&copy))
     }
 
-    /// Adds everything that snapshots need, the newest first. Copies in packs of `avoided` are used only where
-    /// there is no other.
+    /// Adds everything that snapshots need, the newest first.
     pub fn add(
         &mut self,
         repository: &Repository,
         catalog: &Catalog,
         snapshots: &[Listed],
-        avoided: &HashSet<ObjectId>,
+        avoided: &Avoided,
         monitor: &dyn Monitor,
     ) -> Result<()> {
         for listed in snapshots.iter().rev() {
-            walk(repository, listed, &mut |kind, id| self.need(catalog, avoided, kind, id))?;
+            walk(repository, listed, &mut |kind, id| self.need(repository, catalog, avoided, kind, id))?;
             monitor.advance(1, 0);
         }
         Ok(())

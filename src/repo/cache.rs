@@ -30,6 +30,10 @@ pub struct Cache {
     folder: PathBuf,
 }
 
+/// A lock that is held.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, and given back when it is closed")] Option<File>);
+
 impl Cache {
     /// Uses `base/<repository id>`, making it for its owner only.
     pub fn open(base: &Path, repository: &[u8; 16]) -> Result<Self> {
@@ -205,6 +209,17 @@ impl Cache {
             let _ = std::fs::remove_file(&temporary);
         })?;
         Ok(path)
+    }
+
+    /// Locks a file of the cache against other processes until it is dropped (flock(2)); `None` if another
+    /// holds it. Without room or permission there is nothing to guard.
+    pub fn try_lock(&self, name: &str) -> Option<Lock> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join(name));
+        let Ok(file) = file else { return Some(Lock(None)) };
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => None,
+            _ => Some(Lock(Some(file))),
+        }
     }
 
     /// Reads a small file of the cache.

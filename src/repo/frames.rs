@@ -3,7 +3,8 @@
 use super::Repository;
 use super::index::Location;
 use super::pack::read_opener;
-use crate::crypto::seal::{Opener, Place, Role};
+use super::reads::OpenPack;
+use crate::crypto::seal::{Place, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::Decoder;
 use crate::format::header::Kind;
@@ -18,6 +19,10 @@ use std::sync::Arc;
 
 /// Unwrapped keys of packs that are kept: 4 096 packs of 32 MiB are 128 GiB.
 const MAX_OPENERS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// How often a chunk that cannot be read is looked for anew. While an index object is damaged, or others write
+/// and prune all the time, the index never stays as it was.
+const MAX_LOOKS: u32 = 3;
 
 /// What a chunk is of; its id is made with another key for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +85,7 @@ impl FrameCache {
 }
 
 /// Pack keys that were unwrapped.
-pub struct Openers(Mutex<LruCache<ObjectId, Arc<Opener>>>);
+pub struct Openers(Mutex<LruCache<ObjectId, Arc<OpenPack>>>);
 
 impl Default for Openers {
     fn default() -> Self {
@@ -103,18 +108,19 @@ fn would_wait() -> Error {
 }
 
 impl Repository {
-    fn opener(&self, location: &Location, wait: Wait) -> Result<Arc<Opener>> {
-        if let Some(opener) = self.openers.0.lock().get(&location.pack.id) {
-            return Ok(opener.clone());
+    fn open_pack(&self, location: &Location, wait: Wait) -> Result<Arc<OpenPack>> {
+        if let Some(pack) = self.openers.0.lock().get(&location.pack.id) {
+            return Ok(pack.clone());
         }
-        let opener = Arc::new(read_opener(&*self.store, &self.keys, self.id, &location.pack, wait)?);
-        self.openers.0.lock().put(location.pack.id, opener.clone());
-        Ok(opener)
+        let opener = read_opener(&*self.store, &self.keys, self.id, &location.pack, wait)?;
+        let pack = Arc::new(OpenPack::new(opener, location.pack));
+        self.openers.0.lock().put(location.pack.id, pack.clone());
+        Ok(pack)
     }
 
     /// Appends a frame's verified plaintext to `out`.
     fn decode_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
-        let opener = self.opener(location, wait)?;
+        let pack = self.open_pack(location, wait)?;
         let frame = &location.frame;
         let object = Object::Pack(location.pack.id);
         SCRATCH.with_borrow_mut(|scratch| {
@@ -126,11 +132,13 @@ impl Repository {
                 Error::damaged(format!("Frame {} of {object} does not verify: run `bakfs check`", frame.number))
                     .because(error)
             };
-            let encoded = opener.open(place, &mut scratch.sealed).map_err(|error| damaged(error.into()))?;
+            let encoded = pack.opener.open(place, &mut scratch.sealed).map_err(|error| damaged(error.into()))?;
             scratch
                 .decoder
                 .decode(frame.codec, encoded, frame.plain_bytes as usize, out)
-                .map_err(|error| damaged(error.into()))
+                .map_err(|error| damaged(error.into()))?;
+            pack.saw(frame, &self.reads);
+            Ok(())
         })
     }
 
@@ -192,6 +200,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Returns whether a chunk can be read at one of its places.
+    pub fn is_readable_at(&self, kind: ChunkKind, location: &Location) -> bool {
+        let mut bytes = Vec::new();
+        self.read_from(kind, location, 0..location.chunk.len_bytes as usize, Wait::Allowed, &mut bytes).is_ok()
+    }
+
     /// Appends a range of a chunk to `out`, verified. Other places of the chunk are tried when one is damaged.
     pub fn read_chunk(
         &self,
@@ -201,18 +215,35 @@ impl Repository {
         wait: Wait,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        self.read_chunk_again(kind, id, range, wait, out, MAX_LOOKS)
+    }
+
+    fn read_chunk_again(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        range: Range<usize>,
+        wait: Wait,
+        out: &mut Vec<u8>,
+        looks: u32,
+    ) -> Result<()> {
         let start = out.len();
         let index = self.index();
         let mut failure = None;
+        let mut failed = Vec::new();
         for location in index.find_all(id) {
             match self.read_from(kind, &location, range.clone(), wait, out) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    failed.into_iter().for_each(|pack| self.reads.suspect(pack));
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::WouldWait => {
                     out.truncate(start);
                     return Err(error);
                 }
                 Err(error) => {
                     out.truncate(start);
+                    failed.push(location.pack.id);
                     failure.get_or_insert(error);
                 }
             }
@@ -222,14 +253,12 @@ impl Repository {
         if wait == Wait::Never {
             return Err(would_wait());
         }
-        // A prune may have moved the chunk since the index was read.
-        if self.refresh_stale_index(&index)? {
-            return self.read_chunk(kind, id, range, wait, out);
+        // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it is
+        // made again once before the repository is blamed.
+        if looks > 0 && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
+            return self.read_chunk_again(kind, id, range, wait, out, looks - 1);
         }
-        // The cached index itself may be wrong: it is made again once before the repository is blamed.
-        if self.distrust_cache(&index)? {
-            return self.read_chunk(kind, id, range, wait, out);
-        }
+        failed.into_iter().for_each(|pack| self.reads.suspect(pack));
         Err(failure)
     }
 }

@@ -6,6 +6,7 @@ use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
 use crate::format::header::{Kind, Suite};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
+use crate::format::mark::Mark;
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
@@ -82,6 +83,14 @@ fn segment() {
         chunks: vec![chunk(4, 50), chunk(3, 0)],
     };
     check("segment", &segment.encode());
+}
+
+#[test]
+fn mark() {
+    let time = Time { secs: 1_700_000_000, nanos: 0 };
+    let mark = Mark::Pin { snapshot: ObjectId([8; 32]), time, reason: "audit".into() };
+    check("mark", &mark.encode());
+    assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
 }
 
 #[test]

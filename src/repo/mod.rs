@@ -7,14 +7,17 @@ pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod ledger;
 pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+pub mod reads;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+pub mod verify;
 pub mod walk;
 pub mod write;
 
@@ -33,6 +36,7 @@ use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
+use reads::Reads;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tree::PageCache;
@@ -71,6 +75,7 @@ pub struct Repository {
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
+    reads: Reads,
     frames: FrameCache,
     pages: PageCache,
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
@@ -142,10 +147,13 @@ impl Repository {
     /// Returns whether a chunk is stored where something new may rely on it.
     pub fn holds(&self, id: &ChunkId) -> bool {
         let index = self.index();
-        match &*self.reliable.read() {
-            None => index.contains(id),
-            Some(reliable) => index.find_all(id).any(|place| reliable.packs.contains(&place.pack.id)),
+        let reliable = self.reliable.read();
+        if reliable.is_none() && !self.reads.has_suspects() {
+            return index.contains(id);
         }
+        index.find_all(id).map(|place| place.pack.id).any(|pack| {
+            reliable.as_ref().is_none_or(|reliable| reliable.packs.contains(&pack)) && !self.reads.is_suspect(&pack)
+        })
     }
 
     /// Takes what went wrong without making the repository unusable.
@@ -254,7 +262,7 @@ impl Repository {
     }
 
     /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
-    fn adopt_packs(&self, index: Index) -> Result<Index> {
+    fn adopt_packs(&self, mut index: Index) -> Result<Index> {
         let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
         let mut builder = SegmentBuilder::default();
         for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
@@ -265,11 +273,15 @@ impl Repository {
                 Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
                 Err(error) => self.warnings.lock().push(error.chain()),
             }
+            // A writer stores what was adopted, and no index object may be longer than a reader takes.
+            if builder.chunks.len() >= write::SEGMENT_CHUNKS {
+                index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+            }
         }
-        if builder.packs.is_empty() {
-            return Ok(index);
+        if !builder.packs.is_empty() {
+            index = index.with(cache::heap(builder.encode(), Vec::new())?);
         }
-        Ok(index.with(cache::heap(builder.encode(), Vec::new())?))
+        Ok(index)
     }
 
     /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.

@@ -3,6 +3,7 @@
 use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
+use super::reads::Reads;
 use super::tree::PageCache;
 use super::{Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
@@ -202,6 +203,7 @@ impl Repository {
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
+            reads: Reads::default(),
             frames: FrameCache::new(options.memory.frames_bytes),
             pages: PageCache::new(options.memory.pages_bytes),
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),

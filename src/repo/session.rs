@@ -44,6 +44,25 @@ impl Session {
         Ok(session)
     }
 
+    /// Announces a prune or a repair, of which one runs at a time. Two that begin at once see one another, and at
+    /// least one of them stops. Of the others `is_dead` tells which are fenced; a wrong answer costs that one its
+    /// work.
+    pub fn begin_alone(repository: &Arc<Repository>, is_dead: &dyn Fn(&mark::Session) -> bool) -> Result<Session> {
+        let session = Session::begin(repository, SessionKind::Prune)?;
+        let others = || -> Result<Vec<mark::Session>> {
+            let marks = repository.marks()?;
+            let open = marks.sessions(SessionKind::Prune).map(|(_, other)| other);
+            Ok(open.filter(|other| other.id != session.id && !marks.is_fenced(&other.id)).cloned().collect())
+        };
+        for other in others()?.iter().filter(|other| is_dead(other)) {
+            repository.put_mark(Mark::Fence { session: other.id })?;
+        }
+        match others()?.first() {
+            None => Ok(session),
+            Some(other) => Err(Error::new(ErrorKind::Busy, format!("Another prune or repair runs: {}", told(other)))),
+        }
+    }
+
     /// Announces a backup, and finds out which packs it may rely on: those that are there and that no
     /// prune has condemned.
     pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
@@ -148,6 +167,12 @@ fn describe(id: MarkId, kind: SessionKind) -> mark::Session {
         process_started: process_started(pid).unwrap_or_default(),
         started: super::names::time(jiff::Timestamp::now()),
     }
+}
+
+/// Tells of whom a session is.
+pub fn told(session: &mark::Session) -> String {
+    let since = super::names::dated(session.started);
+    format!("process {} on {}, since {since}", session.pid, session.host)
 }
 
 /// Returns what numbers of processes mean: this boot, and the namespace (pid_namespaces(7)).

@@ -2,7 +2,7 @@
 
 use super::Repository;
 use super::marks::Marks;
-use super::objects::open_object;
+use super::objects::{object_id, open_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Kind;
@@ -40,6 +40,10 @@ impl Repository {
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
+        if object_id(&bytes) != id {
+            // A good snapshot under another's name would hide that one.
+            return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));
+        }
         let plain = open_object(&self.keys, Kind::Snapshot, self.id, bytes, MAX_SNAPSHOT_BYTES).map_err(damaged)?;
         Snapshot::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
     }

@@ -10,6 +10,7 @@ use super::frames::ChunkKind;
 use super::objects::{object_id, seal_object};
 use super::pack::{FinishedPack, PackBuilder, PlainFrame};
 use super::session::Session;
+use super::snapshots::Listed;
 use crate::error::{Error, Result};
 use crate::format::frame::Encoder;
 use crate::format::header::Kind;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Small chunks are gathered into frames of this size.
-const FRAME_BYTES: usize = 256 << 10;
+pub const FRAME_BYTES: usize = 256 << 10;
 /// A chunk of at least this size is a frame of its own.
 const LONE_CHUNK_BYTES: usize = 128 << 10;
 /// An index segment is stored when it has this many chunks, so that memory stays bounded and a killed
@@ -154,7 +155,7 @@ impl Writer {
     pub fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<bool> {
         {
             let mut pending = self.shared.pending.lock();
-            if pending.contains(&id) || self.shared.repository.holds(&id) {
+            if pending.contains(&id) || self.shared.repository.may_rely_on(kind, &id, bytes.len()) {
                 return Ok(false);
             }
             pending.insert(id);
@@ -342,13 +343,26 @@ impl Repository {
             snapshot.name = unique(&plain_name);
         }
         let id = self.put_snapshot(session, &snapshot)?;
-        if !self.all_snapshots()?.iter().any(|listed| listed.id != id && listed.snapshot.name == snapshot.name) {
-            return Ok((id, snapshot));
+        let is_other = |listed: &Listed| listed.id != id && listed.snapshot.name == snapshot.name;
+        match self.all_snapshots() {
+            Ok(all) if !all.iter().any(is_other) => return Ok((id, snapshot)),
+            Ok(_) => {}
+            Err(error) => {
+                self.take_snapshot_back(id);
+                return Err(error);
+            }
         }
         snapshot.name = unique(&plain_name);
-        let renamed = self.put_snapshot(session, &snapshot)?;
+        let renamed = self.put_snapshot(session, &snapshot).inspect_err(|_| self.take_snapshot_back(id))?;
         self.store.delete(Object::Snapshot(id))?;
         Ok((renamed, snapshot))
+    }
+
+    /// Removes a snapshot of which a failure will be told; one that stays all the same is whole.
+    fn take_snapshot_back(&self, id: ObjectId) {
+        if let Err(error) = self.store.delete(Object::Snapshot(id)) {
+            tracing::warn!("A snapshot that is not reported stays: {}", error.chain());
+        }
     }
 
     /// Announces a snapshot, stores it, and takes it back if a prune has fenced the session meanwhile: a
@@ -358,8 +372,9 @@ impl Repository {
         let id = object_id(&bytes);
         session.announce(id)?;
         session.risk(|repository| {
-            repository.store.put(Object::Snapshot(id), &bytes)?;
-            repository.store.barrier(Names::Mine)
+            let stored = repository.store.put(Object::Snapshot(id), &bytes);
+            let durable = stored.and_then(|()| repository.store.barrier(Names::Mine));
+            durable.inspect_err(|_| repository.take_snapshot_back(id))
         })?;
         if let Err(error) = session.check() {
             self.store.delete(Object::Snapshot(id))?;

@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Open packs kept for reading.
 const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -27,6 +28,8 @@ const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 /// A read this near to the one before goes on where that one was: two threads of one reader take turns.
 const NEAR_BYTES: u64 = 2 << 20;
+/// A file that is being written for longer was left by a writer that died.
+const MAX_PUT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Start of the names of files that are being written.
 const TEMPORARY: &str = ".tmp-";
 
@@ -92,6 +95,15 @@ impl LocalStore {
 
     fn path(&self, object: Object) -> PathBuf {
         self.root.join(object.path())
+    }
+
+    /// Returns the folders objects of a kind lie in.
+    fn folders(&self, kind: ObjectKind) -> Vec<PathBuf> {
+        let root = self.root.join(kind.folder());
+        match kind {
+            ObjectKind::Pack => (0..=255).map(|shard| root.join(format!("{shard:02x}"))).collect(),
+            _ => vec![root],
+        }
     }
 
     fn file(&self, object: Object, wait: Wait) -> Result<Arc<Opened>> {
@@ -239,13 +251,8 @@ impl Store for LocalStore {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        let root = self.root.join(kind.folder());
         let mut objects = Vec::new();
-        let folders = match kind {
-            ObjectKind::Pack => (0..=255).map(|shard| root.join(format!("{shard:02x}"))).collect(),
-            _ => vec![root],
-        };
-        for folder in folders {
+        for folder in self.folders(kind) {
             let listing = |error| Error::io(format!("Cannot list {}", folder.display()), error);
             let entries = match std::fs::read_dir(&folder) {
                 // The folder of marks is made with the first one; any other that is missing is a fault.
@@ -279,6 +286,24 @@ impl Store for LocalStore {
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(Error::io(format!("Cannot remove {}", path.display()), error)),
         }
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        let mut swept = 0;
+        for folder in ObjectKind::ALL.iter().flat_map(|kind| self.folders(*kind)) {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in
+                entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+            {
+                let age =
+                    entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+                // Should it still be written to, its put fails and says so: nothing relies on it yet.
+                if age.is_some_and(|age| age > MAX_PUT_AGE) && std::fs::remove_file(entry.path()).is_ok() {
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
     }
 
     fn location(&self) -> String {

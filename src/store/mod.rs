@@ -136,6 +136,11 @@ pub trait Store: Send + Sync {
     /// Removes an object; one that does not exist is a success.
     fn delete(&self, object: Object) -> Result<()>;
 
+    /// Removes what puts that were interrupted more than a day ago have left; returns how much.
+    fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Tells the place, for messages.
     fn location(&self) -> String;
 }

@@ -20,7 +20,7 @@ use layout::Layout;
 use nodes::{DirIndex, Nodes};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tells whether snapshots may have come or gone since it was asked last; cheap, and never wrongly false.
 pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
@@ -35,14 +35,21 @@ pub struct View {
     layout: RwLock<Arc<Layout>>,
     nodes: Mutex<Nodes>,
     changed: Changed,
-    /// Whether something may have changed that no refresh has looked at.
-    stale: AtomicBool,
+    /// Held while it is asked whether something changed: what one thread has heard, all others know.
+    changes: Mutex<Changes>,
     /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
     untold: Mutex<Vec<LayoutChange>>,
     /// Lookups in the index since its memory was given back.
     lookups: AtomicU32,
     /// Whether the kernel is answered when it asks for extended attributes; settled for the mount's life.
     xattrs: bool,
+}
+
+/// How often something may have changed, and how many of these changes the layout shows.
+#[derive(Default)]
+struct Changes {
+    heard: u64,
+    shown: u64,
 }
 
 /// What changed in the layout: a directory and the names that came, went or lead elsewhere.
@@ -88,7 +95,7 @@ impl View {
             layout: RwLock::new(Arc::new(layout)),
             nodes: Mutex::new(Nodes::default()),
             changed,
-            stale: AtomicBool::new(false),
+            changes: Mutex::default(),
             untold: Mutex::new(Vec::new()),
             lookups: AtomicU32::new(0),
             xattrs,
@@ -105,8 +112,11 @@ impl View {
         if self.is_current() {
             return Ok(());
         }
-        self.stale.store(false, Ordering::SeqCst);
-        self.rebuild(&mut untold).inspect_err(|_| self.stale.store(true, Ordering::SeqCst))
+        let heard = self.changes.lock().heard;
+        self.rebuild(&mut untold)?;
+        // Only now: whoever looks meanwhile must wait for what is new.
+        self.changes.lock().shown = heard;
+        Ok(())
     }
 
     fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
@@ -135,10 +145,11 @@ impl View {
 
     /// Returns whether the layout is as the repository and the calendar have it; asks no disk and no network.
     fn is_current(&self) -> bool {
+        let mut changes = self.changes.lock();
         if (self.changed)() {
-            self.stale.store(true, Ordering::SeqCst);
+            changes.heard += 1;
         }
-        !self.stale.load(Ordering::SeqCst) && self.layout().day() == jiff::Zoned::now().date()
+        changes.heard == changes.shown && self.layout().day() == jiff::Zoned::now().date()
     }
 
     /// Takes note that a page or a file's content is looked up.

@@ -5,8 +5,11 @@ pub mod cli;
 pub mod compare;
 pub mod device;
 pub mod hostile;
+pub mod ledger;
+pub mod library;
 pub mod postgres;
 pub mod process;
+pub mod stores;
 pub mod tools;
 pub mod users;
 

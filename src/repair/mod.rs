@@ -1,0 +1,96 @@
+//! Making the index name what can be read and nothing else.
+//!
+//! What can be read is never deleted. A damaged pack's good chunks are copied to a new pack, and the damaged
+//! one is *set aside*: it stays where it is, and the index names it without any frame, so that nobody takes it
+//! for a pack whose index was lost. New packs are durable before the new index, and the new index before what
+//! it replaces is removed: a repair that is stopped anywhere has done no harm, and the next one goes on.
+//!
+//! Memory: two index objects (64 bytes a chunk, at most 512 Ki chunks), 100 bytes a pack, 48 bytes for each
+//! chunk that is saved or lost, and one pack that is being made. Of an index that is lost as a whole 110 bytes a chunk
+//! more: it is read from the packs when the repository is opened.
+
+mod index;
+mod salvage;
+
+use crate::error::Result;
+use crate::id::ObjectId;
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::session::{Session, is_surely_dead};
+use crate::store::{Names, Object};
+use index::Survey;
+use salvage::Salvage;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What to repair, and how.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Packs in which a check has found something: they are read whole.
+    pub suspects: Vec<ObjectId>,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+}
+
+/// What a repair did, or would do.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Damaged index objects that were replaced.
+    pub damaged_index: Vec<ObjectId>,
+    /// Damaged marks that were removed.
+    pub damaged_marks: Vec<ObjectId>,
+    /// Packs the index named that are not there: it does not name them any more.
+    pub missing_packs: Vec<ObjectId>,
+    /// Damaged packs that were set aside.
+    pub set_aside_packs: Vec<ObjectId>,
+    /// Packs of which neither the index nor they themselves tell what is in them; left as they are.
+    pub unreadable_packs: Vec<ObjectId>,
+    /// Packs that the index did not name, or named wrongly, and names now.
+    pub named_packs: u64,
+    /// Chunks that were copied from damaged packs, because no other has them.
+    pub saved_chunks: u64,
+    /// Their length.
+    pub saved_bytes: u64,
+    /// Chunks that were in damaged or missing packs and are nowhere now.
+    pub lost_chunks: u64,
+    /// Index objects that were written.
+    pub index_written: u64,
+    /// Index objects that were removed.
+    pub index_removed: u64,
+}
+
+impl Report {
+    /// Returns whether there was anything to do.
+    pub fn has_changes(&self) -> bool {
+        self.index_written + self.index_removed + self.saved_chunks > 0 || !self.damaged_marks.is_empty()
+    }
+}
+
+/// Repairs a repository that was opened with an empty cache. A prune that runs has to end first. What one that was
+/// interrupted has condemned may be named again: the next prune looks anew at what is needed of it.
+pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
+    let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
+    let mut report = Report { damaged_marks: damaged_marks(repository)?, ..Report::default() };
+    repository.refresh_index()?;
+    let survey = Survey::new(repository, options, &mut report, monitor)?;
+    let mut salvage = Salvage::new(repository, &survey, options.dry_run);
+    salvage.run(monitor)?;
+    let new_packs = salvage.finish(&mut report)?;
+    index::rewrite(repository, &survey, &new_packs, options.dry_run, &mut report)?;
+    let Some(session) = session else { return Ok(report) };
+    for mark in &report.damaged_marks {
+        repository.store().delete(Object::Mark(*mark))?;
+    }
+    repository.store().barrier(Names::Mine)?;
+    session.end()?;
+    Ok(report)
+}
+
+/// Returns marks that are damaged, looked at twice: a reader that erred once is no reason to remove anything.
+fn damaged_marks(repository: &Repository) -> Result<Vec<ObjectId>> {
+    let first: HashSet<_> = repository.marks()?.unreadable.into_iter().map(|(id, _)| id).collect();
+    if first.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(repository.marks()?.unreadable.into_iter().map(|(id, _)| id).filter(|id| first.contains(id)).collect())
+}

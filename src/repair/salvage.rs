@@ -1,0 +1,194 @@
+//! Damaged packs: what of them is right is copied to new packs.
+
+use super::Report;
+use super::index::Survey;
+use crate::error::Result;
+use crate::format::frame::Encoder;
+use crate::format::header::Kind;
+use crate::format::index::{PackEntry, SegmentBuilder};
+use crate::format::pack::{ChunkRecord, Directory};
+use crate::id::{ChunkId, ObjectId};
+use crate::monitor::Monitor;
+use crate::repo::index::Index;
+use crate::repo::pack::{PackBuilder, PlainFrame};
+use crate::repo::verify::{Counts, PackReader, Witness};
+use crate::repo::write::{DEFAULT_LEVEL, FRAME_BYTES};
+use crate::repo::{Repository, add_pack};
+use crate::store::{Names, Object};
+use std::collections::HashSet;
+
+/// What is to be said of a pack.
+pub struct Judged {
+    /// Whether all of it is right.
+    pub is_sound: bool,
+    /// Whether the index says other things of it than it does itself.
+    pub differs: bool,
+}
+
+struct Judge<'a> {
+    index: &'a Index,
+    counts: &'a Counts,
+    monitor: &'a dyn Monitor,
+    judged: Judged,
+}
+
+impl Witness for Judge<'_> {
+    fn advance(&mut self, bytes: u64) {
+        self.monitor.advance(0, bytes);
+    }
+
+    fn problem(&mut self, _problem: String) {
+        self.judged.is_sound = false;
+    }
+
+    fn frame_problem(&mut self, _number: u32, _problem: String) {
+        self.judged.is_sound = false;
+    }
+
+    fn lost(&mut self, _problem: String) {
+        self.judged.is_sound = false;
+    }
+
+    fn directory(&mut self, pack: &PackEntry, directory: &Directory) {
+        self.judged.differs = self.counts.differ(self.index, pack.id, directory);
+    }
+
+    fn frame(&mut self, _pack: &PackEntry, _plain: &[u8], _chunks: &[ChunkRecord]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a pack whole and judges it.
+pub fn judge(
+    repository: &Repository,
+    index: &Index,
+    counts: &Counts,
+    pack: ObjectId,
+    len_bytes: u64,
+    monitor: &dyn Monitor,
+) -> Result<Judged> {
+    let mut judge = Judge { index, counts, monitor, judged: Judged { is_sound: true, differs: false } };
+    PackReader::default().read(repository, index, pack, len_bytes, &mut judge)?;
+    Ok(judge.judged)
+}
+
+/// Copies chunks out of damaged packs.
+pub struct Salvage<'a> {
+    repository: &'a Repository,
+    survey: &'a Survey,
+    dry_run: bool,
+    encoder: Encoder,
+    frame: PlainFrame,
+    pack: Option<PackBuilder>,
+    saved: HashSet<ChunkId>,
+    saved_bytes: u64,
+    stored: SegmentBuilder,
+}
+
+impl<'a> Salvage<'a> {
+    /// Starts with nothing.
+    pub fn new(repository: &'a Repository, survey: &'a Survey, dry_run: bool) -> Self {
+        Salvage {
+            repository,
+            survey,
+            dry_run,
+            encoder: Encoder::new(DEFAULT_LEVEL),
+            frame: PlainFrame::default(),
+            pack: None,
+            saved: HashSet::new(),
+            saved_bytes: 0,
+            stored: SegmentBuilder::default(),
+        }
+    }
+
+    /// Reads all damaged packs and copies what no sound pack has. Content and tree pages go to packs of their own.
+    pub fn run(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        let index = self.repository.index();
+        let mut packs: Vec<_> = self.survey.aside.iter().copied().collect();
+        packs.sort_unstable();
+        monitor.expect(0, packs.iter().map(|pack| self.survey.packs[pack]).sum());
+        let mut reader = PackReader::default();
+        for kind in [Kind::DataPack, Kind::TreePack] {
+            for pack in &packs {
+                let mut saver = Saver { salvage: self, kind, monitor };
+                let len_bytes = saver.salvage.survey.packs[pack];
+                reader.read(saver.salvage.repository, &index, *pack, len_bytes, &mut saver)?;
+            }
+            self.end_frame(kind)?;
+            self.end_pack()?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was copied durable, and returns the records of the new packs.
+    pub fn finish(self, report: &mut Report) -> Result<SegmentBuilder> {
+        report.saved_chunks = self.saved.len() as u64;
+        report.saved_bytes = self.saved_bytes;
+        if !self.stored.packs.is_empty() {
+            self.repository.store().barrier(Names::Mine)?;
+        }
+        Ok(self.stored)
+    }
+
+    fn end_frame(&mut self, kind: Kind) -> Result<()> {
+        let frame = std::mem::take(&mut self.frame);
+        if frame.chunks.is_empty() {
+            return Ok(());
+        }
+        let (keys, suite, id) = (self.repository.keys(), self.repository.suite(), self.repository.id());
+        let pack = self.pack.get_or_insert_with(|| PackBuilder::new(keys, kind, suite, id));
+        let mut encoded = Vec::with_capacity(frame.bytes.len());
+        let codec = self.encoder.encode(&frame.bytes, &mut encoded);
+        let plain_bytes = u32::try_from(frame.bytes.len()).expect("a frame is at most 4 MiB and 256 KiB");
+        pack.append(codec, &encoded, plain_bytes, &frame.chunks);
+        if pack.is_full() { self.end_pack() } else { Ok(()) }
+    }
+
+    fn end_pack(&mut self) -> Result<()> {
+        let Some(pack) = self.pack.take() else { return Ok(()) };
+        let pack = pack.finish();
+        add_pack(&mut self.stored, pack.entry, &pack.directory);
+        if self.dry_run { Ok(()) } else { self.repository.store().put(Object::Pack(pack.entry.id), &pack.bytes) }
+    }
+}
+
+/// Hears what is right in packs of one kind.
+struct Saver<'s, 'a> {
+    salvage: &'s mut Salvage<'a>,
+    kind: Kind,
+    monitor: &'s dyn Monitor,
+}
+
+impl Witness for Saver<'_, '_> {
+    fn advance(&mut self, bytes: u64) {
+        self.monitor.advance(0, bytes / 2);
+    }
+
+    fn problem(&mut self, _problem: String) {}
+
+    fn frame_problem(&mut self, _number: u32, _problem: String) {}
+
+    fn lost(&mut self, _problem: String) {}
+
+    fn frame(&mut self, pack: &PackEntry, plain: &[u8], chunks: &[ChunkRecord]) -> Result<()> {
+        if pack.kind != self.kind {
+            return Ok(());
+        }
+        let salvage = &mut *self.salvage;
+        for chunk in chunks {
+            if salvage.saved.contains(&chunk.id) || salvage.survey.has_sound_place(salvage.repository, &chunk.id) {
+                continue;
+            }
+            let bytes = &plain[chunk.offset as usize..(chunk.offset + chunk.len_bytes) as usize];
+            // A long chunk stays a frame of its own.
+            if !salvage.frame.bytes.is_empty() && salvage.frame.bytes.len() + bytes.len() > FRAME_BYTES {
+                salvage.end_frame(self.kind)?;
+            }
+            salvage.saved.insert(chunk.id);
+            salvage.saved_bytes += bytes.len() as u64;
+            salvage.frame.bytes.extend_from_slice(bytes);
+            salvage.frame.chunks.push((chunk.id, chunk.len_bytes));
+        }
+        Ok(())
+    }
+}

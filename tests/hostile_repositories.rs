@@ -1,0 +1,214 @@
+//! Promise: whoever can write a repository, keys and all, cannot harm who reads it. What no honest writer stores
+//! is refused or shown harmless by every command and the mount: nothing is written outside the target, nothing
+//! panics, memory and time are bounded, and the other snapshots stay readable.
+#![allow(clippy::unwrap_used)]
+
+mod attacks;
+mod support;
+
+use attacks::{ATTACKS, Attack};
+use bakfs::format::header::Suite;
+use bakfs::store::local::LocalStore;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::cli::Bakfs;
+use support::device::Device;
+use support::library::{self, Source};
+use support::process::{Outcome, start};
+use support::{SOON, files_below};
+
+/// No command takes more memory, stacks included, whatever a repository says.
+const MAX_MEMORY_BYTES: u64 = 384 << 20;
+/// What matches is sorted before it is shown: a million matches at most.
+const MAX_FIND_BYTES: u64 = 1 << 30;
+/// What goes on as long as there is something to show is stopped after this.
+const ENDLESS: Duration = Duration::from_secs(1);
+/// No listing is looked at further.
+const MAX_SHOWN: usize = 3000;
+
+/// The disk goes first: what was restored is not removed name by name.
+struct World {
+    disk: Device,
+    bakfs: Bakfs,
+    source: Source,
+}
+
+impl World {
+    /// An honest snapshot and, a day later, the attack.
+    fn new(attack: &Attack) -> World {
+        support::need_root();
+        let bakfs = Bakfs::empty();
+        let disk = Device::memory(&bakfs.path("disk"), 128);
+        let source = Source::new();
+        let store = Arc::new(LocalStore::new(&bakfs.repo()));
+        store.create_folders().unwrap();
+        library::init(&*store, Suite::Plain, 0, library::TINY_CHUNKS).unwrap();
+        let repository = library::open(store).unwrap();
+        library::back_up(&repository, &source.path(), 0).unwrap();
+        (attack.store)(&repository, &outside(&disk));
+        for name in ["outside", "target"] {
+            std::fs::create_dir(disk.path().join(name)).unwrap();
+        }
+        World { disk, bakfs, source }
+    }
+
+    /// Runs a command, which must end with a proper exit code; an endless one is stopped.
+    fn run(&self, args: &[&OsStr], is_endless: bool) -> Result<Option<Outcome>, String> {
+        // Nobody reads on for ever.
+        let script = r#"("$@"; echo $? >&2) | { head -c 200000; head -c 20000000 >/dev/null; }"#;
+        let is_find = args.contains(&OsStr::new("find"));
+        let limit = format!("--data={}", if is_find { MAX_FIND_BYTES } else { MAX_MEMORY_BYTES });
+        let mut command = self.bakfs.wrap("prlimit");
+        command.args([&limit, "sh", "-c", script, "sh"]).arg(env!("CARGO_BIN_EXE_bakfs")).args(args);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut running = start(command, false);
+        let begun = Instant::now();
+        while !running.ended() {
+            let limit = if is_endless { ENDLESS } else { SOON };
+            if begun.elapsed() > limit {
+                let group = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
+                rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+                running.finish_within(SOON);
+                return if is_endless { Ok(None) } else { Err(format!("{args:?} does not end")) };
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut outcome = running.finish_within(SOON);
+        let code = outcome.stderr.lines().last().and_then(|line| line.parse().ok());
+        outcome.code = code.ok_or_else(|| format!("{args:?}: no exit code: {outcome}"))?;
+        let leads_out = |name: &[u8]| outcome.stdout.windows(name.len()).any(|window| window == name);
+        if leads_out(b"../planted") || leads_out(b"/../") {
+            return Err(format!("{args:?} shows a name that leads out: {outcome}"));
+        }
+        if !matches!(outcome.code, 0..=3) || outcome.stderr.contains("panicked") {
+            return Err(format!("{args:?}: {outcome}"));
+        }
+        Ok(Some(outcome))
+    }
+
+    fn every_command(&self, attack: &Attack) -> Result<(), String> {
+        let target = self.disk.path().join("target");
+        let cache = self.disk.path().join("cache");
+        let source = self.source.path();
+        let commands: &[(&[&OsStr], bool)] = &[
+            (&["check".as_ref()], false),
+            (&["check".as_ref(), "--read-data".as_ref()], false),
+            (&["snapshots".as_ref()], false),
+            (&["stats".as_ref()], false),
+            (&["ls".as_ref(), "-lR".as_ref(), "latest".as_ref()], true),
+            (&["--json".as_ref(), "ls".as_ref(), "-R".as_ref(), "latest".as_ref()], true),
+            (&["find".as_ref(), "*planted*".as_ref()], true),
+            (&["diff".as_ref(), "latest~1".as_ref(), "latest".as_ref()], true),
+            (&["dump".as_ref(), "latest:/".as_ref(), "--archive".as_ref(), "tar".as_ref()], true),
+            (&["restore".as_ref(), "latest".as_ref(), target.as_ref()], true),
+            (&["prune".as_ref(), "--max-waste".as_ref(), "0%".as_ref()], false),
+            (&["backup".as_ref(), "--host".as_ref(), "host".as_ref(), source.as_ref()], false),
+        ];
+        for (args, may_go_on) in commands {
+            let cache = [OsStr::new("--cache-dir"), cache.as_os_str()];
+            let args: Vec<&OsStr> = cache.into_iter().chain(args.iter().copied()).collect();
+            self.run(&args, *may_go_on && attack.is_endless)?;
+        }
+        let outside = files_below(&outside(&self.disk));
+        if !outside.is_empty() {
+            return Err(format!("written outside the target: {outside:?}"));
+        }
+        let names: Vec<_> =
+            std::fs::read_dir(self.disk.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mine = |name: &OsString| ["outside", "target", "cache"].iter().any(|mine| name == mine);
+        if !names.iter().all(mine) {
+            return Err(format!("written beside the target: {names:?}"));
+        }
+        Ok(())
+    }
+
+    /// Reads through the mount what an ordinary program would.
+    fn mount(&self) -> Result<(), String> {
+        let mount = self.bakfs.mount();
+        let mut pending = vec![mount.path().to_owned()];
+        let mut shown = 0;
+        while let Some(dir) = pending.pop().filter(|_| shown < MAX_SHOWN) {
+            let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+            for entry in entries.take(MAX_SHOWN).map_while(Result::ok) {
+                shown += 1;
+                let name = entry.file_name();
+                let bytes = name.as_encoded_bytes();
+                if bytes.is_empty() || bytes.contains(&b'/') || bytes == b".." {
+                    return Err(format!("the mount shows {name:?}"));
+                }
+                let path = entry.path();
+                let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+                if metadata.is_dir() && path.components().count() < 200 {
+                    pending.push(path);
+                } else if metadata.is_file() {
+                    read_some(&path);
+                }
+            }
+        }
+        let honest = mount.path().join("2026-03-01T03-00-00Z").join(self.source.path().strip_prefix("/").unwrap());
+        for (path, _) in files_below(&self.source.path()) {
+            let shown = honest.join(path.strip_prefix(self.source.path()).unwrap());
+            if std::fs::read(&shown).ok() != Some(std::fs::read(&path).unwrap()) {
+                return Err(format!("{} is not readable any more", shown.display()));
+            }
+        }
+        mount.unmount();
+        let logs = files_below(&self.bakfs.path("state"));
+        match logs.iter().find(|(log, _)| std::fs::read_to_string(log).unwrap_or_default().contains("panicked")) {
+            Some((log, _)) => Err(format!("the mount panicked: {}", std::fs::read_to_string(log).unwrap())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn outside(disk: &Device) -> std::path::PathBuf {
+    disk.path().join("outside")
+}
+
+/// Reads the beginning, the middle and the end of a file, whatever comes of it.
+fn read_some(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let Ok(file) = std::fs::File::open(path) else { return };
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut buffer = vec![0; 64 << 10];
+    for at in [0, len / 2, len.saturating_sub(100)] {
+        let _ = file.read_at(&mut buffer, at);
+    }
+}
+
+/// Returns the most memory any child of this process has had.
+fn most_memory_bytes() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call fills the structure it is given.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    assert_eq!(done, 0);
+    // SAFETY: zeroed above, and filled by the call that succeeded.
+    let usage = unsafe { usage.assume_init() };
+    usage.ru_maxrss as u64 * 1024
+}
+
+#[test]
+fn no_hostile_repository_harms_its_reader() {
+    let failures = parking_lot::Mutex::new(Vec::new());
+    library::in_parallel(ATTACKS.len() as u64, |number| {
+        let attack = &ATTACKS[number as usize];
+        let world = World::new(attack);
+        for judged in [world.every_command(attack), world.mount()] {
+            failures.lock().extend(judged.err().map(|failure| format!("{}: {failure}", attack.name)));
+        }
+    });
+    let failures = failures.into_inner();
+    for failure in &failures {
+        println!("{failure}");
+    }
+    let memory = most_memory_bytes();
+    println!(
+        "hostile repositories: {} attacks by 12 commands and the mount, {} harmful, at most {} MiB of memory",
+        ATTACKS.len(),
+        failures.len(),
+        memory >> 20
+    );
+    assert!(failures.is_empty());
+}

@@ -1,0 +1,89 @@
+//! Promise: a look-up by name is right as soon as a backup has ended, also while another reader is just taking
+//! the new snapshot in.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use bakfs::error::Result;
+use bakfs::format::header::Suite;
+use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::view::View;
+use bakfs_mount::tree::{Fault, ROOT_INO, Tree, Wait as MountWait};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::library::{self, Source, TINY_CHUNKS};
+use support::stores::MemStore;
+
+/// What stops a listing of snapshots.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    waiting: AtomicBool,
+    opened: Condvar,
+}
+
+/// A store whose listings of snapshots wait at a gate.
+struct Gated {
+    inner: Arc<MemStore>,
+    gate: Arc<Gate>,
+}
+
+impl Store for Gated {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.inner.put(object, bytes)
+    }
+    fn barrier(&self, names: Names) -> Result<()> {
+        self.inner.barrier(names)
+    }
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        self.inner.len_bytes(object)
+    }
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        self.inner.read_at(object, offset, buffer, wait)
+    }
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        if kind == ObjectKind::Snapshot {
+            let mut is_closed = self.gate.is_closed.lock();
+            self.gate.waiting.store(*is_closed, Ordering::SeqCst);
+            self.gate.opened.wait_while(&mut is_closed, |is_closed| *is_closed);
+        }
+        self.inner.list(kind)
+    }
+    fn delete(&self, object: Object) -> Result<()> {
+        self.inner.delete(object)
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+#[test]
+fn who_looks_while_another_takes_a_snapshot_in_waits_for_it() {
+    let source = Source::new();
+    let inner = Arc::new(MemStore::default());
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    let writer = library::open(inner.clone()).unwrap();
+    library::back_up(&writer, &source.path(), 0).unwrap();
+
+    let gate = Arc::new(Gate::default());
+    let store = Gated { inner, gate: gate.clone() };
+    let news = Arc::new(AtomicBool::new(false));
+    let heard = news.clone();
+    let changed = Box::new(move || heard.swap(false, Ordering::SeqCst));
+    let view = View::new(library::open(Arc::new(store)).unwrap(), false, changed).unwrap();
+
+    let name = library::back_up(&writer, &source.path(), 1).unwrap().snapshot.name;
+    news.store(true, Ordering::SeqCst);
+    *gate.is_closed.lock() = true;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| view.lookup(ROOT_INO, name.as_bytes(), MountWait::Allowed));
+        support::until("the first reader lists the snapshots", support::SOON, || gate.waiting.load(Ordering::SeqCst));
+        let second = view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never);
+        *gate.is_closed.lock() = false;
+        gate.opened.notify_all();
+        assert!(matches!(second, Err(Fault::WouldWait)), "{second:?}");
+        assert!(first.join().unwrap().is_ok());
+    });
+    assert!(view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never).is_ok());
+}
