@@ -181,8 +181,7 @@ pub trait Tree: Send + Sync + 'static {
 
     /// Appends up to `len` bytes at `offset` to `out`: fewer only at the end of the file.
     ///
-    /// On [`Fault::WouldWait`] what was appended is the beginning of the answer, and the read goes on after it;
-    /// on any other error the content of `out` is undefined and must not be used.
+    /// On an error the content of `out` is undefined and must not be used.
     fn read(&self, ino: Ino, offset: u64, len: u32, wait: Wait, out: &mut Vec<u8>) -> Result<(), Fault>;
 
     /// Returns the offset of the next data or hole at or after `offset`.

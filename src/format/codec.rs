@@ -27,10 +27,7 @@ pub struct DecodeError {
 /// # Panics
 /// Never for structures below 64 MiB made of the types in `format`, whose encoding cannot fail.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Room for most entries: growing byte by byte is a quarter of the work.
-    let mut bytes = Vec::with_capacity(256);
-    bincode::serde::encode_into_std_write(value, &mut bytes, CONFIG).expect("stored structures are always encodable");
-    bytes
+    bincode::serde::encode_to_vec(value, CONFIG).expect("stored structures are always encodable")
 }
 
 /// Decodes a structure that must fill `bytes` exactly.

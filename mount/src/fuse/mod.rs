@@ -191,10 +191,7 @@ impl<T: Tree> Filesystem for Driver<T> {
         reply: ReplyData,
     ) {
         Counters::add(&self.core.counters.reads, 1);
-        let ask = move |tree: &T, wait, out: &mut Vec<u8>| {
-            let done = out.len().min(size as usize) as u32;
-            tree.read(ino.0, offset + u64::from(done), size - done, wait, out)
-        };
+        let ask = move |tree: &T, wait, out: &mut Vec<u8>| tree.read(ino.0, offset, size, wait, out);
         let answer = move |core: &Core<T>, reply: ReplyData, (), data: &[u8]| {
             reply.data(&data[..data.len().min(size as usize)]);
             if offset == 0

@@ -63,8 +63,7 @@ pub(super) fn errno(operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
 }
 
 impl<T: Tree> Core<T> {
-    /// Asks the tree without waiting, and again on an I/O thread if that cannot be; then replies. The
-    /// second time `ask` finds in its buffer what the first has left there.
+    /// Asks the tree without waiting, and again on an I/O thread if that cannot be; then replies.
     ///
     /// `late` undoes what an answer that came after the deadline left behind in the tree.
     pub(super) fn serve<R: Fail, A: 'static>(
@@ -85,9 +84,8 @@ impl<T: Tree> Core<T> {
                     Counters::add(&self.counters.handed_over, 1);
                     let pending = Pending::new(reply);
                     let (core, owed) = (self.clone(), pending.clone());
-                    let begun = scratch.clone();
                     self.workers.submit(operation, ino, pending, move || {
-                        core.serve_waiting(operation, ino, &owed, &begun, ask, answer, late);
+                        core.serve_waiting(operation, ino, &owed, ask, answer, late);
                     });
                 }
                 Err(fault) => reply.fail(errno(operation, ino, &fault)),
@@ -96,20 +94,17 @@ impl<T: Tree> Core<T> {
         });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request, half served")]
     fn serve_waiting<R: Fail, A>(
         &self,
         operation: &'static str,
         ino: Ino,
         owed: &Pending<R>,
-        begun: &[u8],
         ask: impl Fn(&T, Wait, &mut Vec<u8>) -> Result<A, Fault>,
         answer: impl FnOnce(&Self, R, A, &[u8]),
         late: fn(&T, A),
     ) {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
-            scratch.extend_from_slice(begun);
             let found = guarded(|| ask(&self.tree, Wait::Allowed, scratch));
             match (owed.take(), found) {
                 (Some(reply), Ok(found)) => answer(self, reply, found, scratch),
