@@ -37,7 +37,12 @@ impl Design {
     /// Makes the circumstances common in which the design fails.
     pub fn adjust(self, profile: &mut Profile) {
         match self {
-            Design::LockExpiry | Design::LateSnapshotsCount | Design::CondemnedUnseen => profile.premature = 3000,
+            Design::LockExpiry | Design::LateSnapshotsCount => profile.premature = 3000,
+            Design::CondemnedUnseen => {
+                profile.premature = 6000;
+                profile.sleep = 200;
+                profile.switch_at_change = 5000;
+            }
             Design::NoBarriers => profile.stale = 7000,
             _ => {}
         }
