@@ -130,7 +130,10 @@ pub fn clear_marks(
     verdict: &Verdict,
 ) -> Result<()> {
     let is_gone = |id: &ObjectId| verdict.removed.binary_search(id).is_ok() || !listed.contains(id);
-    // What was condemned goes first: a verdict or census without it says nothing.
+    // Older verdicts go first: they say of snapshots that are removed now that they are kept, and only while what was
+    // condemned is listed does this one contradict them. It condemns and revokes all that they do.
+    remove(repository, marks.objects_of(|mark| matches!(mark, Mark::Verdict(old) if old.condemn != verdict.condemn)))?;
+    // Then what was condemned: a verdict or census without it says nothing.
     let now = repository.marks()?;
     remove(
         repository,
@@ -157,7 +160,6 @@ pub fn clear_marks(
         repository,
         marks.objects_of(|mark| match mark {
             Mark::Census { condemn, .. } => !open.contains(condemn),
-            Mark::Verdict(old) => old.condemn != verdict.condemn,
             Mark::Session(session) => dead.contains(&session.id),
             Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
             _ => false,

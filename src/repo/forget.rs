@@ -56,7 +56,8 @@ impl Repository {
         for (object, _) in &concerned {
             self.delete_mark(*object)?;
         }
-        self.store.barrier(Names::Mine)?;
+        // Also of marks that a killed process has removed: none of them may come back.
+        self.store.barrier(Names::All)?;
         // A prune condemns first and looks at the marks then: at least one of the two sees the other. The objects
         // are listed last, so that a prune that has ended meanwhile is seen by what it has deleted.
         let condemned = self.marks()?.condemned_snapshots();

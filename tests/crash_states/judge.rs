@@ -127,8 +127,8 @@ impl Seen {
     }
 }
 
-/// Backs up and prunes what a crash has left, after a repair if an index object is damaged. Everything that was
-/// there must be there, the new snapshot too, and nothing that nobody needs.
+/// Backs up, forgets the oldest snapshot and prunes what a crash has left, after a repair if an index object is
+/// damaged. Everything else that was there must be there, the new snapshot too, and nothing that nobody needs.
 pub fn goes_on(world: &World, objects: Objects, expected: &Expected) -> Result<(), String> {
     let store = Arc::new(MemStore::of(objects));
     let open = || library::open(store.clone()).map_err(|error| error.chain());
@@ -147,6 +147,13 @@ pub fn goes_on(world: &World, objects: Objects, expected: &Expected) -> Result<(
     let (id, digest) = world.back_up(&open()?, super::work::LAST_DAY).map_err(said("backup"))?;
     world.learn(id, digest);
     expected.fates.insert(id, Fate::Shown);
+    // A prune that has nothing to delete leaves the marks of the dead to the next that has.
+    let repository = open()?;
+    let pinned: HashSet<_> = repository.marks().map_err(said("listing"))?.pins().into_keys().collect();
+    let shown = repository.snapshots().map_err(said("listing"))?;
+    let oldest = shown.iter().map(|listed| listed.id).find(|id| !pinned.contains(id)).ok_or("all are pinned")?;
+    repository.forget(&[oldest]).map_err(said("forget"))?;
+    expected.fates.insert(oldest, Fate::Hidden);
     library::prune(&open()?).map_err(said("prune"))?;
     let after = store.after_power_cut();
     let breaches = look(after.clone()).breaches(&expected, world);
