@@ -253,27 +253,27 @@ fn a_repository_that_cannot_be_written_can_be_read() {
     let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 2);
     let name = backup_with_copy(&bakfs, &copies);
-    let repo = bakfs.repo();
-    let bound = |options: &str| {
-        support::process::tool("mount", ["-o", options, repo.to_str().unwrap(), repo.to_str().unwrap()]);
-    };
     support::need_root();
-    bound("bind");
-    bound("remount,bind,ro");
-    let refused: Vec<_> = [vec!["prune"], vec!["forget", &name], vec!["backup", source.to_str().unwrap()]]
-        .into_iter()
-        .map(|args| bakfs.run(args))
-        .collect();
-    let read: Vec<_> = [vec!["check", "--read-data"], vec!["ls", &name], vec!["snapshots"], vec!["prune", "--dry-run"]]
-        .into_iter()
-        .map(|args| bakfs.run(args))
-        .collect();
-    assert_restored(&bakfs, &copies, &name);
-    let mounted = bakfs.mount();
-    trees(&copies.join(&name), &mounted.at(&name, &source), Rules { layout: false, ctime: false, holes: true })
-        .assert_same("a mount of a read-only repository");
+    let view = Device::read_only_view(&bakfs.repo(), &bakfs.path("view"));
+    let on_view = |args: &[&str]| bakfs.run(["--repo", view.path().to_str().unwrap()].iter().chain(args));
+    let to = bakfs.path("restored");
+    let mnt = bakfs.path("mnt");
+    let (name, source_text) = (&*name, source.to_str().unwrap());
+    let refused = [&["prune"][..], &["forget", name], &["backup", source_text]].map(on_view);
+    let read = [
+        &["check", "--read-data"][..],
+        &["ls", name],
+        &["snapshots"],
+        &["prune", "--dry-run"],
+        &["restore", name, to.to_str().unwrap()],
+        &["mount", mnt.to_str().unwrap()],
+    ]
+    .map(on_view);
+    let mounted = bakfs.adopt(mnt);
+    let rules = Rules { layout: false, ctime: false, holes: true };
+    trees(&copies.join(name), &mounted.at(name, &source), rules).assert_same("a mount of a read-only repository");
+    trees(&copies.join(name), &to.join(source.strip_prefix("/").unwrap()), Rules::COPY).assert_same("restored from it");
     mounted.unmount();
-    support::process::tool("umount", [repo.as_os_str()]);
     refused.into_iter().for_each(|outcome| drop(outcome.refused().says("Read-only")));
     read.into_iter().for_each(|outcome| drop(outcome.expect(0)));
 }
