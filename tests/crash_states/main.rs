@@ -224,7 +224,9 @@ fn no_crash_costs_anything_that_was_reported() {
     let campaign = Campaign::new(&Act::ALL, max_states, 128, AS_MADE);
     let start = std::time::Instant::now();
     let depth = if library::is_long() { 4 } else { 3 };
-    campaign.explore(Suite::Aes256GcmSiv, 4, depth, Flaw::None, seed);
+    for (suite, days) in [(Suite::Aes256GcmSiv, 4), (Suite::Plain, 6)] {
+        campaign.explore(suite, days, depth, Flaw::None, seed);
+    }
     println!("crash states: {} (seed {seed}, {:?})", campaign.figure(), start.elapsed());
     let states = campaign.states();
     let breaches = campaign.breaches.into_inner();
