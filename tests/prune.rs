@@ -155,6 +155,17 @@ fn what_killed_runs_left_is_collected() {
     assert_eq!(marks, 1, "only the verdict is left of all announcements");
     bakfs.ok(["check", "--read-data"]);
     assert_restored(&bakfs, &copies, &first);
+    // One that has stored nothing but its announcement leaves nothing either.
+    let mut command = bakfs.command(["backup", "--stdin", "/stream"]);
+    command.stdin(Stdio::piped());
+    let mut stream = start(command, true);
+    until("it has announced itself", SOON, || {
+        bakfs.objects("marks").iter().filter(|(path, _)| is_mark(path)).count() > 1
+    });
+    stream.kill();
+    until("it is dead", SOON, || stream.ended());
+    bakfs.ok(["prune"]);
+    assert_eq!(bakfs.objects("marks").iter().filter(|(path, _)| is_mark(path)).count(), 1);
 }
 
 #[test]

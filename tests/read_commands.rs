@@ -162,7 +162,7 @@ fn dump_streams_a_file_with_its_holes() {
 #[test]
 fn an_archive_unpacks_to_what_was_backed_up() {
     let (bakfs, source) = Bakfs::with_source();
-    write(&source.join("a/file"), &noise(1, 700_000));
+    write(&source.join("a/file"), noise(1, 700_000));
     write(&source.join("a/unaligned"), b"513 bytes".repeat(57).as_slice());
     write(&source.join("empty"), b"");
     write(&source.join("n".repeat(255)), b"a long name");
@@ -199,8 +199,8 @@ fn an_archive_unpacks_to_what_was_backed_up() {
 #[test]
 fn stats_count_what_is_there() {
     let (bakfs, source) = Bakfs::with_source();
-    write(&source.join("one"), &noise(1, 1_000_000));
-    write(&source.join("two"), &noise(1, 1_000_000));
+    write(&source.join("one"), noise(1, 1_000_000));
+    write(&source.join("two"), noise(1, 1_000_000));
     bakfs.backup_at("2026-03-01T03:00:00Z", &source);
     bakfs.backup_at("2026-03-02T03:00:00Z", &source);
     let stats = bakfs.json(["stats"]);

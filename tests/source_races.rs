@@ -188,7 +188,7 @@ impl World {
         let is_current = versions.iter().all(|version| (first..=after).contains(version));
         let is_whole = match way {
             Way::Replaced | Way::WrittenOver => len == way.blocks() as usize * BLOCK_BYTES,
-            _ => len % BLOCK_BYTES == 0,
+            _ => len.is_multiple_of(BLOCK_BYTES),
         };
         match len == bytes.len() && is_moment && is_current && is_whole {
             true => Ok(true),

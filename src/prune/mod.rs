@@ -196,7 +196,7 @@ impl Prune<'_> {
         let packs: HashSet<_> = plan.unused.into_iter().chain(plan.repack).collect();
         let forgotten = self.repository.forgotten_snapshots()?;
         let snapshots: HashSet<_> = forgotten.iter().map(|listed| listed.id).collect();
-        if packs.is_empty() && snapshots.is_empty() {
+        if packs.is_empty() && snapshots.is_empty() && !sweep::has_litter(&self.repository.marks()?) {
             self.report.swept.index_objects = sweep::rewrite_index(self.repository, &self.catalog, &HashSet::new())?;
             return Ok(true);
         }

@@ -117,6 +117,13 @@ fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays:
     }
 }
 
+/// Returns whether there are announcements of the dead: only a verdict, though it deletes nothing, lets them go.
+pub fn has_litter(marks: &Marks) -> bool {
+    let kinds = [SessionKind::Backup, SessionKind::Prune];
+    let mut sessions = kinds.into_iter().flat_map(|kind| marks.sessions(kind));
+    sessions.any(|(_, session)| marks.is_fenced(&session.id) && is_surely_dead(session))
+}
+
 /// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
 /// are gone, and the announcements of processes that are surely dead.
 ///

@@ -200,12 +200,21 @@ pub fn told(session: &mark::Session) -> String {
     format!("process {} on {}, since {since}", session.pid, session.host)
 }
 
-/// Returns where the number of a process means that process: in this boot and namespace (pid_namespaces(7)).
+/// Returns where the number of a process means that process, in three words: a machine (a hash of machine-id(5)),
+/// its boot, and a namespace of processes (pid_namespaces(7)).
 fn process_space() -> Option<String> {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let machine = match machine.trim_ascii() {
+        [] => UNKNOWN_MACHINE.into(),
+        id => crate::id::to_hex(&blake3::derive_key("bakfs 2026-11-20 machine of a session", id)[..8]),
+    };
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let space = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), space.display()))
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{machine} {} {}", boot.trim(), namespace.display()))
 }
+
+/// Stands for a machine without an id.
+const UNKNOWN_MACHINE: &str = "-";
 
 /// Returns when a process began (field 22 of proc_pid_stat(5)); `None` if there is no such process.
 fn process_started(pid: u32) -> Option<u64> {
@@ -214,9 +223,58 @@ fn process_started(pid: u32) -> Option<u64> {
     std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Returns whether the process of a session is gone for certain: it ran in this boot and namespace.
+/// Returns whether the process of a session is gone for certain: it ran on this machine before it was started anew,
+/// or it would be seen from here and is not. Machines that share an id, as careless clones do, take one another for
+/// dead: that costs a run its work.
 pub fn is_surely_dead(session: &mark::Session) -> bool {
-    process_space().is_some_and(|space| space == session.process_space)
-        && std::path::Path::new("/proc/self/stat").exists()
-        && process_started(session.pid) != Some(session.process_started)
+    process_space().is_some_and(|here| is_dead_seen_from(&here, session))
+}
+
+fn is_dead_seen_from(here: &str, session: &mark::Session) -> bool {
+    let [here_words, there_words] = [here, &session.process_space].map(|space| space.split(' ').collect::<Vec<_>>());
+    let ([machine, boot, _], [other_machine, other_boot, _]) = (&here_words[..], &there_words[..]) else {
+        return false;
+    };
+    if machine == other_machine && *machine != UNKNOWN_MACHINE && boot != other_boot {
+        return true;
+    }
+    here == session.process_space && !is_running(session.pid, session.process_started)
+}
+
+/// Returns whether a process runs. One that /proc hides (proc(5), hidepid) answers a signal all the same.
+fn is_running(pid: u32, started: u64) -> bool {
+    match process_started(pid) {
+        Some(found) => found == started,
+        None => {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_are_told_from_the_living_and_the_unknown() {
+        let living = describe([1; 16], SessionKind::Backup, &Process::this());
+        assert!(!is_surely_dead(&living));
+        let session = |space: &str, pid, process_started| mark::Session {
+            process_space: space.into(),
+            pid,
+            process_started,
+            ..living.clone()
+        };
+        let here = living.process_space.clone();
+        let own = (living.pid, living.process_started);
+        assert!(is_surely_dead(&session(&here, own.0, own.1 + 1)), "another process has its number now");
+        assert!(is_surely_dead(&session(&here, i32::MAX as u32, 5)), "no process has this number");
+        let seen = |there: &str| is_dead_seen_from("m1 b2 n1", &session(there, own.0, own.1));
+        assert!(seen("m1 b1 n1"), "the machine was started anew since");
+        for there in ["m1 b2 n2", "m2 b1 n1", "", "m1 b1", "m1 b1 n1 x"] {
+            assert!(!seen(there), "{there}: nobody knows from here");
+        }
+        assert!(!is_dead_seen_from("- b2 n1", &session("- b1 n1", own.0, own.1)), "which machine is not known");
+    }
 }
