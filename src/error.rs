@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Replaced,
     /// The answer is not in memory and the caller may not wait for it.
     WouldWait,
-    /// Another prune runs.
+    /// Another prune or repair runs, or what is looked at changes.
     Busy,
     /// A prune has taken this writer for dead.
     Fenced,

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::mark;
 use crate::id::ObjectId;
 use crate::prune::{self, Options, Report};
-use crate::repo::session::is_surely_dead;
+use crate::repo::session::{is_surely_alive, is_surely_dead};
 use crate::repo::write::WriteOptions;
 use crate::repo::{Repository, names};
 use crate::retention::window::Window;
@@ -84,8 +84,14 @@ fn status(report: &Report) -> Status {
 }
 
 fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
-    let oldest = args.dead_after.start(&jiff::Zoned::now());
-    let is_dead = |session: &mark::Session| is_surely_dead(session) || names::timestamp(session.started) < oldest;
+    let now = jiff::Zoned::now();
+    let oldest = args.dead_after.start(&now);
+    // A clock may have been as far ahead as it may be behind.
+    let newest = now.timestamp() + now.timestamp().duration_since(oldest);
+    let is_dead = |session: &mark::Session| {
+        let is_silent = !(oldest..=newest).contains(&names::timestamp(session.started));
+        is_surely_dead(session) || is_silent && !is_surely_alive(session)
+    };
     let base = global.cache_base()?;
     let scratch = tempfile::Builder::new().prefix("prune-").tempdir_in(&base).or_else(|_| tempfile::tempdir()).ok();
     let options = Options {

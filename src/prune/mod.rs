@@ -231,13 +231,16 @@ impl Prune<'_> {
     fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
         let marks = self.repository.marks()?;
         marks.require_whole()?;
-        self.guard_listing(&marks)?;
+        let (_, mut snapshots) = self.guard_listing(&marks)?;
+        let forgotten = marks.forgotten();
+        snapshots.retain(|listed| !forgotten.contains(&listed.id));
         let backups = backups(&marks);
         let nobody_writes = match self.options.dry_run {
-            true => backups.iter().all(|id| marks.is_fenced(id)),
+            true => marks
+                .sessions(SessionKind::Backup)
+                .all(|(_, session)| marks.is_fenced(&session.id) || (self.options.is_dead)(session)),
             false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
         };
-        let mut snapshots = self.repository.snapshots()?;
         let seen = snapshots.len();
         snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
         let newly_forgotten = (seen - snapshots.len()) as u64;
@@ -325,7 +328,8 @@ impl Prune<'_> {
         let verdict = Verdict {
             condemn: case.own,
             packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
-            removed: sorted(case.snapshots.difference(&is_root).copied().collect()),
+            // Not all that are no roots: one that cannot be read may have been brought back.
+            removed: sorted(case.snapshots.intersection(&marks.forgotten()).copied().collect()),
             revoked: sorted(revoked),
             kept: sorted(is_root.intersection(&before).copied().filter(|id| !announced.contains(id)).collect()),
         };
@@ -345,26 +349,28 @@ impl Prune<'_> {
 
     /// Lists the snapshots that stay, and all objects there are. Forgotten ones stay unless they are condemned.
     fn roots(&self, marks: &Marks, condemned: &HashSet<ObjectId>) -> Result<(Vec<Listed>, HashSet<ObjectId>)> {
-        let listed = self.guard_listing(marks)?;
+        let (listed, mut roots) = self.guard_listing(marks)?;
         let forgotten = marks.forgotten();
-        let mut roots = self.repository.all_snapshots()?;
         roots.retain(|root| !(condemned.contains(&root.id) && forgotten.contains(&root.id)));
         Ok((roots, listed))
     }
 
     /// Lists the objects of snapshots, and refuses a listing that may not be whole: one without snapshots the last
     /// prune has seen, an empty one, and one with objects that cannot be read.
-    fn guard_listing(&self, marks: &Marks) -> Result<HashSet<ObjectId>> {
+    fn guard_listing(&self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
         let listed: HashSet<_> = stored.iter().map(|listed| listed.id).collect();
-        let readable: HashSet<_> = self.repository.all_snapshots()?.iter().map(|listed| listed.id).collect();
+        let all = self.repository.all_snapshots()?;
+        let readable: HashSet<_> = all.iter().map(|listed| listed.id).collect();
         let void = marks.void();
         let mut troubles = Vec::new();
         for id in listed.iter().filter(|id| !void.contains(*id) && !readable.contains(*id)) {
             match self.repository.snapshot(*id) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Ok(_) => {}
-                Err(error) => troubles.push(error.chain()),
+                Err(error) if error.kind() == ErrorKind::Damaged => troubles.push(error.chain()),
+                Err(error) => return Err(error),
+                // It came after the listing, or could not be read a moment ago.
+                Ok(_) => return Err(Error::new(ErrorKind::Busy, "The snapshots change: run the prune again")),
             }
         }
         let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
@@ -378,7 +384,7 @@ impl Prune<'_> {
             troubles.push("no snapshots are listed, and yet there are packs".into());
         }
         if troubles.is_empty() || self.options.accept_missing {
-            return Ok(listed);
+            return Ok((listed, all));
         }
         troubles.sort();
         Err(Error::damaged(format!(

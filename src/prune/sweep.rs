@@ -8,7 +8,6 @@ use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::marks::Marks;
-use crate::repo::session::is_surely_dead;
 use crate::repo::write::SEGMENT_CHUNKS;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
@@ -39,7 +38,8 @@ pub fn carry_out(
     monitor: &dyn Monitor,
 ) -> Result<Swept> {
     let store = repository.store();
-    for id in &verdict.removed {
+    // What was revoked and has appeared is no snapshot.
+    for id in verdict.removed.iter().chain(&verdict.revoked) {
         store.delete(Object::Snapshot(*id))?;
     }
     store.barrier(Names::Mine)?;
@@ -62,7 +62,7 @@ pub fn carry_out(
 /// many; returns how many were replaced.
 pub fn rewrite_index(repository: &Repository, catalog: &Catalog, gone: &HashSet<ObjectId>) -> Result<u64> {
     let stays = |segment: &Segment<_>, at: usize| {
-        segment.pack(at).is_some_and(|pack| catalog.has(&pack) && !gone.contains(&pack.id))
+        segment.pack(at).is_some_and(|pack| catalog.packs().contains_key(&pack.id) && !gone.contains(&pack.id))
     };
     let small: Vec<_> = catalog.objects().filter(|(_, segment)| segment.chunk_count() < SMALL_OBJECT_CHUNKS).collect();
     let merge = small.len() >= MANY_SMALL_OBJECTS;
@@ -77,12 +77,13 @@ pub fn rewrite_index(repository: &Repository, catalog: &Catalog, gone: &HashSet<
     let mut new = SegmentBuilder::default();
     let mut old = Vec::new();
     for (id, segment) in catalog.objects().filter(|(id, segment)| stored.contains(id) && is_old(segment)) {
+        // Before it grows: no object may be longer than a reader takes, however often it is rewritten.
+        if !new.packs.is_empty() && new.chunks.len() + segment.chunk_count() > SEGMENT_CHUNKS {
+            repository.put_index(std::mem::take(&mut new).encode())?;
+        }
         append(&mut new, segment, |at| stays(segment, at));
         catalog.release_memory();
         old.push(id);
-        if new.chunks.len() >= SEGMENT_CHUNKS {
-            repository.put_index(std::mem::take(&mut new).encode())?;
-        }
     }
     if !new.packs.is_empty() {
         repository.put_index(new.encode())?;
@@ -117,15 +118,15 @@ fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays:
     }
 }
 
-/// Returns whether there are announcements of the dead: only a verdict, though it deletes nothing, lets them go.
+/// Returns whether there are announcements of sessions that were fenced: only a verdict, though it deletes nothing, lets them go.
 pub fn has_litter(marks: &Marks) -> bool {
     let kinds = [SessionKind::Backup, SessionKind::Prune];
     let mut sessions = kinds.into_iter().flat_map(|kind| marks.sessions(kind));
-    sessions.any(|(_, session)| marks.is_fenced(&session.id) && is_surely_dead(session))
+    sessions.any(|(_, session)| marks.is_fenced(&session.id))
 }
 
 /// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
-/// are gone, and the announcements of processes that are surely dead.
+/// are gone, and the announcements of sessions that were fenced.
 ///
 /// Of these, `marks` are those that were read before the verdict: later ones may be of another prune that has taken
 /// this one for dead. `listed` are the snapshots' objects that were listed after `marks`.
@@ -160,7 +161,7 @@ pub fn clear_marks(
     let sessions: Vec<_> =
         [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind)).collect();
     let living: HashSet<MarkId> = sessions.iter().map(|(_, session)| session.id).collect();
-    let is_dead = |session: &Session| marks.is_fenced(&session.id) && is_surely_dead(session);
+    let is_dead = |session: &Session| marks.is_fenced(&session.id);
     let dead: HashSet<MarkId> =
         sessions.iter().filter(|(_, session)| is_dead(session)).map(|(_, session)| session.id).collect();
     remove(

@@ -9,9 +9,10 @@ use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::objects::{object_id, seal_object};
 use crate::repo::pack::read_directory;
+use crate::repo::session::Session;
 use crate::repo::verify::Counts;
 use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack};
+use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, check_index_len};
 use crate::store::{Names, Object, ObjectKind, read_whole};
 use std::collections::{HashMap, HashSet};
 
@@ -204,8 +205,9 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn make_room(&mut self) -> Result<()> {
-        if self.builder.chunks.len() >= SEGMENT_CHUNKS { self.put() } else { Ok(()) }
+    /// Ends the object that is being made if so many chunks more would make it too long.
+    fn make_room(&mut self, chunks: usize) -> Result<()> {
+        if self.builder.chunks.len() + chunks > SEGMENT_CHUNKS { self.put() } else { Ok(()) }
     }
 
     fn put(&mut self) -> Result<()> {
@@ -219,6 +221,7 @@ impl Output<'_> {
         }
         let repository = self.repository;
         let plain = builder.encode();
+        check_index_len(plain.len())?;
         let bytes = seal_object(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
         repository.store().put(Object::Index(object_id(&bytes)), &bytes)
     }
@@ -229,9 +232,10 @@ pub fn rewrite(
     repository: &Repository,
     survey: &Survey,
     new_packs: &SegmentBuilder,
-    dry_run: bool,
+    session: Option<&Session>,
     report: &mut Report,
 ) -> Result<()> {
+    let dry_run = session.is_none();
     let store = repository.store();
     if !dry_run && !survey.renew.is_empty() {
         // What other, killed processes have stored is named from now on.
@@ -245,10 +249,10 @@ pub fn rewrite(
     let mut lost = HashSet::new();
     let mut replaced = survey.damaged.clone();
     for (id, _) in survey.objects.iter().filter(|(_, packs)| packs.iter().any(is_wrong)) {
-        output.make_room()?;
         let plain = repository.read_index_object(*id)?;
         let segment = Segment::new(&plain[..], plain.len())
             .map_err(|error| Error::damaged(format!("{} changed", Object::Index(*id))).because(error))?;
+        output.make_room(segment.chunk_count())?;
         let fate = |pack: &ObjectId| match survey.packs.get(pack) {
             Some(len_bytes) if survey.aside.contains(pack) => Fate::Aside { len_bytes: *len_bytes },
             Some(_) if !renew.contains(pack) => Fate::Kept,
@@ -262,9 +266,9 @@ pub fn rewrite(
         replaced.push(*id);
     }
     for pack in &survey.renew {
-        output.make_room()?;
         let (entry, directory) =
             read_directory(&**store, repository.keys(), repository.id(), *pack, survey.packs[pack])?;
+        output.make_room(directory.chunks.len())?;
         add_pack(&mut output.builder, entry, &directory);
     }
     let known: HashSet<ObjectId> = output.builder.packs.iter().map(|pack| pack.id).collect();
@@ -281,6 +285,9 @@ pub fn rewrite(
         return Ok(());
     }
     store.barrier(Names::Mine)?;
+    // Whoever takes this repair for dead from now on sees the new index; whoever has done so before may have deleted
+    // what it names.
+    session.map_or(Ok(()), Session::check)?;
     for id in replaced {
         store.delete(Object::Index(id))?;
     }

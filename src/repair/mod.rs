@@ -12,11 +12,12 @@
 mod index;
 mod salvage;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::mark::{Mark, SessionKind};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::session::{Session, is_surely_dead};
+use crate::repo::session::{Session, is_surely_dead, told};
 use crate::store::{Names, Object};
 use index::Survey;
 use salvage::Salvage;
@@ -71,12 +72,15 @@ impl Report {
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
     let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
     let mut report = Report { damaged_marks: damaged_marks(repository)?, ..Report::default() };
+    if session.is_some() && !report.damaged_marks.is_empty() {
+        require_silence(repository)?;
+    }
     repository.refresh_index()?;
     let survey = Survey::new(repository, options, &mut report, monitor)?;
     let mut salvage = Salvage::new(repository, &survey, options.dry_run);
     salvage.run(monitor)?;
     let new_packs = salvage.finish(&mut report)?;
-    index::rewrite(repository, &survey, &new_packs, options.dry_run, &mut report)?;
+    index::rewrite(repository, &survey, &new_packs, session.as_ref(), &mut report)?;
     let Some(session) = session else { return Ok(report) };
     for mark in &report.damaged_marks {
         repository.store().delete(Object::Mark(*mark))?;
@@ -84,6 +88,26 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     repository.store().barrier(Names::Mine)?;
     session.end()?;
     Ok(report)
+}
+
+/// Fails while a backup runs: a mark that cannot be read may be the fence that keeps it from committing.
+fn require_silence(repository: &Repository) -> Result<()> {
+    let marks = repository.marks()?;
+    for (_, session) in marks.sessions(SessionKind::Backup) {
+        if marks.is_fenced(&session.id) {
+            continue;
+        }
+        if !is_surely_dead(session) {
+            let message = format!(
+                "A mark is damaged and a backup runs ({}), which it may concern: repair when the backup has ended, or \
+                 remove the backup's mark in the repository's folder `marks` if it died on another machine",
+                told(session)
+            );
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        repository.put_mark(Mark::Fence { session: session.id })?;
+    }
+    Ok(())
 }
 
 /// Returns marks that are damaged, looked at twice: a reader that erred once is no reason to remove anything.

@@ -60,7 +60,9 @@ impl Repository {
         self.store.barrier(Names::All)?;
         // A prune condemns first and looks at the marks then: at least one of the two sees the other. The objects
         // are listed last, so that a prune that has ended meanwhile is seen by what it has deleted.
-        let condemned = self.marks()?.condemned_snapshots();
+        let marks = self.marks()?;
+        marks.require_whole()?;
+        let condemned = marks.condemned_snapshots();
         let stored: HashSet<_> = self.store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
         let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id) || !stored.contains(id)).collect();
         if !late.is_empty() {
@@ -77,10 +79,15 @@ impl Repository {
             self.delete_mark(pin.mark)?;
         }
         // As for bringing back: a prune may be removing it.
-        let is_condemned = self.marks()?.condemned_snapshots().contains(&id);
+        let marks = self.marks()?;
+        marks.require_whole()?;
+        let is_condemned = marks.condemned_snapshots().contains(&id);
         if is_condemned || !self.store.list(ObjectKind::Snapshot)?.iter().any(|listed| listed.id == id) {
             self.unpin(id)?;
-            return Err(Error::new(ErrorKind::NotFound, format!("A prune is removing {}", Object::Snapshot(id))));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("Too late, nothing was pinned: a prune is removing {}", Object::Snapshot(id)),
+            ));
         }
         self.store.barrier(Names::Mine)
     }

@@ -194,13 +194,20 @@ impl Repository {
             _ => error,
         };
         let bytes = read_whole(&*self.store, object, MAX_MARK_BYTES as u64 + SEALING_BYTES).map_err(damaged)?;
+        if object_id(&bytes) != id {
+            return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));
+        }
         let plain = open_object(&self.keys, Kind::Mark, self.id, bytes, MAX_MARK_BYTES).map_err(damaged)?;
         Mark::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
     }
 
     /// Stores a mark and makes it durable, before anybody can act on its absence.
     pub fn put_mark(&self, mark: Mark) -> Result<ObjectId> {
-        let bytes = seal_object(&self.keys, Kind::Mark, self.suite, self.id, &mark.encode());
+        let plain = mark.encode();
+        if plain.len() > MAX_MARK_BYTES {
+            return Err(Error::usage(format!("A mark of {} bytes would be longer than a reader takes", plain.len())));
+        }
+        let bytes = seal_object(&self.keys, Kind::Mark, self.suite, self.id, &plain);
         let id = object_id(&bytes);
         self.store.put(Object::Mark(id), &bytes)?;
         self.store.barrier(Names::Mine)?;

@@ -45,6 +45,14 @@ use tree::PageCache;
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
 
+/// Refuses an index object that no reader would take.
+pub fn check_index_len(plain_bytes: usize) -> Result<()> {
+    if plain_bytes <= MAX_INDEX_BYTES {
+        return Ok(());
+    }
+    Err(Error::usage(format!("An index object of {plain_bytes} bytes would be longer than a reader takes")))
+}
+
 /// How often a listing is made again because an index object it shows was removed.
 const MAX_LISTINGS: usize = 20;
 

@@ -7,6 +7,7 @@ use crate::format::mark::{self, Mark, MarkId, SessionKind};
 use crate::id::ObjectId;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// An announcement that this process writes, taken back when it is dropped.
@@ -60,7 +61,14 @@ impl Session {
         }
         match others()?.first() {
             None => Ok(session),
-            Some(other) => Err(Error::new(ErrorKind::Busy, format!("Another prune or repair runs: {}", told(other)))),
+            Some(other) => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "Another prune or repair runs: {}: wait for it; if it died on another machine, `bakfs prune \
+                     --dead-after 1h` takes it for dead",
+                    told(other)
+                ),
+            )),
         }
     }
 
@@ -89,7 +97,11 @@ impl Session {
             packs.remove(&pack.id);
         }
         packs.retain(|id| !condemned.contains(id));
-        repository.rely_on(packs, !condemned.is_empty());
+        if !marks.unreadable.is_empty() {
+            // One of them may condemn any pack: everything is stored again.
+            packs.clear();
+        }
+        repository.rely_on(packs, !condemned.is_empty() || !marks.unreadable.is_empty());
         Ok(session)
     }
 
@@ -103,7 +115,10 @@ impl Session {
         let marks = self.repository.marks()?;
         let unknown = marks.unreadable.iter().find(|(id, _)| !self.unreadable.contains(id));
         if let Some((id, reason)) = unknown {
-            return Err(Error::damaged(format!("{} appeared and cannot be read: {reason}", Object::Mark(*id))));
+            return Err(Error::damaged(format!(
+                "{} appeared and cannot be read: run `bakfs repair`, then the backup again: {reason}",
+                Object::Mark(*id)
+            )));
         }
         if marks.is_open(&self.id) {
             return Ok(());
@@ -205,7 +220,8 @@ pub fn told(session: &mark::Session) -> String {
 fn process_space() -> Option<String> {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     let machine = match machine.trim_ascii() {
-        [] => UNKNOWN_MACHINE.into(),
+        // Anything else is no id, as `uninitialized`, which many images share.
+        id if id.len() != 32 || !id.iter().all(u8::is_ascii_hexdigit) => UNKNOWN_MACHINE.into(),
         id => crate::id::to_hex(&blake3::derive_key("bakfs 2026-11-20 machine of a session", id)[..8]),
     };
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -216,11 +232,14 @@ fn process_space() -> Option<String> {
 /// Stands for a machine without an id.
 const UNKNOWN_MACHINE: &str = "-";
 
-/// Returns when a process began (field 22 of proc_pid_stat(5)); `None` if there is no such process.
+/// Returns when a process began (field 22 of proc_pid_stat(5)); `None` if there is no such process, or it has ended.
 fn process_started(pid: u32) -> Option<u64> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();
+    // A zombie has ended; nobody has asked how.
+    fields.next().filter(|state| !matches!(*state, "Z" | "X"))?;
+    fields.nth(18)?.parse().ok()
 }
 
 /// Returns whether the process of a session is gone for certain: it ran on this machine before it was started anew,
@@ -228,6 +247,12 @@ fn process_started(pid: u32) -> Option<u64> {
 /// dead: that costs a run its work.
 pub fn is_surely_dead(session: &mark::Session) -> bool {
     process_space().is_some_and(|here| is_dead_seen_from(&here, session))
+}
+
+/// Returns whether the process of a session runs for certain, as seen from here.
+pub fn is_surely_alive(session: &mark::Session) -> bool {
+    process_space().is_some_and(|here| here == session.process_space)
+        && process_started(session.pid) == Some(session.process_started)
 }
 
 fn is_dead_seen_from(here: &str, session: &mark::Session) -> bool {
@@ -245,6 +270,7 @@ fn is_dead_seen_from(here: &str, session: &mark::Session) -> bool {
 fn is_running(pid: u32, started: u64) -> bool {
     match process_started(pid) {
         Some(found) => found == started,
+        None if Path::new(&format!("/proc/{pid}/stat")).exists() => false,
         None => {
             let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
             pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))

@@ -225,7 +225,7 @@ fn directory_of_index(index: &Index, id: ObjectId, len_bytes: u64) -> Option<(Pa
             let Some(frame) = segment.frame(at).filter(|frame| frame.pack as usize == pack_at) else { continue };
             let slot = frame.number as usize;
             // A number beyond what a pack can hold is damage of the index, which is told elsewhere.
-            if slot as u64 > len_bytes / SEAL_BYTES {
+            if slot >= segment.frame_count() || slot as u64 > len_bytes / SEAL_BYTES {
                 continue;
             }
             numbers.insert(at as u32, frame.number);

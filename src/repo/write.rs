@@ -354,7 +354,8 @@ impl Repository {
         }
         snapshot.name = unique(&plain_name);
         let renamed = self.put_snapshot(session, &snapshot).inspect_err(|_| self.take_snapshot_back(id))?;
-        self.store.delete(Object::Snapshot(id))?;
+        // Its name is another's: should it stay, it is shown with its id.
+        self.take_snapshot_back(id);
         Ok((renamed, snapshot))
     }
 
@@ -393,6 +394,7 @@ impl Repository {
     /// Stores an index object, makes it durable and takes it into the index. The packs it names must be durable.
     /// Returns its length.
     pub fn put_index(&self, plain: Vec<u8>) -> Result<u64> {
+        super::check_index_len(plain.len())?;
         let bytes = seal_object(&self.keys, Kind::Index, self.suite, self.id, &plain);
         let id = object_id(&bytes);
         self.store.put(Object::Index(id), &bytes)?;

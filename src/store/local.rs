@@ -215,7 +215,8 @@ impl Store for LocalStore {
             sync().context(|| format!("Cannot sync the file system of {}", self.root.display()))?;
         }
         let dirty = std::mem::take(&mut *self.dirty.lock());
-        dirty.iter().try_for_each(|folder| sync_folder(folder))
+        // What one failure leaves undone the next barrier must not take for done.
+        dirty.iter().try_for_each(|folder| sync_folder(folder)).inspect_err(|_| self.dirty.lock().extend(dirty.clone()))
     }
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
@@ -244,6 +245,10 @@ impl Store for LocalStore {
                         "Object {object} is cut off: it ends before byte {}",
                         offset + buffer.len() as u64
                     )),
+                    // The medium has lost these bytes, as surely as if they had changed.
+                    _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                        Error::damaged(format!("Cannot read {}", self.path(object).display())).because(error)
+                    }
                     _ => Error::io(format!("Cannot read {}", self.path(object).display()), error),
                 })
             }
