@@ -29,6 +29,10 @@ pub enum ErrorKind {
     Busy,
     /// A prune has taken this writer for dead.
     Fenced,
+    /// Whether a store did what it was asked for is not known, and it may still do it.
+    Uncertain,
+    /// The place does not let these credentials do it.
+    Denied,
     /// Any other failure of the disk, the network or the system.
     Io,
 }

@@ -14,7 +14,7 @@ use crate::repo::objects::{object_id, open_object};
 use crate::repo::snapshots::Listed;
 use crate::repo::write::SEGMENT_CHUNKS;
 use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, cache, pack};
-use crate::store::{Object, ObjectKind, Store, read_whole};
+use crate::store::{Object, ObjectKind, Store};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -42,14 +42,14 @@ pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
     let mut repositories = Vec::new();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
-        let Ok(bytes) = read_whole(store, object, MAX_KEY_BYTES) else { continue };
+        let Ok(bytes) = store.read_whole(object, MAX_KEY_BYTES) else { continue };
         if object_id(&bytes) != listed.id {
             wrong.push((object, WRONG_NAME.into()));
         } else if let Ok(repository) = slot::check(&bytes) {
             repositories.push(repository);
         }
     }
-    let config = read_whole(store, Object::Config, MAX_KEY_BYTES)?;
+    let config = store.read_whole(Object::Config, MAX_KEY_BYTES)?;
     if let Ok(header) = Header::decode(&config)
         && wrong.is_empty()
         && !repositories.is_empty()
@@ -62,7 +62,7 @@ pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
 
 /// Reads an object and compares its bytes with its name. `None` if it cannot be read, which is told.
 fn read(repository: &Repository, object: Object, id: ObjectId, max: u64, damage: &mut Damage) -> Option<Vec<u8>> {
-    match read_whole(&**repository.store(), object, max) {
+    match repository.store().read_whole(object, max) {
         Ok(bytes) => {
             if object_id(&bytes) != id {
                 damage.object(object, WRONG_NAME.into());
@@ -116,7 +116,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
 fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
     for listed in repository.store().list(ObjectKind::Mark)? {
         let object = Object::Mark(listed.id);
-        match read_whole(&**repository.store(), object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
+        match repository.store().read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
             Ok(bytes) if object_id(&bytes) != listed.id => damage.object(object, WRONG_NAME.into()),
             // What a running backup has announced, and takes back.
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -13,7 +13,7 @@ use crate::repo::session::Session;
 use crate::repo::verify::Counts;
 use crate::repo::write::SEGMENT_CHUNKS;
 use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, check_index_len};
-use crate::store::{Names, Object, ObjectKind, read_whole};
+use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 
 /// Room for an object's header and seal.
@@ -135,7 +135,7 @@ impl Survey {
 fn read_twice(repository: &Repository, id: ObjectId) -> Result<Option<Vec<u8>>> {
     let read = || {
         let plain = repository.read_index_object(id)?;
-        let bytes = read_whole(&**repository.store(), Object::Index(id), MAX_INDEX_BYTES as u64 + SEALING_BYTES)?;
+        let bytes = repository.store().read_whole(Object::Index(id), MAX_INDEX_BYTES as u64 + SEALING_BYTES)?;
         Ok((object_id(&bytes) == id).then_some(plain))
     };
     for _ in 0..2 {

@@ -7,7 +7,7 @@ use crate::format::header::Kind;
 use crate::format::mark::{Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
-use crate::store::{Names, Object, ObjectKind, read_whole};
+use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -193,7 +193,7 @@ impl Repository {
             ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
-        let bytes = read_whole(&*self.store, object, MAX_MARK_BYTES as u64 + SEALING_BYTES).map_err(damaged)?;
+        let bytes = self.store.read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES).map_err(damaged)?;
         if object_id(&bytes) != id {
             return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));
         }

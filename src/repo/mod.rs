@@ -30,7 +30,7 @@ use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::tree::Extent;
 use crate::id::{ChunkId, ObjectId};
-use crate::store::{Listed, Object, ObjectKind, Store, read_whole};
+use crate::store::{Listed, Object, ObjectKind, Store};
 use cache::Cache;
 use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
@@ -269,7 +269,7 @@ impl Repository {
             ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
             _ => error,
         };
-        let bytes = read_whole(&*self.store, object, MAX_INDEX_BYTES as u64 + 4096)?;
+        let bytes = self.store.read_whole(object, MAX_INDEX_BYTES as u64 + 4096)?;
         let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
         Segment::new(&plain, plain.len())
             .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;

@@ -14,7 +14,7 @@ use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
 use crate::store::local::LocalStore;
-use crate::store::{Names, Object, ObjectKind, Store, read_whole};
+use crate::store::{Names, Object, ObjectKind, Store};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
@@ -164,7 +164,7 @@ impl Repository {
         options: &Options<'_>,
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let bytes = read_whole(&*store, Object::Config, MAX_CONFIG_BYTES)?;
+        let bytes = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
         let stored = Stored::decode(&bytes).map_err(|error| {
             Error::new(
                 ErrorKind::Unsupported,
@@ -229,7 +229,7 @@ fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credentia
     let mut master = None;
     for listed in slots.iter().take(MAX_KEYS) {
         let object = Object::Key(listed.id);
-        let bytes = read_whole(store, object, MAX_KEY_BYTES)?;
+        let bytes = store.read_whole(object, MAX_KEY_BYTES)?;
         for credential in credentials {
             // Every slot is tried, so that the time taken does not tell which one fits.
             match slot::open(&bytes, repository, credential) {

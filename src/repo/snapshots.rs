@@ -8,7 +8,7 @@ use crate::format::codec::{self, Bytes};
 use crate::format::header::Kind;
 use crate::format::snapshot::{MAX_SNAPSHOT_BYTES, Snapshot};
 use crate::id::ObjectId;
-use crate::store::{Object, ObjectKind, read_whole};
+use crate::store::{Object, ObjectKind};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Repository {
             ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}: run `bakfs check`")).because(error),
             _ => error,
         };
-        let bytes = read_whole(&*self.store, object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
+        let bytes = self.store.read_whole(object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
         if object_id(&bytes) != id {
             // A good snapshot under another's name would hide that one.
             return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));

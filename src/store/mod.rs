@@ -4,6 +4,7 @@ pub mod local;
 
 use crate::error::Result;
 use crate::id::ObjectId;
+use std::ops::Range;
 
 /// The name of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +120,9 @@ pub trait Store: Send + Sync {
     /// objects but the configuration tell their bytes.
     ///
     /// After an error nothing of the object may be visible under its name in part; the whole object may still
-    /// appear at any later time, as that of a request which was delayed on its way.
+    /// appear at any later time, as that of a request which was delayed on its way. The kind
+    /// [`crate::error::ErrorKind::Uncertain`] says that trying again is worth it: with other bytes, which have
+    /// another name.
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()>;
 
     /// Makes the names of objects durable. From its end on every listing, by anybody, shows what was put before it
@@ -146,17 +149,79 @@ pub trait Store: Send + Sync {
 
     /// Tells the place, for messages.
     fn location(&self) -> String;
+
+    /// Reads an object whole, refusing one longer than `max_bytes`; one request where the store is far away.
+    fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        let len = self.len_bytes(object)?;
+        if len > max_bytes {
+            return Err(too_long(object, len));
+        }
+        let mut bytes = vec![0; len as usize];
+        self.read_at(object, 0, &mut bytes, Wait::Allowed)?;
+        Ok(bytes)
+    }
+
+    /// Asks for bytes that will be read soon, and does not wait for them. Only a hint.
+    fn want(&self, _object: Object, _range: Range<u64>) {}
+
+    /// Returns how many bytes of a range reading it would fetch from afar.
+    fn absent_bytes(&self, _object: Object, _range: Range<u64>) -> u64 {
+        0
+    }
+
+    /// Forgets a copy of an object's bytes that did not verify. False where there was none: what was read is
+    /// what is stored.
+    fn distrust(&self, _object: Object, _range: Range<u64>) -> bool {
+        false
+    }
+
+    /// Returns how many calls at a time are worth making: 1 where the next is as fast as the first.
+    fn connections(&self) -> usize {
+        1
+    }
+
+    /// Returns whether every call takes a round trip over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// Returns what was asked of the place so far, and what went each way; nothing for a local folder.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 }
 
-/// Reads an object whole, refusing one longer than `max_bytes`.
-pub fn read_whole(store: &dyn Store, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
-    let len = store.len_bytes(object)?;
-    if len > max_bytes {
-        return Err(crate::error::Error::damaged(format!(
-            "Object {object} has {len} bytes, more than any of its kind may have"
-        )));
+/// Requests to a place far away, by kind, and bytes in each direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Traffic {
+    /// Reads of objects or parts of them.
+    pub gets: u64,
+    /// Objects stored.
+    pub puts: u64,
+    /// Pages of listings.
+    pub lists: u64,
+    /// Questions for an object's length.
+    pub stats: u64,
+    /// Removals.
+    pub deletes: u64,
+    /// Whatever else a service asks for: names of objects changed, folders made, leave to enter.
+    pub others: u64,
+    /// How many of all these were made again after a failure.
+    pub retries: u64,
+    /// Content that came.
+    pub received_bytes: u64,
+    /// Content that went.
+    pub sent_bytes: u64,
+}
+
+impl Traffic {
+    /// Returns the number of all requests.
+    pub fn requests(&self) -> u64 {
+        self.gets + self.puts + self.lists + self.stats + self.deletes + self.others
     }
-    let mut bytes = vec![0; len as usize];
-    store.read_at(object, 0, &mut bytes, Wait::Allowed)?;
-    Ok(bytes)
+}
+
+/// Makes the error of an object no reader takes.
+pub(crate) fn too_long(object: Object, len_bytes: u64) -> crate::error::Error {
+    crate::error::Error::damaged(format!("Object {object} has {len_bytes} bytes, more than any of its kind may have"))
 }

@@ -20,7 +20,7 @@ use bakfs::repo::frames::ChunkKind;
 use bakfs::repo::objects::{object_id, open_object, seal_object};
 use bakfs::repo::pack::read_directory;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::store::{Object, ObjectKind, Store, Wait, read_whole};
+use bakfs::store::{Object, ObjectKind, Store, Wait};
 use std::sync::Arc;
 
 /// A parser and inputs it knows.
@@ -60,7 +60,7 @@ impl World {
 
     fn stored(&self, kind: ObjectKind) -> Vec<(ObjectId, Vec<u8>)> {
         let listed = self.repository.store().list(kind).unwrap();
-        let read = |id| read_whole(&**self.repository.store(), kind.object(id), 1 << 30).unwrap();
+        let read = |id| self.repository.store().read_whole(kind.object(id), 1 << 30).unwrap();
         listed.iter().map(|listed| (listed.id, read(listed.id))).collect()
     }
 
