@@ -10,7 +10,7 @@ const MIN_SAMPLE: Duration = Duration::from_millis(20);
 const FIRST_LATENCY_SECS: f64 = 0.05;
 const FIRST_RATE: f64 = 20e6;
 /// Bounds of what is asked ahead of a reader.
-const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=64 << 20;
 /// Bounds of what one request more costs, in bytes fetched in vain.
 const GAP_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 10;
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn depth_follows_latency_times_bandwidth() {
         let slow = measured(100, Duration::from_millis(100), 64 << 10);
-        assert_eq!(slow.depth_bytes(), 1 << 20, "640 KB/s at 100 ms");
+        assert_eq!(slow.depth_bytes(), 2 << 20, "640 KB/s at 100 ms");
         assert_eq!(slow.gap_bytes(8), 64 << 10);
         let mut link = measured(100, Duration::from_millis(30), 200 << 10);
         let mut now = Instant::now();
