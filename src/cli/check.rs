@@ -81,7 +81,11 @@ pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::Tem
     let fresh =
         std::fs::create_dir_all(&base).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
     let fresh = fresh.or_else(|_| tempfile::tempdir()).ok();
-    let options = Options { cache_base: fresh.as_ref().map(tempfile::TempDir::path), memory: memory::SMALL };
+    let options = Options {
+        cache_base: fresh.as_ref().map(tempfile::TempDir::path),
+        memory: memory::SMALL,
+        ..Options::default()
+    };
     match Repository::open(&path, &options, |id| global.credentials(id)) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {

@@ -185,7 +185,7 @@ impl Global {
     /// Opens the repository with bounds for its caches.
     pub fn open_with(&self, memory: Memory) -> Result<Arc<Repository>> {
         let cache = self.cache_base()?;
-        let options = Options { cache_base: Some(&cache), memory };
+        let options = Options { cache_base: Some(&cache), memory, ..Options::default() };
         let repository = Repository::open(&self.repo_path()?, &options, |id| self.credentials(id))?;
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))
