@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
 use lru::LruCache;
@@ -160,7 +161,7 @@ fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credent
 pub struct Options<'a> {
     /// Where to keep what saves time; `None` keeps it in memory.
     pub cache_base: Option<&'a Path>,
-    /// At most so much of a repository far away is kept there; 0 keeps none of its objects.
+    /// At most so much of a repository far away is kept there; 0 keeps little, in memory.
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
@@ -264,8 +265,11 @@ impl Repository {
             },
             None => None,
         };
-        // The place where a store far away gets its cache: from here on the repository's id is known, and that the
-        // place holds what it says. `options.cache_base` and `options.cache_max_bytes` bound it.
+        // From here on the repository's id is known, and that the place holds what it says.
+        let store: Arc<dyn Store> = match store.is_far() {
+            true => Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), options.cache_max_bytes)),
+            false => store,
+        };
         let repository = Repository {
             id: stored.repository,
             suite: stored.suite,

@@ -240,6 +240,15 @@ impl Mirror {
         Ok(len_bytes)
     }
 
+    /// Asks for the object's length, since reads say that it is wrong; returns whether it was.
+    pub(super) fn measure(&self, store: &dyn Store) -> bool {
+        let Ok(len_bytes) = store.len_bytes(self.object) else { return false };
+        let _head = self.head.lock();
+        let known = self.state.lock().len_bytes.replace(len_bytes);
+        let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
+        known != Some(len_bytes)
+    }
+
     /// Writes bytes that came, and then their bits.
     pub(super) fn keep(&self, blocks: &Range<usize>, bytes: &[u8]) -> std::io::Result<()> {
         self.file.write_all_at(bytes, HEAD_BYTES + blocks.start as u64 * BLOCK_BYTES)?;
