@@ -286,8 +286,7 @@ impl Mirror {
 
     /// Returns whether the time of use is due to be renewed.
     pub(super) fn is_stamp_due(&self) -> bool {
-        !self.is_memory
-            && self.opened.elapsed().as_secs() >= self.stamped_secs.load(Ordering::Relaxed) + STAMP_SECS
+        !self.is_memory && self.opened.elapsed().as_secs() >= self.stamped_secs.load(Ordering::Relaxed) + STAMP_SECS
     }
 
     /// Renews the time of use: what was used last is removed last.

@@ -85,8 +85,7 @@ impl Streams {
         stream.next = stream.next.max(read.end);
         stream.asked = stream.asked.max(stream.next);
         let wants_more = stream.window_bytes == 0 || stream.asked - stream.next < stream.window_bytes / 2;
-        let advice =
-            if goes_on && wants_more { stream.ask(depth_bytes, len_bytes) } else { Advice::default() };
+        let advice = if goes_on && wants_more { stream.ask(depth_bytes, len_bytes) } else { Advice::default() };
         self.0.push(stream);
         advice
     }
