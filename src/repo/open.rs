@@ -22,7 +22,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// The longest configuration.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// More key slots than this are an attack on the reader's time.
 const MAX_KEYS: usize = 64;
@@ -161,7 +162,7 @@ fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credent
 pub struct Options<'a> {
     /// Where to keep what saves time; `None` keeps it in memory.
     pub cache_base: Option<&'a Path>,
-    /// At most so much of a repository far away is kept there; 0 keeps little, in memory.
+    /// At most so much of a repository far away is kept there; 0 keeps none of its objects.
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
@@ -265,10 +266,11 @@ impl Repository {
             },
             None => None,
         };
-        // From here on the repository's id is known, and that the place holds what it says.
-        let store: Arc<dyn Store> = match store.is_far() {
-            true => Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), options.cache_max_bytes)),
-            false => store,
+        let store: Arc<dyn Store> = match options.cache_max_bytes {
+            max_bytes if store.is_far() && max_bytes > 0 => {
+                Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), max_bytes))
+            }
+            _ => store,
         };
         let repository = Repository {
             id: stored.repository,

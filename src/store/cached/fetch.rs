@@ -129,8 +129,11 @@ impl Fetcher {
             if let (Some(ahead), Some(last)) = (&mut ahead, runs.last_mut().filter(|run| run.end == blocks.end)) {
                 self.reach_on(&state, last, ahead, len_bytes);
             }
-            let pieces: Vec<_> =
-                runs.iter().flat_map(|run| self.pieces(run)).map(|piece| state.depart(piece, false)).collect();
+            let pieces: Vec<_> = runs
+                .iter()
+                .flat_map(|run| self.pieces(run))
+                .map(|piece| state.depart(piece, len_bytes, false))
+                .collect();
             drop(state);
             let waits = [lack.flights, pieces.clone()].concat();
             for flight in pieces {
@@ -273,7 +276,8 @@ impl Fetcher {
             false => Some(mirror),
         });
         let Some(mirror) = made else { return Ok(None) };
-        let range = wish.range.start..wish.range.end.min(self.len_bytes(&mirror)?);
+        let len_bytes = self.len_bytes(&mirror)?;
+        let range = wish.range.start..wish.range.end.min(len_bytes);
         let blocks = blocks_of(&range);
         mirror.look_again(&blocks);
         let flight = {
@@ -283,7 +287,7 @@ impl Fetcher {
                 runs = self.merged(&state, runs);
             }
             let Some(piece) = runs.first().and_then(|run| self.pieces(run).next()) else { return Ok(None) };
-            state.depart(piece, true)
+            state.depart(piece, len_bytes, true)
         };
         let rest = flight.blocks.end as u64 * BLOCK_BYTES..range.end;
         if rest.start < rest.end {
@@ -312,8 +316,7 @@ impl Fetcher {
     }
 
     fn fetch(&self, mirror: &Mirror, flight: &Flight, buffer: &mut Vec<u8>) -> Result<()> {
-        let object = mirror.object;
-        let bytes = bytes_in(&flight.blocks, self.len_bytes(mirror)?);
+        let (object, bytes) = (mirror.object, &flight.bytes);
         buffer.resize((bytes.end - bytes.start) as usize, 0);
         let started = Instant::now();
         self.link.lock().begin(started);
