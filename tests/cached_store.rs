@@ -217,11 +217,61 @@ fn a_request_that_fails_fails_those_who_need_it() {
         }
         good.join().unwrap().unwrap();
     });
-    // One that failed ahead of its readers is made again by who needs it, and its error is theirs alone.
+}
+
+#[test]
+fn a_request_that_fails_ahead_of_its_readers_is_made_again_by_who_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let packs = [noise_pack(1, 8 * MIB)];
+    let far = FarStore::with_packs(&packs, 4);
+    let store = cached(&far, folder.path());
+    far.hold();
+    far.fail(Some((pack(1), MIB..MIB + 1)));
     store.want(pack(1), MIB..MIB + 4096);
-    far.fail(None);
-    outcome(MIB).unwrap();
-    outcome(5 * MIB + 50).unwrap();
+    far.await_held(1);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(&store, &packs[0], MIB, 8192));
+        // The reader has asked for the second block, and waits for the first.
+        far.await_held(2);
+        far.let_through(2);
+        far.await_requests(3);
+        far.fail(None);
+        far.release();
+        reader.join().unwrap();
+    });
+    let first = (pack(1), MIB..MIB + 4096);
+    assert_eq!(far.take_requests(), [first.clone(), (pack(1), MIB + 4096..MIB + 8192), first]);
+}
+
+#[test]
+fn what_is_distrusted_is_fetched_again_and_forgotten_by_all_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let packs = [noise_pack(1, MIB)];
+    let far = FarStore::with_packs(&packs, 4);
+    let store = cached(&far, folder.path());
+    read(&store, &packs[0], 0, MIB);
+    assert!(store.distrust(pack(1), 10_000..10_001) && !store.distrust(pack(1), 10_000..10_001));
+    assert_eq!(store.absent_bytes(pack(1), 0..MIB), 4096);
+    assert_eq!(cached(&far, folder.path()).absent_bytes(pack(1), 0..MIB), 4096);
+    far.take_requests();
+    read(&store, &packs[0], 0, MIB);
+    assert_eq!(far.take_requests(), [(pack(1), 8192..12_288)]);
+}
+
+#[test]
+fn a_reader_who_finds_all_there_is_read_ahead_of_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let packs = [noise_pack(1, 8 * MIB)];
+    let far = FarStore::with_packs(&packs, 4);
+    let store = cached(&far, folder.path());
+    let is_there = |start: u64, end: u64| store.absent_bytes(pack(1), start..end) == 0;
+    (0..2).for_each(|at| read(&store, &packs[0], at * 64 * KIB, 64 * KIB));
+    until("the first window is there", support::SOON, || is_there(0, 384 * KIB));
+    for at in 2..6 {
+        let mut buffer = [0; 64 << 10];
+        store.read_at(pack(1), at * 64 * KIB, &mut buffer, Wait::Never).unwrap();
+    }
+    until("more is there, though nobody has waited for it", support::SOON, || is_there(384 * KIB, 512 * KIB));
 }
 
 #[test]

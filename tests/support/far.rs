@@ -86,6 +86,15 @@ impl FarStore {
         }
     }
 
+    /// Waits until so many ranges were asked for since they were taken last.
+    pub fn await_requests(&self, count: usize) {
+        let mut state = self.state.lock();
+        while state.requests.len() < count {
+            let timed_out = self.changed.wait_for(&mut state, super::SOON).timed_out();
+            assert!(!timed_out, "{count} requests were expected: {:?}", state.requests);
+        }
+    }
+
     /// Returns how many requests are held back.
     pub fn held(&self) -> usize {
         self.state.lock().waiting
@@ -116,6 +125,7 @@ impl Store for FarStore {
         let range = offset..offset + buffer.len() as u64;
         let mut state = self.state.lock();
         state.requests.push((object, range.clone()));
+        self.changed.notify_all();
         if state.is_held {
             state.waiting += 1;
             self.changed.notify_all();
