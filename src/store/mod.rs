@@ -1,6 +1,8 @@
 //! Where objects are kept: names and bytes. Knows neither format nor keys.
 
 pub mod local;
+pub mod place;
+pub mod remote;
 
 use crate::error::Result;
 use crate::id::ObjectId;
