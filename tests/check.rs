@@ -216,7 +216,8 @@ fn a_damaged_page_of_one_side_makes_no_differences_up() {
 fn readers_go_on_while_damage_makes_another_look_again() {
     let (bakfs, source) = world("none");
     let cache = bakfs.make_dir("own-cache");
-    let options = Options { cache_base: Some(&cache), memory: Memory { frames_bytes: 0, pages_bytes: 0 } };
+    let options =
+        Options { cache_base: Some(&cache), memory: Memory { frames_bytes: 0, pages_bytes: 0 }, ..Options::default() };
     for _ in 0..4 {
         let repository = Repository::open(&bakfs.repo(), &options, |_| Ok(Vec::new())).unwrap();
         let snapshot = repository.snapshots().unwrap().pop().unwrap().snapshot;

@@ -52,7 +52,7 @@ fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
 fn world() -> (Bakfs, Arc<Repository>) {
     let bakfs = Bakfs::empty();
     bakfs.ok(["init", "--encryption", "none"]);
-    let options = Options { cache_base: None, memory: Memory::default() };
+    let options = Options { cache_base: None, memory: Memory::default(), ..Options::default() };
     let repository = Repository::open(&bakfs.repo(), &options, |_| Ok(Vec::new())).unwrap();
     (bakfs, Arc::new(repository))
 }

@@ -25,6 +25,8 @@ const MAX_MEMORY_BYTES: u64 = 384 << 20;
 const MAX_FIND_BYTES: u64 = 1 << 30;
 /// What goes on as long as there is something to show is stopped after this.
 const ENDLESS: Duration = Duration::from_secs(1);
+/// A command that takes longer does not end; the slowest takes seconds where nobody else works.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// No listing is looked at further.
 const MAX_SHOWN: usize = 3000;
 
@@ -66,7 +68,7 @@ impl World {
         let mut running = start(command, false);
         let begun = Instant::now();
         while !running.ended() {
-            let limit = if is_endless { ENDLESS } else { SOON };
+            let limit = if is_endless { ENDLESS } else { PATIENCE };
             if begun.elapsed() > limit {
                 let group = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
                 rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();

@@ -85,7 +85,7 @@ fn stopped_repair(repo: &Path, changes: u64, suspect: ObjectId) -> bool {
 
 fn repair(repo: &Path, changes: u64, suspect: ObjectId) -> bool {
     let store = Arc::new(Stops { inner: LocalStore::new(repo), left: AtomicU64::new(changes) });
-    let options = open::Options { cache_base: None, memory: Memory::default() };
+    let options = open::Options { cache_base: None, memory: Memory::default(), ..open::Options::default() };
     let repository = Repository::unlock(store, &options, |_| Ok(Vec::new())).unwrap();
     let options = Options { suspects: vec![suspect], dry_run: false };
     repair::run(&Arc::new(repository), &options, &Silent).is_ok()

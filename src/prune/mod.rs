@@ -314,6 +314,10 @@ impl Prune<'_> {
             self.report.waiting_for = vec!["what an earlier prune was deleting came to be needed".into()];
             return Ok(false);
         }
+        // Not all that are no roots: one that cannot be read may have been brought back. What an earlier verdict
+        // removes cannot be any more: it stays removed when that verdict goes, though a power cut has taken its
+        // forget mark.
+        let gone: HashSet<_> = marks.forgotten().union(&marks.void()).copied().collect();
         let is_root: HashSet<_> = roots.iter().map(|listed| listed.id).collect();
         let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
         let mut revoked: HashSet<_> =
@@ -328,8 +332,7 @@ impl Prune<'_> {
         let verdict = Verdict {
             condemn: case.own,
             packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
-            // Not all that are no roots: one that cannot be read may have been brought back.
-            removed: sorted(case.snapshots.intersection(&marks.forgotten()).copied().collect()),
+            removed: sorted(case.snapshots.intersection(&gone).copied().collect()),
             revoked: sorted(revoked),
             kept: sorted(is_root.intersection(&before).copied().filter(|id| !announced.contains(id)).collect()),
         };

@@ -118,8 +118,24 @@ impl Repository {
         Ok(pack)
     }
 
-    /// Appends a frame's verified plaintext to `out`.
+    /// Appends a frame's verified plaintext to `out`. A copy that does not verify is fetched anew, once.
     fn decode_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
+        let start = out.len();
+        let decoded = self.decode_stored_frame(location, wait, out);
+        let frame = &location.frame;
+        let range = u64::from(frame.offset)..u64::from(frame.offset) + u64::from(frame.stored_bytes);
+        match decoded {
+            Err(error)
+                if error.kind() == ErrorKind::Damaged && self.store.distrust(Object::Pack(location.pack.id), range) =>
+            {
+                out.truncate(start);
+                self.decode_stored_frame(location, wait, out)
+            }
+            decoded => decoded,
+        }
+    }
+
+    fn decode_stored_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
         let pack = self.open_pack(location, wait)?;
         let frame = &location.frame;
         let object = Object::Pack(location.pack.id);

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
 use lru::LruCache;
@@ -21,7 +22,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// The longest configuration.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// More key slots than this are an attack on the reader's time.
 const MAX_KEYS: usize = 64;
@@ -91,12 +93,46 @@ pub fn check_vacant(path: &Path) -> Result<()> {
     }
 }
 
+/// Refuses a store that holds a repository, or one without its configuration.
+pub fn check_vacant_in(store: &dyn Store) -> Result<()> {
+    let at = store.location();
+    match store.len_bytes(Object::Config) {
+        Ok(_) => return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {at} already"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Without a configuration there may be key slots, of an init that was interrupted, and nothing else.
+    if store.list(ObjectKind::Snapshot)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "{at} has snapshots of a repository whose object `config` is gone: bring it back, or name another place"
+        ),
+    ))
+}
+
 /// Makes a repository in a local folder, with an id its caller has drawn, to keep a key under before the
-/// repository exists. The configuration is written last: without it there is none.
+/// repository exists.
 pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
     check_vacant(path)?;
     let store = LocalStore::new(path);
     store.create_folders()?;
+    make_in(&store, id, suite, credentials)
+}
+
+/// Makes a repository in a store, with an id its caller has drawn.
+///
+/// A place far away does not keep two programs from making one there at the same moment: the later one wins, and the
+/// other is told where it looks after that.
+pub fn init_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+    check_vacant_in(store)?;
+    make_in(store, id, suite, credentials)
+}
+
+/// Stores key slots and then the configuration: without it there is no repository.
+fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
     let master = Secret::random();
     for credential in credentials {
         let bytes = slot::seal(id, &master, credential);
@@ -111,15 +147,23 @@ pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Cred
         open_key: (suite == Suite::Plain).then_some(master.0),
     };
     let keys = Keys::derive(&master);
-    store.put(Object::Config, &config.encode(id, suite, |bytes| keys.config_mac(bytes)))?;
+    let bytes = config.encode(id, suite, |bytes| keys.config_mac(bytes));
+    store.put(Object::Config, &bytes)?;
     store.barrier(Names::Mine)?;
+    if store.is_far() && store.read_whole(Object::Config, MAX_CONFIG_BYTES)? != bytes {
+        let at = store.location();
+        return Err(Error::new(ErrorKind::Exists, format!("Another program has made a repository at {at} meanwhile")));
+    }
     Ok(id)
 }
 
 /// How to open a repository.
+#[derive(Default)]
 pub struct Options<'a> {
     /// Where to keep what saves time; `None` keeps it in memory.
     pub cache_base: Option<&'a Path>,
+    /// At most so much of a repository far away is kept there; 0 keeps none of its objects.
+    pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
 }
@@ -158,14 +202,43 @@ impl Repository {
         Self::unlock(Arc::new(LocalStore::new(path)), options, credentials)
     }
 
+    /// Opens the repository at a place far away, where there may be none.
+    pub fn open_far(
+        store: Arc<dyn Store>,
+        options: &Options<'_>,
+        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
+                    store.location()
+                ),
+            )
+            .because(error),
+            _ => error,
+        })?;
+        Self::unlock_with(store, &config, options, credentials)
+    }
+
     /// Unlocks the repository in a store and loads its index.
     pub fn unlock(
         store: Arc<dyn Store>,
         options: &Options<'_>,
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let bytes = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
-        let stored = Stored::decode(&bytes).map_err(|error| {
+        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
+        Self::unlock_with(store, &config, options, credentials)
+    }
+
+    fn unlock_with(
+        store: Arc<dyn Store>,
+        config: &[u8],
+        options: &Options<'_>,
+        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        let stored = Stored::decode(config).map_err(|error| {
             Error::new(
                 ErrorKind::Unsupported,
                 format!("The configuration of the repository at {} cannot be used", store.location()),
@@ -192,6 +265,12 @@ impl Repository {
                 }
             },
             None => None,
+        };
+        let store: Arc<dyn Store> = match options.cache_max_bytes {
+            max_bytes if store.is_far() && max_bytes > 0 => {
+                Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), max_bytes))
+            }
+            _ => store,
         };
         let repository = Repository {
             id: stored.repository,

@@ -234,6 +234,15 @@ fn no_crash_costs_anything_that_was_reported() {
     assert!(states >= max_states, "{states} of {max_states}");
 }
 
+#[test]
+fn whatever_a_killed_forget_and_a_killed_prune_leave_the_next_prune_finishes() {
+    let campaign = Campaign::new(&[Act::Forget, Act::Prune], u64::MAX, 1, AS_MADE);
+    campaign.explore(Suite::Plain, 3, 2, Flaw::None, 1);
+    println!("crash states of forget and prune: {}", campaign.figure());
+    let breaches = campaign.breaches.into_inner();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+}
+
 /// Makes changes `is_early` tells of before the first that `is_late` tells of.
 fn hoist(steps: Vec<Step>, is_early: fn(&Step) -> bool, is_late: fn(&Step) -> bool) -> Vec<Step> {
     let Some(first) = steps.iter().position(is_late) else { return steps };

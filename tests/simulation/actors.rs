@@ -25,7 +25,7 @@ const WRITE: WriteOptions = WriteOptions { level: 1, threads: 1 };
 
 pub fn open(store: &Arc<SimStore>) -> Result<Arc<Repository>> {
     let memory = Memory { frames_bytes: 1 << 16, pages_bytes: 1 << 16 };
-    let options = Options { cache_base: None, memory };
+    let options = Options { cache_base: None, memory, ..Options::default() };
     let mut repository = Repository::unlock(store.clone(), &options, |_| Ok(Vec::new()))?;
     repository.act_as(store.process());
     Ok(Arc::new(repository))

@@ -57,7 +57,7 @@ pub fn open(store: Arc<dyn Store>) -> Result<Arc<Repository>> {
 
 /// Opens a repository with the first key.
 pub fn open_with(store: Arc<dyn Store>, cache_base: Option<&Path>) -> Result<Arc<Repository>> {
-    let options = Options { cache_base, memory: Memory::default() };
+    let options = Options { cache_base, memory: Memory::default(), ..Options::default() };
     Repository::unlock(store, &options, |_| Ok(vec![Credential::Key(Secret(KEYS[0]))])).map(Arc::new)
 }
 
