@@ -13,6 +13,7 @@ pub mod process;
 pub mod stores;
 pub mod tools;
 pub mod users;
+pub mod workloads;
 pub mod zoo;
 
 use std::path::Path;
