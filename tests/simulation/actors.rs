@@ -280,7 +280,7 @@ pub fn reader(world: &Arc<World>, me: usize, rounds: u64) {
     for _ in 0..rounds {
         world.sleep(me, draw(world, 800));
         let before = world.now().live();
-        match repository.snapshots_known(&known) {
+        match repository.snapshots() {
             Ok(listed) => known = listed,
             Err(error) => return world.violation(format!("the snapshots cannot be listed: {}", error.chain())),
         }
