@@ -5,7 +5,7 @@ use super::objects::{object_id, seal_object};
 use super::put::Attempts;
 use super::session::Session;
 use super::snapshots::Listed;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::header::Kind;
 use crate::format::snapshot::Snapshot;
 use crate::id::ObjectId;
@@ -25,75 +25,56 @@ impl Repository {
         let id = self.put_snapshot(session, &snapshot)?;
         // One listing tells both: whether a prune has fenced the session, and whether the name is another's.
         self.know_snapshot(id, &snapshot);
-        let (all, marks) = self.listed().inspect_err(|_| self.take_snapshot_back(id))?;
-        if let Err(error) = session.check_by(&marks) {
-            self.take_back(id)?;
-            return Err(error);
-        }
+        let looked = self.listed().and_then(|(all, marks)| session.check_by(&marks).map(|()| (all, marks)));
+        let (all, marks) = looked.inspect_err(|_| self.take_back(session, id))?;
         let is_other = |listed: &Listed| listed.id != id && listed.snapshot.name == snapshot.name;
         if !all.iter().any(is_other) {
             self.keep_digest(&all, &marks);
             return Ok((id, snapshot));
         }
         snapshot.name = unique(&plain_name);
-        let renamed = self.put_renamed(session, &snapshot).inspect_err(|_| self.take_snapshot_back(id))?;
+        let renamed = self.put_renamed(session, &snapshot).inspect_err(|_| self.take_back(session, id))?;
         // Its name is another's: should it stay, it is shown with its id.
-        self.take_snapshot_back(id);
+        self.take_back(session, id);
         Ok((renamed, snapshot))
     }
 
     /// Stores a snapshot under a name that is random, and takes it back if the session was fenced.
     fn put_renamed(&self, session: &mut Session, snapshot: &Snapshot) -> Result<ObjectId> {
         let id = self.put_snapshot(session, snapshot)?;
-        if let Err(error) = session.check() {
-            self.take_back(id)?;
-            return Err(error);
-        }
+        session.check().inspect_err(|_| self.take_back(session, id))?;
         Ok(id)
-    }
-
-    /// Removes a snapshot of which a failure will be told; one that stays all the same is whole.
-    fn take_snapshot_back(&self, id: ObjectId) {
-        if let Err(error) = self.take_back(id) {
-            tracing::warn!("A snapshot that is not reported stays: {}", error.chain());
-        }
     }
 
     /// Announces a snapshot and stores it. It counts once the session was seen not to be fenced after that: a prune
     /// that has fenced it and did not see the snapshot has revoked it by its name.
     ///
-    /// An object of which nobody knows whether it will appear is recalled, and the snapshot stored as another one.
+    /// An object of which nobody knows whether it will appear is taken back, and the snapshot stored as another one.
     fn put_snapshot(&self, session: &mut Session, snapshot: &Snapshot) -> Result<ObjectId> {
         let mut attempts = Attempts::default();
         loop {
             let bytes = seal_object(&self.keys, Kind::Snapshot, self.suite, self.id, &snapshot.encode());
             let id = object_id(&bytes);
             session.announce(id)?;
-            let put = |repository: &Repository| {
-                let stored = repository.store.put(Object::Snapshot(id), &bytes);
-                let durable = stored.and_then(|()| repository.store.barrier(Names::Mine));
-                durable.inspect_err(|_| repository.take_snapshot_back(id))
-            };
-            match session.risk(|repository, _| put(repository)) {
-                Ok(()) => return Ok(id),
-                Err(error) if error.kind() == ErrorKind::Uncertain => {
-                    // From now on it is no snapshot, whenever it appears: the session may end.
-                    if session.risk(|repository, _| repository.recall(id)).is_err()
-                        || !attempts.may_go_on(&*self.store, &error)
-                    {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+            let stored = self.store.put(Object::Snapshot(id), &bytes);
+            let Err(error) = stored.and_then(|()| self.store.barrier(Names::Mine)) else { return Ok(id) };
+            self.take_back(session, id);
+            if session.is_uncertain() || !attempts.may_go_on(&*self.store, &error) {
+                return Err(error);
             }
         }
     }
 
-    /// Removes a snapshot that is announced still: should a power cut bring it back after its announcement is
-    /// gone, no prune would know of it.
-    fn take_back(&self, id: ObjectId) -> Result<()> {
-        self.store.delete(Object::Snapshot(id))?;
-        self.store.barrier(Names::Mine)
+    /// Removes a snapshot of which a failure will be told, now and should it appear at a later time.
+    ///
+    /// A prune may have seen it, and would miss it: so it is recalled before it goes. Where that fails it stays, for
+    /// it is whole, and the session stays open, so that a prune looks after what it has announced.
+    fn take_back(&self, session: &mut Session, id: ObjectId) {
+        let recalled = session.risk(|repository, _| repository.recall(id));
+        let removed = recalled.and_then(|()| self.store.delete(Object::Snapshot(id)));
+        if let Err(error) = removed.and_then(|()| self.store.barrier(Names::Mine)) {
+            tracing::warn!("A snapshot that is not reported may stay: {}", error.chain());
+        }
     }
 }
 

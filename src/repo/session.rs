@@ -151,6 +151,11 @@ impl Session {
         Ok(done)
     }
 
+    /// Returns whether the session stays open, for a prune to fence.
+    pub fn is_uncertain(&self) -> bool {
+        self.is_uncertain
+    }
+
     /// Takes the announcements back and makes that durable.
     pub fn end(mut self) -> Result<()> {
         self.take_back()

@@ -39,6 +39,8 @@ pub struct Profile {
     pub crash: u64,
     pub lost_reply: u64,
     pub late_put: u64,
+    /// How often a put without an answer is told to be worth trying under another name.
+    pub uncertain: u64,
     pub transient: u64,
     pub stale: u64,
     pub sleep: u64,
@@ -57,6 +59,7 @@ impl Profile {
             crash: faults * random.pick(&[0, 60, 150]),
             lost_reply: faults * random.pick(&[0, 40, 100]),
             late_put: faults * random.pick(&[0, 40, 100]),
+            uncertain: random.pick(&[0, 5000, 10_000]),
             transient: faults * random.pick(&[0, 20]),
             stale: random.pick(&[0, 3000, 7000]),
             sleep: random.pick(&[0, 20, 100]),
@@ -137,6 +140,7 @@ pub struct Counts {
     pub crashes: u64,
     pub lost_replies: u64,
     pub late_puts: u64,
+    pub uncertain_puts: u64,
     pub stale_listings: u64,
     pub fences: u64,
     pub undone: u64,
@@ -157,6 +161,7 @@ impl Counts {
         self.crashes += other.crashes;
         self.lost_replies += other.lost_replies;
         self.late_puts += other.late_puts;
+        self.uncertain_puts += other.uncertain_puts;
         self.stale_listings += other.stale_listings;
         self.fences += other.fences;
         self.undone += other.undone;
