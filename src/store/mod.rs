@@ -2,6 +2,8 @@
 
 pub mod cached;
 pub mod local;
+pub mod place;
+pub mod remote;
 
 use crate::error::Result;
 use crate::id::ObjectId;
