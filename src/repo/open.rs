@@ -6,7 +6,7 @@ use super::index::Index;
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
-use super::{Memory, Repository};
+use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
@@ -164,6 +164,8 @@ pub struct Options<'a> {
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
+    /// How the index is loaded from a store far away; a near one's is loaded whole.
+    pub index: IndexLoad,
 }
 
 impl Repository {
@@ -266,6 +268,7 @@ impl Repository {
         };
         // The place where a store far away gets its cache: from here on the repository's id is known, and that the
         // place holds what it says. `options.cache_base` and `options.cache_max_bytes` bound it.
+        let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             id: stored.repository,
             suite: stored.suite,
@@ -274,6 +277,8 @@ impl Repository {
             store,
             cache,
             index: RwLock::new(Arc::new(Index::default())),
+            index_load,
+            open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
