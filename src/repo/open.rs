@@ -6,7 +6,7 @@ use super::index::Index;
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
-use super::{Memory, Repository};
+use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
@@ -166,6 +166,8 @@ pub struct Options<'a> {
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
+    /// How the index is loaded from a store far away; a near one's is loaded whole.
+    pub index: IndexLoad,
 }
 
 impl Repository {
@@ -272,6 +274,7 @@ impl Repository {
             }
             _ => store,
         };
+        let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             id: stored.repository,
             suite: stored.suite,
@@ -280,6 +283,8 @@ impl Repository {
             store,
             cache,
             index: RwLock::new(Arc::new(Index::default())),
+            index_load,
+            open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
