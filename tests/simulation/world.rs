@@ -8,7 +8,7 @@ use bakfs::format::header::{Kind, Suite};
 use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
-use bakfs::repo::objects::{open_object, seal_object};
+use bakfs::repo::objects::{object_id, open_object, seal_object};
 use bakfs::repo::session;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -456,14 +456,17 @@ impl State {
         }
     }
 
-    /// Lets the sessions of a process look as those of one that is gone on this machine.
+    /// Lets the sessions of a process look as those of one that is gone on this machine. They are listed under the
+    /// names of these other bytes; the process itself finds them by the names it knows.
     pub fn show_dead(&mut self, process: usize, keys: &Keys) {
-        for stored in self.stored.iter_mut().filter(|stored| stored.put_by == process) {
+        for (at, stored) in self.stored.iter_mut().enumerate().filter(|(_, stored)| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
                 let session::Process { space: process_space, pid, .. } = session::Process::this();
                 let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
                 let mark = Mark::Session(gone);
                 stored.bytes = Arc::new(seal_object(keys, Kind::Mark, Suite::Plain, REPOSITORY, &mark.encode()));
+                stored.object = Object::Mark(object_id(&stored.bytes));
+                self.names.insert(stored.object, at);
             }
         }
     }
