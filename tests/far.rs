@@ -111,60 +111,63 @@ fn a_local_repository_has_no_digest() {
     assert!(store.list(ObjectKind::Mark).unwrap().is_empty());
 }
 
-/// Loses the first put of each kind of mark and object, in every way there is.
 #[test]
 fn what_is_not_answered_is_stored_under_another_name() {
-    for fate in [Fate::LostReply, Fate::Lost, Fate::Late] {
-        // Of all puts every third, counted from different ones: each put of a backup, a prune and a forget is met.
-        for offset in 0..3 {
-            let (store, source) = (made(TINY_CHUNKS), Source::new());
-            let far = Arc::new(FarStore::new(store.clone(), 1));
-            let count = Arc::new(AtomicUsize::new(offset));
-            let given_up = Arc::new(Mutex::new(HashSet::new()));
-            let (counted, names) = (count.clone(), given_up.clone());
-            far.judge(move |object| {
-                if counted.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
-                    assert!(names.lock().insert(object), "{object} is put again");
-                    return fate;
-                }
-                assert!(!names.lock().contains(&object), "{object} is put again");
-                Fate::Done
-            });
-            let repository = library::open(far.clone()).unwrap();
-            for day in 0..3 {
-                library::plant(&source.path(), day);
-                library::back_up(&repository, &source.path(), day as i64).unwrap();
-            }
-            let name = library::forget_oldest(&repository).unwrap();
-            let hidden = repository.forgotten_snapshots().unwrap();
-            assert_eq!(hidden[0].snapshot.name, name);
-            assert!(repository.undo_forget(&[hidden[0].id]).unwrap().is_empty());
-            repository.pin(hidden[0].id, "kept").unwrap();
-            assert!(repository.unpin(hidden[0].id).unwrap());
-            assert!(given_up.lock().len() > 8, "{fate:?}");
-            assert_eq!(far.deliver() > 0, fate == Fate::Late);
-            // Nothing that appears late hides, shows or holds up anything.
-            assert_whole(&store, 3);
-            let marks = library::open(store.clone()).unwrap().marks().unwrap();
-            for kind in [SessionKind::Backup, SessionKind::Prune] {
-                assert_eq!(marks.sessions(kind).count(), 0, "{fate:?}: a session stays");
-            }
-            assert!(marks.pins().is_empty() && marks.forgotten().is_empty());
-            library::forget_oldest(&repository).unwrap();
-            let report = library::prune(&repository).unwrap();
-            assert!(report.waiting_for.is_empty());
-            assert_eq!(report.swept.snapshots, 1);
-            far.deliver();
-            far.judge(|_| Fate::Done);
-            assert_whole(&store, 2);
-            // What was recalled is taken over by the verdict, once and for all.
-            library::prune(&repository).unwrap();
-            let marks = library::open(store.clone()).unwrap().marks().unwrap();
-            assert!(!marks.has_recalls(), "{fate:?}");
-            assert!(library::prune(&repository).unwrap().waiting_for.is_empty());
-            assert_whole(&store, 2);
+    std::thread::scope(|scope| {
+        for fate in [Fate::LostReply, Fate::Lost, Fate::Late] {
+            // Every fourth put, counted from different ones: each of a backup, a prune and a forget is met.
+            (0..4).for_each(|offset| drop(scope.spawn(move || lose_replies(fate, offset))));
         }
+    });
+}
+
+fn lose_replies(fate: Fate, offset: usize) {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let far = Arc::new(FarStore::new(store.clone(), 1));
+    let count = Arc::new(AtomicUsize::new(offset));
+    let given_up = Arc::new(Mutex::new(HashSet::new()));
+    let (counted, names) = (count.clone(), given_up.clone());
+    far.judge(move |object| {
+        if counted.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+            assert!(names.lock().insert(object), "{object} is put again");
+            return fate;
+        }
+        assert!(!names.lock().contains(&object), "{object} is put again");
+        Fate::Done
+    });
+    let repository = library::open(far.clone()).unwrap();
+    for day in 0..3 {
+        library::plant(&source.path(), day);
+        library::back_up(&repository, &source.path(), day as i64).unwrap();
     }
+    let name = library::forget_oldest(&repository).unwrap();
+    let hidden = repository.forgotten_snapshots().unwrap();
+    assert_eq!(hidden[0].snapshot.name, name);
+    assert!(repository.undo_forget(&[hidden[0].id]).unwrap().is_empty());
+    repository.pin(hidden[0].id, "kept").unwrap();
+    assert!(repository.unpin(hidden[0].id).unwrap());
+    assert!(given_up.lock().len() > 8, "{fate:?}");
+    assert_eq!(far.deliver() > 0, fate == Fate::Late);
+    // Nothing that appears late hides, shows or holds up anything.
+    assert_whole(&store, 3);
+    let marks = library::open(store.clone()).unwrap().marks().unwrap();
+    for kind in [SessionKind::Backup, SessionKind::Prune] {
+        assert_eq!(marks.sessions(kind).count(), 0, "{fate:?}: a session stays");
+    }
+    assert!(marks.pins().is_empty() && marks.forgotten().is_empty());
+    library::forget_oldest(&repository).unwrap();
+    let report = library::prune(&repository).unwrap();
+    assert!(report.waiting_for.is_empty());
+    assert_eq!(report.swept.snapshots, 1);
+    far.deliver();
+    far.judge(|_| Fate::Done);
+    assert_whole(&store, 2);
+    // What was recalled is taken over by the verdict, once and for all.
+    library::prune(&repository).unwrap();
+    let marks = library::open(store.clone()).unwrap().marks().unwrap();
+    assert!(!marks.has_recalls(), "{fate:?}");
+    assert!(library::prune(&repository).unwrap().waiting_for.is_empty());
+    assert_whole(&store, 2);
 }
 
 #[test]
@@ -222,7 +225,8 @@ fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
     plant_large(&source.path(), 0..5);
     let on_way = Arc::new((Mutex::new((0usize, 0usize)), Condvar::new()));
     let watched = on_way.clone();
-    let far = FarStore::new(made(bakfs::format::config::CHUNK_SIZES), 8).watched(move |object| {
+    // Chunks so small that an index object is full while packs are on their way.
+    let far = FarStore::new(made(TINY_CHUNKS), 8).watched(move |object| {
         if matches!(object, Object::Pack(_)) {
             // The first pack is on its way until another one is.
             let (counts, changed) = &*watched;
@@ -253,6 +257,7 @@ fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
         }
     }
     assert_eq!(named, far.puts_of("packs"));
+    assert!(far.puts_of("index") > 1, "the index objects are stored as they fill");
     assert_whole(&far.inner, 1);
 }
 
@@ -277,10 +282,11 @@ fn an_interrupted_backup_goes_on_from_what_was_uploaded() {
         // The first backup, and one that finds an index: each is interrupted at its third pack.
         plant_large(&source.path(), files..files + 4);
         files += 4;
-        let before = store.list(ObjectKind::Pack).unwrap().len();
+        let count = |kind| store.list(kind).unwrap().len();
+        let (before, named) = (count(ObjectKind::Pack), count(ObjectKind::Index));
         let left = interrupt(&store, &source.path(), day, 3);
         assert_eq!(left.len(), before + 2);
-        assert!(store.list(ObjectKind::Index).unwrap().len() == usize::from(day > 0));
+        assert_eq!(count(ObjectKind::Index), named, "nothing names them");
         let far = Arc::new(FarStore::new(store.clone(), 4));
         let repository = library::open(far.clone()).unwrap();
         let outcome = library::back_up(&repository, &source.path(), day).unwrap();
