@@ -21,8 +21,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::far::{FarStore, Fate};
 use support::library::{self, Source, TINY_CHUNKS};
+use support::lossy::{Fate, LossyStore};
 use support::stores::MemStore;
 use support::{SOON, noise};
 
@@ -62,7 +62,7 @@ fn commit_days(repository: &Arc<Repository>, like: &Snapshot, days: std::ops::Ra
 
 /// Opens the repository as a machine that never saw it, and reads its list and a root.
 fn requests_to_open(store: &Arc<MemStore>, connections: usize) -> (u64, usize) {
-    let far = Arc::new(FarStore::new(store.clone(), connections));
+    let far = Arc::new(LossyStore::new(store.clone(), connections));
     let repository = library::open(far.clone()).unwrap();
     let snapshots = repository.snapshots().unwrap();
     let newest = &snapshots.last().unwrap().snapshot;
@@ -75,7 +75,7 @@ fn requests_to_open(store: &Arc<MemStore>, connections: usize) -> (u64, usize) {
 #[test]
 fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
     let (store, source) = (made(TINY_CHUNKS), Source::new());
-    let far = Arc::new(FarStore::new(store.clone(), 8));
+    let far = Arc::new(LossyStore::new(store.clone(), 8));
     let repository = library::open(far.clone()).unwrap();
     let first = library::back_up(&repository, &source.path(), 0).unwrap().snapshot;
     commit_days(&repository, &first, 1..1000);
@@ -123,7 +123,7 @@ fn what_is_not_answered_is_stored_under_another_name() {
 
 fn lose_replies(fate: Fate, offset: usize) {
     let (store, source) = (made(TINY_CHUNKS), Source::new());
-    let far = Arc::new(FarStore::new(store.clone(), 1));
+    let far = Arc::new(LossyStore::new(store.clone(), 1));
     let count = Arc::new(AtomicUsize::new(offset));
     let given_up = Arc::new(Mutex::new(HashSet::new()));
     let (counted, names) = (count.clone(), given_up.clone());
@@ -173,7 +173,7 @@ fn lose_replies(fate: Fate, offset: usize) {
 #[test]
 fn a_store_that_never_answers_ends_a_backup_and_leaves_nothing() {
     let (store, source) = (made(TINY_CHUNKS), Source::new());
-    let far = Arc::new(FarStore::new(store.clone(), 1));
+    let far = Arc::new(LossyStore::new(store.clone(), 1));
     let repository = library::open(far.clone()).unwrap();
     let puts = Arc::new(AtomicUsize::new(0));
     let counted = puts.clone();
@@ -193,7 +193,7 @@ fn a_store_that_never_answers_ends_a_backup_and_leaves_nothing() {
 
 #[test]
 fn a_repository_is_made_and_opened_in_any_store() {
-    let far = Arc::new(FarStore::new(Arc::new(MemStore::default()), 4));
+    let far = Arc::new(LossyStore::new(Arc::new(MemStore::default()), 4));
     let key = || Credential::Key(bakfs::crypto::keys::Secret([7; 32]));
     let open = || Repository::open_far(far.clone(), &Options::default(), |_| Ok(vec![key()]));
     let error = open().map(drop).unwrap_err();
@@ -226,7 +226,7 @@ fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
     let on_way = Arc::new((Mutex::new((0usize, 0usize)), Condvar::new()));
     let watched = on_way.clone();
     // Chunks so small that an index object is full while packs are on their way.
-    let far = FarStore::new(made(TINY_CHUNKS), 8).watched(move |object| {
+    let far = LossyStore::new(made(TINY_CHUNKS), 8).watched(move |object| {
         if matches!(object, Object::Pack(_)) {
             // The first pack is on its way until another one is.
             let (counts, changed) = &*watched;
@@ -263,7 +263,7 @@ fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
 
 /// Ends a backup at its n-th put of a pack; returns the packs that were stored.
 fn interrupt(store: &Arc<MemStore>, source: &Path, day: i64, pack: usize) -> HashSet<ObjectId> {
-    let far = Arc::new(FarStore::new(store.clone(), 2));
+    let far = Arc::new(LossyStore::new(store.clone(), 2));
     let mut packs = 0;
     far.judge(move |object| {
         packs += usize::from(matches!(object, Object::Pack(_)));
@@ -287,7 +287,7 @@ fn an_interrupted_backup_goes_on_from_what_was_uploaded() {
         let left = interrupt(&store, &source.path(), day, 3);
         assert_eq!(left.len(), before + 2);
         assert_eq!(count(ObjectKind::Index), named, "nothing names them");
-        let far = Arc::new(FarStore::new(store.clone(), 4));
+        let far = Arc::new(LossyStore::new(store.clone(), 4));
         let repository = library::open(far.clone()).unwrap();
         let outcome = library::back_up(&repository, &source.path(), day).unwrap();
         // Two packs of 32 MiB were there; what is stored now is the rest of 132 MiB.

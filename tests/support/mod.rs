@@ -4,10 +4,10 @@
 pub mod cli;
 pub mod compare;
 pub mod device;
-pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
+pub mod lossy;
 pub mod postgres;
 pub mod process;
 pub mod stores;

@@ -15,7 +15,7 @@ pub enum Fate {
     LostReply,
     /// It is not done, and nobody can tell.
     Lost,
-    /// It is done when [`FarStore::deliver`] is called.
+    /// It is done when [`LossyStore::deliver`] is called.
     Late,
     /// It is refused for good.
     Refused,
@@ -25,7 +25,7 @@ type Judge = Box<dyn FnMut(Object) -> Fate + Send>;
 type Watch = Box<dyn Fn(Object) + Send + Sync>;
 
 /// A store in memory, as if far away.
-pub struct FarStore {
+pub struct LossyStore {
     /// What it holds.
     pub inner: Arc<MemStore>,
     connections: usize,
@@ -37,10 +37,10 @@ pub struct FarStore {
     watch: Watch,
 }
 
-impl FarStore {
+impl LossyStore {
     /// Makes one in which every put is done.
     pub fn new(inner: Arc<MemStore>, connections: usize) -> Self {
-        FarStore {
+        LossyStore {
             inner,
             connections,
             traffic: Mutex::default(),
@@ -53,7 +53,7 @@ impl FarStore {
 
     /// Calls `watch` for every put on its way.
     pub fn watched(self, watch: impl Fn(Object) + Send + Sync + 'static) -> Self {
-        FarStore { watch: Box::new(watch), ..self }
+        LossyStore { watch: Box::new(watch), ..self }
     }
 
     /// From now on `judge` says what becomes of puts.
@@ -85,7 +85,7 @@ impl FarStore {
     }
 }
 
-impl Store for FarStore {
+impl Store for LossyStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.count(|traffic| {
             traffic.puts += 1;
