@@ -8,13 +8,14 @@ use super::put::{Attempts, put_anew};
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
-use super::{Memory, Repository};
+use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
 use lru::LruCache;
@@ -23,7 +24,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// The longest configuration.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// More key slots than this are an attack on the reader's time.
 const MAX_KEYS: usize = 64;
@@ -191,6 +193,8 @@ pub struct Options<'a> {
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
+    /// How the index is loaded from a store far away; a near one's is loaded whole.
+    pub index: IndexLoad,
 }
 
 impl Repository {
@@ -291,8 +295,13 @@ impl Repository {
             },
             None => None,
         };
-        // The place where a store far away gets its cache: from here on the repository's id is known, and that the
-        // place holds what it says. `options.cache_base` and `options.cache_max_bytes` bound it.
+        let store: Arc<dyn Store> = match options.cache_max_bytes {
+            max_bytes if store.is_far() && max_bytes > 0 => {
+                Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), max_bytes))
+            }
+            _ => store,
+        };
+        let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             id: stored.repository,
             suite: stored.suite,
@@ -301,6 +310,8 @@ impl Repository {
             store,
             cache,
             index: RwLock::new(Arc::new(Index::default())),
+            index_load,
+            open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),

@@ -3,7 +3,7 @@
 use super::objects::object_id;
 use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::encode_whole;
 use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES, Suite};
 use crate::format::index::PackEntry;
@@ -130,8 +130,25 @@ impl FinishedPack {
     }
 }
 
-/// Reads the header of a pack and unwraps its key.
+/// Reads the header of a pack and unwraps its key. A copy that does not verify is fetched anew, once.
 pub fn read_opener(
+    store: &dyn Store,
+    keys: &Keys,
+    repository: [u8; 16],
+    pack: &PackEntry,
+    wait: Wait,
+) -> Result<Opener> {
+    let object = Object::Pack(pack.id);
+    store.expect_len(object, pack.len_bytes);
+    match read_stored_opener(store, keys, repository, pack, wait) {
+        Err(error) if error.kind() == ErrorKind::Damaged && store.distrust(object, 0..1) => {
+            read_stored_opener(store, keys, repository, pack, wait)
+        }
+        opener => opener,
+    }
+}
+
+fn read_stored_opener(
     store: &dyn Store,
     keys: &Keys,
     repository: [u8; 16],
@@ -156,8 +173,26 @@ fn opener_of(bytes: &[u8], repository: [u8; 16], keys: &Keys, pack: &PackEntry) 
     Opener::new(keys, &header).map_err(|error| damaged(error.into()))
 }
 
-/// Reads a pack's directory from the pack itself: two reads, or three where it is longer than [`TAIL_BYTES`].
+/// Reads a pack's directory from the pack itself: two reads, or three where it is longer than [`TAIL_BYTES`]. A copy
+/// that does not verify is fetched anew, once.
 pub fn read_directory(
+    store: &dyn Store,
+    keys: &Keys,
+    repository: [u8; 16],
+    id: ObjectId,
+    len_bytes: u64,
+) -> Result<(PackEntry, Directory)> {
+    let object = Object::Pack(id);
+    store.expect_len(object, len_bytes);
+    match read_stored_directory(store, keys, repository, id, len_bytes) {
+        Err(error) if error.kind() == ErrorKind::Damaged && store.distrust(object, 0..len_bytes) => {
+            read_stored_directory(store, keys, repository, id, len_bytes)
+        }
+        directory => directory,
+    }
+}
+
+fn read_stored_directory(
     store: &dyn Store,
     keys: &Keys,
     repository: [u8; 16],

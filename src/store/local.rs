@@ -135,7 +135,7 @@ impl LocalStore {
     }
 }
 
-fn would_wait() -> Error {
+pub(super) fn would_wait() -> Error {
     Error::new(ErrorKind::WouldWait, "The bytes are not in memory")
 }
 

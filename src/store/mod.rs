@@ -1,6 +1,9 @@
 //! Where objects are kept: names and bytes. Knows neither format nor keys.
 
+pub mod cached;
 pub mod local;
+pub mod place;
+pub mod remote;
 
 use crate::error::Result;
 use crate::id::ObjectId;
@@ -160,6 +163,9 @@ pub trait Store: Send + Sync {
         self.read_at(object, 0, &mut bytes, Wait::Allowed)?;
         Ok(bytes)
     }
+
+    /// Tells an object's length, for a store that would have to ask for it. Only a hint, which may be wrong.
+    fn expect_len(&self, _object: Object, _len_bytes: u64) {}
 
     /// Asks for bytes that will be read soon, and does not wait for them. Only a hint.
     fn want(&self, _object: Object, _range: Range<u64>) {}

@@ -1,0 +1,360 @@
+//! Bringing what is missing into mirrors: in few requests, each for bytes nobody else has asked for.
+
+use super::link::Link;
+use super::mirror::{BLOCK_BYTES, Flight, MAX_OBJECT_BYTES, Mirror, Outcome, State, blocks_of, bytes_in};
+use super::mirrors::Mirrors;
+use super::queue::{Queue, Task, Wish};
+use super::streams::Advice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Object, Store, Wait};
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The longest request, which is what each connection takes of memory, and the shortest for which one is cut.
+const PIECE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=2 << 20;
+/// What is on its way is not counted yet: each request is a small part of the cache's bound.
+const PIECE_PART: u64 = 256;
+/// What a reader that goes on waits for at most beyond what it needs.
+const MAX_SPARE_BYTES: u64 = 1 << 20;
+/// More connections than this are not used.
+const MAX_CONNECTIONS: usize = 64;
+/// How often bytes that could not be kept are fetched, before the cache is passed by.
+const MAX_TRIES: u32 = 3;
+/// How often a request is made because one of those ahead of the reader has failed, or bytes were distrusted.
+const MAX_ROUNDS: u32 = 16;
+
+/// Fetches for all readers of a store.
+pub(super) struct Fetcher {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) mirrors: Mirrors,
+    queue: Queue,
+    link: Mutex<Link>,
+    connections: usize,
+    piece_bytes: u64,
+    /// The window of a reader that came to the end of an object; 0 for none.
+    heir_bytes: AtomicU64,
+}
+
+fn in_blocks(bytes: u64) -> usize {
+    (bytes / BLOCK_BYTES) as usize
+}
+
+impl Fetcher {
+    pub(super) fn new(inner: Arc<dyn Store>, mirrors: Mirrors) -> Self {
+        let connections = inner.connections().clamp(1, MAX_CONNECTIONS);
+        let queue = Queue::new(connections, mirrors.max_bytes() / 4);
+        let part_bytes = mirrors.folder.as_ref().map_or(u64::MAX, |folder| folder.max_bytes / PIECE_PART);
+        let piece_bytes = part_bytes.clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end());
+        let (link, heir_bytes) = (Mutex::default(), AtomicU64::new(0));
+        Fetcher { inner, mirrors, queue, link, connections, piece_bytes, heir_bytes }
+    }
+
+    /// Returns how much may be wished for at a time.
+    pub(super) fn max_wished_bytes(&self) -> u64 {
+        self.mirrors.max_bytes() / 4
+    }
+
+    /// Lets background work end.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Fills a buffer with what is in the mirror, and does not wait for it.
+    pub(super) fn peek(self: &Arc<Self>, object: Object, offset: u64, buffer: &mut [u8]) -> bool {
+        let range = offset..offset.saturating_add(buffer.len() as u64);
+        // Now and then a read that may wait renews the time of use.
+        let mirror = self.mirrors.in_use(object).filter(|mirror| !mirror.is_stamp_due());
+        mirror.is_some_and(|mirror| self.hits(&mirror, &range) && mirror.read(offset, buffer, Wait::Never))
+    }
+
+    /// Fills a buffer, fetching what is missing.
+    pub(super) fn read(self: &Arc<Self>, object: Object, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let range = offset..offset.saturating_add(buffer.len() as u64);
+        let tries = if range.end <= MAX_OBJECT_BYTES { MAX_TRIES } else { 0 };
+        for _ in 0..tries {
+            let Some(mirror) = self.mirrors.make(object) else { break };
+            if mirror.is_stamp_due() {
+                mirror.stamp();
+            }
+            match self.bring(&mirror, &range) {
+                Ok(true) if mirror.read(offset, buffer, Wait::Allowed) => return Ok(()),
+                // Somebody has cut off the file, or the disk has lost it.
+                Ok(true) => drop(mirror.distrust(&blocks_of(&range))),
+                Ok(false) => self.mirrors.leave(&mirror),
+                // More was asked for than the reader needs, by a length that may be wrong.
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    if !mirror.measure(&*self.inner) {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.inner.read_at(object, offset, buffer, Wait::Allowed)
+    }
+
+    /// Returns whether all of a range is there, and reads ahead of a reader who finds it so.
+    fn hits(self: &Arc<Self>, mirror: &Mirror, range: &Range<u64>) -> bool {
+        let mut state = mirror.state.lock();
+        let has = state.has(&blocks_of(range));
+        let ahead = if has { self.note(&mut state, range, false) } else { None };
+        drop(state);
+        self.read_ahead(mirror, ahead);
+        has
+    }
+
+    /// Has all blocks of a range in the mirror; false if it cannot take them.
+    fn bring(self: &Arc<Self>, mirror: &Arc<Mirror>, range: &Range<u64>) -> Result<bool> {
+        if self.hits(mirror, range) {
+            return Ok(true);
+        }
+        if mirror.is_gone() {
+            return Ok(false);
+        }
+        let blocks = blocks_of(range);
+        mirror.look_again(&blocks);
+        let len_bytes = self.len_bytes(mirror)?;
+        if range.end > len_bytes {
+            return Err(Error::damaged("The object is shorter than that"));
+        }
+        for round in 0..MAX_ROUNDS {
+            let mut state = mirror.state.lock();
+            let lack = state.lack(&blocks);
+            let mut runs = self.merged(&state, lack.runs);
+            let mut ahead = if round == 0 { self.note(&mut state, range, !runs.is_empty()) } else { None };
+            if let (Some(ahead), Some(last)) = (&mut ahead, runs.last_mut().filter(|run| run.end == blocks.end)) {
+                self.reach_on(&state, last, ahead, len_bytes);
+            }
+            let pieces: Vec<_> = runs
+                .iter()
+                .flat_map(|run| self.pieces(run))
+                .map(|piece| state.depart(piece, len_bytes, false))
+                .collect();
+            drop(state);
+            let waits = [lack.flights, pieces.clone()].concat();
+            for flight in pieces {
+                let is_needed = self.queue.fly(mirror, flight);
+                self.start_thread(is_needed);
+            }
+            self.read_ahead(mirror, ahead);
+            if waits.is_empty() {
+                return Ok(true);
+            }
+            if !wait_for(mirror, &waits)? {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Cuts a run into requests.
+    fn pieces(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (piece, end) = (in_blocks(self.piece_bytes), run.end);
+        run.clone().step_by(piece).map(move |start| start..(start + piece).min(end))
+    }
+
+    /// Joins runs whose gap costs less than a request. What is on its way already is never asked for again.
+    fn merged(&self, state: &State, runs: Vec<Range<usize>>) -> Vec<Range<usize>> {
+        let gap = in_blocks(self.link.lock().gap_bytes(self.connections));
+        let mut merged: Vec<Range<usize>> = Vec::new();
+        for run in runs {
+            match merged.last_mut() {
+                Some(last) if run.start - last.end <= gap && !state.is_on_its_way(&(last.end..run.start)) => {
+                    last.end = run.end;
+                }
+                _ => merged.push(run),
+            }
+        }
+        merged
+    }
+
+    /// Adds to a request of a reader that goes on what it will need next, if it comes in about the same time.
+    fn reach_on(&self, state: &State, run: &mut Range<usize>, ahead: &mut Range<u64>, len_bytes: u64) {
+        let spare_bytes = self.link.lock().spare_bytes(MAX_SPARE_BYTES).min(ahead.end - ahead.start);
+        let end = (ahead.start + spare_bytes).min(len_bytes);
+        let more = run.end..blocks_of(&(ahead.start..end)).end.max(run.end);
+        if state.lacks_all(&more) {
+            run.end = more.end;
+            ahead.start = bytes_in(run, len_bytes).end.clamp(ahead.start, ahead.end);
+        }
+    }
+
+    /// Takes a read in; returns what to ask ahead of the reader.
+    fn note(&self, state: &mut State, range: &Range<u64>, missed: bool) -> Option<Range<u64>> {
+        let len_bytes = state.len_bytes().filter(|_| missed || !state.streams.is_empty())?;
+        let depth_bytes = self.link.lock().depth_bytes().min(self.max_wished_bytes());
+        let heir_bytes = self.heir_bytes.load(Ordering::Relaxed);
+        let Advice { ahead, leaves_with, inherits } =
+            state.streams.note(range, missed, depth_bytes, heir_bytes, len_bytes);
+        if leaves_with.is_some() || inherits {
+            self.heir_bytes.store(leaves_with.unwrap_or(0), Ordering::Relaxed);
+        }
+        ahead
+    }
+
+    fn read_ahead(self: &Arc<Self>, mirror: &Mirror, ahead: Option<Range<u64>>) {
+        if let Some(range) = ahead.filter(|range| !range.is_empty()) {
+            self.wish(Wish { object: mirror.object, range, is_ahead: true });
+        }
+    }
+
+    /// Asks for bytes in the background, unless they are there.
+    pub(super) fn want(self: &Arc<Self>, wish: Wish) {
+        let is_there = |mirror: Arc<Mirror>| mirror.state.lock().has(&blocks_of(&wish.range));
+        if !self.mirrors.in_use(wish.object).is_some_and(is_there) {
+            self.wish(wish);
+        }
+    }
+
+    fn wish(self: &Arc<Self>, wish: Wish) {
+        let gap_bytes = self.link.lock().gap_bytes(self.connections);
+        let is_needed = self.queue.wish(wish, gap_bytes);
+        self.start_thread(is_needed);
+    }
+
+    fn len_bytes(&self, mirror: &Mirror) -> Result<u64> {
+        mirror.len_bytes(self.mirrors.expected_len(mirror.object), &*self.inner)
+    }
+
+    fn start_thread(self: &Arc<Self>, is_needed: bool) {
+        if !is_needed {
+            return;
+        }
+        let fetcher = self.clone();
+        let started = std::thread::Builder::new().name("fetch".into()).spawn(move || fetcher.work());
+        if let Err(error) = started {
+            tracing::debug!(%error, "A thread for requests cannot be started");
+            if self.queue.thread_failed() {
+                // Nobody else is there to make the requests somebody waits for.
+                while let Some((mirror, flight)) = self.queue.next_flight() {
+                    self.fly(&mirror, &flight, &mut Vec::new());
+                }
+            }
+        }
+    }
+
+    fn work(self: &Arc<Self>) {
+        let mut buffer = Vec::new();
+        while let Some(task) = self.queue.next() {
+            match task {
+                Task::Fly(mirror, flight) => self.fly(&mirror, &flight, &mut buffer),
+                Task::Grant(wish) => {
+                    // A panic was told; whoever needs the bytes meets it again.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.grant(wish, &mut buffer)));
+                    self.queue.wish_done();
+                }
+            }
+        }
+    }
+
+    fn grant(self: &Arc<Self>, wish: Wish, buffer: &mut Vec<u8>) {
+        let object = wish.object;
+        let failed = |text: &str| tracing::debug!("{object} could not be read ahead of its readers: {text}");
+        match self.take_piece(wish) {
+            Ok(Some((mirror, flight))) => {
+                self.fly(&mirror, &flight, buffer);
+                if let Some(Outcome::Failed(_, text)) = flight.outcome.get() {
+                    failed(text);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => failed(&error.chain()),
+        }
+    }
+
+    /// Makes a request of the first bytes of a wish that are missing, and puts the rest back.
+    fn take_piece(self: &Arc<Self>, wish: Wish) -> Result<Option<(Arc<Mirror>, Arc<Flight>)>> {
+        let made = self.mirrors.make(wish.object).and_then(|mirror| match mirror.is_gone() {
+            true => {
+                self.mirrors.leave(&mirror);
+                self.mirrors.make(wish.object)
+            }
+            false => Some(mirror),
+        });
+        let Some(mirror) = made else { return Ok(None) };
+        let len_bytes = self.len_bytes(&mirror)?;
+        let range = wish.range.start..wish.range.end.min(len_bytes);
+        let blocks = blocks_of(&range);
+        mirror.look_again(&blocks);
+        let flight = {
+            let mut state = mirror.state.lock();
+            let mut runs = state.lack(&blocks).runs;
+            if !wish.is_ahead {
+                runs = self.merged(&state, runs);
+            }
+            let Some(piece) = runs.first().and_then(|run| self.pieces(run).next()) else { return Ok(None) };
+            state.depart(piece, len_bytes, true)
+        };
+        let rest = flight.blocks.end as u64 * BLOCK_BYTES..range.end;
+        if rest.start < rest.end {
+            let is_needed = self.queue.wish_on(Wish { range: rest, ..wish });
+            self.start_thread(is_needed);
+        }
+        Ok(Some((mirror, flight)))
+    }
+
+    /// Makes a request and keeps what comes.
+    fn fly(&self, mirror: &Arc<Mirror>, flight: &Arc<Flight>, buffer: &mut Vec<u8>) {
+        let fetched = self.fetch(mirror, flight, buffer);
+        let kept = fetched.map(|()| {
+            self.mirrors.make_room(mirror, buffer.len() as u64);
+            self.keep(mirror, flight, buffer)
+        });
+        let outcome = match kept {
+            Ok(Ok(())) => Outcome::Kept,
+            Ok(Err(error)) => {
+                self.mirrors.fail(mirror, error);
+                Outcome::Unkept
+            }
+            Err(error) => Outcome::Failed(error.kind(), error.chain()),
+        };
+        mirror.land(flight, outcome);
+    }
+
+    fn fetch(&self, mirror: &Mirror, flight: &Flight, buffer: &mut Vec<u8>) -> Result<()> {
+        let (object, bytes) = (mirror.object, &flight.bytes);
+        buffer.resize((bytes.end - bytes.start) as usize, 0);
+        let started = Instant::now();
+        self.link.lock().begin(started);
+        let read = || self.inner.read_at(object, bytes.start, buffer, Wait::Allowed);
+        // Somebody may wait for this request: it has to end.
+        let panicked = |_| Err(Error::new(ErrorKind::Io, format!("Reading {object} has panicked: report it")));
+        let fetched = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked);
+        let now = Instant::now();
+        self.link.lock().end(now, now - started, fetched.is_ok().then_some(buffer.len()));
+        fetched
+    }
+
+    /// Writes what came, making room once.
+    fn keep(&self, mirror: &Arc<Mirror>, flight: &Flight, bytes: &[u8]) -> std::io::Result<()> {
+        mirror.keep(&flight.blocks, bytes).or_else(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                self.mirrors.shrink();
+                mirror.keep(&flight.blocks, bytes)
+            }
+            _ => Err(error),
+        })
+    }
+}
+
+/// Waits for requests, and fails with the first that has failed; false if what came could not be kept.
+fn wait_for(mirror: &Mirror, flights: &[Arc<Flight>]) -> Result<bool> {
+    let mut state = mirror.state.lock();
+    while flights.iter().any(|flight| flight.outcome.get().is_none()) {
+        mirror.landed.wait(&mut state);
+    }
+    drop(state);
+    let mut is_kept = true;
+    for flight in flights {
+        match flight.outcome.get() {
+            // Nobody had waited for one ahead: whoever needs its bytes asks for itself.
+            Some(Outcome::Failed(kind, text)) if !flight.is_ahead => return Err(Error::new(*kind, text)),
+            outcome => is_kept &= !matches!(outcome, Some(Outcome::Unkept)),
+        }
+    }
+    Ok(is_kept)
+}

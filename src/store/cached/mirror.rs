@@ -1,0 +1,323 @@
+//! The part of one object that was fetched: a sparse file with the object's blocks at their own offsets.
+//!
+//! ```text
+//! mirror = length of the object (8), 0 (56), bits (16 320), the object's bytes
+//! ```
+//!
+//! Bit n % 8 of byte n / 8 says that block n is there; it is set after the block was written. A file that was just
+//! made is empty, which stands for zeros: nothing is there. Bits and bytes are one file, so that no bit outlives
+//! its bytes, whoever removes files. Several processes may use a mirror at once: they write the same bytes, and a
+//! bit that one of them loses costs a fetch. What a power cut left wrong is noticed by whoever opens the bytes.
+
+use super::bits::{Bits, bytes_of, mask};
+use super::streams::Streams;
+use crate::error::{Context, ErrorKind, Result};
+use crate::store::{Object, Store, Wait};
+use parking_lot::{Condvar, Mutex};
+use rustix::io::ReadWriteFlags;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// The unit of what is there.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+/// Length of what comes before the object's bytes.
+const HEAD_BYTES: u64 = 16 << 10;
+const BITS_AT: u64 = 64;
+/// The longest object a mirror has bits for.
+pub(super) const MAX_OBJECT_BYTES: u64 = (HEAD_BYTES - BITS_AT) * 8 * BLOCK_BYTES;
+/// How often the time of use is renewed.
+const STAMP_SECS: u64 = 60;
+
+/// Returns the blocks a range of bytes touches, of those a mirror has bits for.
+pub(super) fn blocks_of(range: &Range<u64>) -> Range<usize> {
+    let end = range.end.min(MAX_OBJECT_BYTES);
+    (range.start.min(end) / BLOCK_BYTES) as usize..end.div_ceil(BLOCK_BYTES) as usize
+}
+
+/// Returns the bytes of blocks, of which the last may be cut off by the object's end.
+pub(super) fn bytes_in(blocks: &Range<usize>, len_bytes: u64) -> Range<u64> {
+    blocks.start as u64 * BLOCK_BYTES..(blocks.end as u64 * BLOCK_BYTES).min(len_bytes)
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Its bytes are in the mirror.
+    Kept,
+    /// They came, and the mirror could not take them.
+    Unkept,
+    /// They did not come.
+    Failed(ErrorKind, String),
+}
+
+/// A request that is on its way, or waits for a connection.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) blocks: Range<usize>,
+    /// The bytes of the blocks; the last block may be cut off by the object's end.
+    pub(super) bytes: Range<u64>,
+    /// Whether nobody waited for it when it was made.
+    pub(super) is_ahead: bool,
+    pub(super) outcome: OnceLock<Outcome>,
+}
+
+/// What readers of a mirror share.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    bits: Bits,
+    len_bytes: Option<u64>,
+    flights: Vec<Arc<Flight>>,
+    pub(super) streams: Streams,
+}
+
+/// What has to be done to have all blocks of a range.
+#[derive(Debug, Default)]
+pub(super) struct Lack {
+    /// Runs of blocks nobody has asked for.
+    pub(super) runs: Vec<Range<usize>>,
+    /// Requests that bring others.
+    pub(super) flights: Vec<Arc<Flight>>,
+}
+
+impl State {
+    /// Returns whether all blocks of a range are there, as far as this process knows.
+    pub(super) fn has(&self, blocks: &Range<usize>) -> bool {
+        self.bits.has_all(blocks.clone())
+    }
+
+    /// Returns the object's length, if it is known.
+    pub(super) fn len_bytes(&self) -> Option<u64> {
+        self.len_bytes
+    }
+
+    /// Returns what a range lacks.
+    pub(super) fn lack(&self, blocks: &Range<usize>) -> Lack {
+        let mut lack = Lack::default();
+        let mut at = blocks.start;
+        while let Some(absent) = self.bits.first_absent(at..blocks.end) {
+            let start = absent.start;
+            if let Some(flight) = self.flights.iter().find(|flight| flight.blocks.contains(&start)) {
+                at = flight.blocks.end.min(blocks.end);
+                lack.flights.push(flight.clone());
+                continue;
+            }
+            let next = self.flights.iter().map(|flight| flight.blocks.start).filter(|next| *next > start).min();
+            at = absent.end.min(next.unwrap_or(absent.end));
+            lack.runs.push(start..at);
+        }
+        lack
+    }
+
+    /// Returns whether blocks are neither there nor on their way.
+    pub(super) fn lacks_all(&self, blocks: &Range<usize>) -> bool {
+        self.bits.count_absent(blocks.clone()) == blocks.len() && !self.is_on_its_way(blocks)
+    }
+
+    /// Returns whether a request for one of some blocks is on its way.
+    pub(super) fn is_on_its_way(&self, blocks: &Range<usize>) -> bool {
+        self.flights.iter().any(|flight| flight.blocks.start < blocks.end && blocks.start < flight.blocks.end)
+    }
+
+    /// Makes a request for blocks, all of which begin before the object ends.
+    pub(super) fn depart(&mut self, blocks: Range<usize>, len_bytes: u64, is_ahead: bool) -> Arc<Flight> {
+        let bytes = bytes_in(&blocks, len_bytes);
+        let flight = Arc::new(Flight { blocks, bytes, is_ahead, outcome: OnceLock::new() });
+        self.flights.push(flight.clone());
+        flight
+    }
+}
+
+/// The mirror of one object.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) object: Object,
+    file: File,
+    /// Whether the file lies in memory: it never blocks, and nobody else sees it.
+    pub(super) is_memory: bool,
+    pub(super) state: Mutex<State>,
+    /// A request has ended.
+    pub(super) landed: Condvar,
+    /// Held while the head of the file is changed.
+    head: Mutex<()>,
+    opened: Instant,
+    /// When the time of use was renewed, in seconds since it was opened.
+    stamped_secs: AtomicU64,
+    /// Bytes of blocks that were written through this mirror.
+    pub(super) kept_bytes: AtomicU64,
+}
+
+impl Mirror {
+    /// Uses a file, whatever is in it.
+    pub(super) fn new(object: Object, file: File, is_memory: bool) -> Result<Self> {
+        let mirror = Mirror {
+            object,
+            file,
+            is_memory,
+            state: Mutex::default(),
+            landed: Condvar::new(),
+            head: Mutex::default(),
+            opened: Instant::now(),
+            stamped_secs: AtomicU64::new(0),
+            kept_bytes: AtomicU64::new(0),
+        };
+        let mut head = vec![0; HEAD_BYTES as usize];
+        let read = mirror.read_up_to(&mut head, 0).context(|| format!("Cannot read the copy of {object}"))?;
+        let (len_bytes, bits) = head[..read].split_at(read.min(BITS_AT as usize));
+        {
+            let mut state = mirror.state.lock();
+            state.bits.merge(0, bits);
+            let len_bytes = len_bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            state.len_bytes = Some(len_bytes).filter(|len| (1..=MAX_OBJECT_BYTES).contains(len));
+        }
+        mirror.stamp();
+        Ok(mirror)
+    }
+
+    /// Fills as much of a buffer as the file has.
+    fn read_up_to(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Fills a buffer with bytes that are there; false if the file does not have them, or may not be waited for.
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8], wait: Wait) -> bool {
+        match wait {
+            Wait::Never if !self.is_memory => {
+                let flags = ReadWriteFlags::NOWAIT;
+                let len = buffer.len();
+                rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], HEAD_BYTES + offset, flags) == Ok(len)
+            }
+            _ => self.file.read_exact_at(buffer, HEAD_BYTES + offset).is_ok(),
+        }
+    }
+
+    /// Takes in what other processes have fetched.
+    pub(super) fn look_again(&self, blocks: &Range<usize>) {
+        let span = bytes_of(blocks);
+        let mut bytes = vec![0; span.len()];
+        if self.read_up_to(&mut bytes, BITS_AT + span.start as u64).is_ok() {
+            self.state.lock().bits.merge(span.start, &bytes);
+        }
+    }
+
+    /// Counts the bytes of a range's blocks that are not there.
+    pub(super) fn absent_bytes(&self, blocks: &Range<usize>, len_bytes: u64) -> u64 {
+        self.look_again(blocks);
+        let state = self.state.lock();
+        let (mut at, mut absent_bytes) = (blocks.start, 0);
+        while let Some(run) = state.bits.first_absent(at..blocks.end) {
+            at = run.end;
+            let bytes = bytes_in(&run, len_bytes);
+            absent_bytes += bytes.end.saturating_sub(bytes.start);
+        }
+        absent_bytes
+    }
+
+    /// Returns the object's length, asking for it once if nobody has told it.
+    pub(super) fn len_bytes(&self, told: Option<u64>, store: &dyn Store) -> Result<u64> {
+        if let Some(len_bytes) = self.state.lock().len_bytes {
+            return Ok(len_bytes);
+        }
+        let head = self.head.lock();
+        if let Some(len_bytes) = self.state.lock().len_bytes {
+            return Ok(len_bytes);
+        }
+        let len_bytes = told.map_or_else(|| store.len_bytes(self.object), Ok)?;
+        self.state.lock().len_bytes = Some(len_bytes);
+        // Without it in the file the next process asks once more.
+        let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
+        drop(head);
+        Ok(len_bytes)
+    }
+
+    /// Asks for the object's length, since reads say that it is wrong; returns whether it was. Then nothing is there
+    /// any more: a last block that was cut off counted as whole.
+    pub(super) fn measure(&self, store: &dyn Store) -> bool {
+        let Ok(len_bytes) = store.len_bytes(self.object) else { return false };
+        let head = self.head.lock();
+        let is_other = self.state.lock().len_bytes.replace(len_bytes) != Some(len_bytes);
+        // As in `len_bytes`.
+        let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
+        drop(head);
+        if is_other {
+            self.distrust(&blocks_of(&(0..MAX_OBJECT_BYTES)));
+        }
+        is_other
+    }
+
+    /// Writes bytes that came, and then their bits.
+    pub(super) fn keep(&self, blocks: &Range<usize>, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, HEAD_BYTES + blocks.start as u64 * BLOCK_BYTES)?;
+        self.change_head(blocks, |byte, mask| byte | mask)?;
+        self.kept_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends a request.
+    pub(super) fn land(&self, flight: &Arc<Flight>, outcome: Outcome) {
+        let mut state = self.state.lock();
+        if matches!(outcome, Outcome::Kept) {
+            state.bits.insert(flight.blocks.clone());
+        }
+        // Only who made it ends it.
+        let _ = flight.outcome.set(outcome);
+        state.flights.retain(|other| !Arc::ptr_eq(other, flight));
+        self.landed.notify_all();
+    }
+
+    fn change_head(&self, blocks: &Range<usize>, change: impl Fn(u8, u8) -> u8) -> std::io::Result<()> {
+        let _head = self.head.lock();
+        let span = bytes_of(blocks);
+        let at = BITS_AT + span.start as u64;
+        let mut bytes = vec![0; span.len()];
+        self.read_up_to(&mut bytes, at)?;
+        for (number, byte) in span.zip(&mut bytes) {
+            *byte = change(*byte, mask(number, blocks));
+        }
+        self.file.write_all_at(&bytes, at)
+    }
+
+    /// Forgets blocks whose bytes did not verify; returns whether there were any.
+    pub(super) fn distrust(&self, blocks: &Range<usize>) -> bool {
+        self.look_again(blocks);
+        if !self.state.lock().bits.remove(blocks.clone()) {
+            return false;
+        }
+        if let Err(error) = self.change_head(blocks, |byte, mask| byte & !mask) {
+            tracing::debug!(%error, "Wrong bytes of {} stay in the cache", self.object);
+        }
+        true
+    }
+
+    /// Returns whether the time of use is due to be renewed.
+    pub(super) fn is_stamp_due(&self) -> bool {
+        !self.is_memory && self.opened.elapsed().as_secs() >= self.stamped_secs.load(Ordering::Relaxed) + STAMP_SECS
+    }
+
+    /// Renews the time of use: what was used last is removed last.
+    pub(super) fn stamp(&self) {
+        self.stamped_secs.store(self.opened.elapsed().as_secs(), Ordering::Relaxed);
+        if !self.is_memory {
+            // Only an order in which files are removed.
+            let _ = self.file.set_modified(std::time::SystemTime::now());
+        }
+    }
+
+    /// Returns whether somebody has removed the file: what is kept in it now is lost.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.is_memory && self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+}

@@ -1,0 +1,198 @@
+//! A store far away with copies on a local disk: what was read once is read from there, what will be read soon is
+//! fetched before, and what several readers want is fetched once.
+//!
+//! Small objects are kept whole, as files that verify by their names. Of packs and index objects the ranges that
+//! were read are kept ([`mirror`]), sealed as they are stored: whoever opens them verifies them, and asks for
+//! others by [`Store::distrust`]. Nothing in the folder is needed, and all of it may be removed at any time.
+
+mod bits;
+mod fetch;
+mod folder;
+mod link;
+mod mirror;
+mod mirrors;
+mod queue;
+mod streams;
+
+use super::local::would_wait;
+use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use crate::error::Result;
+use crate::id::ObjectId;
+use fetch::Fetcher;
+use folder::Folder;
+use mirror::{blocks_of, bytes_in};
+use mirrors::Mirrors;
+use queue::Wish;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The default bound of a cache, where the file system is large enough for it.
+pub const DEFAULT_MAX_BYTES: u64 = 10 << 30;
+/// The part of a file system a cache takes at most by default: one tenth.
+const DEFAULT_PART: u64 = 10;
+/// A small object larger than this part of the bound is not kept.
+const SMALL_PART: u64 = 16;
+
+/// Returns how large a cache in a folder may be by default: 10 GiB, or a tenth of the file system if that is less.
+pub fn default_max_bytes(folder: &Path) -> u64 {
+    let room = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok());
+    room.map_or(DEFAULT_MAX_BYTES, |room| (room.f_blocks * room.f_frsize / DEFAULT_PART).min(DEFAULT_MAX_BYTES))
+}
+
+/// A store with a cache.
+pub struct CachedStore {
+    fetcher: Arc<Fetcher>,
+}
+
+impl CachedStore {
+    /// Keeps copies in a repository's cache folder, below `objects`, of at most `max_bytes`. Without a folder, with
+    /// one that cannot be used, or with a bound of 0, up to 48 MiB are kept in memory.
+    pub fn open(inner: Arc<dyn Store>, folder: Option<&Path>, max_bytes: u64) -> Self {
+        CachedStore { fetcher: Arc::new(Fetcher::new(inner, Mirrors::new(folder, max_bytes))) }
+    }
+
+    fn inner(&self) -> &dyn Store {
+        &*self.fetcher.inner
+    }
+
+    fn folder(&self) -> Option<&Folder> {
+        self.fetcher.mirrors.folder.as_ref()
+    }
+}
+
+/// What is kept of an object.
+enum Copy {
+    /// Nothing: it may change.
+    None,
+    /// All of it.
+    Whole(ObjectId),
+    /// What was read of it.
+    Mirror,
+}
+
+fn copy_of(object: Object) -> Copy {
+    match object {
+        Object::Config => Copy::None,
+        Object::Key(id) | Object::Snapshot(id) | Object::Mark(id) => Copy::Whole(id),
+        Object::Pack(_) | Object::Index(_) => Copy::Mirror,
+    }
+}
+
+impl Drop for CachedStore {
+    fn drop(&mut self) {
+        self.fetcher.close();
+    }
+}
+
+impl Store for CachedStore {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.inner().put(object, bytes)
+    }
+
+    fn barrier(&self, names: Names) -> Result<()> {
+        self.inner().barrier(names)
+    }
+
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        self.inner().len_bytes(object)
+    }
+
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        match (copy_of(object), wait) {
+            (Copy::Mirror, Wait::Never) if self.fetcher.peek(object, offset, buffer) => Ok(()),
+            (_, Wait::Never) => Err(would_wait()),
+            (Copy::Mirror, Wait::Allowed) => self.fetcher.read(object, offset, buffer),
+            (_, Wait::Allowed) => self.inner().read_at(object, offset, buffer, wait),
+        }
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        let listed = self.inner().list(kind)?;
+        if matches!(kind, ObjectKind::Pack | ObjectKind::Index) {
+            listed.iter().for_each(|Listed { id, len_bytes }| self.expect_len(kind.object(*id), *len_bytes));
+        }
+        self.fetcher.mirrors.tidy();
+        Ok(listed)
+    }
+
+    fn delete(&self, object: Object) -> Result<()> {
+        self.inner().delete(object)?;
+        self.fetcher.mirrors.remove(object);
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        self.inner().sweep()
+    }
+
+    fn location(&self) -> String {
+        self.inner().location()
+    }
+
+    fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        let (Copy::Whole(id), Some(folder)) = (copy_of(object), self.folder()) else {
+            return self.inner().read_whole(object, max_bytes);
+        };
+        if let Some(bytes) = folder.read(object, id, max_bytes) {
+            return Ok(bytes);
+        }
+        let bytes = self.inner().read_whole(object, max_bytes)?;
+        if bytes.len() as u64 <= folder.max_bytes / SMALL_PART && ObjectId::of(&bytes) == id {
+            folder.keep(object, &bytes);
+        }
+        Ok(bytes)
+    }
+
+    fn expect_len(&self, object: Object, len_bytes: u64) {
+        self.fetcher.mirrors.expect_len(object, len_bytes);
+    }
+
+    fn want(&self, object: Object, range: Range<u64>) {
+        let end = range.end.min(range.start.saturating_add(self.fetcher.max_wished_bytes()));
+        if matches!(copy_of(object), Copy::Mirror) && range.start < end {
+            self.fetcher.want(Wish { object, range: range.start..end, is_ahead: false });
+        }
+    }
+
+    fn absent_bytes(&self, object: Object, range: Range<u64>) -> u64 {
+        let mirrors = &self.fetcher.mirrors;
+        let absent = match copy_of(object) {
+            Copy::None => range,
+            Copy::Whole(_) if self.folder().is_some_and(|folder| folder.has(object)) => 0..0,
+            Copy::Whole(_) => range,
+            Copy::Mirror => {
+                let blocks = blocks_of(&range);
+                let mirror = mirrors.existing(object);
+                let known = mirror.as_ref().and_then(|mirror| mirror.state.lock().len_bytes());
+                let len_bytes = known.or_else(|| mirrors.expected_len(object)).unwrap_or(range.end);
+                match mirror {
+                    Some(mirror) => return mirror.absent_bytes(&blocks, len_bytes),
+                    None => bytes_in(&blocks, len_bytes),
+                }
+            }
+        };
+        absent.end.saturating_sub(absent.start)
+    }
+
+    fn distrust(&self, object: Object, range: Range<u64>) -> bool {
+        let mirrors = &self.fetcher.mirrors;
+        match copy_of(object) {
+            Copy::None => false,
+            Copy::Whole(_) => mirrors.remove(object),
+            Copy::Mirror => mirrors.existing(object).is_some_and(|mirror| mirror.distrust(&blocks_of(&range))),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.inner().connections()
+    }
+
+    fn is_far(&self) -> bool {
+        self.inner().is_far()
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.inner().traffic()
+    }
+}

@@ -1,0 +1,372 @@
+//! Where a repository is kept, as `--repo` and BAKFS_REPO say it: a folder or a URL without secrets.
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a repository is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A folder of this machine.
+    Local(PathBuf),
+    /// A service reached over a network.
+    Remote(Remote),
+}
+
+/// A place in a service reached over a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remote {
+    /// A bucket or container of an object store, and the names in it that begin with `prefix`, which may be empty.
+    Bucket {
+        /// The service.
+        service: Service,
+        /// The bucket or container.
+        bucket: String,
+        /// What names begin with, without slashes at its ends.
+        prefix: String,
+    },
+    /// A folder reached by OpenSSH's `ssh` and its subsystem `sftp`.
+    Sftp {
+        /// The user to log in as; else the one ssh takes.
+        user: Option<String>,
+        /// A host, or an alias of ssh's configuration.
+        host: String,
+        /// The port; else the one ssh takes.
+        port: Option<u16>,
+        /// The folder, without slashes at its ends.
+        path: String,
+        /// Whether the folder is below the user's home and not below `/`.
+        from_home: bool,
+    },
+    /// A folder of a WebDAV server.
+    WebDav {
+        /// Whether the connection is encrypted.
+        tls: bool,
+        /// The host, with its port where that is not the usual one.
+        host: String,
+        /// The folder, without slashes at its ends, and without percent signs for other characters.
+        path: String,
+    },
+}
+
+/// An object store with buckets or containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Amazon S3, and what speaks its protocol.
+    S3,
+    /// Backblaze B2.
+    B2,
+    /// OpenStack Swift.
+    Swift,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azblob,
+}
+
+impl Service {
+    /// Returns what its URLs begin with.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Service::S3 => "s3",
+            Service::B2 => "b2",
+            Service::Swift => "swift",
+            Service::Gcs => "gs",
+            Service::Azblob => "azblob",
+        }
+    }
+
+    /// Returns whether leave to enter expires, so that an answer that denies it is worth another try.
+    pub fn has_tokens(self) -> bool {
+        matches!(self, Service::B2 | Service::Swift)
+    }
+
+    /// Returns where its secrets belong, for messages.
+    pub fn secrets(self) -> &'static str {
+        match self {
+            Service::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile of ~/.aws/credentials",
+            Service::B2 => "B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY",
+            Service::Swift => "OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME",
+            Service::Gcs => "the file GOOGLE_APPLICATION_CREDENTIALS names",
+            Service::Azblob => "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
+        }
+    }
+}
+
+const SSH_SECRETS: &str = "a key of ssh-agent or ~/.ssh/config";
+const WEBDAV_SECRETS: &str = "WEBDAV_USER and WEBDAV_PASSWORD or ~/.netrc";
+
+impl Place {
+    /// Returns the folder, where it is one of this machine.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Place::Local(path) => Some(path),
+            Place::Remote(_) => None,
+        }
+    }
+
+    /// Parses a path or URL; an error never repeats what may be a secret.
+    pub fn parse(text: &str) -> Result<Place> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return match text.split_once(':') {
+                Some((scheme @ ("s3" | "b2" | "sftp" | "swift" | "gs" | "azure" | "rest" | "rclone"), _)) => {
+                    Err(Error::usage(format!(
+                        "`{scheme}:` is no URL: write s3://bucket/prefix, sftp://user@host/path and so on, \
+                         or ./{scheme}: for a folder of that name"
+                    )))
+                }
+                _ if text.is_empty() => Err(Error::usage("The path of the repository is empty")),
+                _ => Ok(Place::Local(PathBuf::from(text))),
+            };
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        if rest.chars().any(char::is_control) {
+            return Err(Error::usage(format!("A URL {scheme}:// holds a control character")));
+        }
+        match &*scheme {
+            "file" => file(rest),
+            "s3" => bucket(Service::S3, rest),
+            "b2" => bucket(Service::B2, rest),
+            "swift" => bucket(Service::Swift, rest),
+            "gs" => bucket(Service::Gcs, rest),
+            "azblob" => bucket(Service::Azblob, rest),
+            "sftp" => sftp(rest),
+            "webdav" => webdav(false, rest),
+            "webdavs" => webdav(true, rest),
+            _ => Err(foreign(&scheme, rest)),
+        }
+    }
+}
+
+fn file(rest: &str) -> Result<Place> {
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    if !path.starts_with('/') {
+        return Err(Error::usage("A file URL has three slashes and a full path: file:///srv/backup"));
+    }
+    Ok(Place::Local(PathBuf::from(path)))
+}
+
+/// Returns what follows the last `@`: what may be a secret is before it.
+fn without_secret(rest: &str) -> &str {
+    rest.rsplit_once('@').map_or(rest, |(_, after)| after)
+}
+
+/// Splits off the first segment; the others come without empty ones.
+fn split_path(rest: &str) -> (&str, String) {
+    let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    (first, segments.join("/"))
+}
+
+fn check_path(scheme: &str, path: &str) -> Result<()> {
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Error::usage(format!("The path of a URL {scheme}:// may not have `.` or `..` in it")));
+    }
+    Ok(())
+}
+
+fn bucket(service: Service, rest: &str) -> Result<Place> {
+    let scheme = service.scheme();
+    let (name, prefix) = split_path(rest);
+    if name.contains(['@', ':']) || (service == Service::S3 && is_endpoint(name)) {
+        let safe = without_secret(rest);
+        let (name, prefix) = split_path(safe);
+        // `s3://host:port/bucket/prefix` names a server first.
+        let is_server = service == Service::S3 && (name.contains(':') || is_endpoint(name));
+        let right = if is_server { prefix } else { join(name, &prefix) };
+        let right = if right.is_empty() { "BUCKET/PREFIX".to_owned() } else { right };
+        let endpoint = if is_server { "; the server belongs in AWS_ENDPOINT_URL" } else { "" };
+        return Err(Error::usage(format!(
+            "Write {scheme}://{right}: a URL holds no keys, they belong in {}{endpoint}",
+            service.secrets()
+        )));
+    }
+    let allowed = |c: char| match service {
+        Service::S3 | Service::Gcs => c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_'),
+        Service::B2 | Service::Azblob => c.is_ascii_alphanumeric() || c == '-',
+        Service::Swift => !matches!(c, '?' | '#'),
+    };
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(Error::usage(format!(
+            "A URL {scheme}:// begins with the name of a bucket: {scheme}://BUCKET/PREFIX"
+        )));
+    }
+    check_path(scheme, &prefix)?;
+    Ok(Place::Remote(Remote::Bucket { service, bucket: name.into(), prefix }))
+}
+
+/// Tells the name of a server from that of a bucket, which may have dots too.
+fn is_endpoint(name: &str) -> bool {
+    [".amazonaws.com", ".backblazeb2.com", ".digitaloceanspaces.com", ".wasabisys.com", ".cloudflarestorage.com"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+fn join(first: &str, path: &str) -> String {
+    if path.is_empty() { first.into() } else { format!("{first}/{path}") }
+}
+
+fn sftp(rest: &str) -> Result<Place> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
+    let name = user.map_or("", |user| user.split(':').next().unwrap_or(""));
+    let right = |path: &str| {
+        let at = if name.is_empty() { String::new() } else { format!("{name}@") };
+        format!("sftp://{at}{host}/{}", path.trim_matches('/'))
+    };
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err(Error::usage(format!("Write {}: a URL holds no password, ssh takes {SSH_SECRETS}", right(path))));
+    }
+    if path.contains('@') && host.is_empty() {
+        return Err(Error::usage(format!("Write sftp://user@host/path: ssh takes {SSH_SECRETS}")));
+    }
+    if path.starts_with('/') {
+        let right = right(path);
+        return Err(Error::usage(format!(
+            "Write {right} for the full path, with one slash, or /./ for one below home"
+        )));
+    }
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => return Err(Error::usage("The port of a URL sftp:// is a number: sftp://user@host:22/path")),
+        },
+        None => (host, None),
+    };
+    // A name that begins with a dash would be taken for an option by ssh.
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('-')
+            && !name.contains(|c: char| c.is_whitespace() || "[]:\"'`$\\".contains(c))
+    };
+    if !is_name(host) || user.is_some_and(|user| !is_name(user)) {
+        return Err(Error::usage(
+            "A URL sftp:// names a host, or an alias of ~/.ssh/config: sftp://[user@]host[:port]/path",
+        ));
+    }
+    let below_home = path.strip_prefix("./").or_else(|| path.strip_prefix("~/"));
+    let (from_home, path) = (below_home.is_some(), below_home.unwrap_or(path));
+    let path = split_path(&format!("/{path}")).1;
+    if path.is_empty() {
+        return Err(Error::usage("A URL sftp:// names a folder: sftp://user@host/srv/backup"));
+    }
+    check_path("sftp", &path)?;
+    Ok(Place::Remote(Remote::Sftp { user: user.map(str::to_owned), host: host.into(), port, path, from_home }))
+}
+
+fn webdav(tls: bool, rest: &str) -> Result<Place> {
+    let scheme = if tls { "webdavs" } else { "webdav" };
+    let (host, path) = split_path(rest);
+    if host.contains('@') || (rest.contains('@') && host.contains(':') && !has_port(host)) {
+        return Err(Error::usage(format!(
+            "Write {scheme}://{}: a URL holds no user and password, they belong in {WEBDAV_SECRETS}",
+            without_secret(rest)
+        )));
+    }
+    if host.is_empty() || host.contains(char::is_whitespace) || (host.contains(':') && !has_port(host)) {
+        return Err(Error::usage(format!("A URL {scheme}:// names a server: {scheme}://host[:port]/path")));
+    }
+    if path.contains(['?', '#']) {
+        return Err(Error::usage(format!("A URL {scheme}:// names a folder: it has no `?` or `#`")));
+    }
+    let path =
+        percent_decode(&path).ok_or_else(|| Error::usage(format!("The path of {scheme}://{host} is not UTF-8")))?;
+    check_path(scheme, &path)?;
+    Ok(Place::Remote(Remote::WebDav { tls, host: host.into(), path }))
+}
+
+fn has_port(host: &str) -> bool {
+    let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    after_address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high << 4 | low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+}
+
+/// Answers a URL of other programs with ours.
+fn foreign(scheme: &str, rest: &str) -> Error {
+    let safe = without_secret(rest);
+    let (first, path) = split_path(safe);
+    let advice = match scheme {
+        "s3+http" | "boto3+s3" | "boto+s3" | "cf+s3" | "minio" => format!(
+            "write s3://{}; keys belong in {}, a server other than Amazon's in AWS_ENDPOINT_URL",
+            join(first, &path),
+            Service::S3.secrets()
+        ),
+        "scp" | "ssh" | "rsync" | "pexpect+scp" | "pexpect+sftp" | "paramiko+scp" | "paramiko+sftp" | "fish" => {
+            let userinfo = rest.split_once('/').map_or(rest, |(authority, _)| authority).rsplit_once('@');
+            let user = userinfo.and_then(|(userinfo, _)| userinfo.split(':').next()).unwrap_or("");
+            let at = if user.is_empty() { "" } else { "@" };
+            format!("write sftp://{user}{at}{first}/{path}; ssh takes {SSH_SECRETS}")
+        }
+        "azure" | "az" | "azblobs" => {
+            format!("write azblob://{}; keys belong in {}", join(first, &path), Service::Azblob.secrets())
+        }
+        "gcs" | "gs+http" => format!("write gs://{}; keys belong in {}", join(first, &path), Service::Gcs.secrets()),
+        "cf+http" | "pyrax" | "cf+hubic" => {
+            format!("write swift://{}; keys belong in {}", join(first, &path), Service::Swift.secrets())
+        }
+        "http" | "https" | "dav" | "davs" => {
+            let scheme = if scheme.ends_with('s') { "webdavs" } else { "webdav" };
+            format!("write {scheme}://{} for WebDAV; user and password belong in {WEBDAV_SECRETS}", join(first, &path))
+        }
+        "multi" => "a repository lies in one place: name it, and copy it to others by their own means".to_owned(),
+        _ => {
+            "there are file://, s3://, b2://, swift://, sftp://, webdav://, webdavs://, gs:// and azblob://".to_owned()
+        }
+    };
+    Error::usage(format!("A repository cannot be at a URL {scheme}://: {advice}"))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Local(path) => path.display().fmt(f),
+            Place::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Bucket { service, bucket, prefix } => write!(f, "{}://{}", service.scheme(), join(bucket, prefix)),
+            Remote::Sftp { user, host, port, path, from_home } => {
+                write!(f, "sftp://")?;
+                if let Some(user) = user {
+                    write!(f, "{user}@")?;
+                }
+                write!(f, "{host}")?;
+                if let Some(port) = port {
+                    write!(f, ":{port}")?;
+                }
+                write!(f, "/{}{path}", if *from_home { "./" } else { "" })
+            }
+            Remote::WebDav { tls, host, path } => {
+                write!(f, "{}://{}", if *tls { "webdavs" } else { "webdav" }, join(host, path))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! What servers with folders need besides: the folders themselves, and the removal of what interrupted puts left.
+
+use super::explain::Task;
+use super::http::Purpose;
+use super::{RemoteStore, Terms};
+use crate::error::Result;
+use crate::store::ObjectKind;
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// Start of the names of objects that are being stored.
+pub(super) const TEMPORARY: &str = ".tmp-";
+/// One that is older was left by a writer that died.
+const MAX_PUT_AGE_SECS: i64 = 24 * 60 * 60;
+
+impl RemoteStore {
+    /// Makes the repository's folder and one for each kind; those of packs are made with the first pack in each.
+    pub(super) async fn make_folders(&self) -> Result<()> {
+        for folder in ObjectKind::ALL.map(|kind| format!("{}/", kind.folder())) {
+            let task = Task { verb: "make the folder", name: &folder };
+            self.retried(task, Terms::of(Purpose::Other), async |session| session.create_folder(&folder).await).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what puts that were interrupted more than a day ago have left; returns how much.
+    pub(super) async fn sweep_folders(&self) -> Result<u64> {
+        let now = jiff::Timestamp::now().as_second();
+        let mut folders = Vec::new();
+        for kind in ObjectKind::ALL {
+            let folder = format!("{}/", kind.folder());
+            if kind == ObjectKind::Pack {
+                let shards = self.folder(&folder, true).await?;
+                folders.extend(shards.into_iter().filter(|item| item.is_folder).map(|item| item.path));
+            }
+            folders.push(folder);
+        }
+        let swept = stream::iter(folders).map(|folder| async move {
+            let mut swept = 0;
+            for item in self.folder(&folder, true).await? {
+                let name = item.path.rsplit('/').next().unwrap_or_default();
+                let is_old = item.modified_secs.is_some_and(|at| now - at > MAX_PUT_AGE_SECS);
+                if item.is_folder || !name.starts_with(TEMPORARY) || !is_old {
+                    continue;
+                }
+                let path = format!("{folder}{name}");
+                let task = Task { verb: "remove", name: &path };
+                let terms = Terms::of(Purpose::Delete);
+                self.retried(task, terms, async |session| session.delete(&path).await).await?;
+                swept += 1;
+            }
+            Ok(swept)
+        });
+        swept.buffer_unordered(self.connections).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+    }
+}

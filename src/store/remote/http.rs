@@ -1,0 +1,373 @@
+//! The HTTP client under every service but SFTP: counts what goes and comes, keeps to the limits, and notes for each
+//! call how far it came and what the server said.
+
+use super::failure::{Cause, Failure, Reply};
+use super::limit::{Limit, PIECE_BYTES};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Traffic;
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection nobody uses is closed, before most servers do it.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+/// Of the body of an error this much is read.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// What is handed to the network at once, so that progress is seen.
+const UPLOAD_PIECE_BYTES: usize = 64 << 10;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Get,
+    Put,
+    List,
+    Stat,
+    Delete,
+    Other,
+}
+
+/// Requests by purpose, and bytes.
+#[derive(Default)]
+pub(super) struct Counters {
+    requests: [AtomicU64; 6],
+    pub retries: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub sent_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub fn count(&self, purpose: Purpose) {
+        self.requests[purpose as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn traffic(&self) -> Traffic {
+        let requests = |purpose: Purpose| self.requests[purpose as usize].load(Relaxed);
+        Traffic {
+            gets: requests(Purpose::Get),
+            puts: requests(Purpose::Put),
+            lists: requests(Purpose::List),
+            stats: requests(Purpose::Stat),
+            deletes: requests(Purpose::Delete),
+            others: requests(Purpose::Other),
+            retries: self.retries.load(Relaxed),
+            received_bytes: self.received_bytes.load(Relaxed),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+        }
+    }
+}
+
+/// A client with its connections, limits and counters.
+pub(super) struct Client {
+    http: reqwest::Client,
+    upload: Option<Limit>,
+    download: Option<Limit>,
+    pub counters: Counters,
+}
+
+/// One try of one operation, which may take several requests.
+pub(super) struct Call {
+    pub purpose: Purpose,
+    pub client: Arc<Client>,
+    /// A longer body of an answer to a read is refused.
+    pub max_body_bytes: u64,
+    /// Checksums of what is stored, for services that take one.
+    pub digest: Option<Digest>,
+    notes: Mutex<Notes>,
+}
+
+/// Checksums services know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    pub md5: [u8; 16],
+    /// Empty where the service asks for another.
+    pub sha1_hex: String,
+}
+
+/// What is known of a call so far.
+struct Notes {
+    /// Something moved at this time, or is bound to wait until then.
+    moved_at: Instant,
+    reply: Reply,
+    failure: Option<Failure>,
+    has_opaque_etag: bool,
+    /// Where the part of an object begins that came, if it is one.
+    range_start: Option<u64>,
+    /// Whether a request went out that does what the call is for: what goes before it changes nothing.
+    was_begun: bool,
+}
+
+impl Call {
+    pub fn new(client: Arc<Client>, purpose: Purpose, max_body_bytes: u64, digest: Option<Digest>) -> Arc<Self> {
+        let notes = Notes {
+            moved_at: Instant::now(),
+            reply: Reply::default(),
+            failure: None,
+            has_opaque_etag: false,
+            range_start: None,
+            was_begun: false,
+        };
+        Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
+    }
+
+    /// Notes that something moves, now or at a time to come.
+    pub fn touch(&self, at: Instant) {
+        let mut notes = self.notes.lock();
+        notes.moved_at = notes.moved_at.max(at);
+    }
+
+    /// Ends when nothing has moved for `stall`.
+    pub async fn stalled(&self, stall: Duration) {
+        loop {
+            let end = self.notes.lock().moved_at + stall;
+            if Instant::now() >= end {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+
+    /// Returns the status of the last answer, 0 where there is none.
+    pub fn status(&self) -> u16 {
+        self.notes.lock().reply.status
+    }
+
+    /// Returns whether the last answer's ETag is something else than an MD5.
+    pub fn has_opaque_etag(&self) -> bool {
+        self.notes.lock().has_opaque_etag
+    }
+
+    /// Returns where the part of an object begins that came, if it is one.
+    pub fn range_start(&self) -> Option<u64> {
+        self.notes.lock().range_start
+    }
+
+    /// Returns why the last request failed, as far as HTTP tells.
+    pub fn failure(&self) -> Option<Failure> {
+        let notes = self.notes.lock();
+        let answered = notes.reply.status != 0;
+        let failure = notes.failure.clone().or_else(|| answered.then(|| Failure::of_reply(&notes.reply)))?;
+        Some(Failure { may_have_happened: failure.may_have_happened && notes.was_begun, ..failure })
+    }
+
+    fn fail(&self, failure: Failure) -> Failure {
+        self.notes.lock().failure = Some(failure.clone());
+        failure
+    }
+}
+
+impl Client {
+    /// Makes a client; limits are bytes per second.
+    pub fn new(upload: Option<u64>, download: Option<u64>, ca_file: Option<&std::path::Path>) -> Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("bakfs/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(MAX_IDLE)
+            .tcp_nodelay(true)
+            .http1_only();
+        if let Some(path) = ca_file {
+            let bad = |what: String| Error::usage(format!("Cannot use the certificates in {}: {what}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+            for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| bad(error.to_string()))? {
+                builder = builder.add_root_certificate(certificate);
+            }
+        }
+        let http = builder.build().map_err(|error| {
+            Error::new(ErrorKind::Io, "Cannot set up connections over TLS: are the system's certificates installed?")
+                .because(error)
+        })?;
+        let limit = |bytes_per_sec: Option<u64>| bytes_per_sec.map(Limit::new);
+        Ok(Client { http, upload: limit(upload), download: limit(download), counters: Counters::default() })
+    }
+
+    /// Sends a request of a call and returns the head of the answer with its body to come.
+    pub async fn fetch(
+        &self,
+        call: &Arc<Call>,
+        purpose: Purpose,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Body>, Failure> {
+        self.counters.count(purpose);
+        {
+            let mut notes = call.notes.lock();
+            notes.reply = Reply::default();
+            notes.failure = None;
+            notes.was_begun |= purpose == call.purpose;
+        }
+        call.touch(Instant::now());
+        let is_head = request.method() == http::Method::HEAD;
+        let request = self.outgoing(call, request).map_err(|failure| call.fail(failure))?;
+        let answer = self.http.execute(request).await.map_err(|error| call.fail(of_transport(&error)))?;
+        call.touch(Instant::now());
+        let reply = head(&answer);
+        let is_error = reply.status >= 300;
+        {
+            let mut notes = call.notes.lock();
+            notes.reply = reply;
+            notes.has_opaque_etag = has_opaque_etag(answer.headers());
+            notes.range_start = range_start(answer.headers());
+        }
+        let len_bytes = answer.content_length().filter(|_| !is_head);
+        let max_bytes = if is_error { MAX_ERROR_BYTES as u64 } else { call.max_body_bytes };
+        if !is_error && purpose == Purpose::Get && len_bytes.is_some_and(|len| len > max_bytes) {
+            let text = format!("it has {} bytes", len_bytes.unwrap_or_default());
+            return Err(call.fail(Failure::lasting(Cause::TooLong, text)));
+        }
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = answer.status();
+        parts.headers = answer.headers().clone();
+        let is_bounded = purpose == Purpose::Get;
+        let body = incoming(call.clone(), answer, if is_bounded { max_bytes } else { u64::MAX });
+        if is_error && !is_head {
+            let bytes = first_bytes(body).await;
+            call.notes.lock().reply.read_body(&bytes);
+            let body = stream::once(async move { Ok(bytes) }).boxed();
+            return Ok(http::Response::from_parts(parts, Body { stream: Mutex::new(body), len_bytes: None }));
+        }
+        Ok(http::Response::from_parts(parts, Body { stream: Mutex::new(body), len_bytes }))
+    }
+
+    fn outgoing(&self, call: &Arc<Call>, request: http::Request<Bytes>) -> Result<reqwest::Request, Failure> {
+        let (parts, body) = request.into_parts();
+        let bad = |_| Failure::lasting(Cause::Other, "the address of the server makes no sense");
+        let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(bad)?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        if !body.is_empty() {
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(body.len()));
+            let (call, piece_bytes) = match self.upload {
+                Some(_) => (call.clone(), PIECE_BYTES),
+                None => (call.clone(), UPLOAD_PIECE_BYTES),
+            };
+            let pieces = stream::unfold((body, call), move |(mut rest, call)| async move {
+                if rest.is_empty() {
+                    return None;
+                }
+                let piece = rest.split_to(piece_bytes.min(rest.len()));
+                wait_for(call.client.upload.as_ref(), &call, piece.len()).await;
+                call.client.counters.sent_bytes.fetch_add(piece.len() as u64, Relaxed);
+                Some((Ok::<_, std::convert::Infallible>(piece), (rest, call)))
+            });
+            *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
+        }
+        Ok(request)
+    }
+}
+
+/// Waits until bytes may go or be taken.
+async fn wait_for(limit: Option<&Limit>, call: &Call, len_bytes: usize) {
+    let now = Instant::now();
+    let Some(limit) = limit else { return call.touch(now) };
+    let start = limit.reserve(len_bytes, now);
+    call.touch(start);
+    if start > now {
+        tokio::time::sleep_until(start).await;
+    }
+}
+
+/// The body of an answer.
+pub(super) struct Body {
+    // Only ever reached through `&mut`: the lock makes it Sync, which OpenDAL asks for.
+    stream: Mutex<Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>>,
+    /// Its length, where the server has told it.
+    pub len_bytes: Option<u64>,
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().stream.get_mut().as_mut().poll_next(context)
+    }
+}
+
+fn incoming(
+    call: Arc<Call>,
+    answer: reqwest::Response,
+    max_bytes: u64,
+) -> Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>> {
+    let bodies = stream::unfold((Some(answer), 0_u64), move |(answer, so_far)| {
+        let call = call.clone();
+        async move {
+            let mut answer = answer?;
+            match answer.chunk().await {
+                Ok(None) => None,
+                Ok(Some(bytes)) => {
+                    let so_far = so_far + bytes.len() as u64;
+                    if so_far > max_bytes {
+                        let failure = Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes"));
+                        return Some((Err(call.fail(failure)), (None, so_far)));
+                    }
+                    wait_for(call.client.download.as_ref(), &call, bytes.len()).await;
+                    call.client.counters.received_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                    Some((Ok(bytes), (Some(answer), so_far)))
+                }
+                Err(error) => Some((Err(call.fail(of_transport(&error))), (None, so_far))),
+            }
+        }
+    });
+    bodies.boxed()
+}
+
+async fn first_bytes(mut body: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>) -> Bytes {
+    let mut bytes = Vec::new();
+    while let Some(Ok(more)) = body.next().await {
+        bytes.extend_from_slice(&more[..more.len().min(MAX_ERROR_BYTES - bytes.len())]);
+        if bytes.len() == MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    bytes.into()
+}
+
+fn head(answer: &reqwest::Response) -> Reply {
+    let text = |name: http::HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
+    let from_now = |at: jiff::Timestamp| at.duration_since(jiff::Timestamp::now());
+    let retry_after = text(http::header::RETRY_AFTER).and_then(|text| match text.parse() {
+        Ok(secs) => Some(Duration::from_secs(secs)),
+        Err(_) => date(text).map(|at| Duration::try_from(from_now(at)).unwrap_or_default()),
+    });
+    let skew = text(http::header::DATE).and_then(date).map(|at| from_now(at).unsigned_abs().as_secs());
+    Reply { status: answer.status().as_u16(), retry_after, skew_secs: skew, ..Reply::default() }
+}
+
+/// S3's ETag is no MD5 where a key of its own encrypts the object (Amazon S3 API reference, "Object").
+fn has_opaque_etag(headers: &http::HeaderMap) -> bool {
+    let with_key = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.starts_with("aws:"));
+    headers.get("x-amz-server-side-encryption").is_some_and(with_key)
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
+fn range_start(headers: &http::HeaderMap) -> Option<u64> {
+    let range = headers.get(http::header::CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
+}
+
+/// Judges a request without an answer.
+fn of_transport(error: &reqwest::Error) -> Failure {
+    let mut words = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    let words = super::failure::plain(&words.join(": "));
+    if words.contains("certificate") || words.contains("invalid peer") {
+        return Failure::lasting(Cause::Tls, format!("the server's certificate does not verify: {words}"));
+    }
+    if error.is_connect() {
+        return Failure::passing(Cause::Unreachable, format!("no connection: {words}"));
+    }
+    if error.is_builder() {
+        return Failure::lasting(Cause::Other, format!("the request cannot be made: {words}"));
+    }
+    Failure::open(Cause::Lost, format!("the connection was lost: {words}"))
+}

@@ -1,0 +1,403 @@
+//! Objects in services reached over a network.
+//!
+//! Every operation is made of tries that end in bounded time. Reads, listings and removals are tried again as they
+//! are; what is stored follows `put.rs`. Nothing is kept: that is for a cache above.
+
+mod aws;
+mod environment;
+mod explain;
+mod failure;
+mod folders;
+mod http;
+mod limit;
+mod list;
+mod login;
+mod netrc;
+mod openstack;
+mod put;
+mod retry;
+mod service;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use environment::Environment;
+
+use super::place::Remote;
+use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ObjectId;
+use explain::{Task, explain};
+use failure::{Cause, Failure};
+use http::{Call, Client, Digest, Purpose};
+use parking_lot::Mutex;
+use retry::Policy;
+use service::{Service, Session};
+use settings::Settings;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Threads that drive the connections; callers' own threads do the rest.
+const THREADS: usize = 2;
+/// Operations at a time, where the user does not say: over HTTP, and over SFTP, where each is a login of its own.
+const HTTP_CONNECTIONS: usize = 8;
+const SFTP_CONNECTIONS: usize = 4;
+/// Where progress cannot be seen, an operation may take as long as at this speed, and the time of a stall.
+const MIN_BYTES_PER_SEC: u64 = 64 << 10;
+/// How long a connection that is closed at the end may take for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Names that are looked at to tell what is at a place.
+const MAX_LOOKED_AT: usize = 300;
+
+/// How a place is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// Operations at a time.
+    pub connections: Option<usize>,
+    /// Bytes a second that may go, over all connections.
+    pub limit_upload_bytes_per_sec: Option<u64>,
+    /// Bytes a second that may come, over all connections.
+    pub limit_download_bytes_per_sec: Option<u64>,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// Whether there is a repository's configuration.
+    pub has_config: bool,
+    /// Where there is none: names at the place, those of folders with a slash at their end; not all of very many.
+    pub names: Vec<String>,
+}
+
+/// A place in a service reached over a network.
+pub struct RemoteStore {
+    place: Remote,
+    service: Arc<Service>,
+    client: Arc<Client>,
+    policy: Policy,
+    connections: usize,
+    permits: Semaphore,
+    /// What was put (true) or removed and may not show in listings yet, where those lag behind.
+    unlisted: Mutex<BTreeMap<Object, bool>>,
+    runtime: Option<Runtime>,
+}
+
+/// What one try needs to know of its operation.
+#[derive(Clone)]
+struct Terms {
+    purpose: Purpose,
+    /// What goes or comes at most, where that is known before.
+    len_bytes: u64,
+    max_body_bytes: u64,
+    digest: Option<Digest>,
+}
+
+impl Terms {
+    fn of(purpose: Purpose) -> Self {
+        Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, digest: None }
+    }
+}
+
+impl RemoteStore {
+    /// Collects settings and secrets; nothing is asked of the place yet.
+    pub fn open(place: &Remote, options: &RemoteOptions, environment: Environment) -> Result<RemoteStore> {
+        Self::with_policy(place, options, environment, Policy::default())
+    }
+
+    fn with_policy(
+        place: &Remote,
+        options: &RemoteOptions,
+        environment: Environment,
+        policy: Policy,
+    ) -> Result<RemoteStore> {
+        let ca_file = Settings::ca_file(place, &environment);
+        let settings = Settings::collect(place, environment)?;
+        let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
+        let is_sftp = matches!(place, Remote::Sftp { .. });
+        if is_sftp && (upload.is_some() || download.is_some()) {
+            return Err(Error::usage(
+                "--limit-upload and --limit-download cannot be held over SFTP: ssh carries the bytes",
+            ));
+        }
+        let client = Arc::new(Client::new(upload, download, ca_file.as_deref())?);
+        let usual = if is_sftp { SFTP_CONNECTIONS } else { HTTP_CONNECTIONS };
+        let connections = options.connections.unwrap_or(usual).max(1);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("bakfs-remote")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::io("Cannot start the threads for connections", error))?;
+        Ok(RemoteStore {
+            place: place.clone(),
+            service: Arc::new(Service::new(settings, client.clone())),
+            client,
+            policy,
+            connections,
+            permits: Semaphore::new(connections),
+            unlisted: Mutex::default(),
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Tells what is at the place, in at most two requests.
+    pub fn look(&self) -> Result<Contents> {
+        self.block_on(async {
+            let config = Object::Config.path();
+            let task = Task { verb: "look for", name: &config };
+            if self.found(task, &config).await?.is_some() {
+                return Ok(Contents { has_config: true, names: Vec::new() });
+            }
+            let task = Task { verb: "list", name: "what is" };
+            let listed = self.retried(task, Terms::of(Purpose::List), async |session| {
+                match session.list("", false, MAX_LOOKED_AT).await {
+                    Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
+                    items => items,
+                }
+            });
+            let names = listed.await?.into_iter().map(|item| item.path).collect();
+            Ok(Contents { has_config: false, names })
+        })
+    }
+
+    /// Makes the folders a repository needs, where the place has folders.
+    pub fn prepare(&self) -> Result<()> {
+        if !self.has_folders() {
+            return Ok(());
+        }
+        self.block_on(self.make_folders())
+    }
+
+    fn has_folders(&self) -> bool {
+        !matches!(self.place, Remote::Bucket { .. })
+    }
+
+    fn is_sftp(&self) -> bool {
+        matches!(self.place, Remote::Sftp { .. })
+    }
+
+    fn listings_lag(&self) -> bool {
+        matches!(self.place, Remote::Bucket { service: super::place::Service::Swift, .. })
+    }
+
+    /// Runs work in the caller's thread, while the store's own drive the connections.
+    fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = self.runtime.as_ref().expect("the runtime is there until the store is dropped");
+        // A library that gives up on words of a server must not take the process along.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+        result.unwrap_or_else(|_| {
+            let message = format!("The answer of {} was not understood: the library for it gave up", self.place);
+            Err(Error::new(ErrorKind::Io, message))
+        })
+    }
+
+    /// Makes one try, which ends when nothing has moved for too long.
+    async fn once<T>(
+        &self,
+        terms: Terms,
+        work: impl AsyncFnOnce(&Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let call = Call::new(self.client.clone(), terms.purpose, terms.max_body_bytes, terms.digest);
+        let blind = if self.is_sftp() { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };
+        let stall = self.policy.stall + Duration::from_secs(blind);
+        let run = async {
+            let session = self.service.session(call.clone()).await?;
+            work(&session).await
+        };
+        let result = tokio::select! {
+            result = run => result,
+            () = call.stalled(stall) => {
+                Err(Failure::open(Cause::Stalled, format!("nothing moved for {} s", stall.as_secs())))
+            }
+        };
+        // A token may have expired; a connection of ssh that failed or hangs is not used again.
+        if let Err(failure) = &result
+            && (failure.cause == Cause::Denied
+                || self.is_sftp() && matches!(failure.cause, Cause::Lost | Cause::Stalled | Cause::Unreachable))
+        {
+            self.service.leave().await;
+        }
+        result
+    }
+
+    /// Makes tries until one succeeds or there is no point in another.
+    async fn retried<T>(
+        &self,
+        task: Task<'_>,
+        terms: Terms,
+        mut work: impl AsyncFnMut(&Session) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.once(terms.clone(), async |session| work(session).await).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            if !self.goes_on(&failure, tries, start).await {
+                return Err(explain(&self.place, task, &failure, tries, start.elapsed()));
+            }
+        }
+    }
+
+    /// Waits for the next try; false if there is none.
+    async fn goes_on(&self, failure: &Failure, tries: u32, start: Instant) -> bool {
+        let has_tokens = matches!(self.place, Remote::Bucket { service, .. } if service.has_tokens());
+        let may_have_expired = has_tokens && failure.cause == Cause::Denied && tries == 1;
+        if may_have_expired {
+            self.client.counters.retries.fetch_add(1, Relaxed);
+            return true;
+        }
+        let Some(pause) = self.policy.pause(failure, tries, start.elapsed(), retry::random()) else { return false };
+        tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis());
+        tokio::time::sleep(pause).await;
+        self.client.counters.retries.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// Asks for an object's length and checksum; none if it is not there.
+    async fn found(&self, task: Task<'_>, path: &str) -> Result<Option<service::Told>> {
+        let found = self.retried(task, Terms::of(Purpose::Stat), async |session| session.stat(path).await);
+        match found.await {
+            Ok(told) => Ok(Some(told)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_bucket_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_bucket_missing(&self, error: &Error) -> bool {
+        // The kind is the same: the next step is not.
+        error.to_string().contains("; make it first")
+    }
+
+    async fn read(&self, object: Object, range: Option<std::ops::Range<u64>>, max_bytes: u64) -> Result<Vec<u8>> {
+        let path = object.path();
+        let terms = Terms { len_bytes: max_bytes, max_body_bytes: max_bytes, ..Terms::of(Purpose::Get) };
+        let task = Task { verb: "read", name: &path };
+        self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await
+    }
+}
+
+impl Store for RemoteStore {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.block_on(self.put_object(object, bytes::Bytes::copy_from_slice(bytes)))?;
+        if self.listings_lag() {
+            self.unlisted.lock().insert(object, true);
+        }
+        Ok(())
+    }
+
+    /// Listings of all services show at once what was stored and removed, but for those of Swift, whose container
+    /// databases are brought up to date later (OpenStack Swift, "Eventual consistency"): they are asked until they
+    /// show what this store did.
+    fn barrier(&self, _names: Names) -> Result<()> {
+        let unlisted = std::mem::take(&mut *self.unlisted.lock());
+        if unlisted.is_empty() {
+            return Ok(());
+        }
+        self.block_on(self.wait_for_listings(&unlisted)).inspect_err(|_| {
+            let mut later = self.unlisted.lock();
+            for (object, is_put) in &unlisted {
+                later.entry(*object).or_insert(*is_put);
+            }
+        })
+    }
+
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        let path = object.path();
+        let task = Task { verb: "look for", name: &path };
+        let terms = Terms::of(Purpose::Stat);
+        let told = self.block_on(self.retried(task, terms, async |session| session.stat(&path).await))?;
+        told.len_bytes
+            .ok_or_else(|| Error::new(ErrorKind::Io, format!("{} does not tell the length of {path}", self.place)))
+    }
+
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        if wait == Wait::Never {
+            return Err(Error::new(ErrorKind::WouldWait, "The bytes are far away"));
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let len = buffer.len() as u64;
+        let bytes = self.block_on(self.read(object, Some(offset..offset + len), len))?;
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        self.block_on(self.read(object, None, max_bytes))
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        self.block_on(self.listed(kind))
+    }
+
+    fn delete(&self, object: Object) -> Result<()> {
+        let path = object.path();
+        let task = Task { verb: "remove", name: &path };
+        let removed =
+            self.retried(task, Terms::of(Purpose::Delete), async |session| match session.delete(&path).await {
+                Err(failure) if failure.cause == Cause::NotFound => Ok(()),
+                result => result,
+            });
+        self.block_on(removed)?;
+        if self.listings_lag() {
+            self.unlisted.lock().insert(object, false);
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        if !self.has_folders() {
+            return Ok(0);
+        }
+        self.block_on(self.sweep_folders())
+    }
+
+    fn location(&self) -> String {
+        self.place.to_string()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.client.counters.traffic()
+    }
+}
+
+impl Drop for RemoteStore {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        let service = self.service.clone();
+        // Connections of ssh are processes of their own, which end when they are told to.
+        let left = runtime.block_on(async move { tokio::time::timeout(CLOSE_TIMEOUT, service.leave()).await });
+        if left.is_err() {
+            tracing::debug!("{}: a connection was not closed in time", self.place);
+        }
+        runtime.shutdown_timeout(CLOSE_TIMEOUT);
+    }
+}
+
+/// Returns the id an object of a kind is named by.
+fn id_of(kind: ObjectKind, path: &str) -> Option<ObjectId> {
+    let id = ObjectId::from_hex(path.rsplit('/').next()?)?;
+    // Servers may write paths in their own ways, but never end them in another name.
+    kind.object(id).path().ends_with(path.rsplit('/').next()?).then_some(id)
+}

@@ -1,0 +1,446 @@
+//! The one door to OpenDAL: the operations a store is made of, each as one try that tells how it failed.
+//!
+//! None of OpenDAL's layers is used: its retry layer was seen to store wrong bytes, and to say nothing of it.
+
+use super::failure::{Cause, Failure, plain};
+use super::http::{Call, Client, Purpose};
+use super::login::{self, Login};
+use super::settings::Settings;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use opendal::options::ListOptions;
+use opendal::raw::{Operation, ServiceOperation};
+use opendal::services::{Azblob, B2, Gcs, S3, Sftp, Swift, Webdav};
+use opendal::{
+    Buffer, BytesRange, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator,
+};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Where OpenDAL's own service for B2 asks for leave to enter.
+const B2_API: &str = "https://api.backblazeb2.com";
+/// What is asked before a service is entered is answered in at most this.
+const MAX_LOGIN_BYTES: u64 = 4 << 20;
+const SHORT: &str = "it ends before the bytes that were asked for";
+
+/// A service with what it needs to be entered.
+pub(super) struct Service {
+    settings: Settings,
+    client: Arc<Client>,
+    operator: Mutex<Option<Operator>>,
+}
+
+/// What a service tells of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub len_bytes: Option<u64>,
+    pub md5: Option<[u8; 16]>,
+}
+
+/// One entry of a listing, with its path below the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    pub path: String,
+    pub len_bytes: u64,
+    pub is_folder: bool,
+    pub modified_secs: Option<i64>,
+}
+
+/// A service as one try sees it.
+pub(super) struct Session {
+    operator: Operator,
+    call: Arc<Call>,
+    /// What the paths of this session begin with.
+    prefix: String,
+    is_http: bool,
+    has_md5_etags: bool,
+}
+
+impl Service {
+    pub fn new(settings: Settings, client: Arc<Client>) -> Self {
+        Service { settings, client, operator: Mutex::new(None) }
+    }
+
+    /// Enters the service, or goes on where it was entered before.
+    pub async fn session(&self, call: Arc<Call>) -> Result<Session, Failure> {
+        let operator = {
+            let mut entered = self.operator.lock().await;
+            match &*entered {
+                Some(operator) => operator.clone(),
+                None => {
+                    let asking = Call::new(self.client.clone(), Purpose::Other, MAX_LOGIN_BYTES, None);
+                    entered.insert(operator(&self.settings, &asking).await?).clone()
+                }
+            }
+        };
+        call.touch(Instant::now());
+        let (b2_api, prefix) = match &self.settings {
+            Settings::B2(settings) => (settings.api.clone(), String::new()),
+            Settings::Sftp(settings) => (None, format!("{}/", settings.path)),
+            _ => (None, String::new()),
+        };
+        let transport = Transport { call: call.clone(), digest_as: digest_header(&self.settings), b2_api };
+        let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+        Ok(Session {
+            operator: operator.with_context(context),
+            call,
+            prefix,
+            is_http: !matches!(self.settings, Settings::Sftp(_)),
+            has_md5_etags: matches!(self.settings, Settings::S3(_) | Settings::Swift(_)),
+        })
+    }
+
+    /// Has the next try enter the service anew: tokens have expired, or a connection does not answer.
+    pub async fn leave(&self) {
+        *self.operator.lock().await = None;
+    }
+}
+
+/// The header a service takes a checksum of what is stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DigestHeader {
+    /// Content-MD5, in base 64. It need not be signed (Amazon S3, "Authenticating Requests: AWS Signature Version 4").
+    ContentMd5,
+    /// ETag, in hexadecimal digits (OpenStack Object Storage API, "Create or replace object").
+    Etag,
+    /// X-Bz-Content-Sha1 (B2 Native API, b2_upload_file).
+    Sha1,
+    /// None: Google and Azure compute one, which is compared afterwards; SFTP and WebDAV have none.
+    None,
+}
+
+fn digest_header(settings: &Settings) -> DigestHeader {
+    match settings {
+        Settings::S3(_) => DigestHeader::ContentMd5,
+        Settings::Swift(_) => DigestHeader::Etag,
+        Settings::B2(_) => DigestHeader::Sha1,
+        _ => DigestHeader::None,
+    }
+}
+
+async fn operator(settings: &Settings, call: &Arc<Call>) -> Result<Operator, Failure> {
+    let built = match settings {
+        Settings::S3(settings) => {
+            let mut builder = S3::default()
+                .bucket(&settings.bucket)
+                .root(&settings.root)
+                .region(&settings.region)
+                .profile(settings.profile.as_deref().unwrap_or_default())
+                .endpoint(settings.endpoint.as_deref().unwrap_or("https://s3.amazonaws.com"));
+            if let Some((id, secret, token)) = &settings.keys {
+                builder = builder.access_key_id(id).secret_access_key(secret);
+                builder = builder.session_token(token.as_ref().map_or("", |token| token));
+            }
+            if settings.is_virtual_host_style {
+                builder = builder.enable_virtual_host_style();
+            }
+            if !settings.asks_machine {
+                builder = builder.disable_ec2_metadata();
+            }
+            Operator::new(builder)
+        }
+        Settings::B2(settings) => {
+            let bucket_id = login::b2_bucket_id(settings, call).await?;
+            let builder = B2::default().bucket(&settings.bucket).bucket_id(&bucket_id).root(&settings.root);
+            Operator::new(builder.application_key_id(&settings.key_id).application_key(&settings.key))
+        }
+        Settings::Swift(settings) => {
+            let Login { storage_url, token } = login::swift(settings, call).await?;
+            let builder = Swift::default().endpoint(&storage_url).token(&token);
+            Operator::new(builder.container(&settings.container).root(&settings.root))
+        }
+        Settings::Sftp(settings) => {
+            // OpenDAL makes the folder that is its root: none of a user's is made by a look at it.
+            let root = if settings.from_home { "" } else { "/" };
+            Operator::new(Sftp::default().endpoint(&settings.endpoint).known_hosts_strategy("strict").root(root))
+        }
+        Settings::WebDav(settings) => {
+            let builder = Webdav::default().endpoint(&settings.endpoint).root(&settings.root).disable_create_dir(true);
+            Operator::new(match &settings.login {
+                Some((user, password)) => builder.username(user).password(password),
+                None => builder,
+            })
+        }
+        Settings::Gcs(settings) => {
+            let mut builder = Gcs::default().bucket(&settings.bucket).root(&settings.root);
+            builder = builder.endpoint(settings.endpoint.as_deref().unwrap_or_default());
+            builder = builder.credential_path(settings.credential_path.as_deref().unwrap_or_default());
+            if settings.is_open {
+                builder = builder.skip_signature();
+            }
+            if !settings.asks_machine {
+                builder = builder.disable_vm_metadata();
+            }
+            Operator::new(builder)
+        }
+        Settings::Azblob(settings) => {
+            let mut builder = Azblob::default().container(&settings.container).root(&settings.root);
+            builder = builder.endpoint(&settings.endpoint).account_name(&settings.account);
+            if let Some(key) = &settings.key {
+                builder = builder.account_key(key);
+            }
+            builder = builder.sas_token(settings.sas_token.as_ref().map_or("", |token| token));
+            Operator::new(builder)
+        }
+    };
+    // The words of a builder name what is missing, never what was given.
+    built.map_err(|error| Failure::lasting(Cause::Other, format!("the settings make no sense: {}", words(&error))))
+}
+
+/// Carries OpenDAL's requests of one call to the client.
+struct Transport {
+    call: Arc<Call>,
+    digest_as: DigestHeader,
+    b2_api: Option<String>,
+}
+
+impl Transport {
+    fn purpose(&self, extensions: &http::Extensions) -> Purpose {
+        let own = extensions.get::<ServiceOperation>().map(|operation| operation.0);
+        match extensions.get::<Operation>() {
+            _ if own == Some("GetUploadUrl") => Purpose::Other,
+            Some(Operation::Read) => Purpose::Get,
+            Some(Operation::Write) => Purpose::Put,
+            Some(Operation::List) => Purpose::List,
+            Some(Operation::Stat) => Purpose::Stat,
+            Some(Operation::Delete) => Purpose::Delete,
+            // Leave to enter carries none.
+            _ => Purpose::Other,
+        }
+    }
+
+    fn complete(&self, purpose: Purpose, request: &mut http::Request<Bytes>) -> Result<(), http::Error> {
+        if let Some(api) = &self.b2_api
+            && let Some(path) = request.uri().to_string().strip_prefix(B2_API)
+        {
+            *request.uri_mut() = format!("{}{path}", api.trim_end_matches('/')).parse()?;
+        }
+        // A name that is taken stays what it is.
+        if request.method().as_str() == "MOVE" {
+            request.headers_mut().insert("overwrite", http::HeaderValue::from_static("F"));
+        }
+        let Some(digest) = self.call.digest.as_ref().filter(|_| purpose == Purpose::Put) else { return Ok(()) };
+        let (name, value) = match self.digest_as {
+            DigestHeader::ContentMd5 => ("content-md5", base64(&digest.md5)),
+            DigestHeader::Etag => ("etag", crate::id::to_hex(&digest.md5)),
+            DigestHeader::Sha1 => ("x-bz-content-sha1", digest.sha1_hex.clone()),
+            DigestHeader::None => return Ok(()),
+        };
+        request.headers_mut().insert(name, value.parse()?);
+        Ok(())
+    }
+}
+
+impl HttpTransport for Transport {
+    async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
+        let failed = |failure: Failure| Error::new(ErrorKind::Unexpected, failure.text);
+        let purpose = self.purpose(request.extensions());
+        let uri = request.uri().clone();
+        let mut request = request.map(|body| body.to_bytes());
+        self.complete(purpose, &mut request)
+            .map_err(|_| Error::new(ErrorKind::Unexpected, "a header makes no sense"))?;
+        let answer = self.call.client.fetch(&self.call, purpose, request).await.map_err(failed)?;
+        let (mut parts, body) = answer.into_parts();
+        parts.extensions.insert(uri);
+        let len_bytes = body.len_bytes;
+        let stream = body.map_ok(Buffer::from).map_err(failed);
+        Ok(http::Response::from_parts(parts, HttpBody::new(stream, len_bytes)))
+    }
+}
+
+impl Session {
+    /// Stores an object under a name; returns the checksum the service tells of it, if it does.
+    pub async fn put(&self, path: &str, body: Bytes) -> Result<Option<[u8; 16]>, Failure> {
+        self.count(Purpose::Put);
+        let len_bytes = body.len() as u64;
+        let stored = self.operator.write(&self.at(path), body).await.map_err(|error| self.failed(&error))?;
+        if !self.is_http {
+            self.call.client.counters.sent_bytes.fetch_add(len_bytes, Relaxed);
+        }
+        // The length is OpenDAL's own: that of what was sent.
+        Ok(self.told(&stored).md5)
+    }
+
+    /// Tells of an object.
+    pub async fn stat(&self, path: &str) -> Result<Told, Failure> {
+        self.count(Purpose::Stat);
+        let found = self.operator.stat(&self.at(path)).await.map_err(|error| self.failed(&error))?;
+        if !found.is_file() {
+            return Err(Failure::lasting(Cause::Other, "it is no file"));
+        }
+        Ok(self.told(&found))
+    }
+
+    /// Reads a range of an object, or all of it up to the call's bound.
+    pub async fn read(&self, path: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, Failure> {
+        self.count(Purpose::Get);
+        let no_parts = || Failure::lasting(Cause::Other, "the server does not give parts of objects");
+        let failed = |error| match (self.failed(&error), &range) {
+            (failure, Some(_)) if failure.cause == Cause::TooLong => no_parts(),
+            (failure, _) => failure,
+        };
+        let wanted = range.as_ref().map_or(BytesRange::default(), |range| BytesRange::from(range.clone()));
+        let reader = self.operator.reader(&self.at(path)).await.map_err(failed)?;
+        let mut pieces = reader.into_stream(wanted).await.map_err(failed)?;
+        let max_bytes = self.call.max_body_bytes;
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(failed)?;
+            self.call.touch(Instant::now());
+            if (bytes.len() + piece.len()) as u64 > max_bytes {
+                return Err(Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes")));
+            }
+            if !self.is_http {
+                self.call.client.counters.received_bytes.fetch_add(piece.len() as u64, Relaxed);
+            }
+            for part in piece {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        if let Some(range) = range {
+            if self.is_http && self.call.range_start().unwrap_or(0) != range.start {
+                return Err(no_parts());
+            }
+            if bytes.len() as u64 != range.end - range.start {
+                return Err(Failure::passing(Cause::Short, SHORT));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Lists what lies in a folder, or everything whose name begins with it; stops after `max_items`.
+    pub async fn list(&self, folder: &str, is_deep: bool, max_items: usize) -> Result<Vec<Item>, Failure> {
+        self.count(Purpose::List);
+        let options = ListOptions { recursive: is_deep, ..ListOptions::default() };
+        let failed = |error| self.failed(&error);
+        let at = self.at(folder);
+        let mut lister = self.operator.lister_options(&at, options).await.map_err(failed)?;
+        let mut items = Vec::new();
+        let mut is_there = false;
+        while let Some(entry) = lister.next().await {
+            let entry = entry.map_err(failed)?;
+            self.call.touch(Instant::now());
+            is_there = true;
+            let metadata = entry.metadata();
+            // The folder itself is among what lies in it, at servers that have folders.
+            if metadata.is_dir() && (entry.path() == at || entry.path() == "/") {
+                continue;
+            }
+            items.push(Item {
+                path: entry.path().strip_prefix(&*self.prefix).unwrap_or(entry.path()).to_owned(),
+                len_bytes: metadata.content_length(),
+                is_folder: metadata.is_dir(),
+                modified_secs: metadata.last_modified().map(|at| at.into_inner().as_second()),
+            });
+            if items.len() >= max_items {
+                break;
+            }
+        }
+        // OpenDAL takes a folder that is missing for an empty one.
+        if !is_there && (!self.is_http || self.call.status() == 404) {
+            return Err(Failure::lasting(Cause::NotFound, "the folder does not exist"));
+        }
+        Ok(items)
+    }
+
+    /// Removes an object; one that is not there is a success.
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.count(Purpose::Delete);
+        self.operator.delete(&self.at(path)).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Changes the name of an object.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.count(Purpose::Other);
+        self.operator.rename(&self.at(from), &self.at(to)).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Makes a folder, and those it lies in.
+    pub async fn create_folder(&self, path: &str) -> Result<(), Failure> {
+        self.count(Purpose::Other);
+        self.operator.create_dir(&self.at(path)).await.map_err(|error| self.failed(&error))
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// Counts an operation where no requests can be seen.
+    fn count(&self, purpose: Purpose) {
+        if !self.is_http {
+            self.call.client.counters.count(purpose);
+        }
+    }
+
+    fn told(&self, metadata: &opendal::Metadata) -> Told {
+        let etag = metadata.etag().filter(|_| self.has_md5_etags && !self.call.has_opaque_etag());
+        let md5 = metadata.content_md5().and_then(parse_md5);
+        Told {
+            len_bytes: metadata.is_file().then(|| metadata.content_length()),
+            md5: md5.or_else(|| parse_md5(etag?.trim_start_matches("W/").trim_matches('"'))),
+        }
+    }
+
+    fn failed(&self, error: &Error) -> Failure {
+        let answered_well = (200..300).contains(&self.call.status());
+        if error.message() == "reader got too little data" {
+            return Failure::passing(Cause::Short, SHORT);
+        }
+        match (self.call.failure(), error.kind()) {
+            (Some(_), ErrorKind::NotFound) if answered_well => Failure::lasting(Cause::NotFound, "it is not there"),
+            (Some(failure), _) => failure,
+            (None, ErrorKind::NotFound) => Failure::lasting(Cause::NotFound, "it is not there"),
+            (None, ErrorKind::PermissionDenied) => Failure::lasting(Cause::Denied, "the server does not allow it"),
+            (None, _) if !self.is_http => Failure::of_ssh(&words(error)),
+            (None, _) if words(error).contains("redential") => {
+                Failure::lasting(Cause::NoCredentials, "there are no credentials")
+            }
+            (None, _) => Failure::lasting(Cause::Other, words(error)),
+        }
+    }
+}
+
+/// Returns the words of an error's causes, or its own: never its context, which has the URL of the request.
+fn words(error: &Error) -> String {
+    let mut words = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    if words.is_empty() { plain(error.message()) } else { plain(&words.join(": ")) }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Parses an MD5 of hexadecimal digits or of base 64.
+fn parse_md5(text: &str) -> Option<[u8; 16]> {
+    use base64::Engine;
+    if text.len() == 32 {
+        let digit = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
+        return (0..16).map(digit).collect::<Option<Vec<u8>>>()?.try_into().ok();
+    }
+    base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_md5_is_read_in_both_its_forms() {
+        let md5: [u8; 16] = std::array::from_fn(|i| i as u8 * 17);
+        assert_eq!(parse_md5(&crate::id::to_hex(&md5)), Some(md5));
+        assert_eq!(parse_md5(&base64(&md5)), Some(md5));
+        for other in ["", "0x8DA8BEB55D0EA35", "d41d8cd98f00b204e9800998ecf8427e-3", "zz1d8cd98f00b204e9800998ecf8427e"]
+        {
+            assert_eq!(parse_md5(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The settings of each service, from the usual places of each.
+
+use super::environment::{Environment, Sources};
+use super::{aws, openstack};
+use crate::error::{Error, Result};
+use crate::store::place::{Remote, Service};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// A secret: wiped when dropped, never shown.
+pub(super) type Secret = Zeroizing<String>;
+
+/// What it takes to enter a place.
+pub(super) enum Settings {
+    S3(S3),
+    B2(B2),
+    Swift(Swift),
+    Sftp(Sftp),
+    WebDav(WebDav),
+    Gcs(Gcs),
+    Azblob(Azblob),
+}
+
+pub(super) struct S3 {
+    pub bucket: String,
+    pub root: String,
+    pub region: String,
+    pub endpoint: Option<String>,
+    /// The profile of Amazon's files, where keys are left to them.
+    pub profile: Option<String>,
+    /// Key id, key, and the token of a session.
+    pub keys: Option<(Secret, Secret, Option<Secret>)>,
+    /// Whether the bucket is part of the server's name and not of the path.
+    pub is_virtual_host_style: bool,
+    /// Whether the machine itself may have a role, as those of Amazon have.
+    pub asks_machine: bool,
+}
+
+pub(super) struct B2 {
+    pub bucket: String,
+    pub bucket_id: Option<String>,
+    pub root: String,
+    pub key_id: Secret,
+    pub key: Secret,
+    /// The server to ask instead of Backblaze's.
+    pub api: Option<String>,
+}
+
+pub(super) struct Swift {
+    pub container: String,
+    pub root: String,
+    pub entry: SwiftEntry,
+    /// Chooses among the endpoints of a catalogue.
+    pub region: Option<String>,
+    pub interface: String,
+}
+
+/// The ways into Swift.
+pub(super) enum SwiftEntry {
+    /// A token somebody else has asked for.
+    Token { storage_url: String, token: Secret },
+    /// Swift's own (TempAuth, "auth v1").
+    V1 { url: String, user: String, key: Secret },
+    /// Keystone, version 3: the URL to ask, and the body of the request.
+    V3 { url: String, body: Secret, storage_url: Option<String> },
+}
+
+pub(super) struct Sftp {
+    pub endpoint: String,
+    pub path: String,
+    pub from_home: bool,
+}
+
+pub(super) struct WebDav {
+    pub endpoint: String,
+    pub root: String,
+    pub login: Option<(Secret, Secret)>,
+}
+
+pub(super) struct Gcs {
+    pub bucket: String,
+    pub root: String,
+    pub endpoint: Option<String>,
+    pub credential_path: Option<String>,
+    /// Whether the server, an emulator, takes requests without a signature.
+    pub is_open: bool,
+    pub asks_machine: bool,
+}
+
+pub(super) struct Azblob {
+    pub container: String,
+    pub root: String,
+    pub endpoint: String,
+    pub account: String,
+    pub key: Option<Secret>,
+    pub sas_token: Option<Secret>,
+}
+
+impl Settings {
+    /// Collects the settings of a place.
+    pub fn collect(place: &Remote, environment: Environment) -> Result<Settings> {
+        let url = place.to_string();
+        let sources = Sources::read(environment, &url)?;
+        match place {
+            Remote::Sftp { user, host, port, path, from_home } => {
+                let at = user.as_ref().map_or(String::new(), |user| format!("{user}@"));
+                let port = port.map_or(String::new(), |port| format!(":{port}"));
+                let endpoint = format!("ssh://{at}{host}{port}");
+                Ok(Settings::Sftp(Sftp { endpoint, path: path.clone(), from_home: *from_home }))
+            }
+            Remote::WebDav { tls, host, path } => webdav(*tls, host, path, &sources),
+            Remote::Bucket { service, bucket, prefix } => match service {
+                Service::S3 => aws::settings(bucket, prefix, &url, &sources).map(Settings::S3),
+                Service::B2 => b2(bucket, prefix, &url, &sources),
+                Service::Swift => openstack::settings(bucket, prefix, &url, &sources).map(Settings::Swift),
+                Service::Gcs => gcs(bucket, prefix, &url, &sources),
+                Service::Azblob => azblob(bucket, prefix, &url, &sources),
+            },
+        }
+    }
+
+    /// Returns a file of certificates to trust besides the system's.
+    pub fn ca_file(place: &Remote, environment: &Environment) -> Option<PathBuf> {
+        let name = match place {
+            Remote::Bucket { service: Service::S3, .. } => "AWS_CA_BUNDLE",
+            Remote::Bucket { service: Service::Swift, .. } => "OS_CACERT",
+            _ => return None,
+        };
+        environment.get(name).map(PathBuf::from)
+    }
+}
+
+fn b2(bucket: &str, prefix: &str, url: &str, sources: &Sources) -> Result<Settings> {
+    let [Some(key_id), Some(key)] = sources.secrets(["B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY"]) else {
+        let set = "both, to an application key that may list, read, write and delete files";
+        return Err(sources.missing(url, "B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY", set));
+    };
+    Ok(Settings::B2(B2 {
+        bucket: bucket.into(),
+        bucket_id: sources.setting("B2_BUCKET_ID").map(str::to_owned),
+        root: prefix.into(),
+        key_id,
+        key,
+        // The variable of Backblaze's own command, which may name a realm instead.
+        api: sources.setting("B2_ENVIRONMENT").filter(|api| api.starts_with("http")).map(str::to_owned),
+    }))
+}
+
+fn webdav(tls: bool, host: &str, path: &str, sources: &Sources) -> Result<Settings> {
+    let login = match sources.secrets(["WEBDAV_USER", "WEBDAV_PASSWORD"]) {
+        [Some(user), Some(password)] => Some((user, password)),
+        [Some(_), None] => return Err(Error::usage("WEBDAV_USER is set and WEBDAV_PASSWORD is not")),
+        _ => super::netrc::login(&sources.environment, host)?,
+    };
+    let is_loopback = ["localhost", "127.", "[::1]"].iter().any(|name| host.starts_with(name));
+    if !tls && login.is_some() && !is_loopback {
+        tracing::warn!("webdav://{host} sends the password unencrypted: webdavs:// does not");
+    }
+    let scheme = if tls { "https" } else { "http" };
+    Ok(Settings::WebDav(WebDav { endpoint: format!("{scheme}://{host}"), root: format!("/{path}"), login }))
+}
+
+fn gcs(bucket: &str, prefix: &str, url: &str, sources: &Sources) -> Result<Settings> {
+    let environment = &sources.environment;
+    let emulator = environment.get("STORAGE_EMULATOR_HOST").map(|host| {
+        let host = host.trim_end_matches('/');
+        if host.contains("://") { host.to_owned() } else { format!("http://{host}") }
+    });
+    let named = sources.setting("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
+    let config =
+        environment.get("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| environment.at_home(".config/gcloud"));
+    let default = config.map(|folder| folder.join("application_default_credentials.json"));
+    let asks_machine = is_machine_of("Google");
+    if let Some(path) = named.as_deref().filter(|path| !path.exists()) {
+        let message = format!("GOOGLE_APPLICATION_CREDENTIALS names {}, which does not exist", path.display());
+        return Err(Error::usage(message));
+    }
+    let path = named.or_else(|| default.clone().filter(|path| path.exists()));
+    if path.is_none() && emulator.is_none() && !asks_machine {
+        let default = default.map_or(String::new(), |path| format!(", {}", path.display()));
+        let looked_at = format!("GOOGLE_APPLICATION_CREDENTIALS{default}");
+        let set = "it to the path of a service account's key file, or run `gcloud auth application-default login`";
+        return Err(sources.missing(url, &looked_at, set));
+    }
+    Ok(Settings::Gcs(Gcs {
+        bucket: bucket.into(),
+        root: prefix.into(),
+        is_open: emulator.is_some() && path.is_none(),
+        endpoint: emulator,
+        credential_path: path.map(|path| path.to_string_lossy().into_owned()),
+        asks_machine,
+    }))
+}
+
+/// Tells by the firmware's words whose cloud this machine runs in, so that nobody else waits for an address that does
+/// not answer.
+pub(super) fn is_machine_of(vendor: &str) -> bool {
+    ["sys_vendor", "board_vendor", "product_name"].iter().any(|name| {
+        let path = Path::new("/sys/class/dmi/id").join(name);
+        std::fs::read_to_string(path).is_ok_and(|words| words.contains(vendor))
+    })
+}
+
+fn azblob(container: &str, prefix: &str, url: &str, sources: &Sources) -> Result<Settings> {
+    let [connection, account, key, sas_token] = sources.secrets([
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_STORAGE_ACCOUNT",
+        "AZURE_STORAGE_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+    ]);
+    let part = |name: &str| -> Option<Secret> {
+        let mut parts = connection.as_ref()?.split(';').filter_map(|part| part.split_once('='));
+        parts.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| Secret::new(value.into()))
+    };
+    let account = account.or_else(|| part("AccountName"));
+    let key = key.or_else(|| part("AccountKey"));
+    let sas_token = sas_token.or_else(|| part("SharedAccessSignature"));
+    let (Some(account), true) = (account, key.is_some() || sas_token.is_some()) else {
+        let looked_at = "AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, \
+                         AZURE_STORAGE_CONNECTION_STRING";
+        return Err(sources.missing(url, looked_at, "the account and one of its keys"));
+    };
+    let endpoint = ["AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_SERVICE_ENDPOINT"]
+        .iter()
+        .find_map(|name| sources.setting(name).map(str::to_owned))
+        .or_else(|| part("BlobEndpoint").map(|endpoint| endpoint.to_string()))
+        .unwrap_or_else(|| {
+            let suffix = part("EndpointSuffix").map_or("core.windows.net".into(), |suffix| suffix.to_string());
+            format!("https://{}.blob.{suffix}", *account)
+        });
+    Ok(Settings::Azblob(Azblob {
+        container: container.into(),
+        root: prefix.into(),
+        endpoint: endpoint.trim_end_matches('/').into(),
+        account: account.to_string(),
+        key,
+        sas_token: sas_token.map(|token| Secret::new(token.trim_start_matches('?').into())),
+    }))
+}
+
+#[cfg(test)]
+mod tests;
