@@ -8,7 +8,7 @@ use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use crate::format::mark::Mark;
+use crate::format::mark::{Digest, Digested, Mark};
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
@@ -128,6 +128,14 @@ fn mark() {
     let mark = Mark::Pin { snapshot: ObjectId([8; 32]), time, reason: "audit".into() };
     check("mark", &mark.encode());
     assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
+    let recall = Mark::Recall { objects: vec![ObjectId([8; 32])] };
+    check("recall", &recall.encode());
+    let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"snapshot".to_vec()) };
+    let digest = Mark::Digest(Digest { snapshots: vec![digested] });
+    check("digest", &digest.encode());
+    for mark in [recall, digest] {
+        assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
+    }
 }
 
 #[test]

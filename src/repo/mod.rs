@@ -334,6 +334,8 @@ impl Repository {
             index = index.without_unnamed();
         }
         let named: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        // Which packs no index object names is only told by all that do.
+        let listed = if index.lazy().is_empty() { listed } else { &[] };
         let is_left = |pack: &Listed| !named.contains(&pack.id) && !is_condemned(&pack.id);
         let left: Vec<_> = listed.iter().filter(|pack| is_left(pack)).copied().collect();
         let (index, troubles) = self.with_packs(index, &left)?;

@@ -8,6 +8,7 @@ pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
+pub mod lossy;
 pub mod postgres;
 pub mod process;
 pub mod stores;
