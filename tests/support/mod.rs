@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod compare;
 pub mod device;
+pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;

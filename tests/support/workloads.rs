@@ -223,7 +223,13 @@ impl World {
     /// Judges what a workload claims by what the store holds afterwards, and tries whether the next backup and prune
     /// go on from there. Returns whether the claim was of success; an error is a broken promise. Where calls of the
     /// store have failed for good, nothing `may_be_sound`.
-    pub fn judge(&self, work: &str, claim: Result<Claim>, may_be_sound: bool, store: &MemStore) -> Result<bool, String> {
+    pub fn judge(
+        &self,
+        work: &str,
+        claim: Result<Claim>,
+        may_be_sound: bool,
+        store: &MemStore,
+    ) -> Result<bool, String> {
         let history = self.survivors(work, store.after_power_cut())?;
         self.survivors(work, store.objects())?;
         let is_success = match claim {
