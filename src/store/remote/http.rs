@@ -272,10 +272,13 @@ async fn wait_for(limit: Option<&Limit>, call: &Call, len_bytes: usize) {
     }
 }
 
+/// The pieces of a body, as they come.
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+
 /// The body of an answer.
 pub(super) struct Body {
     // Only ever reached through `&mut`: the lock makes it Sync, which OpenDAL asks for.
-    stream: Mutex<Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>>,
+    stream: Mutex<Pieces>,
     /// Its length, where the server has told it.
     pub len_bytes: Option<u64>,
 }
@@ -288,11 +291,7 @@ impl Stream for Body {
     }
 }
 
-fn incoming(
-    call: Arc<Call>,
-    answer: reqwest::Response,
-    max_bytes: u64,
-) -> Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>> {
+fn incoming(call: Arc<Call>, answer: reqwest::Response, max_bytes: u64) -> Pieces {
     let bodies = stream::unfold((Some(answer), 0_u64), move |(answer, so_far)| {
         let call = call.clone();
         async move {
@@ -316,7 +315,7 @@ fn incoming(
     bodies.boxed()
 }
 
-async fn first_bytes(mut body: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>) -> Bytes {
+async fn first_bytes(mut body: Pieces) -> Bytes {
     let mut bytes = Vec::new();
     while let Some(Ok(more)) = body.next().await {
         bytes.extend_from_slice(&more[..more.len().min(MAX_ERROR_BYTES - bytes.len())]);

@@ -9,7 +9,7 @@ use super::explain::{Task, explain};
 use super::failure::{Cause, Failure};
 use super::folders::TEMPORARY;
 use super::http::{Digest, Purpose};
-use super::service::Told;
+use super::service::{Session, Told};
 use super::{RemoteStore, Terms};
 use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,7 @@ const MAX_LOOKS: u32 = 4;
 
 /// What is stored, and what a server must say of it afterwards.
 struct Parcel {
+    object: Object,
     path: String,
     bytes: Bytes,
     digest: Digest,
@@ -35,7 +36,7 @@ impl Parcel {
         let sha1 = || aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes);
         let sha1_hex = if with_sha1 { to_hex(sha1().as_ref()) } else { String::new() };
         let digest = Digest { md5: Md5::digest(&bytes).into(), sha1_hex };
-        Parcel { path: object.path(), bytes, digest }
+        Parcel { object, path: object.path(), bytes, digest }
     }
 
     fn terms(&self) -> Terms {
@@ -119,7 +120,7 @@ impl RemoteStore {
         let mut looks = 0;
         let last = loop {
             looks += 1;
-            let stat = async |session: &super::Session| session.stat(&parcel.path).await;
+            let stat = async |session: &Session| session.stat(&parcel.path).await;
             match self.once(Terms::of(Purpose::Stat), stat).await {
                 Ok(told) if parcel.fits(told) => return Ok(()),
                 Ok(_) => return Err(self.garbled(parcel).await),
@@ -144,12 +145,13 @@ impl RemoteStore {
         Error::new(ErrorKind::Uncertain, cause.chain())
     }
 
-    /// Removes an object the server holds other bytes of.
+    /// Removes an object the server holds other bytes of; the configuration may be somebody else's.
     async fn garbled(&self, parcel: &Parcel) -> Error {
-        let removal = async |session: &super::Session| session.delete(&parcel.path).await;
-        let removed = match self.once(Terms::of(Purpose::Delete), removal).await {
-            Ok(()) => "it was removed",
-            Err(_) => "it could not be removed",
+        let removal = async |session: &Session| session.delete(&parcel.path).await;
+        let removed = match parcel.object {
+            Object::Config => "it is left alone",
+            _ if self.once(Terms::of(Purpose::Delete), removal).await.is_ok() => "it was removed",
+            _ => "it could not be removed",
         };
         let message = format!("{} holds other bytes of {} than were sent: {removed}", self.place, parcel.path);
         Error::new(ErrorKind::Uncertain, message)
@@ -176,7 +178,7 @@ impl RemoteStore {
             }
         };
         loop {
-            let rename = async |session: &super::Session| session.rename(&temporary, &parcel.path).await;
+            let rename = async |session: &Session| session.rename(&temporary, &parcel.path).await;
             let Err(failure) = self.once(Terms::of(Purpose::Other), rename).await else { return Ok(()) };
             tries += 1;
             if failure.may_have_happened || failure.cause == Cause::Exists {
@@ -198,17 +200,17 @@ impl RemoteStore {
     }
 
     async fn put_temporary(&self, parcel: &Parcel, folder: &str, temporary: &str) -> Result<(), Failure> {
-        let put = async |session: &super::Session| session.put(temporary, parcel.bytes.clone()).await;
+        let put = async |session: &Session| session.put(temporary, parcel.bytes.clone()).await;
         let stored = match self.once(parcel.terms(), put).await {
             Err(failure) if matches!(failure.cause, Cause::NoFolder | Cause::NotFound) && !folder.is_empty() => {
-                let make = async |session: &super::Session| session.create_folder(folder).await;
+                let make = async |session: &Session| session.create_folder(folder).await;
                 self.once(Terms::of(Purpose::Other), make).await?;
                 self.once(parcel.terms(), put).await
             }
             result => result,
         };
         stored?;
-        let stat = async |session: &super::Session| session.stat(temporary).await;
+        let stat = async |session: &Session| session.stat(temporary).await;
         let told = self.once(Terms::of(Purpose::Stat), stat).await?;
         if !parcel.fits(told) {
             return Err(Failure::open(Cause::Garbled, "the server holds other bytes than were sent"));
@@ -218,7 +220,7 @@ impl RemoteStore {
 
     /// Removes what a try left under a temporary name; what cannot be removed is swept up later.
     async fn discard(&self, temporary: &str) {
-        let removal = async |session: &super::Session| session.delete(temporary).await;
+        let removal = async |session: &Session| session.delete(temporary).await;
         if let Err(failure) = self.once(Terms::of(Purpose::Delete), removal).await {
             tracing::debug!("{}: {temporary} is left: {}", self.place, failure.text);
         }
