@@ -179,7 +179,8 @@ fn no_fault_at_any_request_is_success() {
     for (at, workload) in WORKLOADS.iter().enumerate() {
         let clean = run(&server, &worlds[at], workload, Plan::none());
         assert_eq!(clean.judged, Ok(true), "{} without faults: {:?}", workload.0, clean.told);
-        let suiting = |fault: Fault| Kind::ALL.iter().filter(|kind| fault.suits(**kind)).map(|kind| clean.record.of(*kind)).sum();
+        let suiting =
+            |fault: Fault| Kind::ALL.iter().filter(|kind| fault.suits(**kind)).map(|kind| clean.record.of(*kind)).sum();
         for (faults, times) in [(ONCE, 1), (FOR_GOOD, u64::MAX)] {
             for fault in faults {
                 let requests: u64 = suiting(*fault);
