@@ -23,6 +23,7 @@ mod settings;
 mod tests;
 
 pub use environment::Environment;
+pub use retry::Policy;
 
 use super::place::Remote;
 use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
@@ -32,7 +33,6 @@ use explain::{Task, explain};
 use failure::{Cause, Failure};
 use http::{Call, Client, Digest, Purpose};
 use parking_lot::Mutex;
-use retry::Policy;
 use service::{Service, Session};
 use settings::Settings;
 use std::collections::BTreeMap;
@@ -112,7 +112,8 @@ impl RemoteStore {
         Self::with_policy(place, options, environment, Policy::default())
     }
 
-    fn with_policy(
+    /// Does so with another patience than the usual.
+    pub fn with_policy(
         place: &Remote,
         options: &RemoteOptions,
         environment: Environment,
