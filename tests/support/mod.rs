@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod library;
 pub mod postgres;
 pub mod process;
+pub mod servers;
 pub mod stores;
 pub mod tools;
 pub mod users;
