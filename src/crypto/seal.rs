@@ -203,6 +203,11 @@ impl Sealer {
         self.cipher.seal(&self.fixed, Place { role, number, codec, plain_bytes }, bytes, from);
         number
     }
+
+    /// Ends sealing: what was sealed can be opened.
+    pub fn into_opener(self) -> Opener {
+        Opener { header: self.fixed, cipher: self.cipher }
+    }
 }
 
 #[cfg(test)]

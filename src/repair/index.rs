@@ -3,16 +3,15 @@
 use super::salvage::judge;
 use super::{Options, Report};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::header::Kind;
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
-use crate::repo::objects::{object_id, seal_object};
+use crate::repo::objects::object_id;
 use crate::repo::pack::read_directory;
 use crate::repo::session::Session;
 use crate::repo::verify::Counts;
 use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, check_index_len};
+use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack};
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 
@@ -219,11 +218,7 @@ impl Output<'_> {
         if self.dry_run {
             return Ok(());
         }
-        let repository = self.repository;
-        let plain = builder.encode();
-        check_index_len(plain.len())?;
-        let bytes = seal_object(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
-        repository.store().put(Object::Index(object_id(&bytes)), &bytes)
+        self.repository.put_index_object(&builder.encode()).map(drop)
     }
 }
 

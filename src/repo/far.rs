@@ -35,6 +35,7 @@ impl Repository {
                     run.end = run.end.max(end);
                 }
                 _ => {
+                    self.store.expect_len(Object::Pack(location.pack.id), location.pack.len_bytes);
                     if let Some((pack, run)) = run.replace((location.pack.id, start..end)) {
                         each(pack, run);
                     }

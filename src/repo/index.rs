@@ -82,6 +82,27 @@ impl Index {
         Index::new(segments)
     }
 
+    /// Returns the segments of packs no index object names.
+    pub fn unnamed(&self) -> impl Iterator<Item = &Arc<Loaded>> {
+        self.segments.iter().filter(|loaded| loaded.covers.is_empty())
+    }
+
+    /// Returns the packs no index object names.
+    pub fn unnamed_packs(&self) -> impl Iterator<Item = PackEntry> + '_ {
+        self.unnamed().flat_map(|loaded| (0..loaded.segment.pack_count()).filter_map(|at| loaded.segment.pack(at)))
+    }
+
+    /// Returns an index without a segment.
+    pub fn without(&self, old: &Arc<Loaded>) -> Self {
+        Index { segments: self.segments.iter().filter(|loaded| !Arc::ptr_eq(loaded, old)).cloned().collect() }
+    }
+
+    /// Returns an index without the packs no index object names.
+    pub fn without_unnamed(&self) -> Self {
+        let is_named = |loaded: &&Arc<Loaded>| !loaded.covers.is_empty();
+        Index { segments: self.segments.iter().filter(is_named).cloned().collect() }
+    }
+
     /// Finds a chunk. A place whose records make no sense counts as none.
     pub fn find(&self, id: &ChunkId) -> Option<Location> {
         self.segments.iter().find_map(|loaded| {

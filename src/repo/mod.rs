@@ -1,7 +1,9 @@
 //! The only room that holds keys and store together: opening a repository, reading and adding to it.
 
 pub mod cache;
+pub mod commit;
 pub mod cursor;
+pub mod digest;
 pub mod far;
 pub mod forget;
 pub mod frames;
@@ -14,10 +16,13 @@ pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+mod parallel;
+mod put;
 pub mod reads;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+pub mod upload;
 pub mod verify;
 pub mod walk;
 pub mod write;
@@ -53,6 +58,9 @@ pub fn check_index_len(plain_bytes: usize) -> Result<()> {
     }
     Err(Error::usage(format!("An index object of {plain_bytes} bytes would be longer than a reader takes")))
 }
+
+/// Directories of packs that are read before any of them is taken in: memory is bounded by them.
+const DIRECTORIES_READ: usize = 64;
 
 /// How often a listing is made again because an index object it shows was removed.
 const MAX_LISTINGS: usize = 20;
@@ -91,15 +99,9 @@ pub struct Repository {
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
     pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    known_snapshots: Mutex<snapshots::Known>,
     /// While this process writes: the packs that something new may rely on.
-    reliable: RwLock<Option<Reliable>>,
-}
-
-/// Packs a writer may rely on.
-struct Reliable {
-    packs: HashSet<ObjectId>,
-    /// Whether no pack is condemned.
-    is_all: bool,
+    reliable: RwLock<Option<HashSet<ObjectId>>>,
 }
 
 impl Repository {
@@ -143,21 +145,16 @@ impl Repository {
         self.warnings.lock().push(text);
     }
 
-    /// From now on only these packs count as having what they have; `condemned` tells that others are there.
-    fn rely_on(&self, packs: HashSet<ObjectId>, condemned: bool) {
-        *self.reliable.write() = Some(Reliable { packs, is_all: !condemned });
+    /// From now on only these packs count as having what they have.
+    fn rely_on(&self, packs: HashSet<ObjectId>) {
+        *self.reliable.write() = Some(packs);
     }
 
     /// Adds a pack this process has stored.
     fn rely_on_one(&self, id: ObjectId) {
         if let Some(reliable) = &mut *self.reliable.write() {
-            reliable.packs.insert(id);
+            reliable.insert(id);
         }
-    }
-
-    /// Returns whether packs that no index object names may be named now: none of them is condemned.
-    fn may_adopt(&self) -> bool {
-        self.reliable.read().as_ref().is_none_or(|reliable| reliable.is_all)
     }
 
     /// Returns whether a chunk is stored where something new may rely on it.
@@ -168,7 +165,7 @@ impl Repository {
             return index.contains(id);
         }
         index.find_all(id).map(|place| place.pack.id).any(|pack| {
-            reliable.as_ref().is_none_or(|reliable| reliable.packs.contains(&pack)) && !self.reads.is_suspect(&pack)
+            reliable.as_ref().is_none_or(|reliable| reliable.contains(&pack)) && !self.reads.is_suspect(&pack)
         })
     }
 
@@ -233,17 +230,20 @@ impl Repository {
             }
         }
         let mut damaged = false;
-        for id in wanted.difference(&covered) {
-            match self.read_index_object(*id) {
-                Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
-                Err(error) if error.kind() == ErrorKind::Damaged => {
+        let missing: Vec<_> = wanted.difference(&covered).copied().collect();
+        let read =
+            parallel::for_each(&*self.store, parallel::LARGE, &missing, |id| match self.read_index_object(*id) {
+                Ok(plain) => self.keep_segment(plain, vec![*id]).map(Ok),
+                Err(error) if error.kind() == ErrorKind::Damaged => Ok(Err(error.chain())),
+                Err(error) => Err(error),
+            })?;
+        for (id, segment) in missing.iter().zip(read) {
+            match segment {
+                Ok(segment) => segments.push(Arc::new(segment)),
+                Err(reason) => {
                     damaged = true;
-                    let object = Object::Index(*id);
-                    self.warnings
-                        .lock()
-                        .push(format!("{object} is damaged, its packs are read instead: {}", error.chain()));
+                    self.warn(format!("{} is damaged, its packs are read instead: {reason}", Object::Index(*id)));
                 }
-                Err(error) => return Err(error),
             }
         }
         if let Some(cache) = &self.cache {
@@ -278,26 +278,64 @@ impl Repository {
     }
 
     /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
-    fn adopt_packs(&self, mut index: Index) -> Result<Index> {
+    fn adopt_packs(&self, index: Index) -> Result<Index> {
         let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        let listed = self.store.list(ObjectKind::Pack)?;
+        let packs: Vec<_> = listed.into_iter().filter(|listed| !known.contains(&listed.id)).collect();
+        let (index, troubles) = self.with_packs(index, &packs)?;
+        self.warnings.lock().extend(troubles);
+        Ok(index)
+    }
+
+    /// Adds packs to an index by their own directories; returns what is wrong with those that have none.
+    fn with_packs(&self, mut index: Index, packs: &[Listed]) -> Result<(Index, Vec<String>)> {
         let mut builder = SegmentBuilder::default();
-        for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
-            if known.contains(&id) {
-                continue;
-            }
-            match pack::read_directory(&*self.store, &self.keys, self.id, id, len_bytes) {
-                Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
-                Err(error) => self.warnings.lock().push(error.chain()),
-            }
-            // A writer stores what was adopted, and no index object may be longer than a reader takes.
-            if builder.chunks.len() >= write::SEGMENT_CHUNKS {
-                index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+        let mut troubles = Vec::new();
+        for packs in packs.chunks(DIRECTORIES_READ) {
+            let read = parallel::for_each(&*self.store, parallel::SMALL, packs, |pack| {
+                let read = pack::read_directory(&*self.store, &self.keys, self.id, pack.id, pack.len_bytes);
+                Ok(read.map_err(|error| error.chain()))
+            })?;
+            for pack in read {
+                match pack {
+                    Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
+                    Err(reason) => troubles.push(reason),
+                }
+                // A writer stores what was adopted, and no index object may be longer than a reader takes.
+                if builder.chunks.len() >= write::SEGMENT_CHUNKS {
+                    index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+                }
             }
         }
         if !builder.packs.is_empty() {
             index = index.with(cache::heap(builder.encode(), Vec::new())?);
         }
-        Ok(index)
+        Ok((index, troubles))
+    }
+
+    /// Takes listed packs that no index object names into the index: an interrupted backup has left them. A writer
+    /// that may rely on them names them in an index object of its own. Condemned ones are left alone.
+    fn adopt(&self, listed: &[Listed], is_condemned: impl Fn(&ObjectId) -> bool) -> Result<()> {
+        let mut index = Index::clone(&self.index());
+        if index.unnamed_packs().any(|pack| is_condemned(&pack.id)) {
+            index = index.without_unnamed();
+        }
+        let named: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        let is_left = |pack: &Listed| !named.contains(&pack.id) && !is_condemned(&pack.id);
+        let left: Vec<_> = listed.iter().filter(|pack| is_left(pack)).copied().collect();
+        let (index, troubles) = self.with_packs(index, &left)?;
+        for reason in troubles {
+            tracing::debug!("A pack that no index object names is left alone: {reason}");
+        }
+        *self.index.write() = Arc::new(index);
+        Ok(())
+    }
+
+    /// Drops a segment whose packs an index object names by now.
+    fn forget_segment(&self, old: &Arc<Loaded>) {
+        let mut index = self.index.write();
+        let next = index.without(old);
+        *index = Arc::new(next);
     }
 
     /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.

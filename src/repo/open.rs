@@ -289,6 +289,7 @@ impl Repository {
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
             process: Process::this(),
             known_marks: Mutex::default(),
+            known_snapshots: Mutex::default(),
             reliable: RwLock::default(),
         };
         repository.refresh_index()?;

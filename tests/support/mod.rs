@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod compare;
 pub mod device;
+pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
@@ -13,6 +14,7 @@ pub mod servers;
 pub mod stores;
 pub mod tools;
 pub mod users;
+pub mod workloads;
 pub mod zoo;
 
 use std::path::Path;

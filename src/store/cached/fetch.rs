@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The longest request: what each connection takes of memory.
-const PIECE_BYTES: u64 = 2 << 20;
+/// The longest request, which is what each connection takes of memory, and the shortest for which one is cut.
+const PIECE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=2 << 20;
+/// What is on its way is not counted yet: each request is a small part of the cache's bound.
+const PIECE_PART: u64 = 256;
 /// What a reader that goes on waits for at most beyond what it needs.
 const MAX_SPARE_BYTES: u64 = 1 << 20;
 /// More connections than this are not used.
@@ -32,6 +34,7 @@ pub(super) struct Fetcher {
     queue: Queue,
     link: Mutex<Link>,
     connections: usize,
+    piece_bytes: u64,
     /// The window of a reader that came to the end of an object; 0 for none.
     heir_bytes: AtomicU64,
 }
@@ -44,7 +47,10 @@ impl Fetcher {
     pub(super) fn new(inner: Arc<dyn Store>, mirrors: Mirrors) -> Self {
         let connections = inner.connections().clamp(1, MAX_CONNECTIONS);
         let queue = Queue::new(connections, mirrors.max_bytes() / 4);
-        Fetcher { inner, mirrors, queue, link: Mutex::default(), connections, heir_bytes: AtomicU64::new(0) }
+        let part_bytes = mirrors.folder.as_ref().map_or(u64::MAX, |folder| folder.max_bytes / PIECE_PART);
+        let piece_bytes = part_bytes.clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end());
+        let (link, heir_bytes) = (Mutex::default(), AtomicU64::new(0));
+        Fetcher { inner, mirrors, queue, link, connections, piece_bytes, heir_bytes }
     }
 
     /// Returns how much may be wished for at a time.
@@ -80,7 +86,11 @@ impl Fetcher {
                 Ok(true) => drop(mirror.distrust(&blocks_of(&range))),
                 Ok(false) => self.mirrors.leave(&mirror),
                 // More was asked for than the reader needs, by a length that may be wrong.
-                Err(error) if error.kind() == ErrorKind::Damaged => break,
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    if !mirror.measure(&*self.inner) {
+                        break;
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -119,7 +129,11 @@ impl Fetcher {
             if let (Some(ahead), Some(last)) = (&mut ahead, runs.last_mut().filter(|run| run.end == blocks.end)) {
                 self.reach_on(&state, last, ahead, len_bytes);
             }
-            let pieces: Vec<_> = runs.into_iter().flat_map(pieces).map(|piece| state.depart(piece, false)).collect();
+            let pieces: Vec<_> = runs
+                .iter()
+                .flat_map(|run| self.pieces(run))
+                .map(|piece| state.depart(piece, len_bytes, false))
+                .collect();
             drop(state);
             let waits = [lack.flights, pieces.clone()].concat();
             for flight in pieces {
@@ -135,6 +149,12 @@ impl Fetcher {
             }
         }
         Ok(false)
+    }
+
+    /// Cuts a run into requests.
+    fn pieces(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (piece, end) = (in_blocks(self.piece_bytes), run.end);
+        run.clone().step_by(piece).map(move |start| start..(start + piece).min(end))
     }
 
     /// Joins runs whose gap costs less than a request. What is on its way already is never asked for again.
@@ -256,7 +276,8 @@ impl Fetcher {
             false => Some(mirror),
         });
         let Some(mirror) = made else { return Ok(None) };
-        let range = wish.range.start..wish.range.end.min(self.len_bytes(&mirror)?);
+        let len_bytes = self.len_bytes(&mirror)?;
+        let range = wish.range.start..wish.range.end.min(len_bytes);
         let blocks = blocks_of(&range);
         mirror.look_again(&blocks);
         let flight = {
@@ -265,8 +286,8 @@ impl Fetcher {
             if !wish.is_ahead {
                 runs = self.merged(&state, runs);
             }
-            let Some(piece) = runs.into_iter().flat_map(pieces).next() else { return Ok(None) };
-            state.depart(piece, true)
+            let Some(piece) = runs.first().and_then(|run| self.pieces(run).next()) else { return Ok(None) };
+            state.depart(piece, len_bytes, true)
         };
         let rest = flight.blocks.end as u64 * BLOCK_BYTES..range.end;
         if rest.start < rest.end {
@@ -279,7 +300,10 @@ impl Fetcher {
     /// Makes a request and keeps what comes.
     fn fly(&self, mirror: &Arc<Mirror>, flight: &Arc<Flight>, buffer: &mut Vec<u8>) {
         let fetched = self.fetch(mirror, flight, buffer);
-        let kept = fetched.map(|()| self.keep(mirror, flight, buffer));
+        let kept = fetched.map(|()| {
+            self.mirrors.make_room(mirror, buffer.len() as u64);
+            self.keep(mirror, flight, buffer)
+        });
         let outcome = match kept {
             Ok(Ok(())) => Outcome::Kept,
             Ok(Err(error)) => {
@@ -288,16 +312,11 @@ impl Fetcher {
             }
             Err(error) => Outcome::Failed(error.kind(), error.chain()),
         };
-        let is_kept = matches!(outcome, Outcome::Kept);
         mirror.land(flight, outcome);
-        if is_kept {
-            self.mirrors.kept(mirror, buffer.len() as u64);
-        }
     }
 
     fn fetch(&self, mirror: &Mirror, flight: &Flight, buffer: &mut Vec<u8>) -> Result<()> {
-        let object = mirror.object;
-        let bytes = bytes_in(&flight.blocks, self.len_bytes(mirror)?);
+        let (object, bytes) = (mirror.object, &flight.bytes);
         buffer.resize((bytes.end - bytes.start) as usize, 0);
         let started = Instant::now();
         self.link.lock().begin(started);
@@ -312,20 +331,14 @@ impl Fetcher {
 
     /// Writes what came, making room once.
     fn keep(&self, mirror: &Arc<Mirror>, flight: &Flight, bytes: &[u8]) -> std::io::Result<()> {
-        mirror.keep(&flight.blocks, bytes).or_else(|error| match (&self.mirrors.folder, error.kind()) {
-            (Some(folder), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
-                folder.shrink();
+        mirror.keep(&flight.blocks, bytes).or_else(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                self.mirrors.shrink();
                 mirror.keep(&flight.blocks, bytes)
             }
             _ => Err(error),
         })
     }
-}
-
-/// Cuts a run into requests.
-fn pieces(run: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let piece = in_blocks(PIECE_BYTES);
-    run.clone().step_by(piece).map(move |start| start..(start + piece).min(run.end))
 }
 
 /// Waits for requests, and fails with the first that has failed; false if what came could not be kept.

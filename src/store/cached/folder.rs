@@ -164,7 +164,7 @@ impl Folder {
         self.path_of(object).is_some_and(|path| path.exists())
     }
 
-    /// Takes that bytes were written, and keeps the bound; returns whether files may have been removed for it.
+    /// Takes that bytes are written, and keeps the bound; returns whether files may have been removed for it.
     pub(super) fn wrote(&self, bytes: u64) -> bool {
         let unseen_bytes = self.unseen_bytes.fetch_add(bytes.next_multiple_of(BLOCK_BYTES), Ordering::Relaxed);
         let is_due = unseen_bytes + bytes >= self.max_bytes / UNSEEN_PART;

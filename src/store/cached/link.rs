@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 /// A request up to this length tells what a round trip takes.
 const SMALL_BYTES: usize = 256 << 10;
-/// Bytes that came in less time tell nothing about the bandwidth.
+/// Bytes that came in less time tell nothing about the bandwidth; of a stream without end it is seen so often.
 const MIN_SAMPLE: Duration = Duration::from_millis(20);
+const LONG_SAMPLE: Duration = Duration::from_millis(250);
+/// Fewer bytes do not tell that the bandwidth is low: they were all that was asked for.
+const MIN_SAMPLE_BYTES: u64 = 1 << 20;
 /// What a link is taken for until it was measured.
 const FIRST_LATENCY_SECS: f64 = 0.05;
 const FIRST_RATE: f64 = 20e6;
 /// Bounds of what is asked ahead of a reader.
-const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=64 << 20;
 /// Bounds of what one request more costs, in bytes fetched in vain.
 const GAP_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 10;
 
@@ -45,17 +48,21 @@ impl Link {
     /// A request ends that has taken `took`; `None` for one that failed.
     pub(super) fn end(&mut self, now: Instant, took: Duration, came_bytes: Option<usize>) {
         self.active -= 1;
-        let Some(bytes) = came_bytes else { return };
-        let took_secs = took.as_secs_f64();
-        if bytes <= SMALL_BYTES || took_secs < self.latency_secs {
-            self.latency_secs += (took_secs - self.latency_secs) / 8.0;
+        if let Some(bytes) = came_bytes {
+            self.came_bytes += bytes as u64;
+            let took_secs = took.as_secs_f64();
+            if bytes <= SMALL_BYTES || took_secs < self.latency_secs {
+                self.latency_secs += (took_secs - self.latency_secs) / 8.0;
+            }
         }
-        self.came_bytes += bytes as u64;
         let elapsed = now - self.since;
-        if elapsed >= MIN_SAMPLE {
+        if elapsed >= MIN_SAMPLE && (self.active == 0 || elapsed >= LONG_SAMPLE) {
             let rate = self.came_bytes as f64 / elapsed.as_secs_f64();
-            // What is asked for bounds what comes: more tells more than less.
-            self.rate += (rate - self.rate) / if rate > self.rate { 2.0 } else { 8.0 };
+            if rate > self.rate {
+                self.rate = f64::midpoint(self.rate, rate);
+            } else if self.came_bytes >= MIN_SAMPLE_BYTES {
+                self.rate += (rate - self.rate) / 8.0;
+            }
             (self.since, self.came_bytes) = (now, 0);
         }
     }
@@ -100,8 +107,8 @@ mod tests {
 
     #[test]
     fn depth_follows_latency_times_bandwidth() {
-        let slow = measured(100, Duration::from_millis(100), 64 << 10);
-        assert_eq!(slow.depth_bytes(), 1 << 20, "640 KB/s at 100 ms");
+        let slow = measured(100, Duration::from_secs(2), 2 * MIB);
+        assert_eq!(slow.depth_bytes(), 2 << 20, "1 MiB/s at 50 ms");
         assert_eq!(slow.gap_bytes(8), 64 << 10);
         let mut link = measured(100, Duration::from_millis(30), 200 << 10);
         let mut now = Instant::now();

@@ -59,6 +59,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) blocks: Range<usize>,
+    /// The bytes of the blocks; the last block may be cut off by the object's end.
+    pub(super) bytes: Range<u64>,
     /// Whether nobody waited for it when it was made.
     pub(super) is_ahead: bool,
     pub(super) outcome: OnceLock<Outcome>,
@@ -121,9 +123,10 @@ impl State {
         self.flights.iter().any(|flight| flight.blocks.start < blocks.end && blocks.start < flight.blocks.end)
     }
 
-    /// Makes a request for blocks.
-    pub(super) fn depart(&mut self, blocks: Range<usize>, is_ahead: bool) -> Arc<Flight> {
-        let flight = Arc::new(Flight { blocks, is_ahead, outcome: OnceLock::new() });
+    /// Makes a request for blocks, all of which begin before the object ends.
+    pub(super) fn depart(&mut self, blocks: Range<usize>, len_bytes: u64, is_ahead: bool) -> Arc<Flight> {
+        let bytes = bytes_in(&blocks, len_bytes);
+        let flight = Arc::new(Flight { blocks, bytes, is_ahead, outcome: OnceLock::new() });
         self.flights.push(flight.clone());
         flight
     }
@@ -238,6 +241,21 @@ impl Mirror {
         let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
         drop(head);
         Ok(len_bytes)
+    }
+
+    /// Asks for the object's length, since reads say that it is wrong; returns whether it was. Then nothing is there
+    /// any more: a last block that was cut off counted as whole.
+    pub(super) fn measure(&self, store: &dyn Store) -> bool {
+        let Ok(len_bytes) = store.len_bytes(self.object) else { return false };
+        let head = self.head.lock();
+        let is_other = self.state.lock().len_bytes.replace(len_bytes) != Some(len_bytes);
+        // As in `len_bytes`.
+        let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
+        drop(head);
+        if is_other {
+            self.distrust(&blocks_of(&(0..MAX_OBJECT_BYTES)));
+        }
+        is_other
     }
 
     /// Writes bytes that came, and then their bits.

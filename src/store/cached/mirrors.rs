@@ -111,25 +111,25 @@ impl Mirrors {
         self.folder.as_ref().is_some_and(|folder| folder.remove(object)) || was_open
     }
 
-    /// Keeps the bounds after bytes were kept in a mirror.
-    pub(super) fn kept(&self, mirror: &Arc<Mirror>, bytes: u64) {
+    /// Has room for bytes that came for a mirror: others may have to go, the mirror itself among them.
+    pub(super) fn make_room(&self, mirror: &Mirror, bytes: u64) {
         match &self.folder {
             Some(folder) if !mirror.is_memory => {
                 if folder.wrote(bytes) {
                     self.tidy();
                 }
             }
-            _ => self.bound_memory(),
+            _ => self.bound_memory(bytes),
         }
     }
 
-    fn bound_memory(&self) {
+    fn bound_memory(&self, bytes: u64) {
         let mut open = self.open.lock();
         let held = |mirror: &Arc<Mirror>| match mirror.is_memory {
             true => mirror.kept_bytes.load(Ordering::Relaxed),
             false => 0,
         };
-        let mut total_bytes: u64 = open.iter().map(|(_, mirror)| held(mirror)).sum();
+        let mut total_bytes = bytes + open.iter().map(|(_, mirror)| held(mirror)).sum::<u64>();
         while total_bytes > MAX_MEMORY_BYTES {
             let oldest = open.iter().rev().find(|(_, mirror)| mirror.is_memory).map(|(object, _)| *object);
             let Some(mirror) = oldest.and_then(|object| open.pop(&object)) else { return };
@@ -137,7 +137,15 @@ impl Mirrors {
         }
     }
 
-    /// Takes that a mirror could not be written to: room is made once, and after that memory has to do.
+    /// Gives up some of what there is, when the file system is full.
+    pub(super) fn shrink(&self) {
+        if let Some(folder) = &self.folder {
+            folder.shrink();
+            self.tidy();
+        }
+    }
+
+    /// Takes that a mirror could not be written to: for a while memory has to do.
     pub(super) fn fail(&self, mirror: &Arc<Mirror>, error: std::io::Error) {
         self.leave(mirror);
         if let Some(folder) = self.folder.as_ref().filter(|_| !mirror.is_memory) {

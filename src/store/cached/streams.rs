@@ -11,6 +11,8 @@ const MAX_STREAMS: usize = 4;
 const NEAR_BYTES: u64 = 256 << 10;
 /// Readers that have gone on for long may be several threads that take turns.
 const MAX_NEAR_BYTES: u64 = 4 << 20;
+/// A reader with a smaller window at the end of an object has not gone on for long enough to go on in another.
+const MIN_HEIR_BYTES: u64 = 1 << 20;
 /// What is asked ahead of a reader that goes on for the first time.
 const FIRST_WINDOW_BYTES: u64 = 256 << 10;
 
@@ -99,7 +101,7 @@ impl Stream {
             return Advice::default();
         }
         self.asked = end;
-        let leaves_with = (end == len_bytes).then_some(self.window_bytes / 2);
+        let leaves_with = (end == len_bytes && self.window_bytes >= MIN_HEIR_BYTES).then_some(self.window_bytes / 2);
         Advice { ahead: Some(start..end), leaves_with, inherits: false }
     }
 }
@@ -165,6 +167,15 @@ mod tests {
         assert_eq!(left, [4 * MIB], "told once");
         let advice = Streams::default().note(&(0..200), true, 8 * MIB, left[0], 32 * MIB);
         assert_eq!(advice.ahead, Some(200..200 + 8 * MIB));
+    }
+
+    #[test]
+    fn a_reader_of_a_small_object_leaves_nothing_to_the_next() {
+        let mut streams = Streams::default();
+        for start in (0..512 * KIB).step_by(64 << 10) {
+            let advice = streams.note(&(start..start + 64 * KIB), true, 8 * MIB, 0, 512 * KIB);
+            assert_eq!(advice.leaves_with, None);
+        }
     }
 
     #[test]

@@ -98,6 +98,8 @@ struct Notes {
     reply: Reply,
     failure: Option<Failure>,
     has_opaque_etag: bool,
+    /// Where the part of an object begins that came, if it is one.
+    range_start: Option<u64>,
     /// Whether a request went out that does what the call is for: what goes before it changes nothing.
     was_begun: bool,
 }
@@ -109,6 +111,7 @@ impl Call {
             reply: Reply::default(),
             failure: None,
             has_opaque_etag: false,
+            range_start: None,
             was_begun: false,
         };
         Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
@@ -139,6 +142,11 @@ impl Call {
     /// Returns whether the last answer's ETag is something else than an MD5.
     pub fn has_opaque_etag(&self) -> bool {
         self.notes.lock().has_opaque_etag
+    }
+
+    /// Returns where the part of an object begins that came, if it is one.
+    pub fn range_start(&self) -> Option<u64> {
+        self.notes.lock().range_start
     }
 
     /// Returns why the last request failed, as far as HTTP tells.
@@ -204,6 +212,7 @@ impl Client {
             let mut notes = call.notes.lock();
             notes.reply = reply;
             notes.has_opaque_etag = has_opaque_etag(answer.headers());
+            notes.range_start = range_start(answer.headers());
         }
         let len_bytes = answer.content_length().filter(|_| !is_head);
         let max_bytes = if is_error { MAX_ERROR_BYTES as u64 } else { call.max_body_bytes };
@@ -335,6 +344,11 @@ fn has_opaque_etag(headers: &http::HeaderMap) -> bool {
     let with_key = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.starts_with("aws:"));
     headers.get("x-amz-server-side-encryption").is_some_and(with_key)
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
+fn range_start(headers: &http::HeaderMap) -> Option<u64> {
+    let range = headers.get(http::header::CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
 }
 
 /// Judges a request without an answer.

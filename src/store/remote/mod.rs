@@ -284,8 +284,7 @@ impl RemoteStore {
         let path = object.path();
         let terms = Terms { len_bytes: max_bytes, max_body_bytes: max_bytes, ..Terms::of(Purpose::Get) };
         let task = Task { verb: "read", name: &path };
-        let buffer = self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await?;
-        Ok(buffer.to_vec())
+        self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await
     }
 }
 

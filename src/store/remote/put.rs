@@ -43,26 +43,23 @@ impl Parcel {
         Terms { len_bytes, digest: Some(self.digest.clone()), ..Terms::of(Purpose::Put) }
     }
 
-    /// Returns whether what a server tells is of these bytes; none if it tells too little.
-    fn fits(&self, told: Told) -> Option<bool> {
-        let of_len = told.len_bytes.map(|len| len == self.bytes.len() as u64);
-        let of_md5 = told.md5.map(|md5| md5 == self.digest.md5);
-        match (of_len, of_md5) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), _) => Some(true),
-            (None, _) => None,
-        }
+    /// Returns whether what a server tells is of these bytes.
+    fn fits(&self, told: Told) -> bool {
+        told.len_bytes == Some(self.bytes.len() as u64) && told.md5.is_none_or(|md5| md5 == self.digest.md5)
     }
 }
 
 impl RemoteStore {
     pub(super) async fn put_object(&self, object: Object, bytes: Bytes) -> Result<()> {
-        let is_b2 = matches!(self.place, Remote::Bucket { service: Service::B2, .. });
-        let parcel = Parcel::new(object, bytes, is_b2);
+        let parcel = Parcel::new(object, bytes, self.is_b2());
         if object == Object::Config {
             return self.put_config(&parcel).await;
         }
         if self.has_folders() { self.put_and_rename(&parcel).await } else { self.put_in_place(&parcel).await }
+    }
+
+    fn is_b2(&self) -> bool {
+        matches!(self.place, Remote::Bucket { service: Service::B2, .. })
     }
 
     /// Stores the one object whose name does not tell its bytes: never over another, and read back.
@@ -100,11 +97,10 @@ impl RemoteStore {
             tries += 1;
             let work = self.once(parcel.terms(), async |session| session.put(&parcel.path, parcel.bytes.clone()).await);
             match work.await {
-                Ok(told) => match parcel.fits(told) {
-                    Some(true) => return Ok(()),
-                    Some(false) => return Err(self.garbled(parcel).await),
-                    None => return self.verify(parcel, None).await,
-                },
+                Ok(Some(md5)) if md5 != parcel.digest.md5 => return Err(self.garbled(parcel).await),
+                // To look costs money at B2, whose answer tells what it holds.
+                Ok(Some(_)) if self.is_b2() => return Ok(()),
+                Ok(_) => return self.verify(parcel, None).await,
                 Err(failure) if failure.may_have_happened => {
                     return self.verify(parcel, Some((failure, tries, start))).await;
                 }
@@ -125,7 +121,7 @@ impl RemoteStore {
             looks += 1;
             let stat = async |session: &super::Session| session.stat(&parcel.path).await;
             match self.once(Terms::of(Purpose::Stat), stat).await {
-                Ok(told) if parcel.fits(told) == Some(true) => return Ok(()),
+                Ok(told) if parcel.fits(told) => return Ok(()),
                 Ok(_) => return Err(self.garbled(parcel).await),
                 // A request that was lost may arrive later: its name is given up, not waited for.
                 Err(failure) if failure.cause == Cause::NotFound && lost.is_some() => break failure,
@@ -214,7 +210,7 @@ impl RemoteStore {
         stored?;
         let stat = async |session: &super::Session| session.stat(temporary).await;
         let told = self.once(Terms::of(Purpose::Stat), stat).await?;
-        if parcel.fits(told) != Some(true) {
+        if !parcel.fits(told) {
             return Err(Failure::open(Cause::Garbled, "the server holds other bytes than were sent"));
         }
         Ok(())
