@@ -132,7 +132,7 @@ fn path_bytes(path: &Path) -> Vec<u8> {
 /// Returns names and contents of regular files below a folder.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &Path| path.strip_prefix(dir).unwrap().display().to_string();
-    support::files_below(dir).iter().map(|(path, _)| (name(path), std::fs::read(path).unwrap())).collect()
+    super::files_below(dir).iter().map(|(path, _)| (name(path), std::fs::read(path).unwrap())).collect()
 }
 
 impl World {

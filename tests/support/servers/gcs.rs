@@ -9,13 +9,13 @@ use std::path::Path;
 pub fn daemons(dir: &Path, port: u16) -> Vec<Daemon> {
     let line = [
         program("python/bin/gcp-storage-emulator").display().to_string(),
+        "--data-dir".into(),
+        dir.join("files").display().to_string(),
         "start".into(),
         "--host".into(),
         "127.0.0.1".into(),
         "--port".into(),
         port.to_string(),
-        "--data-dir".into(),
-        dir.join("files").display().to_string(),
     ];
     vec![Daemon::new(dir, port, line).with("STORAGE_EMULATOR_HOST", &format!("http://127.0.0.1:{port}"))]
 }

@@ -9,7 +9,7 @@ pub mod sftp;
 pub mod swift;
 pub mod webdav;
 
-use super::process::{Outcome, run};
+use super::process::{Outcome, run, tool};
 use daemon::{Daemon, free_port};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,6 +58,12 @@ impl Place {
         Place { url, environment: environment.map(|(name, value)| (name.into(), value.into())).into() }
     }
 
+    /// Returns a place below this one.
+    pub fn below(mut self, name: &str) -> Place {
+        self.url = format!("{}/{name}", self.url);
+        self
+    }
+
     /// Returns the place with a variable changed.
     pub fn with(mut self, name: &str, value: &str) -> Place {
         self.environment.retain(|(known, _)| known != name);
@@ -73,6 +79,13 @@ pub struct Server {
     daemons: Vec<Daemon>,
     imitation: Option<b2::Imitation>,
     folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// Returns whether what is stored survives that the server is killed: emulators keep some of it in memory.
+    pub fn is_durable(self) -> bool {
+        !matches!(self, Service::Azure | Service::Gcs)
+    }
 }
 
 impl Server {
@@ -189,7 +202,10 @@ impl Server {
             Service::Sftp => {
                 vec![("USER", "root".into()), ("KEY_FILE", self.folder().join("id").display().to_string())]
             }
-            Service::WebDav | Service::WebDavTls => vec![("USER", USER.into())],
+            Service::WebDav | Service::WebDavTls => {
+                let obscured = tool(daemon::program("python/bin/rclone").to_str().unwrap(), ["obscure", PASSWORD]);
+                vec![("USER", USER.into()), ("PASS", obscured.expect(0).text().trim().into())]
+            }
             Service::Gcs => vec![("ANONYMOUS", "true".into())],
         };
         for (name, value) in pairs.into_iter().chain(secrets) {

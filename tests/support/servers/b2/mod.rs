@@ -130,6 +130,9 @@ impl Account {
             });
             in_body.or_else(|| request.query.get(name).cloned()).filter(|text| !text.is_empty())
         };
+        if verb == "b2_download_file_by_id" {
+            return self.download_by_id(request, &given("fileId").unwrap_or_default());
+        }
         let mut state = self.state.lock();
         if verb == "b2_create_bucket" {
             let name = given("bucketName").unwrap_or_default();
@@ -253,33 +256,47 @@ impl Account {
     }
 
     fn download(&self, request: &Request, rest: &str) -> Answered {
-        let missing = || error(404, "not_found", "File with such name does not exist");
-        let (bucket, name) = rest.split_once('/').ok_or_else(missing)?;
-        let (bytes, id, sha1_hex) = {
-            let state = self.state.lock();
-            let version = state.buckets.get(bucket).and_then(|bucket| bucket.get(name)?.last()).ok_or_else(missing)?;
-            (version.bytes.clone().ok_or_else(missing)?, version.id.clone(), version.sha1_hex.clone())
-        };
-        let mut headers = vec![
-            ("Content-Type", "application/octet-stream".into()),
-            ("Accept-Ranges", "bytes".into()),
-            ("X-Bz-File-Id", id),
-            ("X-Bz-File-Name", name.to_owned()),
-            ("X-Bz-Content-Sha1", sha1_hex),
-            ("X-Bz-Upload-Timestamp", "1700000000000".into()),
-        ];
-        let Some(range) = header(request, "range").strip_prefix("bytes=").and_then(|range| range.split_once('-'))
-        else {
-            return Ok(Answer { status: 200, headers, body: bytes.to_vec() });
-        };
-        let start: usize = range.0.parse().map_err(|_| error(400, "bad_request", "Bad range"))?;
-        let end = range.1.parse::<usize>().map_or(bytes.len(), |last| last + 1).min(bytes.len());
-        if start >= end {
-            return Err(error(416, "range_not_satisfiable", "The Range header in the request is outside the size"));
-        }
-        headers.push(("Content-Range", format!("bytes {start}-{}/{}", end - 1, bytes.len())));
-        Ok(Answer { status: 206, headers, body: bytes[start..end].to_vec() })
+        let state = self.state.lock();
+        let version =
+            rest.split_once('/').and_then(|(bucket, name)| Some((name, state.buckets.get(bucket)?.get(name)?)));
+        let (name, versions) = version.ok_or_else(missing)?;
+        content(request, name, versions.last().ok_or_else(missing)?)
     }
+
+    fn download_by_id(&self, request: &Request, id: &str) -> Answered {
+        let state = self.state.lock();
+        let all = state.buckets.values().flatten();
+        let mut named = all.flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)));
+        let (name, version) = named.find(|(_, version)| version.id == id).ok_or_else(missing)?;
+        content(request, name, version)
+    }
+}
+
+fn missing() -> Answer {
+    error(404, "not_found", "File with such name does not exist")
+}
+
+/// Answers with a version's bytes, or a range of them.
+fn content(request: &Request, name: &str, version: &Version) -> Answered {
+    let bytes = version.bytes.as_ref().ok_or_else(missing)?;
+    let mut headers = vec![
+        ("Content-Type", "application/octet-stream".into()),
+        ("Accept-Ranges", "bytes".into()),
+        ("X-Bz-File-Id", version.id.clone()),
+        ("X-Bz-File-Name", name.to_owned()),
+        ("X-Bz-Content-Sha1", version.sha1_hex.clone()),
+        ("X-Bz-Upload-Timestamp", "1700000000000".into()),
+    ];
+    let Some(range) = header(request, "range").strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Ok(Answer { status: 200, headers, body: bytes.to_vec() });
+    };
+    let start: usize = range.0.parse().map_err(|_| error(400, "bad_request", "Bad range"))?;
+    let end = range.1.parse::<usize>().map_or(bytes.len(), |last| last + 1).min(bytes.len());
+    if start >= end {
+        return Err(error(416, "range_not_satisfiable", "The Range header in the request is outside the size"));
+    }
+    headers.push(("Content-Range", format!("bytes {start}-{}/{}", end - 1, bytes.len())));
+    Ok(Answer { status: 206, headers, body: bytes[start..end].to_vec() })
 }
 
 fn described(name: &str) -> Value {
