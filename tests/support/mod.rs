@@ -11,6 +11,7 @@ pub mod library;
 pub mod lossy;
 pub mod postgres;
 pub mod process;
+pub mod servers;
 pub mod stores;
 pub mod tools;
 pub mod users;
