@@ -93,6 +93,7 @@ impl Mount {
             awake,
             pusher: pusher.clone(),
             xattrs,
+            hidden_xattrs: tree.has_hidden_xattrs(),
         });
 
         let kernel_options = KernelOptions { fs_name: &options.fs_name, allow_other: options.allow_other };

@@ -210,6 +210,9 @@ pub trait Tree: Send + Sync + 'static {
         max_bytes: u64,
     ) -> Result<(Vec<Neighbour>, Option<u64>), Fault>;
 
+    /// Asks for the content of files that will be read soon, and does not wait for it. Only a hint.
+    fn want(&self, _files: &[Neighbour]) {}
+
     /// Says whether a directory's entries may change while the mount lives: the root and the virtual
     /// directories that list snapshots. The kernel keeps their entries for a second only, and does not
     /// keep that a name is missing. Must answer from memory.
@@ -222,6 +225,12 @@ pub trait Tree: Send + Sync + 'static {
 
     /// Says whether anything the mount shows has extended attributes.
     fn has_xattrs(&self) -> bool;
+
+    /// Says whether [`Tree::xattr`] answers for names that no list shows. getxattr(2) is then answered even where
+    /// nothing has extended attributes.
+    fn has_hidden_xattrs(&self) -> bool {
+        false
+    }
 }
 
 /// How long the kernel may keep what it was told: for ever, as far as the protocol can say.

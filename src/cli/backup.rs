@@ -2,7 +2,7 @@
 
 use super::open::Global;
 use super::output::{Progress, count, readable_path, size, tell_warnings};
-use super::{Status, init};
+use super::{Status, cost, init};
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
@@ -10,6 +10,7 @@ use crate::repo::names::{parse_time, time};
 use crate::repo::open::{Found, look};
 use crate::repo::write::WriteOptions;
 use crate::source::exclude::Excludes;
+use crate::store::Traffic;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -67,8 +68,10 @@ fn check_word(what: &str, word: &str) -> Result<(), Error> {
 
 /// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
 fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
-    let own = [global.repo_path()?, global.cache_base()?];
-    let mut paths: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    let place = global.place()?;
+    let cache = global.cache_base()?;
+    let own = place.folder().into_iter().chain([&*cache]);
+    let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     #[cfg(feature = "mount")]
     paths.extend(bakfs_mount::mount_points(super::mount::FS_TYPE));
     Ok(paths)
@@ -101,8 +104,11 @@ impl Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = args.options(global)?;
-    let repo_path = global.repo_path()?;
-    if global.is_default_repo()? && matches!(look(&repo_path)?, Found::Nothing | Found::HalfMade) {
+    let place = global.place()?;
+    let folder = place.folder().filter(|_| global.is_default_repo().unwrap_or(false));
+    if let Some(folder) = folder
+        && matches!(look(folder)?, Found::Nothing | Found::HalfMade)
+    {
         let made = init::make(global, Suite::Aes256GcmSiv)?;
         init::tell(global, &made)?;
     }
@@ -124,20 +130,17 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let outcome = outcome.map_err(|error| match error.kind() {
         ErrorKind::Full => Error::new(
             ErrorKind::Full,
-            format!(
-                "No room left at {}: earlier snapshots are as they were; make room and run the backup again",
-                repo_path.display()
-            ),
+            format!("No room left at {place}: earlier snapshots are as they were; make room and run the backup again"),
         )
         .because(error),
         _ => error,
     })?;
     repository.note_reads();
-    report(global, &outcome);
+    report(global, &outcome, &repository.store().traffic());
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }
 
-fn report(global: &Global, outcome: &Outcome) {
+fn report(global: &Global, outcome: &Outcome, traffic: &Traffic) {
     let snapshot = &outcome.snapshot;
     let summary = &snapshot.summary;
     if global.json {
@@ -156,6 +159,7 @@ fn report(global: &Global, outcome: &Outcome) {
                 "added_bytes": summary.added_bytes,
                 "packed_bytes": summary.packed_bytes,
                 "errors": summary.errors,
+                "traffic": traffic,
             })
         );
         return;
@@ -177,6 +181,9 @@ fn report(global: &Global, outcome: &Outcome) {
             println!("Added     {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes));
         }
         None => println!("Would back up {} files ({files}), {}", count(summary.files), size(summary.content_bytes)),
+    }
+    if let Some(cost) = cost::told(traffic) {
+        println!("Requests  {cost}");
     }
     if summary.errors > 0 {
         println!("Trouble   {} files could not be read whole, each named above", count(summary.errors));

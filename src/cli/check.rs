@@ -2,16 +2,19 @@
 
 use super::open::Global;
 use super::output::{Progress, count, json_text, readable, size};
-use super::{Status, memory};
+use super::quantity::parse_bytes;
+use super::{Status, cost, memory};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Share, Subject, Verified};
 use crate::error::{Error, ErrorKind};
 use crate::repo::Repository;
 use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
-use crate::store::Object;
-use crate::store::local::LocalStore;
+use crate::store::{Object, Traffic};
 use jiff::{Span, Timestamp, Zoned};
 use std::io::{IsTerminal, Write};
+
+/// What is read ahead of a repository far away lies in the empty cache, and makes room for what comes next.
+const READ_AHEAD_BYTES: u64 = 256 << 20;
 
 /// Options of `bakfs check`.
 #[derive(Debug, clap::Args)]
@@ -54,17 +57,7 @@ fn parse_share(text: &str) -> Result<Share, String> {
         }
         return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
     }
-    let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let shift = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return Err(wrong()),
-    };
-    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)?;
+    let bytes = parse_bytes(text).map_err(|_| wrong())?;
     Ok(Share::Bytes(bytes))
 }
 
@@ -76,21 +69,21 @@ fn parse_age(text: &str) -> Result<Span, String> {
 /// Opens the repository with an empty cache: what is checked is what is stored.
 pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
     memory::spare();
-    let path = global.repo_path()?;
     let base = global.cache_base()?;
     let fresh =
         std::fs::create_dir_all(&base).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
     let fresh = fresh.or_else(|_| tempfile::tempdir()).ok();
     let options = Options {
         cache_base: fresh.as_ref().map(tempfile::TempDir::path),
+        cache_max_bytes: READ_AHEAD_BYTES,
         memory: memory::SMALL,
         ..Options::default()
     };
-    match Repository::open(&path, &options, |id| global.credentials(id)) {
+    match global.open_at(&options) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
             if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged) {
-                for (object, problem) in check::check_unopened(&LocalStore::new(&path)).unwrap_or_default() {
+                for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
@@ -110,14 +103,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     progress.finish();
     let report = report?;
     if global.json {
-        println!("{}", json(&report, read.is_some()));
+        println!("{}", json(&report, read.is_some(), &repository.store().traffic()));
     } else {
-        tell(global, &report)?;
+        tell(global, &report, &repository.store().traffic())?;
     }
     Ok(if report.findings.is_empty() { Status::Done } else { Status::Failed })
 }
 
-fn json(report: &Report, read_data: bool) -> serde_json::Value {
+fn json(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Value {
     let affected = |affected: &Affected| {
         serde_json::json!({
             "path": json_text(&affected.path),
@@ -152,6 +145,7 @@ fn json(report: &Report, read_data: bool) -> serde_json::Value {
         "verified_packs": report.verified.packs,
         "verified_bytes": report.verified.pack_bytes,
         "oldest_verified": report.verified.oldest_secs.map(|secs| at(secs).to_string()),
+        "traffic": traffic,
     })
 }
 
@@ -235,7 +229,7 @@ fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     )
 }
 
-fn tell(global: &Global, report: &Report) -> std::io::Result<()> {
+fn tell(global: &Global, report: &Report, traffic: &Traffic) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for finding in &report.findings {
         tell_finding(&mut out, finding)?;
@@ -261,6 +255,9 @@ fn tell(global: &Global, report: &Report) -> std::io::Result<()> {
     }
     if is_shown {
         tell_verified(&mut out, report)?;
+        if let Some(cost) = cost::told(traffic) {
+            writeln!(out, "Requests: {cost}")?;
+        }
         if report.leftover_packs > 0 {
             writeln!(out, "An interrupted backup left {} packs that nothing needs", count(report.leftover_packs))?;
         }

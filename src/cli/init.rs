@@ -2,13 +2,17 @@
 
 use super::Status;
 use super::open::{Global, write_key};
-use super::output::readable_path;
+use super::output::{readable, readable_path};
 use crate::crypto::keys::{Secret, fill_random};
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
+use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
 use crate::id::to_hex;
-use crate::repo::open::{check_vacant, init_with_id};
+use crate::repo::open::{check_vacant, check_vacant_in, init_in, init_with_id};
+use crate::store::ObjectKind;
+use crate::store::place::Place;
+use crate::store::remote::RemoteStore;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -39,25 +43,64 @@ pub struct Made {
     pub recovery: Option<Zeroizing<String>>,
 }
 
+/// Where a repository is to be made.
+enum Vacancy {
+    Folder(PathBuf),
+    Store(Box<RemoteStore>),
+}
+
+impl Vacancy {
+    /// Refuses a place that holds something, before a key is made for it.
+    fn find(global: &Global) -> crate::error::Result<Vacancy> {
+        match global.place()? {
+            Place::Local(path) => {
+                check_vacant(&path)?;
+                Ok(Vacancy::Folder(path))
+            }
+            Place::Remote(remote) => {
+                let store = global.remote_store(&remote)?;
+                let contents = store.look()?;
+                let is_ours =
+                    |name: &String| ObjectKind::ALL.iter().any(|kind| name.trim_end_matches('/') == kind.folder());
+                if !contents.has_config && !contents.names.iter().all(is_ours) {
+                    let message = format!("{remote} holds other objects: name a prefix or folder where there are none");
+                    return Err(Error::new(ErrorKind::Unsupported, message));
+                }
+                check_vacant_in(&store)?;
+                Ok(Vacancy::Store(Box::new(store)))
+            }
+        }
+    }
+
+    fn fill(&self, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> crate::error::Result<()> {
+        match self {
+            Vacancy::Folder(path) => init_with_id(path, id, suite, credentials).map(drop),
+            Vacancy::Store(store) => {
+                store.prepare()?;
+                init_in(&**store, id, suite, credentials).map(drop)
+            }
+        }
+    }
+}
+
 /// Makes the repository: with the passphrase that was given and a recovery key, or with a key file.
 pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
-    let path = global.repo_path()?;
-    check_vacant(&path)?;
+    let vacancy = Vacancy::find(global)?;
     let mut id = [0; 16];
     fill_random(&mut id);
     if suite == Suite::Plain {
-        init_with_id(&path, id, suite, &[])?;
+        vacancy.fill(id, suite, &[])?;
         return Ok(Made { id, key_path: None, recovery: None });
     }
     let key = Secret::random();
     if let Some(given) = global.given_credential()? {
-        init_with_id(&path, id, suite, &[given, Credential::Key(key.clone())])?;
+        vacancy.fill(id, suite, &[given, Credential::Key(key.clone())])?;
         return Ok(Made { id, key_path: None, recovery: Some(recovery::to_text(&key)) });
     }
     // The key is durable before anything is locked with it.
     let key_path = global.key_path(&id);
     write_key(&key_path, &key)?;
-    if let Err(error) = init_with_id(&path, id, suite, &[Credential::Key(key)]) {
+    if let Err(error) = vacancy.fill(id, suite, &[Credential::Key(key)]) {
         // A key to nothing: that it could not be removed does no harm.
         let _ = std::fs::remove_file(&key_path);
         return Err(error);
@@ -67,8 +110,7 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
 
 /// Tells a person what was made and what to keep.
 pub fn tell(global: &Global, made: &Made) -> crate::error::Result<()> {
-    let path = global.repo_path()?;
-    eprintln!("Made the repository {}", readable_path(&path));
+    eprintln!("Made the repository {}", readable(global.place()?.to_string().as_bytes()));
     if let Some(key) = &made.key_path {
         eprintln!("Its key is the file {}", readable_path(key));
         eprintln!("Without that key nobody can read the backups: keep a copy of the file away from this machine.");
@@ -89,12 +131,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     };
     let made = make(global, suite)?;
     if global.json {
-        let repo = global.repo_path()?;
+        let place = global.place()?.to_string();
         println!(
             "{}",
             serde_json::json!({
                 "repository": to_hex(&made.id),
-                "path": readable_path(&repo),
+                "path": readable(place.as_bytes()),
                 "key_file": made.key_path.as_deref().map(readable_path),
                 "recovery_key": made.recovery.as_ref().map(|text| text.as_str()),
             })

@@ -20,6 +20,7 @@ macro_rules! println {
 
 pub mod backup;
 pub mod check;
+pub mod cost;
 #[cfg(feature = "mount")]
 pub mod demo;
 pub mod diff;
@@ -40,6 +41,7 @@ pub mod open;
 pub mod output;
 pub mod pin;
 pub mod prune;
+pub mod quantity;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;

@@ -2,11 +2,11 @@
 
 use super::open::Global;
 use super::output::readable_path;
-use super::{Status, memory};
+use super::{Status, cost, memory};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::Repository;
 use crate::store::ObjectKind;
-use crate::view::View;
+use crate::view::{Changed, View};
 use bakfs_mount::{Mount, Mounted, Options, find_mount, unmount};
 use rustix::fs::inotify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 pub const FS_TYPE: &str = "fuse.bakfs";
 /// How often the kernel is told of changes that nobody has asked for.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// How often a place that tells nobody of changes is asked for new snapshots, unless `--refresh` says otherwise.
+const ASK_EVERY_SECS: u64 = 60;
 /// How often it is written down which packs reads have verified.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// What the child says when the mount answers.
@@ -48,6 +50,10 @@ pub struct Args {
     /// Answer requests that wait for a disk this long with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     io_deadline: u64,
+    /// Ask a repository far away for new snapshots this often
+    #[arg(long, value_name = "SECONDS", default_value_t = ASK_EVERY_SECS,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    refresh: u64,
     /// Write the log there [default: mount.log in the cache directory]
     #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
     log: Option<PathBuf>,
@@ -83,7 +89,7 @@ fn is_ours(mounted: &Mounted) -> bool {
 }
 
 /// Refuses mount points nothing good comes of, and clears what a killed bakfs left on one.
-fn check_mountpoint(mountpoint: &Path, repo: &Path) -> Result<(), Error> {
+fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result<(), Error> {
     let at = readable_path(mountpoint);
     let real = real_path(mountpoint)?;
     if let Some(mounted) = find_mount(&real) {
@@ -109,18 +115,8 @@ fn check_mountpoint(mountpoint: &Path, repo: &Path) -> Result<(), Error> {
         }
         Ok(_) => {}
     }
-    let repo = std::fs::canonicalize(repo).unwrap_or(repo.to_path_buf());
-    if real.starts_with(&repo) {
-        return Err(Error::usage(format!(
-            "The mount point {at} lies inside the repository {}: name a directory elsewhere",
-            repo.display()
-        )));
-    }
-    if repo.starts_with(&real) {
-        return Err(Error::usage(format!(
-            "The mount point {at} would hide the repository {}: name a directory elsewhere",
-            repo.display()
-        )));
+    if let Some(repo) = repo {
+        check_apart(&at, &real, repo)?;
     }
     let mut entries = std::fs::read_dir(&real).context(|| format!("Cannot read the mount point {at}"))?;
     if entries.next().is_some() {
@@ -131,11 +127,29 @@ fn check_mountpoint(mountpoint: &Path, repo: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a mount point inside the repository's folder, or around it.
+fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
+    let repo = std::fs::canonicalize(repo).unwrap_or(repo.to_path_buf());
+    if real.starts_with(&repo) {
+        return Err(Error::usage(format!(
+            "The mount point {at} lies inside the repository {}: name a directory elsewhere",
+            repo.display()
+        )));
+    }
+    if repo.starts_with(real) {
+        return Err(Error::usage(format!(
+            "The mount point {at} would hide the repository {}: name a directory elsewhere",
+            repo.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Says that backups will leave the mount out, where it lies in what is backed up. For `/` that goes
 /// without saying.
-fn note_if_inside_source(repository: &Repository, mountpoint: &Path) -> Option<String> {
-    let snapshots = repository.snapshots().ok()?;
-    let sources = &snapshots.last()?.snapshot.sources;
+fn note_if_inside_source(view: &View, mountpoint: &Path) -> Option<String> {
+    let newest = view.newest()?;
+    let sources = &newest.snapshot.sources;
     let inside = |source: &&[u8]| {
         let source = Path::new(OsStr::from_bytes(source));
         source != Path::new("/") && mountpoint.starts_with(source)
@@ -147,7 +161,7 @@ fn note_if_inside_source(repository: &Repository, mountpoint: &Path) -> Option<S
 
 /// Runs `bakfs mount`.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    check_mountpoint(&args.mountpoint, &global.repo_path()?)?;
+    check_mountpoint(&args.mountpoint, global.place()?.folder())?;
     if args.foreground { foreground(global, args) } else { background(global, args) }
 }
 
@@ -169,7 +183,7 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let log = log.context(|| format!("Cannot write the log {}: name another with --log", log_path.display()))?;
     let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
     let mut command = Command::new(program);
-    command.arg("--repo").arg(global.repo_path()?).arg("--cache-dir").arg(absolute(&cache)?);
+    command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
     if let Some(config) = &global.config {
         command.arg("--config").arg(absolute(config)?);
     }
@@ -192,6 +206,7 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
     }
     command.args(["mount", "--foreground", "--say-ready", "--io-deadline", &args.io_deadline.to_string()]);
+    command.args(["--refresh", &args.refresh.to_string()]);
     if args.allow_other {
         command.arg("--allow-other");
     }
@@ -271,21 +286,31 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     });
     let told = mount.clone();
     let noting = repository.clone();
-    std::thread::spawn(move || keep_told(&view, &noting, &told));
+    let refresh = repository.store().is_far().then(|| Duration::from_secs(args.refresh));
+    std::thread::spawn(move || keep_told(&view, &noting, &told, refresh));
     mount.wait();
     repository.note_reads();
+    if let Some(cost) = cost::told(&repository.store().traffic()) {
+        eprintln!("bakfs: unmounted; requests: {cost}");
+    }
     Ok(Status::Done)
 }
 
-/// Tells the kernel what changed in the layout, for as long as the mount lives, and notes what was verified.
-fn keep_told(view: &View, repository: &Repository, mount: &Mount) {
+/// Tells the kernel what changed in the layout, for as long as the mount lives, and notes what was verified. `refresh`
+/// is how often a store that does not tell of changes is asked for them.
+fn keep_told(view: &View, repository: &Repository, mount: &Mount, refresh: Option<Duration>) {
     let mut noted = Instant::now();
+    let mut asked = Instant::now();
     while mount.is_serving() {
         if noted.elapsed() >= NOTE_EVERY {
             repository.note_reads();
             noted = Instant::now();
         }
-        if let Err(error) = view.refresh() {
+        let is_due = refresh.is_some_and(|refresh| asked.elapsed() >= refresh);
+        if is_due {
+            asked = Instant::now();
+        }
+        if let Err(error) = if is_due { view.look_again() } else { view.refresh() } {
             tracing::warn!("New snapshots cannot be shown: {}", error.chain());
         }
         for change in view.take_changes() {
@@ -302,13 +327,20 @@ type Started = (Mount, Arc<View>, Arc<Repository>, Option<String>);
 fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
     let repository = global.open_with(memory::SMALL)?;
     let real = real_path(&args.mountpoint)?;
-    let note = note_if_inside_source(&repository, &real);
-    let watch = watch(&global.repo_path()?)?;
-    let changed = Box::new(move || has_event(&watch));
+    let place = global.place()?;
+    let changed: Changed = match place.folder() {
+        Some(folder) => {
+            let watch = watch(folder)?;
+            Box::new(move || has_event(&watch))
+        }
+        // It tells of nothing: see `keep_told`.
+        None => Box::new(|| false),
+    };
     let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
+    let note = note_if_inside_source(&view, &real);
     super::output::tell_warnings(&repository);
     let options = Options {
-        fs_name: fs_name(&global.repo_path()?),
+        fs_name: fs_name(&place.to_string()),
         allow_other: args.allow_other,
         deadline: Duration::from_secs(args.io_deadline),
         ..Options::default()
@@ -319,9 +351,8 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
 }
 
 /// Returns the repository's path as `df` and /proc/mounts show it: without what an option cannot hold.
-fn fs_name(repo: &Path) -> String {
-    let text = repo.to_string_lossy();
-    text.chars().map(|char| if matches!(char, ',' | '\\') || char.is_control() { '_' } else { char }).collect()
+fn fs_name(place: &str) -> String {
+    place.chars().map(|char| if matches!(char, ',' | '\\') || char.is_control() { '_' } else { char }).collect()
 }
 
 /// Watches the folders of snapshots and of what is said of them for names that come and go (inotify(7)).

@@ -1,6 +1,7 @@
 //! Global options: where the repository is and what unlocks it.
 
 use super::output;
+use super::quantity::parse_bytes;
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
@@ -8,8 +9,14 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::to_hex;
 use crate::repo::open::Options;
 use crate::repo::{Memory, Repository};
+use crate::store::cached::default_max_bytes;
+use crate::store::local::LocalStore;
+use crate::store::place::{Place, Remote};
+use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
+use crate::store::{Object, Store};
 use clap::Args;
 use serde::Deserialize;
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,9 +26,10 @@ use zeroize::Zeroizing;
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The repository's folder [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
-    #[arg(long, global = true, env = "BAKFS_REPO", value_name = "PATH")]
-    pub repo: Option<PathBuf>,
+    /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://
+    /// [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
+    #[arg(long, global = true, env = "BAKFS_REPO", value_name = "PATH|URL")]
+    pub repo: Option<OsString>,
     /// A file with the settings `repo`, `password-file`, `password-command` and `cache-dir`
     #[arg(long, global = true, env = "BAKFS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -34,6 +42,19 @@ pub struct Global {
     /// Where to keep what saves time [default: ~/.cache/bakfs, for root /var/cache/bakfs]
     #[arg(long, global = true, env = "BAKFS_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Keep at most so much of a repository far away there, as `2G` [default: 10 GiB, or a tenth of the disk]
+    #[arg(long, global = true, env = "BAKFS_CACHE_SIZE", value_name = "SIZE", value_parser = parse_bytes)]
+    pub cache_size: Option<u64>,
+    /// Make so many requests at a time to a repository far away [default: 8, by SFTP 4]
+    #[arg(long, global = true, env = "BAKFS_CONNECTIONS", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: Option<u16>,
+    /// Send at most so much a second, as `2M`
+    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", value_name = "SIZE", value_parser = parse_bytes)]
+    pub limit_upload: Option<u64>,
+    /// Receive at most so much a second, as `10M`
+    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", value_name = "SIZE", value_parser = parse_bytes)]
+    pub limit_download: Option<u64>,
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -49,7 +70,7 @@ pub struct Global {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
-    repo: Option<PathBuf>,
+    repo: Option<String>,
     password_file: Option<PathBuf>,
     password_command: Option<String>,
     cache_dir: Option<PathBuf>,
@@ -85,11 +106,64 @@ impl Global {
         })
     }
 
-    /// Returns the repository's folder.
-    pub fn repo_path(&self) -> Result<PathBuf> {
-        let path = self.repo.clone().or(self.settings()?.repo);
-        let path = path.unwrap_or_else(|| folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo"));
-        std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))
+    /// Returns where the repository is.
+    pub fn place(&self) -> Result<Place> {
+        let given = self.repo.clone().or(self.settings()?.repo.map(OsString::from));
+        let place = match given.as_ref().map(|text| (text, text.to_str())) {
+            Some((_, Some(text))) => Place::parse(text)?,
+            // A URL has no such bytes.
+            Some((text, None)) => Place::Local(text.into()),
+            None => Place::Local(folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo")),
+        };
+        match place {
+            Place::Local(path) => {
+                let absolute =
+                    std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))?;
+                Ok(Place::Local(absolute))
+            }
+            far => Ok(far),
+        }
+    }
+
+    /// Returns the arguments that lead another process of this program to the same repository.
+    #[cfg(feature = "mount")]
+    pub fn far_arguments(&self) -> Result<Vec<OsString>> {
+        let repo = match (self.place()?, &self.repo) {
+            (Place::Local(path), _) => path.into_os_string(),
+            (_, Some(text)) => text.clone(),
+            (_, None) => self.settings()?.repo.unwrap_or_default().into(),
+        };
+        let mut arguments = vec![OsString::from("--repo"), repo];
+        let numbers = [
+            ("--cache-size", self.cache_size),
+            ("--connections", self.connections.map(u64::from)),
+            ("--limit-upload", self.limit_upload),
+            ("--limit-download", self.limit_download),
+        ];
+        for (option, number) in numbers {
+            if let Some(number) = number {
+                arguments.extend([option.into(), number.to_string().into()]);
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Returns the store the repository is kept in, as it is: not looked at, and without a cache before it.
+    pub fn store(&self) -> Result<Arc<dyn Store>> {
+        Ok(match self.place()? {
+            Place::Local(path) => Arc::new(LocalStore::new(&path)),
+            Place::Remote(remote) => Arc::new(self.remote_store(&remote)?),
+        })
+    }
+
+    /// Returns the store at a place reached over a network.
+    pub fn remote_store(&self, remote: &Remote) -> Result<RemoteStore> {
+        let options = RemoteOptions {
+            connections: self.connections.map(usize::from),
+            limit_upload_bytes_per_sec: self.limit_upload,
+            limit_download_bytes_per_sec: self.limit_download,
+        };
+        RemoteStore::open(remote, &options, Environment::of_process())
     }
 
     /// Returns whether the repository is the default one, which a first backup may make.
@@ -171,7 +245,7 @@ impl Global {
         if given || !std::io::stdin().is_terminal() {
             return Ok(None);
         }
-        match stored_header(&self.repo_path()?)? {
+        match stored_header(&*self.store()?)? {
             Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
             _ => Ok(None),
         }
@@ -185,16 +259,27 @@ impl Global {
     /// Opens the repository with bounds for its caches.
     pub fn open_with(&self, memory: Memory) -> Result<Arc<Repository>> {
         let cache = self.cache_base()?;
-        let options = Options { cache_base: Some(&cache), memory, ..Options::default() };
-        let repository = Repository::open(&self.repo_path()?, &options, |id| self.credentials(id))?;
+        let cache_max_bytes = self.cache_size.unwrap_or_else(|| default_max_bytes(&cache));
+        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, ..Options::default() };
+        let repository = self.open_at(&options)?;
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))
     }
 }
 
+impl Global {
+    /// Opens the repository where it is.
+    pub fn open_at(&self, options: &Options<'_>) -> Result<Repository> {
+        match self.place()? {
+            Place::Local(path) => Repository::open(&path, options, |id| self.credentials(id)),
+            Place::Remote(_) => Repository::open_far(self.store()?, options, |id| self.credentials(id)),
+        }
+    }
+}
+
 /// Returns the id of an encrypted repository; `None` where there is none or it needs no key.
-fn stored_header(repo: &Path) -> Result<Option<[u8; 16]>> {
-    let Ok(bytes) = std::fs::read(repo.join("config")) else { return Ok(None) };
+fn stored_header(store: &dyn Store) -> Result<Option<[u8; 16]>> {
+    let Ok(bytes) = store.read_whole(Object::Config, crate::repo::open::MAX_CONFIG_BYTES) else { return Ok(None) };
     let stored = crate::format::config::Stored::decode(&bytes).ok();
     Ok(stored.filter(|stored| stored.config.open_key.is_none()).map(|stored| stored.repository))
 }

@@ -1,10 +1,11 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
-use super::Status;
 use super::open::Global;
 use super::output::{Progress, count, size, tell_warnings};
 use super::target::Target;
+use super::{Status, cost};
 use crate::restore::{self, Filter, Options, Outcome};
+use crate::store::Traffic;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -59,11 +60,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     repository.note_reads();
     tell_warnings(&repository);
     let outcome = outcome?;
-    report(global, args, &outcome, started.elapsed());
+    report(global, args, &outcome, started.elapsed(), &repository.store().traffic());
     Ok(if outcome.errors > 0 { Status::Incomplete } else { Status::Done })
 }
 
-fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration) {
+fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
     if global.json {
         println!(
             "{}",
@@ -76,6 +77,7 @@ fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration) {
                 "hard_links": outcome.hard_links,
                 "errors": outcome.errors,
                 "seconds": elapsed.as_secs_f64(),
+                "traffic": traffic,
             })
         );
         return;
@@ -91,6 +93,9 @@ fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration) {
     println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64());
     if outcome.files_kept > 0 {
         println!("Kept     {} files that were there already", count(outcome.files_kept));
+    }
+    if let Some(cost) = cost::told(traffic) {
+        println!("Requests {cost}");
     }
     if outcome.errors > 0 {
         println!("Trouble  {} things could not be restored, each named above", count(outcome.errors));

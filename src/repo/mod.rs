@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod cursor;
+pub mod far;
 pub mod forget;
 pub mod frames;
 #[cfg(test)]

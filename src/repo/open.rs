@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
 use lru::LruCache;
@@ -21,7 +22,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// The longest configuration.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// More key slots than this are an attack on the reader's time.
 const MAX_KEYS: usize = 64;
@@ -266,8 +268,12 @@ impl Repository {
             },
             None => None,
         };
-        // The place where a store far away gets its cache: from here on the repository's id is known, and that the
-        // place holds what it says. `options.cache_base` and `options.cache_max_bytes` bound it.
+        let store: Arc<dyn Store> = match options.cache_max_bytes {
+            max_bytes if store.is_far() && max_bytes > 0 => {
+                Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), max_bytes))
+            }
+            _ => store,
+        };
         let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             id: stored.repository,

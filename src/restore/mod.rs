@@ -36,6 +36,8 @@ use target::{Dir, Target};
 use tree::{Closed, Folder};
 use walk::Walk;
 
+/// Threads that write while others of them wait for the store; each holds a few MiB.
+const MAX_WAITING_THREADS: usize = 16;
 /// Pieces of work on their way; each holds at most a page of a directory.
 const MAX_WORK: usize = 64;
 
@@ -221,7 +223,9 @@ pub fn run(
     let (work, work_in) = bounded::<Work>(MAX_WORK);
     let writers = Writers::new(&job);
     let walked = std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        // Who waits for a network leaves the cores to others.
+        let threads = cores.max(repository.store().connections().min(MAX_WAITING_THREADS));
         for _ in 0..threads {
             let (writers, work_in) = (&writers, work_in.clone());
             let writer = std::thread::Builder::new().name("restore".into());

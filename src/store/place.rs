@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a repository is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,14 @@ const SSH_SECRETS: &str = "a key of ssh-agent or ~/.ssh/config";
 const WEBDAV_SECRETS: &str = "WEBDAV_USER and WEBDAV_PASSWORD or ~/.netrc";
 
 impl Place {
+    /// Returns the folder, where it is one of this machine.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Place::Local(path) => Some(path),
+            Place::Remote(_) => None,
+        }
+    }
+
     /// Parses a path or URL; an error never repeats what may be a secret.
     pub fn parse(text: &str) -> Result<Place> {
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -179,7 +187,9 @@ fn bucket(service: Service, rest: &str) -> Result<Place> {
         Service::Swift => !matches!(c, '?' | '#'),
     };
     if name.is_empty() || !name.chars().all(allowed) {
-        return Err(Error::usage(format!("A URL {scheme}:// begins with the name of a bucket: {scheme}://BUCKET/PREFIX")));
+        return Err(Error::usage(format!(
+            "A URL {scheme}:// begins with the name of a bucket: {scheme}://BUCKET/PREFIX"
+        )));
     }
     check_path(scheme, &prefix)?;
     Ok(Place::Remote(Remote::Bucket { service, bucket: name.into(), prefix }))
@@ -215,7 +225,9 @@ fn sftp(rest: &str) -> Result<Place> {
     }
     if path.starts_with('/') {
         let right = right(path);
-        return Err(Error::usage(format!("Write {right} for the full path, with one slash, or /./ for one below home")));
+        return Err(Error::usage(format!(
+            "Write {right} for the full path, with one slash, or /./ for one below home"
+        )));
     }
     let (host, port) = match host.rsplit_once(':') {
         Some((host, port)) => match port.parse() {
@@ -226,7 +238,9 @@ fn sftp(rest: &str) -> Result<Place> {
     };
     // A name that begins with a dash would be taken for an option by ssh.
     let is_name = |name: &str| {
-        !name.is_empty() && !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || "[]:\"'`$\\".contains(c))
+        !name.is_empty()
+            && !name.starts_with('-')
+            && !name.contains(|c: char| c.is_whitespace() || "[]:\"'`$\\".contains(c))
     };
     if !is_name(host) || user.is_some_and(|user| !is_name(user)) {
         return Err(Error::usage(
@@ -258,7 +272,8 @@ fn webdav(tls: bool, rest: &str) -> Result<Place> {
     if path.contains(['?', '#']) {
         return Err(Error::usage(format!("A URL {scheme}:// names a folder: it has no `?` or `#`")));
     }
-    let path = percent_decode(&path).ok_or_else(|| Error::usage(format!("The path of {scheme}://{host} is not UTF-8")))?;
+    let path =
+        percent_decode(&path).ok_or_else(|| Error::usage(format!("The path of {scheme}://{host} is not UTF-8")))?;
     check_path(scheme, &path)?;
     Ok(Place::Remote(Remote::WebDav { tls, host: host.into(), path }))
 }
@@ -315,7 +330,9 @@ fn foreign(scheme: &str, rest: &str) -> Error {
             format!("write {scheme}://{} for WebDAV; user and password belong in {WEBDAV_SECRETS}", join(first, &path))
         }
         "multi" => "a repository lies in one place: name it, and copy it to others by their own means".to_owned(),
-        _ => "there are file://, s3://, b2://, swift://, sftp://, webdav://, webdavs://, gs:// and azblob://".to_owned(),
+        _ => {
+            "there are file://, s3://, b2://, swift://, sftp://, webdav://, webdavs://, gs:// and azblob://".to_owned()
+        }
     };
     Error::usage(format!("A repository cannot be at a URL {scheme}://: {advice}"))
 }

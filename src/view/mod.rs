@@ -4,6 +4,7 @@
 //! (`layout`); below each dated directory everything is immutable and read from the repository on
 //! demand (`nodes` remembers only what the kernel refers to).
 
+mod ahead;
 mod identity;
 mod layout;
 mod nodes;
@@ -12,8 +13,10 @@ mod tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Directory, Entry, Meta, Node};
 use crate::repo::Repository;
+use crate::repo::snapshots::Listed;
 use crate::repo::tree::Leaf;
 use crate::store::Wait;
+use ahead::Ahead;
 use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Time};
 use identity::PathHash;
 use layout::Layout;
@@ -43,6 +46,8 @@ pub struct View {
     lookups: AtomicU32,
     /// Whether the kernel is answered when it asks for extended attributes; settled for the mount's life.
     xattrs: bool,
+    /// Where the store is far away: who reads a file in order.
+    ahead: Option<Ahead>,
 }
 
 /// How often something may have changed, and how many of these changes the layout shows.
@@ -91,6 +96,7 @@ impl View {
         let layout = Layout::build(&Layout::default(), repository.snapshots()?, &jiff::Zoned::now());
         let xattrs = xattrs && layout.has_xattrs();
         Ok(View {
+            ahead: repository.store().is_far().then(Ahead::default),
             repository,
             layout: RwLock::new(Arc::new(layout)),
             nodes: Mutex::new(Nodes::default()),
@@ -113,20 +119,36 @@ impl View {
             return Ok(());
         }
         let heard = self.changes.lock().heard;
-        self.rebuild(&mut untold)?;
+        if self.ahead.is_some() {
+            // Nobody waits for a network at midnight: [`Self::look_again`] sees what is new.
+            self.show(self.layout().snapshots().to_vec(), &mut untold);
+        } else {
+            self.rebuild(&mut untold)?;
+        }
         // Only now: whoever looks meanwhile must wait for what is new.
         self.changes.lock().shown = heard;
         Ok(())
     }
 
+    /// Asks the store what is new, whatever was heard: for a store that does not tell of changes.
+    pub fn look_again(&self) -> Result<()> {
+        self.rebuild(&mut self.untold.lock())
+    }
+
     fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
         let old = self.layout();
         let snapshots = self.repository.snapshots_known(old.snapshots())?;
-        let is_known = |listed: &crate::repo::snapshots::Listed| old.snapshots().iter().any(|old| old.id == listed.id);
+        let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
         if !snapshots.iter().all(is_known) {
             // A snapshot is stored after its index: what the new one needs is there to be read.
             self.repository.refresh_index()?;
         }
+        self.show(snapshots, untold);
+        Ok(())
+    }
+
+    fn show(&self, snapshots: Vec<Listed>, untold: &mut Vec<LayoutChange>) {
+        let old = self.layout();
         let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
         if new.has_xattrs() && !old.has_xattrs() {
             tracing::warn!(
@@ -135,7 +157,11 @@ impl View {
         }
         untold.extend(new.changes_since(&old));
         *self.layout.write() = Arc::new(new);
-        Ok(())
+    }
+
+    /// Returns the newest snapshot.
+    pub fn newest(&self) -> Option<Listed> {
+        self.layout().snapshots().last().cloned()
     }
 
     /// Takes what the kernel must forget.

@@ -6,12 +6,31 @@ use super::{Dir, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
 use crate::store::Wait as OwnWait;
-use bakfs_mount::tree::{Attr, Fault, Ino, Listed, Neighbour, SeekTo, Tree, Usage, Wait};
+use bakfs_mount::tree::{Attr, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
+use std::ops::Range;
 
 /// Positions in listings of a snapshot's directories start above those of `.` and `..`.
 const FIRST_COOKIE: u64 = 3;
 
+/// How many bytes reading a file would fetch from a store far away now; no list of attributes shows it.
+const FETCH_BYTES: &[u8] = b"user.bakfs.fetch_bytes";
+/// What was asked of the store since the mount began, as JSON, on the mount's root.
+const TRAFFIC: &[u8] = b"user.bakfs.traffic";
+
 impl View {
+    /// Asks for what whoever reads a file in order will read next.
+    fn go_ahead(&self, ino: Ino, content: &Content, read: Range<u64>, size_bytes: u64, wait: Wait) {
+        // Once for each read: one that may not wait and must is made again by a call that may.
+        let Some(ahead) =
+            self.ahead.as_ref().filter(|_| wait == Wait::Allowed || matches!(content, Content::Extents(_)))
+        else {
+            return;
+        };
+        if let Some(next) = ahead.next(ino, read, size_bytes) {
+            self.repository.want_content(content, next);
+        }
+    }
+
     /// Returns the number of an entry: its own, or another where that stands for something else.
     fn identify(&self, dir: &Dir, entry: &Entry) -> Identity {
         let mut identity = identity::of_entry(dir.ino, &dir.path, entry);
@@ -145,10 +164,13 @@ impl Tree for View {
         let found = self.find(ino, own_wait(wait))?;
         let entry = found.entry()?;
         match &entry.node {
-            Node::File(content) => self
-                .repository
-                .read_content(content, entry.meta.size_bytes, offset, len as usize, own_wait(wait), out)
-                .map_err(fault),
+            Node::File(content) => {
+                let size_bytes = entry.meta.size_bytes;
+                self.go_ahead(ino, content, offset..offset.saturating_add(len.into()), size_bytes, wait);
+                self.repository
+                    .read_content(content, size_bytes, offset, len as usize, own_wait(wait), out)
+                    .map_err(fault)
+            }
             Node::Directory(_) => Err(Fault::IsDirectory),
             _ => Err(Fault::Invalid),
         }
@@ -186,8 +208,21 @@ impl Tree for View {
     }
 
     fn xattr(&self, ino: Ino, name: &[u8], wait: Wait) -> Result<Vec<u8>, Fault> {
+        if ino == ROOT_INO && name == TRAFFIC {
+            return serde_json::to_vec(&self.repository.store().traffic()).map_err(|_| Fault::NoAttribute);
+        }
         if self.layout().folder(ino).is_some() || self.layout().target(ino).is_some() {
             return Err(Fault::NoAttribute);
+        }
+        if name == FETCH_BYTES {
+            let found = self.find(ino, own_wait(wait))?;
+            let entry = found.entry()?;
+            let Node::File(content) = &entry.node else { return Err(Fault::NoAttribute) };
+            if wait == Wait::Never {
+                return Err(Fault::WouldWait);
+            }
+            let fetch_bytes = self.repository.fetch_bytes(content, entry.meta.size_bytes).map_err(fault)?;
+            return Ok(fetch_bytes.to_string().into_bytes());
         }
         let value = |xattrs: &[crate::format::tree::Xattr]| {
             let found = xattrs.iter().find(|xattr| xattr.name[..] == *name);
@@ -247,6 +282,19 @@ impl Tree for View {
         Ok((files, None))
     }
 
+    fn want(&self, files: &[Neighbour]) {
+        if self.ahead.is_none() {
+            return;
+        }
+        for file in files {
+            // What is wrong with a file its reader is told.
+            let Ok(found) = self.find(file.ino, OwnWait::Allowed) else { continue };
+            if let Ok(Entry { node: Node::File(content), .. }) = found.entry() {
+                self.repository.want_content(content, 0..file.size_bytes);
+            }
+        }
+    }
+
     fn changes(&self, dir: Ino) -> bool {
         self.layout().folder(dir).is_some()
     }
@@ -260,5 +308,9 @@ impl Tree for View {
 
     fn has_xattrs(&self) -> bool {
         self.xattrs
+    }
+
+    fn has_hidden_xattrs(&self) -> bool {
+        self.ahead.is_some()
     }
 }

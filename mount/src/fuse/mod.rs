@@ -226,7 +226,7 @@ impl<T: Tree> Filesystem for Driver<T> {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         Counters::add(&self.core.counters.xattrs, 1);
-        if !self.core.xattrs {
+        if !self.core.xattrs && !self.core.hidden_xattrs {
             return reply.error(Errno::ENOSYS);
         }
         let name = name.as_bytes().to_vec();

@@ -36,6 +36,8 @@ pub(crate) struct Core<T: Tree> {
     pub(crate) pusher: Option<Arc<Pusher>>,
     /// Fixed for the mount's life: ENOSYS to getxattr(2) makes the kernel never ask again.
     pub(crate) xattrs: bool,
+    /// Whether getxattr(2) is answered all the same; likewise fixed.
+    pub(crate) hidden_xattrs: bool,
 }
 
 /// Runs a call of the tree; a panic becomes a fault of that request alone.

@@ -93,7 +93,11 @@ impl Pusher {
         while let Some(step) = self.next_step() {
             match step {
                 Step::List(dir, from) => {
-                    let found = guarded(|| tree.small_files(dir, from, BATCH, MAX_FILE_BYTES));
+                    let found = guarded(|| {
+                        let found = tree.small_files(dir, from, BATCH, MAX_FILE_BYTES)?;
+                        tree.want(&found.0);
+                        Ok(found)
+                    });
                     self.plan.lock().listed(dir, from, found);
                 }
                 Step::Push(dir, file) => {

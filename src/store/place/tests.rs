@@ -31,7 +31,8 @@ fn places_are_parsed_and_shown() {
     ] {
         assert_eq!(shown(text), expected);
     }
-    let Place::Remote(Remote::Sftp { from_home, path, port, user, .. }) = Place::parse("sftp://h/./a/b").unwrap() else {
+    let Place::Remote(Remote::Sftp { from_home, path, port, user, .. }) = Place::parse("sftp://h/./a/b").unwrap()
+    else {
         panic!()
     };
     assert_eq!((from_home, &*path, port, user), (true, "a/b", None, None));

@@ -24,7 +24,8 @@ impl Environment {
     /// Takes this process's own.
     pub fn of_process() -> Self {
         // A variable that is not UTF-8 is none of those looked at.
-        let pairs = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let pairs =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Environment { variables: pairs.collect(), is_root: rustix::process::geteuid().is_root() }
     }
 
@@ -166,7 +167,8 @@ fn parse(path: &Path, text: &str, url: &str) -> Result<BTreeMap<String, Zeroizin
         let key = key.trim_end_matches('/');
         url == key || url.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'))
     };
-    let chosen = tables.into_iter().filter(|(key, _)| is_for_it(key)).max_by_key(|(key, _)| key.trim_end_matches('/').len());
+    let chosen =
+        tables.into_iter().filter(|(key, _)| is_for_it(key)).max_by_key(|(key, _)| key.trim_end_matches('/').len());
     let Some((_, table)) = chosen else { return Ok(BTreeMap::new()) };
     let values = table.into_iter().map(|(name, value)| match value {
         toml::Value::String(value) => Ok((name.to_ascii_lowercase(), Zeroizing::new(value))),

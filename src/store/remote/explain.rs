@@ -55,7 +55,9 @@ fn advice(place: &Remote, cause: Cause) -> String {
         Cause::NoFolder => "; `bakfs init` makes the folders of a repository".into(),
         Cause::NoCredentials => format!("; set {secrets}"),
         Cause::Denied => format!("; check {secrets}, and that they may list, read, write and delete there"),
-        Cause::Skew => "; the clocks of this machine and of the server differ: set this machine's (`timedatectl`)".into(),
+        Cause::Skew => {
+            "; the clocks of this machine and of the server differ: set this machine's (`timedatectl`)".into()
+        }
         Cause::Full => "; make room there, or ask for a larger quota".into(),
         Cause::Tls => "; the certificate of an authority of your own belongs in the file SSL_CERT_FILE names".into(),
         Cause::HostKey => match place {

@@ -92,9 +92,10 @@ impl Failure {
             (401 | 403, _) if reply.skew_secs.is_some_and(|secs| secs > MAX_SKEW_SECS) => {
                 Failure::lasting(Cause::Skew, text)
             }
-            (_, "QuotaExceeded" | "XMinioStorageFull" | "storage_cap_exceeded" | "cap_exceeded" | "InsufficientStorage") => {
-                Failure::lasting(Cause::Full, text)
-            }
+            (
+                _,
+                "QuotaExceeded" | "XMinioStorageFull" | "storage_cap_exceeded" | "cap_exceeded" | "InsufficientStorage",
+            ) => Failure::lasting(Cause::Full, text),
             (413 | 507, _) => Failure::lasting(Cause::Full, text),
             (_, "SlowDown" | "TooManyRequests" | "RequestTimeout" | "OperationAborted" | "rateLimitExceeded") => {
                 Failure::passing(Cause::Busy, text)
@@ -110,7 +111,8 @@ impl Failure {
             (409, _) => Failure::lasting(Cause::NoFolder, text),
             (412, _) => Failure::lasting(Cause::Exists, text),
             (416, _) => Failure::passing(Cause::Short, text),
-            (300..=399, _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+            (300..=399, _)
+            | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
                 Failure::lasting(Cause::Elsewhere, text)
             }
             (500.., _) => Failure::open(Cause::Lost, text),
@@ -133,9 +135,17 @@ impl Failure {
             Failure::lasting(Cause::Other, "the program `ssh` is not installed")
         } else if has("Bad configuration option") || has("bad permissions") || has("Bad owner") {
             Failure::lasting(Cause::Other, text)
-        } else if ["onnection refused", "resolve host", "timed out", "No route", "unreachable", "failed to connect", "timeout"]
-            .iter()
-            .any(|part| has(part))
+        } else if [
+            "onnection refused",
+            "resolve host",
+            "timed out",
+            "No route",
+            "unreachable",
+            "failed to connect",
+            "timeout",
+        ]
+        .iter()
+        .any(|part| has(part))
         {
             Failure::passing(Cause::Unreachable, text)
         } else if has("o space left") || has("uota") {
@@ -243,7 +253,13 @@ mod tests {
             (200, String::new(), Lost, true, true),
             (401, r#"{"code":"bad_auth_token","message":"m","status":401}"#.into(), Denied, false, false),
             (403, r#"{"code":"storage_cap_exceeded","message":"m","status":403}"#.into(), Full, false, false),
-            (403, r#"{"error":{"code":403,"message":"m","errors":[{"reason":"rateLimitExceeded"}]}}"#.into(), Busy, true, false),
+            (
+                403,
+                r#"{"error":{"code":403,"message":"m","errors":[{"reason":"rateLimitExceeded"}]}}"#.into(),
+                Busy,
+                true,
+                false,
+            ),
         ] {
             let failure = reply(status, &body);
             let found = (failure.cause, failure.is_temporary, failure.may_have_happened);
@@ -266,7 +282,11 @@ mod tests {
     #[test]
     fn words_of_ssh_are_judged() {
         for (words, cause, is_temporary) in [
-            ("No ED25519 host key is known for [h]:22 and you have requested strict checking.\r\nHost key verification failed.", Cause::HostKey, false),
+            (
+                "No ED25519 host key is known for [h]:22 and you have requested strict checking.\r\nHost key verification failed.",
+                Cause::HostKey,
+                false,
+            ),
             ("me@h: Permission denied (publickey).", Cause::Denied, false),
             ("connect to host h port 22: Connection refused", Cause::Unreachable, true),
             ("Could not resolve hostname h: Name or service not known", Cause::Unreachable, true),

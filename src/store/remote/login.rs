@@ -18,7 +18,9 @@ pub(super) struct Login {
 /// Asks for a token of Swift.
 pub(super) async fn swift(settings: &Swift, call: &Arc<Call>) -> Result<Login, Failure> {
     match &settings.entry {
-        SwiftEntry::Token { storage_url, token } => Ok(Login { storage_url: storage_url.clone(), token: token.clone() }),
+        SwiftEntry::Token { storage_url, token } => {
+            Ok(Login { storage_url: storage_url.clone(), token: token.clone() })
+        }
         SwiftEntry::V1 { url, user, key } => {
             let request = Request::get(url).header("x-auth-user", user).header("x-auth-key", key.as_str());
             let answer = ask(call, request, Bytes::new()).await?;

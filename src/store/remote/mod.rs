@@ -319,7 +319,8 @@ impl Store for RemoteStore {
         let task = Task { verb: "look for", name: &path };
         let terms = Terms::of(Purpose::Stat);
         let told = self.block_on(self.retried(task, terms, async |session| session.stat(&path).await))?;
-        told.len_bytes.ok_or_else(|| Error::new(ErrorKind::Io, format!("{} does not tell the length of {path}", self.place)))
+        told.len_bytes
+            .ok_or_else(|| Error::new(ErrorKind::Io, format!("{} does not tell the length of {path}", self.place)))
     }
 
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
@@ -346,12 +347,11 @@ impl Store for RemoteStore {
     fn delete(&self, object: Object) -> Result<()> {
         let path = object.path();
         let task = Task { verb: "remove", name: &path };
-        let removed = self.retried(task, Terms::of(Purpose::Delete), async |session| {
-            match session.delete(&path).await {
+        let removed =
+            self.retried(task, Terms::of(Purpose::Delete), async |session| match session.delete(&path).await {
                 Err(failure) if failure.cause == Cause::NotFound => Ok(()),
                 result => result,
-            }
-        });
+            });
         self.block_on(removed)?;
         if self.listings_lag() {
             self.unlisted.lock().insert(object, false);

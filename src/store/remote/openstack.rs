@@ -69,8 +69,8 @@ fn request_for_token(sources: &Sources) -> Option<Value> {
     }
     let mut user = user?;
     user["password"] = json!(*password?);
-    let mut project = id_or_name("OS_PROJECT_ID", "OS_PROJECT_NAME")
-        .or_else(|| id_or_name("OS_TENANT_ID", "OS_TENANT_NAME"))?;
+    let mut project =
+        id_or_name("OS_PROJECT_ID", "OS_PROJECT_NAME").or_else(|| id_or_name("OS_TENANT_ID", "OS_TENANT_NAME"))?;
     if project.get("id").is_none() {
         project["domain"] = id_or_name("OS_PROJECT_DOMAIN_ID", "OS_PROJECT_DOMAIN_NAME").unwrap_or_else(default);
     }

@@ -105,7 +105,9 @@ impl RemoteStore {
                     Some(false) => return Err(self.garbled(parcel).await),
                     None => return self.verify(parcel, None).await,
                 },
-                Err(failure) if failure.may_have_happened => return self.verify(parcel, Some((failure, tries, start))).await,
+                Err(failure) if failure.may_have_happened => {
+                    return self.verify(parcel, Some((failure, tries, start))).await;
+                }
                 Err(failure) => {
                     if !self.goes_on(&failure, tries, start).await {
                         return Err(explain(&self.place, task, &failure, tries, start.elapsed()));

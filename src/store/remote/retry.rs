@@ -60,17 +60,12 @@ mod tests {
     fn pauses_grow_up_to_a_bound_and_end() {
         let policy = Policy::default();
         let failure = Failure::passing(Cause::Busy, "");
-        let millis = |tries, random| policy.pause(&failure, tries, Duration::ZERO, random).map(|pause| pause.as_millis());
-        assert_eq!((1..=8).map(|tries| millis(tries, 1.0)).collect::<Vec<_>>(), [
-            Some(500),
-            Some(1000),
-            Some(2000),
-            Some(4000),
-            Some(8000),
-            Some(16000),
-            Some(30000),
-            None
-        ]);
+        let millis =
+            |tries, random| policy.pause(&failure, tries, Duration::ZERO, random).map(|pause| pause.as_millis());
+        assert_eq!(
+            (1..=8).map(|tries| millis(tries, 1.0)).collect::<Vec<_>>(),
+            [Some(500), Some(1000), Some(2000), Some(4000), Some(8000), Some(16000), Some(30000), None]
+        );
         assert_eq!(millis(5, 0.0), Some(0));
         assert_eq!(millis(5, 0.25), Some(2000));
         let lasting = Failure::lasting(Cause::Denied, "");

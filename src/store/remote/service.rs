@@ -232,7 +232,8 @@ impl HttpTransport for Transport {
         let purpose = self.purpose(request.extensions());
         let uri = request.uri().clone();
         let mut request = request.map(|body| body.to_bytes());
-        self.complete(purpose, &mut request).map_err(|_| Error::new(ErrorKind::Unexpected, "a header makes no sense"))?;
+        self.complete(purpose, &mut request)
+            .map_err(|_| Error::new(ErrorKind::Unexpected, "a header makes no sense"))?;
         let answer = self.call.client.fetch(&self.call, purpose, request).await.map_err(failed)?;
         let (mut parts, body) = answer.into_parts();
         parts.extensions.insert(uri);
@@ -408,7 +409,8 @@ mod tests {
         let md5: [u8; 16] = std::array::from_fn(|i| i as u8 * 17);
         assert_eq!(parse_md5(&crate::id::to_hex(&md5)), Some(md5));
         assert_eq!(parse_md5(&base64(&md5)), Some(md5));
-        for other in ["", "0x8DA8BEB55D0EA35", "d41d8cd98f00b204e9800998ecf8427e-3", "zz1d8cd98f00b204e9800998ecf8427e"] {
+        for other in ["", "0x8DA8BEB55D0EA35", "d41d8cd98f00b204e9800998ecf8427e-3", "zz1d8cd98f00b204e9800998ecf8427e"]
+        {
             assert_eq!(parse_md5(other), None, "{other}");
         }
     }

@@ -166,7 +166,8 @@ fn gcs(bucket: &str, prefix: &str, url: &str, sources: &Sources) -> Result<Setti
         if host.contains("://") { host.to_owned() } else { format!("http://{host}") }
     });
     let named = sources.setting("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
-    let config = environment.get("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| environment.at_home(".config/gcloud"));
+    let config =
+        environment.get("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(|| environment.at_home(".config/gcloud"));
     let default = config.map(|folder| folder.join("application_default_credentials.json"));
     let asks_machine = is_machine_of("Google");
     if let Some(path) = named.as_deref().filter(|path| !path.exists()) {
