@@ -169,10 +169,10 @@ impl LazySegment {
     pub fn want_chunk(&self, id: &ChunkId) {
         let chunks = self.tables.chunks;
         let Some(guess) = Window::new(chunks, id).guess() else { return };
-        // Of `chunks` ids drawn at random so many are below a given one, give or take twice the deviation of the
-        // binomial distribution.
+        // Of `chunks` ids drawn at random so many are below a given one, give or take three times the deviation
+        // of the binomial distribution.
         let share = guess as f64 / chunks as f64;
-        let off = (2.0 * (chunks as f64 * share * (1.0 - share)).sqrt()) as usize + 1;
+        let off = (3.0 * (chunks as f64 * share * (1.0 - share)).sqrt()) as usize + 1;
         let records = guess.saturating_sub(off)..(guess + off).min(chunks);
         self.want(self.tables.chunk_offset(records.start)..self.tables.chunk_offset(records.end));
     }

@@ -205,7 +205,7 @@ impl Repository {
     fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
         // One at a time: of many readers that miss the same pack the first looks for all.
         let _turn = self.cache_distrusted.lock();
-        if Arc::ptr_eq(seen, &self.index()) {
+        if seen.covers() == self.index().covers() {
             let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
             if stored == seen.covers() {
                 return Ok(false);

@@ -32,6 +32,9 @@ pub fn random_id() -> MarkId {
 impl Session {
     /// Announces a session; what others have announced is read after it.
     pub fn begin(repository: &Arc<Repository>, kind: SessionKind) -> Result<Session> {
+        if !repository.index().lazy().is_empty() {
+            return Err(Error::usage("Whoever writes needs the whole index: the repository was opened for reading"));
+        }
         let mut id = random_id();
         // An id of its own for every attempt: whoever has taken a mark that was given up for that of a dead process,
         // has fenced its session and cleaned up after it, has not met this one.
