@@ -394,6 +394,17 @@ fn a_missing_bucket_is_told_by_all_that_only_it_can_fail() {
     assert!(error.kind() == ErrorKind::NotFound && !error.chain().contains("make it first"), "{}", error.chain());
 }
 
+#[test]
+fn the_beginning_of_an_object_is_not_taken_for_its_middle() {
+    let server = Server::start(|_| Answer::Reply(200, vec![], b"bytes".to_vec()));
+    let store = s3(&server);
+    let error = store.read_at(pack(1), 3, &mut [0; 5], Wait::Allowed).unwrap_err();
+    assert!(error.chain().contains("does not give parts"), "{}", error.chain());
+    let mut whole = [0; 5];
+    store.read_at(pack(1), 0, &mut whole, Wait::Allowed).unwrap();
+    assert_eq!(&whole, b"bytes");
+}
+
 fn webdav(server: &Server) -> RemoteStore {
     store_at(&format!("webdav://{}/p", server.url.strip_prefix("http://").unwrap()), &[], policy())
 }
