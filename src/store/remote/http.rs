@@ -134,6 +134,23 @@ impl Call {
         }
     }
 
+    /// Waits until bytes may go, and counts them.
+    pub async fn send(&self, len_bytes: usize) {
+        wait_for(self.client.upload.as_ref(), self, len_bytes).await;
+        self.client.counters.sent_bytes.fetch_add(len_bytes as u64, Relaxed);
+    }
+
+    /// Waits until bytes that came may be taken, and counts them.
+    pub async fn take(&self, len_bytes: usize) {
+        wait_for(self.client.download.as_ref(), self, len_bytes).await;
+        self.client.counters.received_bytes.fetch_add(len_bytes as u64, Relaxed);
+    }
+
+    /// Returns how much is sent at once, so that progress is seen and the limit held.
+    pub fn piece_bytes(&self) -> usize {
+        if self.client.upload.is_some() { PIECE_BYTES } else { UPLOAD_PIECE_BYTES }
+    }
+
     /// Returns the status of the last answer, 0 where there is none.
     pub fn status(&self) -> u16 {
         self.notes.lock().reply.status
@@ -171,6 +188,8 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(MAX_IDLE)
             .tcp_nodelay(true)
+            // A PUT that is sent elsewhere would go on as a GET.
+            .redirect(reqwest::redirect::Policy::none())
             .http1_only();
         if let Some(path) = ca_file {
             let bad = |what: String| Error::usage(format!("Cannot use the certificates in {}: {what}", path.display()));
@@ -242,17 +261,12 @@ impl Client {
         *request.headers_mut() = parts.headers;
         if !body.is_empty() {
             request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(body.len()));
-            let (call, piece_bytes) = match self.upload {
-                Some(_) => (call.clone(), PIECE_BYTES),
-                None => (call.clone(), UPLOAD_PIECE_BYTES),
-            };
-            let pieces = stream::unfold((body, call), move |(mut rest, call)| async move {
+            let pieces = stream::unfold((body, call.clone()), |(mut rest, call)| async move {
                 if rest.is_empty() {
                     return None;
                 }
-                let piece = rest.split_to(piece_bytes.min(rest.len()));
-                wait_for(call.client.upload.as_ref(), &call, piece.len()).await;
-                call.client.counters.sent_bytes.fetch_add(piece.len() as u64, Relaxed);
+                let piece = rest.split_to(call.piece_bytes().min(rest.len()));
+                call.send(piece.len()).await;
                 Some((Ok::<_, std::convert::Infallible>(piece), (rest, call)))
             });
             *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
@@ -304,8 +318,7 @@ fn incoming(call: Arc<Call>, answer: reqwest::Response, max_bytes: u64) -> Piece
                         let failure = Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes"));
                         return Some((Err(call.fail(failure)), (None, so_far)));
                     }
-                    wait_for(call.client.download.as_ref(), &call, bytes.len()).await;
-                    call.client.counters.received_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                    call.take(bytes.len()).await;
                     Some((Ok(bytes), (Some(answer), so_far)))
                 }
                 Err(error) => Some((Err(call.fail(of_transport(&error))), (None, so_far))),
@@ -361,6 +374,9 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     let words = super::failure::plain(&words.join(": "));
     if words.contains("certificate") || words.contains("invalid peer") {
         return Failure::lasting(Cause::Tls, format!("the server's certificate does not verify: {words}"));
+    }
+    if words.contains("corrupt message") {
+        return Failure::lasting(Cause::Tls, "the server does not speak TLS: its URL may begin with http://");
     }
     if error.is_connect() {
         return Failure::passing(Cause::Unreachable, format!("no connection: {words}"));

@@ -346,9 +346,7 @@ fn swift_is_entered_anew_when_a_token_expires_and_its_listings_are_waited_for() 
         if request.query("format").is_some() {
             let look = looked.fetch_add(1, Relaxed);
             let name = format!("p/{}", Object::Mark(ObjectId([1; 32])));
-            let entry = format!(
-                r#"[{{"bytes":5,"hash":"","name":"{name}","content_type":"x","last_modified":"2026-01-01T00:00:00.0"}}]"#
-            );
+            let entry = format!(r#"[{{"bytes":5,"hash":"","name":"{name}","last_modified":"2026-01-01T00:00:00.0"}}]"#);
             let body = if look >= 2 && request.query("marker").is_none() { entry } else { "[]".into() };
             return Answer::Reply(200, vec![], body.into_bytes());
         }
@@ -376,4 +374,106 @@ fn swift_is_entered_anew_when_a_token_expires_and_its_listings_are_waited_for() 
     store.delete(Object::Mark(ObjectId([1; 32]))).unwrap();
     let error = store.barrier(Names::Mine).unwrap_err();
     assert!(error.chain().contains("still shows"), "{}", error.chain());
+}
+
+#[test]
+fn a_missing_bucket_is_told_by_all_that_only_it_can_fail() {
+    let server = Server::start(|_| Answer::Reply(404, vec![], vec![]));
+    let store = s3(&server);
+    let key = Object::Key(ObjectId([1; 32]));
+    for error in [
+        store.look().unwrap_err(),
+        store.list(ObjectKind::Key).unwrap_err(),
+        store.put(key, b"bytes").unwrap_err(),
+        store.put(Object::Config, b"bytes").unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.chain().contains("make it first"), "{}", error.chain());
+    }
+    let error = store.read_whole(key, 100).unwrap_err();
+    assert!(error.kind() == ErrorKind::NotFound && !error.chain().contains("make it first"), "{}", error.chain());
+}
+
+#[test]
+fn the_beginning_of_an_object_is_not_taken_for_its_middle() {
+    let server = Server::start(|_| Answer::Reply(200, vec![], b"bytes".to_vec()));
+    let store = s3(&server);
+    let error = store.read_at(pack(1), 3, &mut [0; 5], Wait::Allowed).unwrap_err();
+    assert!(error.chain().contains("does not give parts"), "{}", error.chain());
+    let mut whole = [0; 5];
+    store.read_at(pack(1), 0, &mut whole, Wait::Allowed).unwrap();
+    assert_eq!(&whole, b"bytes");
+}
+
+fn webdav(server: &Server) -> RemoteStore {
+    store_at(&format!("webdav://{}/p", server.url.strip_prefix("http://").unwrap()), &[], policy())
+}
+
+/// A server of folders that answers the `n`-th request with that method otherwise.
+fn faulty_dav(
+    method: &'static str,
+    n: usize,
+    fault: impl Fn(&Objects, &Request) -> Answer + Send + Sync + 'static,
+) -> (Objects, Server) {
+    let (objects, seen) = (Objects::default(), AtomicUsize::new(0));
+    let kept = objects.clone();
+    let server = Server::start(move |request| {
+        if request.method == method && seen.fetch_add(1, Relaxed) + 1 == n {
+            return fault(&objects, request);
+        }
+        objects.answer_dav(request)
+    });
+    (kept, server)
+}
+
+#[test]
+fn where_there_are_folders_only_whole_objects_get_their_name() {
+    let name = format!("/p/{}", pack(1).path());
+    let stored =
+        |objects: &Objects| objects.0.lock().iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+    let whole: Vec<(String, Vec<u8>)> = vec![(name.clone(), b"bytes".to_vec())];
+    // Lost while the bytes went, stored in part, or refused: nothing has the name yet, another try does no harm.
+    for fault in 0..4 {
+        let (objects, server) = faulty_dav("PUT", 1, move |objects, request| match fault {
+            0 => Answer::Lost,
+            1 => {
+                objects.answer_dav(&Request { body: b"byt".to_vec(), ..request.clone() });
+                Answer::Reply(201, vec![], vec![])
+            }
+            2 => Answer::Reply(503, vec![], vec![]),
+            _ => Answer::Reply(409, vec![], vec![]),
+        });
+        webdav(&server).put(pack(1), b"bytes").unwrap();
+        let found: Vec<(String, Vec<u8>)> = stored(&objects);
+        assert_eq!(found, whole, "{fault}: no temporary name is left");
+        let log = server.log.lock();
+        let puts: Vec<&str> = log.iter().filter(|request| request.method == "PUT").map(Request::path).collect();
+        assert_eq!(puts.len(), 2);
+        assert!(puts.iter().all(|path| path.starts_with("/p/packs/01/.tmp-")), "{puts:?}");
+        // Only where the folder was missing can it be the same.
+        assert_eq!(puts[0] == puts[1], fault == 3, "{puts:?}");
+    }
+    // The change of the name is lost: it was made, or it was not.
+    let (objects, server) = faulty_dav("MOVE", 1, |objects, request| {
+        objects.answer_dav(request);
+        Answer::Lost
+    });
+    webdav(&server).put(pack(1), b"bytes").unwrap();
+    assert_eq!((server.count("PUT"), server.count("MOVE")), (1, 1));
+    let found: Vec<(String, Vec<u8>)> = stored(&objects);
+    assert_eq!(found, whole);
+    let (objects, server) = faulty_dav("MOVE", 1, |_, _| Answer::Reply(500, vec![], vec![]));
+    assert_eq!(webdav(&server).put(pack(1), b"bytes").unwrap_err().kind(), ErrorKind::Uncertain);
+    assert!(objects.0.lock().is_empty(), "what a request that comes late could rename is gone");
+    assert_eq!((server.count("PUT"), server.count("MOVE")), (1, 1));
+    // The name is taken.
+    let (objects, server) = faulty_dav("MOVE", 9, |_, _| Answer::Lost);
+    let store = webdav(&server);
+    store.put(pack(1), b"bytes").unwrap();
+    store.put(pack(1), b"bytes").unwrap();
+    let found: Vec<(String, Vec<u8>)> = stored(&objects);
+    assert_eq!(found, whole);
+    store.put(Object::Config, b"mine").unwrap();
+    assert_eq!(store.put(Object::Config, b"other").unwrap_err().kind(), ErrorKind::Exists);
+    assert!(server.log.lock().iter().filter(|request| request.method == "MOVE").all(|r| r.headers["overwrite"] == "F"));
 }

@@ -43,11 +43,13 @@ fn amazons_variables_and_files_are_read() {
     write(
         "config",
         "[default]\nregion = eu-north-1\n[profile far]\nregion=us-west-2\nendpoint_url = https://far.example/\n\
-         s3 =\n  addressing_style = virtual\nservices = both\n[services both]\ns3 =\n  endpoint_url = https://s3.far.example\n",
+         s3 =\n  addressing_style = virtual\nservices = both\n\
+         [services both]\ns3 =\n  endpoint_url = https://s3.far.example\n",
     );
     write(
         "credentials",
-        "# c\n[default]\naws_access_key_id = d\naws_secret_access_key = D\n[far]\naws_access_key_id=f\naws_secret_access_key=F=\naws_session_token=T\n",
+        "# c\n[default]\naws_access_key_id = d\naws_secret_access_key = D\n\
+         [far]\naws_access_key_id=f\naws_secret_access_key=F=\naws_session_token=T\n",
     );
     let home = home.path().to_str().unwrap();
     let default = s3("s3://bucket/p", &[("HOME", home)]);

@@ -189,3 +189,47 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, request: &Request) -> Answer {
     }
     Answer::Reply(200, vec![], (xml + "</ListBucketResult>").into_bytes())
 }
+
+impl Objects {
+    /// Answers as a WebDAV server whose folders are all there.
+    pub fn answer_dav(&self, request: &Request) -> Answer {
+        let path = request.path().to_owned();
+        let mut objects = self.0.lock();
+        let nothing = |status| Answer::Reply(status, vec![], vec![]);
+        match &*request.method {
+            "PROPFIND" => {
+                let kind = if path.ends_with('/') { "<D:collection/>" } else { "" };
+                let len = match objects.get(&path) {
+                    Some(bytes) => format!("<D:getcontentlength>{}</D:getcontentlength>", bytes.len()),
+                    None if kind.is_empty() => return nothing(404),
+                    None => String::new(),
+                };
+                let xml = format!(
+                    "<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{path}</D:href><D:propstat><D:prop>{len}\
+                     <D:getlastmodified>Fri, 17 Feb 2023 03:37:22 GMT</D:getlastmodified>\
+                     <D:resourcetype>{kind}</D:resourcetype></D:prop><D:status>HTTP/1.1 200 OK</D:status>\
+                     </D:propstat></D:response></D:multistatus>"
+                );
+                Answer::Reply(207, vec![], xml.into_bytes())
+            }
+            "MOVE" => {
+                let destination = request.headers["destination"].splitn(4, '/').nth(3).unwrap().to_owned();
+                if objects.contains_key(&format!("/{destination}")) {
+                    return nothing(412);
+                }
+                let Some(bytes) = objects.remove(&path) else { return nothing(404) };
+                objects.insert(format!("/{destination}"), bytes);
+                nothing(201)
+            }
+            "MKCOL" => nothing(201),
+            "PUT" => {
+                objects.insert(path, request.body.clone());
+                nothing(201)
+            }
+            _ => {
+                drop(objects);
+                self.answer(request)
+            }
+        }
+    }
+}
