@@ -13,8 +13,14 @@ use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBu
 use bakfs::format::page::Page;
 use bakfs::format::tree::{Content, Entry, Extent, Meta, Node};
 use bakfs::id::{ChunkId, ObjectId};
+use bakfs::store::cached::CachedStore;
+use bakfs::store::local::LocalStore;
+use bakfs::store::{Object, Store, Wait};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use std::sync::Arc;
+
+const PACK_BYTES: usize = 32 << 20;
 
 fn main() {
     divan::main();
@@ -112,6 +118,32 @@ fn find_in_index(bencher: Bencher<'_, '_>, chunks: u32) {
     bencher
         .counter(ItemsCount::new(wanted.len()))
         .bench(|| wanted.iter().filter(|id| segment.find(id).is_some()).count());
+}
+
+/// A pack of 32 MiB in a local folder, and read through a cache that has all of it; far away is that folder.
+fn pack_near_and_cached() -> (tempfile::TempDir, Object, [Box<dyn Store>; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let local = || LocalStore::new(&folder.path().join("repo"));
+    local().create_folders().unwrap();
+    let object = Object::Pack(ObjectId([7; 32]));
+    local().put(object, &dump(PACK_BYTES)).unwrap();
+    let cached = CachedStore::open(Arc::new(local()), Some(folder.path()), 1 << 30);
+    let stores: [Box<dyn Store>; 2] = [Box::new(local()), Box::new(cached)];
+    let mut all = vec![0; PACK_BYTES];
+    stores.iter().for_each(|store| store.read_at(object, 0, &mut all, Wait::Allowed).unwrap());
+    (folder, object, stores)
+}
+
+/// Reads of frames anywhere in a pack that is in memory: 0 from a local folder, 1 through a warm cache.
+#[divan::bench(args = [(0, 64 << 10), (1, 64 << 10), (0, 256 << 10), (1, 256 << 10)])]
+fn read_pack_local_or_cached(bencher: Bencher<'_, '_>, (which, len): (usize, usize)) {
+    let (_folder, object, stores) = pack_near_and_cached();
+    let (mut buffer, mut at) = (vec![0; len], 1u64);
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let offset = (at >> 33) % (PACK_BYTES - len) as u64;
+        stores[which].read_at(object, offset, &mut buffer, Wait::Never).unwrap();
+    });
 }
 
 #[divan::bench]

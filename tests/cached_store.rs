@@ -272,6 +272,27 @@ fn a_store_that_is_dropped_asks_for_nothing_more() {
 }
 
 #[test]
+fn a_length_that_was_told_wrong_is_noticed() {
+    for told in [1, MIB + 5, 3 * MIB, 3 * MIB + 4096, 100 * MIB] {
+        let folder = tempfile::tempdir().unwrap();
+        let packs = [noise_pack(1, 3 * MIB + 77)];
+        let far = FarStore::with_packs(&packs, 4);
+        let store = cached(&far, folder.path());
+        store.expect_len(pack(1), told);
+        read(&store, &packs[0], 0, 100);
+        read(&store, &packs[0], 3 * MIB - 10, 87);
+        read(&store, &packs[0], MIB, MIB);
+        read(&store, &packs[0], 0, 3 * MIB + 77);
+        let mut beyond = [0; 10];
+        let error = store.read_at(pack(1), 3 * MIB + 70, &mut beyond, Wait::Allowed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error:?}");
+        far.take_count();
+        read(&cached(&far, folder.path()), &packs[0], 0, 3 * MIB + 77);
+        assert_eq!(far.take_count(), 0, "{told} bytes were told");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_on_in_the_next_pack_is_read_ahead_of_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let packs = [noise_pack(1, 16 * MIB), noise_pack(2, 16 * MIB)];

@@ -11,12 +11,9 @@ use crate::repo::pack::read_directory;
 use crate::repo::session::Session;
 use crate::repo::verify::Counts;
 use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack};
+use crate::repo::{MAX_INDEX_OBJECT_BYTES, Repository, add_pack};
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
-
-/// Room for an object's header and seal.
-const SEALING_BYTES: u64 = 4096;
 
 /// What there is, and what of it is to be put right.
 pub struct Survey {
@@ -134,7 +131,7 @@ impl Survey {
 fn read_twice(repository: &Repository, id: ObjectId) -> Result<Option<Vec<u8>>> {
     let read = || {
         let plain = repository.read_index_object(id)?;
-        let bytes = repository.store().read_whole(Object::Index(id), MAX_INDEX_BYTES as u64 + SEALING_BYTES)?;
+        let bytes = repository.store().read_whole(Object::Index(id), MAX_INDEX_OBJECT_BYTES)?;
         Ok((object_id(&bytes) == id).then_some(plain))
     };
     for _ in 0..2 {

@@ -16,10 +16,10 @@ use crate::id::ObjectId;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// A backup writes a digest once more snapshots than this are in none.
-pub const MAX_UNDIGESTED: usize = 16;
+/// A backup writes a digest once more snapshots than this are in none: each of them costs a new machine a request.
+const MAX_UNDIGESTED: usize = 4;
 /// No digest holds more: about 8 000 snapshots.
-pub const MAX_DIGEST_BYTES: usize = 4 << 20;
+const MAX_DIGEST_BYTES: usize = 4 << 20;
 /// A digest with less that counts is written anew together with what is new.
 const SMALL_DIGEST_BYTES: usize = MAX_DIGEST_BYTES / 2;
 

@@ -10,13 +10,16 @@ pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod lazy;
 pub mod ledger;
+mod load;
 pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
 mod parallel;
+pub mod pieces;
 mod put;
 pub mod reads;
 pub mod session;
@@ -40,6 +43,7 @@ use crate::store::{Listed, Object, ObjectKind, Store};
 use cache::Cache;
 use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
+use lazy::OpenPieces;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use reads::Reads;
@@ -50,6 +54,8 @@ use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
+/// Its length as stored: with its header, and a seal for each of 768 pieces.
+pub const MAX_INDEX_OBJECT_BYTES: u64 = MAX_INDEX_BYTES as u64 + (16 << 10);
 
 /// Refuses an index object that no reader would take.
 pub fn check_index_len(plain_bytes: usize) -> Result<()> {
@@ -61,6 +67,15 @@ pub fn check_index_len(plain_bytes: usize) -> Result<()> {
 
 /// Directories of packs that are read before any of them is taken in: memory is bounded by them.
 const DIRECTORIES_READ: usize = 64;
+/// How an index far away is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IndexLoad {
+    /// Whole, before anything is looked up.
+    #[default]
+    Whole,
+    /// By pieces, as they are needed: for readers that must be ready after a few requests.
+    OnDemand,
+}
 
 /// How often a listing is made again because an index object it shows was removed.
 const MAX_LISTINGS: usize = 20;
@@ -89,6 +104,8 @@ pub struct Repository {
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
+    index_load: IndexLoad,
+    open_pieces: Arc<OpenPieces>,
     /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
@@ -176,41 +193,40 @@ impl Repository {
 
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
-        let index = self.load_index(&self.index())?;
-        *self.index.write() = Arc::new(index);
+        let index = self.load_index(&self.index(), self.index_load)?;
+        let mut current = self.index.write();
+        let index = index.with_whole_of(&current);
+        *current = Arc::new(index);
         Ok(())
     }
 
     /// Reads the index again if the repository has other index objects than `seen` stands for. Returns
     /// whether the index is another one now.
     fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
-        let covers = |index: &Index| -> HashSet<ObjectId> {
-            index.segments().iter().flat_map(|loaded| loaded.covers.iter().copied()).collect()
-        };
         // One at a time: of many readers that miss the same pack the first looks for all.
         let _turn = self.cache_distrusted.lock();
         if Arc::ptr_eq(seen, &self.index()) {
             let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
-            if stored == covers(seen) {
+            if stored == seen.covers() {
                 return Ok(false);
             }
             self.refresh_index()?;
         }
-        Ok(covers(seen) != covers(&self.index()))
+        Ok(seen.covers() != self.index().covers())
     }
 
     /// Loads the index, of which `current` is known. An object a prune replaces meanwhile is looked for anew.
-    fn load_index(&self, current: &Index) -> Result<Index> {
+    fn load_index(&self, current: &Index, load: IndexLoad) -> Result<Index> {
         let mut attempts = 0;
         loop {
-            match self.load_listed_index(current) {
+            match self.load_listed_index(current, load) {
                 Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAX_LISTINGS => attempts += 1,
                 loaded => return loaded,
             }
         }
     }
 
-    fn load_listed_index(&self, current: &Index) -> Result<Index> {
+    fn load_listed_index(&self, current: &Index, load: IndexLoad) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -229,27 +245,24 @@ impl Repository {
                 }
             }
         }
-        let mut damaged = false;
-        let missing: Vec<_> = wanted.difference(&covered).copied().collect();
-        let read =
-            parallel::for_each(&*self.store, parallel::LARGE, &missing, |id| match self.read_index_object(*id) {
-                Ok(plain) => self.keep_segment(plain, vec![*id]).map(Ok),
-                Err(error) if error.kind() == ErrorKind::Damaged => Ok(Err(error.chain())),
-                Err(error) => Err(error),
-            })?;
-        for (id, segment) in missing.iter().zip(read) {
-            match segment {
-                Ok(segment) => segments.push(Arc::new(segment)),
-                Err(reason) => {
-                    damaged = true;
-                    self.warn(format!("{} is damaged, its packs are read instead: {reason}", Object::Index(*id)));
-                }
-            }
+        let lazy = current.lazy().iter().filter(|lazy| wanted.contains(&lazy.id())).cloned();
+        let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
+        let missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
+        let fetched = self.fetch_index(&missing, load)?;
+        segments.extend(fetched.whole);
+        lazy.extend(fetched.lazy);
+        let damaged = !fetched.damaged.is_empty();
+        if damaged && !lazy.is_empty() {
+            // Which packs no index object names is only told by all that do.
+            return self.load_listed_index(current, IndexLoad::Whole);
+        }
+        for (object, reason) in fetched.damaged {
+            self.warn(format!("{object} is damaged, its packs are read instead: {reason}"));
         }
         if let Some(cache) = &self.cache {
             segments = cache.compact(segments);
         }
-        let mut index = Index::new(segments);
+        let mut index = Index::new(segments).with_lazy(lazy);
         if damaged || wanted.is_empty() {
             index = self.adopt_packs(index)?;
         }
@@ -265,12 +278,12 @@ impl Repository {
 
     /// Reads and checks one index object.
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
-        let object = Object::Index(id);
-        let damaged = |error: Error| match error.kind() {
-            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
-            _ => error,
-        };
-        let bytes = self.store.read_whole(object, MAX_INDEX_BYTES as u64 + 4096)?;
+        let bytes = self.store.read_whole(Object::Index(id), MAX_INDEX_OBJECT_BYTES)?;
+        self.open_index_object(id, bytes)
+    }
+
+    fn open_index_object(&self, id: ObjectId, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let damaged = |error| Error::damaged(format!("Cannot read {}", Object::Index(id))).because(error);
         let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
         Segment::new(&plain, plain.len())
             .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;
@@ -321,6 +334,8 @@ impl Repository {
             index = index.without_unnamed();
         }
         let named: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        // Which packs no index object names is only told by all that do.
+        let listed = if index.lazy().is_empty() { listed } else { &[] };
         let is_left = |pack: &Listed| !named.contains(&pack.id) && !is_condemned(&pack.id);
         let left: Vec<_> = listed.iter().filter(|pack| is_left(pack)).copied().collect();
         let (index, troubles) = self.with_packs(index, &left)?;
@@ -342,14 +357,16 @@ impl Repository {
     /// Returns whether it is another than `seen` now.
     fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
         let mut is_done = self.cache_distrusted.lock();
-        let Some(cache) = self.cache.as_ref().filter(|_| !*is_done) else {
+        if *is_done || (self.cache.is_none() && seen.lazy().is_empty()) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
-        };
+        }
         *is_done = true;
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
-        cache.clear();
+        if let Some(cache) = &self.cache {
+            cache.clear();
+        }
         // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(self.load_index(&Index::default())?)?;
+        let index = self.adopt_packs(self.load_index(&Index::default(), IndexLoad::Whole)?)?;
         *self.index.write() = Arc::new(index);
         Ok(true)
     }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// So many small objects are read at a time, at most: 16 small answers are in memory.
 pub const SMALL: usize = 16;
-/// So many objects of some MiB are read at a time, at most.
-pub const LARGE: usize = 3;
 
 /// Does something with each item, `at_once` of them at a time and no more than the store has connections for, and
 /// returns the outcomes in the order of the items. After a failure nothing more is begun.

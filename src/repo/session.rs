@@ -100,9 +100,8 @@ impl Session {
         // What others are about to name is theirs: named twice it would only take room.
         let mut others = [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind));
         let is_writing = |other: &mark::Session| !marks.is_fenced(&other.id) && !is_surely_dead(other);
-        if !others.any(|(_, other)| other.id != session.id && is_writing(other)) {
-            repository.adopt(&listed, is_condemned)?;
-        }
+        let is_alone = !others.any(|(_, other)| other.id != session.id && is_writing(other));
+        repository.adopt(if is_alone { &listed } else { &[] }, is_condemned)?;
         repository.rely_on(packs);
         Ok(session)
     }

@@ -100,7 +100,7 @@ impl Fetcher {
     /// Returns whether all of a range is there, and reads ahead of a reader who finds it so.
     fn hits(self: &Arc<Self>, mirror: &Mirror, range: &Range<u64>) -> bool {
         let mut state = mirror.state.lock();
-        let has = state.has(&blocks_of(range));
+        let has = state.has(&blocks_of(range)) && state.len_bytes().is_none_or(|len_bytes| range.end <= len_bytes);
         let ahead = if has { self.note(&mut state, range, false) } else { None };
         drop(state);
         self.read_ahead(mirror, ahead);

@@ -8,7 +8,7 @@ use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, Result};
 use crate::id::{ObjectId, to_hex};
 use crate::store::Object;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -68,7 +68,7 @@ impl Folder {
         folder.write(PROBE, b"bakfs")?;
         // Should it stay, it is the oldest file one day.
         let _ = std::fs::remove_file(folder.path.join(PROBE));
-        folder.make_room(max_bytes);
+        folder.look(&folder.looking.lock(), max_bytes);
         Ok(folder)
     }
 
@@ -166,18 +166,21 @@ impl Folder {
 
     /// Takes that bytes are written, and keeps the bound; returns whether files may have been removed for it.
     pub(super) fn wrote(&self, bytes: u64) -> bool {
-        let unseen_bytes = self.unseen_bytes.fetch_add(bytes.next_multiple_of(BLOCK_BYTES), Ordering::Relaxed);
-        let is_due = unseen_bytes + bytes >= self.max_bytes / UNSEEN_PART;
-        if is_due {
-            self.make_room(self.max_bytes);
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        let is_due = |unseen_bytes: u64| unseen_bytes >= self.max_bytes / UNSEEN_PART;
+        if !is_due(self.unseen_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes) {
+            return false;
         }
-        is_due
+        // Whoever writes meanwhile waits: nobody goes on while it is not known how much there is.
+        let looking = self.looking.lock();
+        if is_due(self.unseen_bytes.load(Ordering::Relaxed)) {
+            self.look(&looking, self.max_bytes);
+        }
+        true
     }
 
-    /// Removes what was not used for the longest time if there is too much for `max_bytes`.
-    fn make_room(&self, max_bytes: u64) {
-        // Whoever comes meanwhile has nothing to add.
-        let Some(_looking) = self.looking.try_lock() else { return };
+    /// Looks what there is, and removes what was not used for the longest time if that is too much.
+    fn look(&self, _: &MutexGuard<'_, ()>, max_bytes: u64) {
         self.unseen_bytes.store(0, Ordering::Relaxed);
         let Ok(entries) = std::fs::read_dir(&self.path) else { return };
         let mut files = Vec::new();
@@ -208,7 +211,7 @@ impl Folder {
     pub(super) fn shrink(&self) {
         let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
         let used_bytes: u64 = entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.blocks() * 512).sum();
-        self.make_room(used_bytes);
+        self.look(&self.looking.lock(), used_bytes);
     }
 }
 

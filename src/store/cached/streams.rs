@@ -11,7 +11,7 @@ const MAX_STREAMS: usize = 4;
 const NEAR_BYTES: u64 = 256 << 10;
 /// Readers that have gone on for long may be several threads that take turns.
 const MAX_NEAR_BYTES: u64 = 4 << 20;
-/// A reader with a smaller window at the end of an object has not gone on for long enough to go on in another.
+/// A reader with a smaller window, or of a smaller object, has not gone on for long enough to go on in another.
 const MIN_HEIR_BYTES: u64 = 1 << 20;
 /// What is asked ahead of a reader that goes on for the first time.
 const FIRST_WINDOW_BYTES: u64 = 256 << 10;
@@ -101,7 +101,8 @@ impl Stream {
             return Advice::default();
         }
         self.asked = end;
-        let leaves_with = (end == len_bytes && self.window_bytes >= MIN_HEIR_BYTES).then_some(self.window_bytes / 2);
+        let is_long = self.window_bytes.min(len_bytes) >= MIN_HEIR_BYTES;
+        let leaves_with = (end == len_bytes && is_long).then_some(self.window_bytes / 2);
         Advice { ahead: Some(start..end), leaves_with, inherits: false }
     }
 }
