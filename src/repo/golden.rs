@@ -104,7 +104,7 @@ fn index_object() {
     check("index-object", &seal(&tables));
     let many = (0..3000u32).map(|n| {
         let mut id = [0; 32];
-        id[..4].copy_from_slice(&n.to_be_bytes());
+        id[..4].copy_from_slice(&n.swap_bytes().to_le_bytes());
         ChunkEntry { id: ChunkId(id), frame: 0, offset: n, len_bytes: 1 }
     });
     let tables = segment_of(many.collect());
