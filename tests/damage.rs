@@ -60,7 +60,9 @@ impl World {
 
     /// Mounts with nothing kept from earlier runs.
     fn mount_cold(&self) -> Mounted<'_> {
-        std::fs::remove_dir_all(self.bakfs.path("cache")).unwrap();
+        // The mount before, which is ending, may still write there.
+        let aside = (0..).map(|number| self.bakfs.path(&format!("cache-{number}"))).find(|path| !path.exists());
+        std::fs::rename(self.bakfs.path("cache"), aside.unwrap()).unwrap();
         self.bakfs.make_dir("cache");
         self.bakfs.mount()
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use support::cli::{Bakfs, json_of};
 use support::process::{Outcome, tool};
 
-const VERSIONS: [&str; 1] = ["v1"];
+const VERSIONS: [&str; 2] = ["v1", "v2"];
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -20,7 +20,8 @@ fn golden() -> PathBuf {
 fn every_golden_version_is_read() {
     let mut found: Vec<_> = std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap()).collect();
     found.retain(|entry| entry.file_type().unwrap().is_dir());
-    let names: Vec<_> = found.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = found.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
     assert_eq!(names, VERSIONS, "each version here is tested");
     for version in VERSIONS {
         for encryption in ["aes256", "none"] {

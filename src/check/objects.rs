@@ -13,7 +13,7 @@ use crate::repo::index::{Index, Loaded};
 use crate::repo::objects::{object_id, open_object};
 use crate::repo::snapshots::Listed;
 use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, cache, pack};
+use crate::repo::{MAX_INDEX_BYTES, MAX_INDEX_OBJECT_BYTES, Repository, add_pack, cache, pack};
 use crate::store::{Object, ObjectKind, Store};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -97,8 +97,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     let mut named = HashMap::new();
     for listed in index {
         let object = Object::Index(listed.id);
-        let max = MAX_INDEX_BYTES as u64 + SEALING_BYTES;
-        let Some(bytes) = read(repository, object, listed.id, max, damage) else { continue };
+        let Some(bytes) = read(repository, object, listed.id, MAX_INDEX_OBJECT_BYTES, damage) else { continue };
         match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
             Ok(plain) => {
                 let is_gone =

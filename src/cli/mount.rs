@@ -4,7 +4,7 @@ use super::open::Global;
 use super::output::readable_path;
 use super::{Status, cost, memory};
 use crate::error::{Context, Error, ErrorKind};
-use crate::repo::Repository;
+use crate::repo::{IndexLoad, Repository};
 use crate::store::ObjectKind;
 use crate::view::{Changed, View};
 use bakfs_mount::{Mount, Mounted, Options, find_mount, unmount};
@@ -29,6 +29,8 @@ const REFRESH_EVERY: Duration = Duration::from_millis(250);
 const ASK_EVERY_SECS: u64 = 60;
 /// How often it is written down which packs reads have verified.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// The part of the cache that the index of a repository far away may take: a longer one is read by pieces.
+const INDEX_PART: u64 = 4;
 /// What the child says when the mount answers.
 const READY: &[u8] = b"ready\n";
 
@@ -287,6 +289,8 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let told = mount.clone();
     let noting = repository.clone();
     let refresh = repository.store().is_far().then(|| Duration::from_secs(args.refresh));
+    let (loaded, max_bytes) = (repository.clone(), global.cache_max_bytes()? / INDEX_PART);
+    std::thread::spawn(move || loaded.load_rest_of_index(max_bytes));
     std::thread::spawn(move || keep_told(&view, &noting, &told, refresh));
     mount.wait();
     repository.note_reads();
@@ -325,7 +329,7 @@ fn keep_told(view: &View, repository: &Repository, mount: &Mount, refresh: Optio
 type Started = (Mount, Arc<View>, Arc<Repository>, Option<String>);
 
 fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
-    let repository = global.open_with(memory::SMALL)?;
+    let repository = global.open_indexed(memory::SMALL, IndexLoad::OnDemand)?;
     let real = real_path(&args.mountpoint)?;
     let place = global.place()?;
     let changed: Changed = match place.folder() {

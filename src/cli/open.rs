@@ -8,7 +8,7 @@ use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::to_hex;
 use crate::repo::open::Options;
-use crate::repo::{Memory, Repository};
+use crate::repo::{IndexLoad, Memory, Repository};
 use crate::store::cached::default_max_bytes;
 use crate::store::local::LocalStore;
 use crate::store::place::{Place, Remote};
@@ -258,9 +258,19 @@ impl Global {
 
     /// Opens the repository with bounds for its caches.
     pub fn open_with(&self, memory: Memory) -> Result<Arc<Repository>> {
+        self.open_indexed(memory, IndexLoad::Whole)
+    }
+
+    /// Returns how much of a repository far away is kept.
+    pub fn cache_max_bytes(&self) -> Result<u64> {
+        Ok(self.cache_size.unwrap_or(default_max_bytes(&self.cache_base()?)))
+    }
+
+    /// Opens the repository with bounds for its caches, its index whole or by pieces.
+    pub fn open_indexed(&self, memory: Memory, index: IndexLoad) -> Result<Arc<Repository>> {
         let cache = self.cache_base()?;
-        let cache_max_bytes = self.cache_size.unwrap_or_else(|| default_max_bytes(&cache));
-        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, ..Options::default() };
+        let cache_max_bytes = self.cache_max_bytes()?;
+        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index };
         let repository = self.open_at(&options)?;
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))

@@ -5,7 +5,7 @@
 //! moved, renumbered or described wrongly does not open.
 
 use super::keys::{Keys, Secret};
-use crate::format::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite};
+use crate::format::header::{HEADER_BYTES, Header, Kind, PIECES_VERSION, SlotKind, Suite, VERSION};
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 
 /// Bytes a seal adds to a frame.
@@ -19,7 +19,7 @@ pub const SYMMETRIC_SLOT_BYTES: usize = 32 + TAG_BYTES;
 pub enum Role {
     /// The object's own key in its key slot.
     KeySlot = 0,
-    /// A frame of chunks, or the only frame of an index segment or snapshot.
+    /// A frame of chunks, a piece of an index segment, or the only frame of a snapshot or mark.
     Frame = 1,
     /// A pack's directory.
     Directory = 2,
@@ -163,19 +163,26 @@ impl Sealer {
     pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16]) -> Self {
         let mut salt = [0; 32];
         super::keys::fill_random(&mut salt);
-        Self::with_salt_and_key(keys, kind, suite, repository, salt, Secret::random())
+        Self::with_salt_and_key(keys, (kind, VERSION), suite, repository, salt, Secret::random())
+    }
+
+    /// Starts an index segment in pieces, likewise.
+    pub fn of_pieces(keys: &Keys, suite: Suite, repository: [u8; 16]) -> Self {
+        let mut salt = [0; 32];
+        super::keys::fill_random(&mut salt);
+        Self::with_salt_and_key(keys, (Kind::Index, PIECES_VERSION), suite, repository, salt, Secret::random())
     }
 
     pub(crate) fn with_salt_and_key(
         keys: &Keys,
-        kind: Kind,
+        (kind, version): (Kind, u8),
         suite: Suite,
         repository: [u8; 16],
         salt: [u8; 32],
         key: Secret,
     ) -> Self {
         let wrapping = keys.wrap(kind).for_salt(&salt);
-        let mut header = Header { kind, suite, slot_kind: SlotKind::None, repository, salt, slot: Vec::new() };
+        let mut header = Header { version, kind, suite, slot_kind: SlotKind::None, repository, salt, slot: Vec::new() };
         let cipher = match suite {
             Suite::Plain => Cipher::Plain(wrapping),
             Suite::Aes256GcmSiv => {
@@ -202,6 +209,11 @@ impl Sealer {
         self.next_number = number.checked_add(1).expect("a pack has far fewer than 2^32 frames");
         self.cipher.seal(&self.fixed, Place { role, number, codec, plain_bytes }, bytes, from);
         number
+    }
+
+    /// Ends sealing: what was sealed can be opened.
+    pub fn into_opener(self) -> Opener {
+        Opener { header: self.fixed, cipher: self.cipher }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::keys::{Secret, fill_random};
 use crate::format::codec::{self, DecodeError};
-use crate::format::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite};
+use crate::format::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -91,6 +91,7 @@ pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> V
     let mut salt = [0; 32];
     fill_random(&mut salt);
     let header = Header {
+        version: VERSION,
         kind: Kind::Key,
         suite: Suite::Aes256GcmSiv,
         slot_kind: SlotKind::None,

@@ -1,7 +1,7 @@
 //! The repository's configuration: the object that makes a folder a repository.
 
 use super::codec::{self, Bytes, DecodeError};
-use super::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite};
+use super::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
 use super::tree::Time;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,7 @@ impl Config {
     /// Returns the bytes that the code at the end covers.
     fn body(&self, repository: [u8; 16], suite: Suite) -> Vec<u8> {
         let header = Header {
+            version: VERSION,
             kind: Kind::Config,
             suite,
             slot_kind: SlotKind::None,

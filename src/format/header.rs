@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0  8  89 42 41 4b 46 53 0d 0a   (a byte no text has, "BAKFS", a line end that transfers damage)
-//!   8  1  format version (1)
+//!   8  1  format version (1; 2 for an index segment in pieces)
 //!   9  1  kind
 //!  10  1  suite
 //!  11  1  key slot's kind
@@ -17,8 +17,10 @@ use super::codec::DecodeError;
 
 /// The bytes every object starts with.
 pub const MAGIC: [u8; 8] = *b"\x89BAKFS\r\n";
-/// The format this program writes.
+/// The format version of all objects this program writes but index segments.
 pub const VERSION: u8 = 1;
+/// That of index segments in pieces.
+pub const PIECES_VERSION: u8 = 2;
 /// Length of the header without its key slot.
 pub const HEADER_BYTES: usize = 64;
 /// The longest key slot: room for a post-quantum sealed key (X-Wing: 1 120 + 48 bytes).
@@ -67,6 +69,8 @@ pub enum SlotKind {
 /// A parsed header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
+    /// [`VERSION`] or [`PIECES_VERSION`].
+    pub version: u8,
     /// What the object is.
     pub kind: Kind,
     /// How it is sealed.
@@ -86,7 +90,7 @@ impl Header {
     pub fn fixed(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8] = VERSION;
+        bytes[8] = self.version;
         bytes[9] = self.kind as u8;
         bytes[10] = self.suite as u8;
         bytes[11] = self.slot_kind as u8;
@@ -118,9 +122,9 @@ impl Header {
         if fixed[..8] != MAGIC {
             return Err(wrong("it does not start like an object of bakfs".into()));
         }
-        if fixed[8] != VERSION {
+        if fixed[8] != VERSION && fixed[8..10] != [PIECES_VERSION, Kind::Index as u8] {
             return Err(wrong(format!(
-                "format version {} is not known to this bakfs (it reads version {VERSION}): a newer bakfs is needed",
+                "format version {} of this kind is not known to this bakfs: a newer bakfs is needed",
                 fixed[8]
             )));
         }
@@ -152,6 +156,7 @@ impl Header {
             return Err(wrong("its key slot is cut off".into()));
         };
         Ok(Header {
+            version: fixed[8],
             kind,
             suite,
             slot_kind,

@@ -20,6 +20,8 @@ const HEAD_BYTES: usize = 64;
 const PACK_BYTES: usize = 48;
 const FRAME_BYTES: usize = 24;
 const CHUNK_BYTES: usize = 44;
+/// After so many guesses by the first bytes of an id the middle is guessed.
+const MAX_INTERPOLATIONS: u32 = 4;
 
 /// One pack of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,17 @@ impl PackEntry {
         bytes[40..].copy_from_slice(&self.len_bytes.to_le_bytes());
         bytes
     }
+
+    /// Decodes one record; `None` if its kind is no pack's.
+    pub fn decode(record: &[u8; PACK_BYTES]) -> Option<Self> {
+        let kind = match record[32] {
+            3 => Kind::DataPack,
+            4 => Kind::TreePack,
+            _ => return None,
+        };
+        let id = ObjectId(*record.first_chunk().expect("32 bytes"));
+        Some(PackEntry { id, kind, len_bytes: u64_at(record, 40) })
+    }
 }
 
 impl FrameEntry {
@@ -130,6 +143,13 @@ impl FrameEntry {
         bytes[20] = self.codec;
         bytes
     }
+
+    /// Decodes one record; `None` if no frame is so long.
+    pub fn decode(record: &[u8; FRAME_BYTES]) -> Option<Self> {
+        let [pack, number, offset, stored_bytes, plain_bytes] = [0, 4, 8, 12, 16].map(|at| u32_at(record, at));
+        let is_sane = plain_bytes as usize <= MAX_FRAME_BYTES && stored_bytes as usize <= MAX_FRAME_BYTES + 4096;
+        is_sane.then_some(FrameEntry { pack, number, offset, stored_bytes, plain_bytes, codec: record[20] })
+    }
 }
 
 impl ChunkEntry {
@@ -142,32 +162,125 @@ impl ChunkEntry {
         bytes[40..].copy_from_slice(&self.len_bytes.to_le_bytes());
         bytes
     }
+
+    /// Decodes one record.
+    pub fn decode(record: &[u8; CHUNK_BYTES]) -> Self {
+        ChunkEntry {
+            id: ChunkId(*record.first_chunk().expect("32 bytes")),
+            frame: u32_at(record, 32),
+            offset: u32_at(record, 36),
+            len_bytes: u32_at(record, 40),
+        }
+    }
+}
+
+/// How long the tables of a segment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tables {
+    /// Number of packs.
+    pub packs: usize,
+    /// Number of frames.
+    pub frames: usize,
+    /// Number of chunks.
+    pub chunks: usize,
+}
+
+impl Tables {
+    /// Reads the head of a segment.
+    pub fn decode(head: &[u8]) -> Result<Self, DecodeError> {
+        if head.len() < HEAD_BYTES || head[..8] != *SEGMENT_MAGIC || u32_at(head, 8) != 1 {
+            return Err(wrong("it does not start like one"));
+        }
+        let [packs, frames, chunks] = [12, 16, 20].map(|at| u32_at(head, at) as usize);
+        Ok(Tables { packs, frames, chunks })
+    }
+
+    /// Returns where a pack is in the segment.
+    pub fn pack_offset(&self, at: usize) -> u64 {
+        HEAD_BYTES as u64 + at as u64 * PACK_BYTES as u64
+    }
+
+    /// Returns where a frame is in the segment.
+    pub fn frame_offset(&self, at: usize) -> u64 {
+        self.pack_offset(self.packs) + at as u64 * FRAME_BYTES as u64
+    }
+
+    /// Returns where a chunk is in the segment.
+    pub fn chunk_offset(&self, at: usize) -> u64 {
+        self.frame_offset(self.frames) + at as u64 * CHUNK_BYTES as u64
+    }
+
+    /// Returns the length of the segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.chunk_offset(self.chunks)
+    }
+}
+
+/// The records among which a chunk is looked for. Ids are evenly spread, so a guess by its first bytes is near it;
+/// after a few the middle is guessed, so that no choice of ids makes it slow.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The first record that may be it.
+    pub low: usize,
+    /// The end of those that may be it.
+    pub high: usize,
+    wanted: u64,
+    prefixes: (u64, u64),
+    guesses: u32,
+}
+
+fn prefix(id: &[u8]) -> u64 {
+    u64_at(id, 0).swap_bytes()
+}
+
+impl Window {
+    /// Begins with all records.
+    pub fn new(chunks: usize, id: &ChunkId) -> Self {
+        Window { low: 0, high: chunks, wanted: prefix(&id.0), prefixes: (0, u64::MAX), guesses: 0 }
+    }
+
+    /// Guesses a record, or `None` if none is left.
+    pub fn guess(&mut self) -> Option<usize> {
+        let records = self.high.checked_sub(self.low).filter(|records| *records > 0)?;
+        let (low_prefix, high_prefix) = self.prefixes;
+        self.guesses += 1;
+        if self.guesses > MAX_INTERPOLATIONS || high_prefix <= low_prefix || self.wanted < low_prefix {
+            return Some(self.low + records / 2);
+        }
+        let share = u128::from(self.wanted - low_prefix) * records as u128;
+        Some(self.low + ((share / (u128::from(high_prefix - low_prefix) + 1)) as usize).min(records - 1))
+    }
+
+    /// Takes that a record is before the one looked for.
+    pub fn is_after(&mut self, at: usize, id: &[u8]) {
+        (self.low, self.prefixes.0) = (at + 1, prefix(id));
+    }
+
+    /// Takes that the one looked for is not after a record.
+    pub fn is_not_after(&mut self, at: usize, id: &[u8]) {
+        (self.high, self.prefixes.1) = (at, prefix(id));
+    }
 }
 
 /// A segment's bytes, wherever they are, with lookups that read them in place.
 #[derive(Debug, Clone)]
 pub struct Segment<B> {
     bytes: B,
-    packs: usize,
-    frames: usize,
-    chunks: usize,
+    tables: Tables,
+}
+
+fn wrong(reason: &str) -> DecodeError {
+    DecodeError { what: "index segment", reason: reason.into() }
 }
 
 impl<B: AsRef<[u8]>> Segment<B> {
     /// Checks that the tables fill the first `len` bytes exactly; records are checked when they are read.
     pub fn new(bytes: B, len: usize) -> Result<Self, DecodeError> {
-        let wrong = |reason: &str| DecodeError { what: "index segment", reason: reason.into() };
-        let head = bytes.as_ref();
-        if len > head.len() || len < HEAD_BYTES || head[..8] != *SEGMENT_MAGIC || u32_at(head, 8) != 1 {
-            return Err(wrong("it does not start like one"));
-        }
-        let [packs, frames, chunks] = [12, 16, 20].map(|at| u64::from(u32_at(head, at)));
-        let needed =
-            HEAD_BYTES as u64 + packs * PACK_BYTES as u64 + frames * FRAME_BYTES as u64 + chunks * CHUNK_BYTES as u64;
-        if needed != len as u64 {
+        let tables = Tables::decode(bytes.as_ref().get(..len).unwrap_or_default())?;
+        if tables.segment_bytes() != len as u64 {
             return Err(wrong("its length does not fit its counts"));
         }
-        Ok(Segment { packs: packs as usize, frames: frames as usize, chunks: chunks as usize, bytes })
+        Ok(Segment { bytes, tables })
     }
 
     /// Returns what holds the segment.
@@ -177,80 +290,43 @@ impl<B: AsRef<[u8]>> Segment<B> {
 
     /// Returns the segment's own bytes.
     pub fn encoded_bytes(&self) -> &[u8] {
-        &self.bytes.as_ref()[..self.chunks_offset() + self.chunks * CHUNK_BYTES]
+        &self.bytes.as_ref()[..self.tables.segment_bytes() as usize]
     }
 
     /// Returns the number of packs.
     pub fn pack_count(&self) -> usize {
-        self.packs
+        self.tables.packs
     }
 
     /// Returns the number of frames.
     pub fn frame_count(&self) -> usize {
-        self.frames
+        self.tables.frames
     }
 
     /// Returns the number of chunks.
     pub fn chunk_count(&self) -> usize {
-        self.chunks
+        self.tables.chunks
     }
 
-    fn record(&self, table_offset: usize, record_bytes: usize, at: usize) -> &[u8] {
-        let start = table_offset + at * record_bytes;
-        &self.bytes.as_ref()[start..start + record_bytes]
-    }
-
-    fn chunks_offset(&self) -> usize {
-        HEAD_BYTES + self.packs * PACK_BYTES + self.frames * FRAME_BYTES
+    fn record<const N: usize>(&self, offset: u64) -> &[u8; N] {
+        self.bytes.as_ref()[offset as usize..].first_chunk().expect("the tables fill the segment")
     }
 
     /// Returns one pack; `None` if there is no such position or its kind is no pack's.
     pub fn pack(&self, at: usize) -> Option<PackEntry> {
-        if at >= self.packs {
-            return None;
-        }
-        let record = self.record(HEAD_BYTES, PACK_BYTES, at);
-        let kind = match record[32] {
-            3 => Kind::DataPack,
-            4 => Kind::TreePack,
-            _ => return None,
-        };
-        let id = ObjectId(record[..32].try_into().expect("32 bytes"));
-        Some(PackEntry { id, kind, len_bytes: u64_at(record, 40) })
+        (at < self.tables.packs).then(|| PackEntry::decode(self.record(self.tables.pack_offset(at))))?
     }
 
     /// Returns one frame; `None` if there is no such position or its record makes no sense.
     pub fn frame(&self, at: usize) -> Option<FrameEntry> {
-        if at >= self.frames {
-            return None;
-        }
-        let record = self.record(HEAD_BYTES + self.packs * PACK_BYTES, FRAME_BYTES, at);
-        let frame = FrameEntry {
-            pack: u32_at(record, 0),
-            number: u32_at(record, 4),
-            offset: u32_at(record, 8),
-            stored_bytes: u32_at(record, 12),
-            plain_bytes: u32_at(record, 16),
-            codec: record[20],
-        };
-        let sane = (frame.pack as usize) < self.packs
-            && frame.plain_bytes as usize <= MAX_FRAME_BYTES
-            && frame.stored_bytes as usize <= MAX_FRAME_BYTES + 4096;
-        sane.then_some(frame)
+        let frame =
+            (at < self.tables.frames).then(|| FrameEntry::decode(self.record(self.tables.frame_offset(at))))??;
+        ((frame.pack as usize) < self.tables.packs).then_some(frame)
     }
 
     /// Returns one chunk; `None` if there is no such position.
     pub fn chunk(&self, at: usize) -> Option<ChunkEntry> {
-        if at >= self.chunks {
-            return None;
-        }
-        let record = self.record(self.chunks_offset(), CHUNK_BYTES, at);
-        Some(ChunkEntry {
-            id: ChunkId(record[..32].try_into().expect("32 bytes")),
-            frame: u32_at(record, 32),
-            offset: u32_at(record, 36),
-            len_bytes: u32_at(record, 40),
-        })
+        (at < self.tables.chunks).then(|| ChunkEntry::decode(self.record(self.tables.chunk_offset(at))))
     }
 
     /// Finds a chunk.
@@ -268,38 +344,19 @@ impl<B: AsRef<[u8]>> Segment<B> {
         let Some(found) = self.position(id) else { return 0..0 };
         let is_it = |at: &usize| self.chunk(*at).is_some_and(|chunk| chunk.id == *id);
         let first = (0..found).rev().take_while(is_it).last().unwrap_or(found);
-        let end = (found + 1..self.chunks).take_while(is_it).last().map_or(found + 1, |last| last + 1);
+        let end = (found + 1..self.tables.chunks).take_while(is_it).last().map_or(found + 1, |last| last + 1);
         first..end
     }
 
-    /// Finds a record: ids are evenly spread, so the first guess is within a page or two of it.
+    /// Finds a record of a chunk.
     fn position(&self, id: &ChunkId) -> Option<usize> {
-        let table = &self.bytes.as_ref()[self.chunks_offset()..];
-        let id_at = |at: usize| &table[at * CHUNK_BYTES..at * CHUNK_BYTES + 32];
-        let prefix = |bytes: &[u8]| u64_at(bytes, 0).swap_bytes();
-        let wanted = prefix(&id.0);
-        let (mut low, mut high) = (0, self.chunks);
-        let (mut low_prefix, mut high_prefix) = (0u64, u64::MAX);
-        let mut guesses = 0;
-        while low < high {
-            // Interpolates a few times, then bisects, so that no choice of ids makes it slow.
-            let middle = if guesses < 4 && high_prefix > low_prefix && wanted >= low_prefix {
-                let share = u128::from(wanted - low_prefix) * (high - low) as u128;
-                low + ((share / (u128::from(high_prefix - low_prefix) + 1)) as usize).min(high - low - 1)
-            } else {
-                low + (high - low) / 2
-            };
-            guesses += 1;
-            match id_at(middle).cmp(&id.0) {
-                std::cmp::Ordering::Equal => return Some(middle),
-                std::cmp::Ordering::Less => {
-                    low = middle + 1;
-                    low_prefix = prefix(id_at(middle));
-                }
-                std::cmp::Ordering::Greater => {
-                    high = middle;
-                    high_prefix = prefix(id_at(middle));
-                }
+        let mut window = Window::new(self.tables.chunks, id);
+        while let Some(at) = window.guess() {
+            let found: &[u8; 32] = self.record(self.tables.chunk_offset(at));
+            match found.cmp(&id.0) {
+                std::cmp::Ordering::Equal => return Some(at),
+                std::cmp::Ordering::Less => window.is_after(at, found),
+                std::cmp::Ordering::Greater => window.is_not_after(at, found),
             }
         }
         None

@@ -3,7 +3,7 @@
 //! A mark says that somebody is writing, that snapshots are forgotten or pinned, or how far a prune has
 //! come. docs/prune.md has the protocol they serve.
 
-use super::codec::{self, DecodeError};
+use super::codec::{self, Bytes, DecodeError};
 use super::tree::Time;
 use crate::id::ObjectId;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,13 @@ pub enum Mark {
     },
     /// The second phase of a prune, final: what is deleted of what was condemned.
     Verdict(Verdict),
+    /// Names that were given up because nobody knows whether they will appear: marks and snapshots that never count.
+    Recall {
+        /// The objects.
+        objects: Vec<ObjectId>,
+    },
+    /// A copy of what snapshots say, so that many are read at once: advice, which may be missing or outdated.
+    Digest(Digest),
 }
 
 /// What a session does.
@@ -116,11 +123,27 @@ pub struct Verdict {
     pub packs: Vec<ObjectId>,
     /// Forgotten snapshots to delete; counts as long as what was condemned is listed.
     pub removed: Vec<ObjectId>,
-    /// Objects that sessions announced and had not stored when they were fenced: should they appear, they are no
-    /// snapshots. Grows from verdict to verdict.
+    /// Objects that sessions announced and had not stored when they were fenced, and those that were recalled: should
+    /// they appear, they are neither snapshots nor marks. Grows from verdict to verdict.
     pub revoked: Vec<ObjectId>,
     /// The snapshots there are: a later listing without one of them is not whole.
     pub kept: Vec<ObjectId>,
+}
+
+/// What snapshots say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// The snapshots, sorted by their objects.
+    pub snapshots: Vec<Digested>,
+}
+
+/// A snapshot in a digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digested {
+    /// Its object.
+    pub id: ObjectId,
+    /// Its plaintext (docs/format.md, section 9) with an empty list of troubles.
+    pub plain: Bytes,
 }
 
 impl Mark {

@@ -320,8 +320,7 @@ impl Prune<'_> {
         let gone: HashSet<_> = marks.forgotten().union(&marks.void()).copied().collect();
         let is_root: HashSet<_> = roots.iter().map(|listed| listed.id).collect();
         let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
-        let mut revoked: HashSet<_> =
-            marks.verdicts().flat_map(|(_, verdict)| verdict.revoked.iter().copied()).collect();
+        let mut revoked: HashSet<_> = marks.given_up().collect();
         let fenced = marks.intents().filter(|(_, (session, _))| marks.is_fenced(session));
         revoked.extend(fenced.map(|(_, (_, snapshot))| snapshot).filter(|snapshot| !listed.contains(snapshot)));
         let sorted = |ids: HashSet<ObjectId>| {

@@ -39,7 +39,8 @@ pub fn carry_out(
 ) -> Result<Swept> {
     let store = repository.store();
     // What was revoked and has appeared is no snapshot.
-    for id in verdict.removed.iter().chain(&verdict.revoked) {
+    let stored: HashSet<_> = store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
+    for id in verdict.removed.iter().chain(verdict.revoked.iter().filter(|id| stored.contains(*id))) {
         store.delete(Object::Snapshot(*id))?;
     }
     store.barrier(Names::Mine)?;
@@ -118,11 +119,12 @@ fn append<B: AsRef<[u8]>>(new: &mut SegmentBuilder, segment: &Segment<B>, stays:
     }
 }
 
-/// Returns whether there are announcements of sessions that were fenced: only a verdict, though it deletes nothing, lets them go.
+/// Returns whether there are announcements of sessions that were fenced, or recalls: only a verdict, though it deletes
+/// nothing, lets them go.
 pub fn has_litter(marks: &Marks) -> bool {
     let kinds = [SessionKind::Backup, SessionKind::Prune];
     let mut sessions = kinds.into_iter().flat_map(|kind| marks.sessions(kind));
-    sessions.any(|(_, session)| marks.is_fenced(&session.id))
+    sessions.any(|(_, session)| marks.is_fenced(&session.id)) || marks.has_recalls()
 }
 
 /// Removes the marks that have done their duty: what was condemned, older verdicts, forgetting of snapshots that
@@ -158,6 +160,8 @@ pub fn clear_marks(
         .map(|(_, session)| session.id)
         .collect();
     open.extend(now.condemned().map(|(_, condemn)| condemn.id).filter(|id| !condemned.contains(id)));
+    // The verdict says of them what their recalls did.
+    remove(repository, marks.recalled.clone())?;
     let sessions: Vec<_> =
         [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind)).collect();
     let living: HashSet<MarkId> = sessions.iter().map(|(_, session)| session.id).collect();
@@ -170,6 +174,8 @@ pub fn clear_marks(
             Mark::Census { condemn, .. } => !open.contains(condemn),
             Mark::Session(session) => dead.contains(&session.id),
             Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
+            Mark::Digest(digest) => digest.snapshots.iter().all(|entry| is_gone(&entry.id)),
+            Mark::Recall { .. } => true,
             _ => false,
         }),
     )?;

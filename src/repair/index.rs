@@ -3,21 +3,17 @@
 use super::salvage::judge;
 use super::{Options, Report};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::header::Kind;
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
-use crate::repo::objects::{object_id, seal_object};
+use crate::repo::objects::object_id;
 use crate::repo::pack::read_directory;
 use crate::repo::session::Session;
 use crate::repo::verify::Counts;
 use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_BYTES, Repository, add_pack, check_index_len};
+use crate::repo::{MAX_INDEX_OBJECT_BYTES, Repository, add_pack};
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
-
-/// Room for an object's header and seal.
-const SEALING_BYTES: u64 = 4096;
 
 /// What there is, and what of it is to be put right.
 pub struct Survey {
@@ -135,7 +131,7 @@ impl Survey {
 fn read_twice(repository: &Repository, id: ObjectId) -> Result<Option<Vec<u8>>> {
     let read = || {
         let plain = repository.read_index_object(id)?;
-        let bytes = repository.store().read_whole(Object::Index(id), MAX_INDEX_BYTES as u64 + SEALING_BYTES)?;
+        let bytes = repository.store().read_whole(Object::Index(id), MAX_INDEX_OBJECT_BYTES)?;
         Ok((object_id(&bytes) == id).then_some(plain))
     };
     for _ in 0..2 {
@@ -219,11 +215,7 @@ impl Output<'_> {
         if self.dry_run {
             return Ok(());
         }
-        let repository = self.repository;
-        let plain = builder.encode();
-        check_index_len(plain.len())?;
-        let bytes = seal_object(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
-        repository.store().put(Object::Index(object_id(&bytes)), &bytes)
+        self.repository.put_index_object(&builder.encode()).map(drop)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::repo::pack::{PackBuilder, PlainFrame};
 use crate::repo::verify::{Counts, PackReader, Witness};
 use crate::repo::write::{DEFAULT_LEVEL, FRAME_BYTES};
 use crate::repo::{Repository, add_pack};
-use crate::store::{Names, Object};
+use crate::store::Names;
 use std::collections::HashSet;
 
 /// What is to be said of a pack.
@@ -146,9 +146,12 @@ impl<'a> Salvage<'a> {
 
     fn end_pack(&mut self) -> Result<()> {
         let Some(pack) = self.pack.take() else { return Ok(()) };
-        let pack = pack.finish();
+        let mut pack = pack.finish();
+        if !self.dry_run {
+            pack = self.repository.put_pack(pack)?;
+        }
         add_pack(&mut self.stored, pack.entry, &pack.directory);
-        if self.dry_run { Ok(()) } else { self.repository.store().put(Object::Pack(pack.entry.id), &pack.bytes) }
+        Ok(())
     }
 }
 

@@ -103,6 +103,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Returns whether an error tells of what is stored, and not of the way there.
+fn is_of_what_is_stored(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
+}
+
 fn would_wait() -> Error {
     Error::new(ErrorKind::WouldWait, "The frame is being read by another thread")
 }
@@ -237,8 +242,9 @@ impl Repository {
             let index = self.index();
             let mut failure = None;
             let mut failed = Vec::new();
-            for location in index.find_all(id) {
-                match self.read_from(kind, &location, range.clone(), wait, out) {
+            for place in index.places(id, wait) {
+                let location = place.as_ref().ok().copied();
+                match place.and_then(|location| self.read_from(kind, &location, range.clone(), wait, out)) {
                     Ok(()) => {
                         failed.into_iter().for_each(|pack| self.reads.suspect(pack));
                         return Ok(());
@@ -249,7 +255,9 @@ impl Repository {
                     }
                     Err(error) => {
                         out.truncate(start);
-                        failed.push(location.pack.id);
+                        // A network that fails says nothing of the pack either.
+                        let blamed = location.filter(|_| !self.store.is_far() || is_of_what_is_stored(&error));
+                        failed.extend(blamed.map(|location| location.pack.id));
                         failure.get_or_insert(error);
                     }
                 }
@@ -257,9 +265,11 @@ impl Repository {
             if wait == Wait::Never {
                 return Err(would_wait());
             }
+            // That the network fails says nothing about the index.
+            let is_doubtful = failure.as_ref().is_none_or(|error| !self.store.is_far() || is_of_what_is_stored(error));
             // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it
             // is made again once before the repository is blamed.
-            if looks > 0 && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
+            if looks > 0 && is_doubtful && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {
                 looks -= 1;
                 continue;
             }

@@ -1,12 +1,14 @@
 //! The examples of docs/format.md, compared with what the program writes.
 
+use super::objects::object_id;
+use super::pieces::seal_with;
 use crate::crypto::keys::{Keys, Secret};
-use crate::crypto::seal::Sealer;
+use crate::crypto::seal::{Opener, Place, Role, Sealer};
 use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
-use crate::format::header::{Kind, Suite};
+use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use crate::format::mark::Mark;
+use crate::format::mark::{Digest, Digested, Mark};
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
@@ -52,8 +54,14 @@ fn entry() -> Entry {
 
 #[test]
 fn header() {
-    let sealer =
-        Sealer::with_salt_and_key(&keys(), Kind::DataPack, Suite::Aes256GcmSiv, [9; 16], [5; 32], Secret([6; 32]));
+    let sealer = Sealer::with_salt_and_key(
+        &keys(),
+        (Kind::DataPack, VERSION),
+        Suite::Aes256GcmSiv,
+        [9; 16],
+        [5; 32],
+        Secret([6; 32]),
+    );
     check("header", &sealer.header().encode());
 }
 
@@ -74,15 +82,44 @@ fn pack() {
     assert_eq!(Directory::decode(&directory.encode(), 400).unwrap(), directory);
 }
 
-#[test]
-fn segment() {
-    let chunk = |id, offset| ChunkEntry { id: ChunkId([id; 32]), frame: 0, offset, len_bytes: 50 };
+fn segment_of(chunks: Vec<ChunkEntry>) -> Vec<u8> {
     let segment = SegmentBuilder {
         packs: vec![PackEntry { id: ObjectId([8; 32]), kind: Kind::DataPack, len_bytes: 400 }],
         frames: vec![FrameEntry { pack: 0, number: 0, offset: 112, stored_bytes: 116, plain_bytes: 100, codec: 0 }],
-        chunks: vec![chunk(4, 50), chunk(3, 0)],
+        chunks,
     };
-    check("segment", &segment.encode());
+    segment.encode()
+}
+
+#[test]
+fn index_object() {
+    let chunk = |id, offset| ChunkEntry { id: ChunkId([id; 32]), frame: 0, offset, len_bytes: 50 };
+    let tables = segment_of(vec![chunk(4, 50), chunk(3, 0)]);
+    check("segment", &tables);
+    let kind = (Kind::Index, PIECES_VERSION);
+    let seal = |tables: &[u8]| {
+        let sealer = Sealer::with_salt_and_key(&keys(), kind, Suite::Aes256GcmSiv, [9; 16], [5; 32], Secret([6; 32]));
+        seal_with(sealer, tables)
+    };
+    check("index-object", &seal(&tables));
+    let many = (0..3000u32).map(|n| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&n.swap_bytes().to_le_bytes());
+        ChunkEntry { id: ChunkId(id), frame: 0, offset: n, len_bytes: 1 }
+    });
+    let tables = segment_of(many.collect());
+    let object = seal(&tables);
+    check("index-object-id", &object_id(&object).0);
+    // As the page tells how to read them.
+    let header = Header::decode(&object).unwrap();
+    let opener = Opener::new(&keys(), &header).unwrap();
+    for (number, plain) in tables.chunks(65_536).enumerate() {
+        let start = header.len_bytes() + 65_552 * number;
+        let (number, plain_bytes) = (number as u32, plain.len() as u32);
+        let place = Place { role: Role::Frame, number, codec: 0, plain_bytes };
+        let mut piece = object[start..start + plain.len() + 16].to_vec();
+        assert_eq!(opener.open(place, &mut piece).unwrap(), plain);
+    }
 }
 
 #[test]
@@ -91,6 +128,14 @@ fn mark() {
     let mark = Mark::Pin { snapshot: ObjectId([8; 32]), time, reason: "audit".into() };
     check("mark", &mark.encode());
     assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
+    let recall = Mark::Recall { objects: vec![ObjectId([8; 32])] };
+    check("recall", &recall.encode());
+    let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"snapshot".to_vec()) };
+    let digest = Mark::Digest(Digest { snapshots: vec![digested] });
+    check("digest", &digest.encode());
+    for mark in [recall, digest] {
+        assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
+    }
 }
 
 #[test]

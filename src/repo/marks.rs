@@ -2,12 +2,15 @@
 
 use super::Repository;
 use super::objects::{object_id, open_object, seal_object};
+use super::parallel;
+use super::put::put_anew;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Kind;
-use crate::format::mark::{Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::mark::{Condemn, Digest, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
-use crate::store::{Names, Object, ObjectKind};
+use crate::store::{Object, ObjectKind};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,6 +23,8 @@ pub struct Marks {
     all: Vec<(ObjectId, Arc<Mark>)>,
     /// Those that cannot be read, with the reason.
     pub unreadable: Vec<(ObjectId, String)>,
+    /// Those that were given up and have appeared all the same: they say nothing.
+    pub recalled: Vec<ObjectId>,
 }
 
 /// A pinned snapshot.
@@ -111,6 +116,40 @@ impl Marks {
         })
     }
 
+    /// Returns whether there is something that was recalled, or says so, which a verdict takes over.
+    pub fn has_recalls(&self) -> bool {
+        !self.recalled.is_empty() || self.all.iter().any(|(_, mark)| matches!(&**mark, Mark::Recall { .. }))
+    }
+
+    /// Returns the names that were given up, of marks and of snapshots: by those who did, and by verdicts since.
+    pub fn given_up(&self) -> impl Iterator<Item = ObjectId> {
+        self.all
+            .iter()
+            .flat_map(|(_, mark)| match &**mark {
+                Mark::Recall { objects } => &objects[..],
+                Mark::Verdict(verdict) => &verdict.revoked[..],
+                _ => &[],
+            })
+            .copied()
+    }
+
+    /// Returns the digests of snapshots.
+    pub fn digests(&self) -> impl Iterator<Item = (ObjectId, &Digest)> {
+        self.find(|mark| match mark {
+            Mark::Digest(digest) => Some(digest),
+            _ => None,
+        })
+    }
+
+    /// Leaves out what was recalled.
+    fn heed_recalls(&mut self) {
+        let recalled: HashSet<ObjectId> = self.given_up().collect();
+        self.unreadable.retain(|(id, _)| !recalled.contains(id));
+        let counts = |id: &ObjectId| !recalled.contains(id);
+        self.recalled = self.all.iter().map(|(id, _)| *id).filter(|id| !counts(id)).collect();
+        self.all.retain(|(id, _)| counts(id));
+    }
+
     /// Returns the objects of all marks a predicate approves of.
     pub fn objects_of(&self, wanted: impl Fn(&Mark) -> bool) -> Vec<ObjectId> {
         self.all.iter().filter(|(_, mark)| wanted(mark)).map(|(object, _)| *object).collect()
@@ -131,9 +170,8 @@ impl Marks {
     /// hide what was brought back.
     pub fn void(&self) -> HashSet<ObjectId> {
         let open: HashSet<_> = self.condemned().map(|(_, condemn)| condemn.id).collect();
-        let mut void = HashSet::new();
+        let mut void: HashSet<_> = self.given_up().collect();
         for (_, verdict) in self.verdicts() {
-            void.extend(verdict.revoked.iter().copied());
             if open.contains(&verdict.condemn) {
                 void.extend(verdict.removed.iter().copied());
             }
@@ -165,24 +203,25 @@ impl Repository {
         let listed = self.store.list(ObjectKind::Mark)?;
         let known = std::mem::take(&mut *self.known_marks.lock());
         let mut marks = Marks::default();
-        for listed in listed {
-            let mark = match known.get(&listed.id) {
-                Some(mark) => mark.clone(),
-                None => match self.read_mark(listed.id) {
-                    Ok(mark) => Arc::new(mark),
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(error) if error.kind() == ErrorKind::Damaged => {
-                        marks.unreadable.push((listed.id, error.chain()));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            marks.all.push((listed.id, mark));
+        let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !known.contains_key(id)).collect();
+        let read = parallel::for_each(&*self.store, parallel::SMALL, &unknown, |id| match self.read_mark(*id) {
+            Ok(mark) => Ok(Some(Ok(Arc::new(mark)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(Some(Err(error.chain()))),
+            Err(error) => Err(error),
+        })?;
+        marks.all.extend(listed.iter().filter_map(|listed| Some((listed.id, known.get(&listed.id)?.clone()))));
+        for (id, mark) in unknown.into_iter().zip(read) {
+            match mark {
+                Some(Ok(mark)) => marks.all.push((id, mark)),
+                Some(Err(reason)) => marks.unreadable.push((id, reason)),
+                None => {}
+            }
         }
         // Equal on all machines, whatever order a store lists in.
         marks.all.sort_by_key(|(object, _)| *object);
         *self.known_marks.lock() = marks.all.iter().cloned().collect();
+        marks.heed_recalls();
         Ok(marks)
     }
 
@@ -203,14 +242,32 @@ impl Repository {
 
     /// Stores a mark and makes it durable, before anybody can act on its absence.
     pub fn put_mark(&self, mark: Mark) -> Result<ObjectId> {
-        let plain = mark.encode();
-        if plain.len() > MAX_MARK_BYTES {
-            return Err(Error::usage(format!("A mark of {} bytes would be longer than a reader takes", plain.len())));
-        }
-        let bytes = seal_object(&self.keys, Kind::Mark, self.suite, self.id, &plain);
-        let id = object_id(&bytes);
-        self.store.put(Object::Mark(id), &bytes)?;
-        self.store.barrier(Names::Mine)?;
+        self.put_mark_of(&mut || mark.clone())
+    }
+
+    /// Stores a mark that is made anew where nobody knows whether the last one was stored. That one is recalled
+    /// before the next is made, so that it is as if it had been removed for good.
+    pub fn put_mark_of(&self, make: &mut dyn FnMut() -> Mark) -> Result<ObjectId> {
+        let made = RefCell::new(None);
+        let mut seal = || {
+            let mark = make();
+            let plain = mark.encode();
+            if plain.len() > MAX_MARK_BYTES {
+                let len = plain.len();
+                return Err(Error::usage(format!("A mark of {len} bytes would be longer than a reader takes")));
+            }
+            *made.borrow_mut() = Some(mark);
+            Ok(seal_object(&self.keys, Kind::Mark, self.suite, self.id, &plain))
+        };
+        let mut give_up = |name| match &*made.borrow() {
+            // Whenever these appear they do no harm. A fence may not be taken back: another prune may have acted on it.
+            Some(Mark::Recall { .. } | Mark::Digest(_) | Mark::Fence { .. } | Mark::Intent { .. }) => Ok(()),
+            _ => self.recall(name),
+        };
+        let put = put_anew(&*self.store, ObjectKind::Mark, &mut seal, &mut give_up)?;
+        let id = put.id;
+        put.settle(&*self.store)?;
+        let mark = made.into_inner().expect("what was stored was made");
         self.known_marks.lock().insert(id, Arc::new(mark));
         Ok(id)
     }

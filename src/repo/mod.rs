@@ -1,23 +1,31 @@
 //! The only room that holds keys and store together: opening a repository, reading and adding to it.
 
 pub mod cache;
+pub mod commit;
 pub mod cursor;
+pub mod digest;
 pub mod far;
 pub mod forget;
 pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod lazy;
 pub mod ledger;
+mod load;
 pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod open;
 pub mod pack;
+mod parallel;
+pub mod pieces;
+mod put;
 pub mod reads;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+pub mod upload;
 pub mod verify;
 pub mod walk;
 pub mod write;
@@ -35,6 +43,7 @@ use crate::store::{Listed, Object, ObjectKind, Store};
 use cache::Cache;
 use frames::{FrameCache, Openers};
 use index::{Index, Loaded};
+use lazy::OpenPieces;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use reads::Reads;
@@ -45,6 +54,8 @@ use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
 pub const MAX_INDEX_BYTES: usize = 48 << 20;
+/// Its length as stored: with its header, and a seal for each of 768 pieces.
+pub const MAX_INDEX_OBJECT_BYTES: u64 = MAX_INDEX_BYTES as u64 + (16 << 10);
 
 /// Refuses an index object that no reader would take.
 pub fn check_index_len(plain_bytes: usize) -> Result<()> {
@@ -52,6 +63,18 @@ pub fn check_index_len(plain_bytes: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage(format!("An index object of {plain_bytes} bytes would be longer than a reader takes")))
+}
+
+/// Directories of packs that are read before any of them is taken in: memory is bounded by them.
+const DIRECTORIES_READ: usize = 64;
+/// How an index far away is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IndexLoad {
+    /// Whole, before anything is looked up.
+    #[default]
+    Whole,
+    /// By pieces, as they are needed: for readers that must be ready after a few requests.
+    OnDemand,
 }
 
 /// How often a listing is made again because an index object it shows was removed.
@@ -81,6 +104,8 @@ pub struct Repository {
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
+    index_load: IndexLoad,
+    open_pieces: Arc<OpenPieces>,
     /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
     warnings: Mutex<Vec<String>>,
@@ -91,15 +116,9 @@ pub struct Repository {
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
     pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    known_snapshots: Mutex<snapshots::Known>,
     /// While this process writes: the packs that something new may rely on.
-    reliable: RwLock<Option<Reliable>>,
-}
-
-/// Packs a writer may rely on.
-struct Reliable {
-    packs: HashSet<ObjectId>,
-    /// Whether no pack is condemned.
-    is_all: bool,
+    reliable: RwLock<Option<HashSet<ObjectId>>>,
 }
 
 impl Repository {
@@ -143,21 +162,16 @@ impl Repository {
         self.warnings.lock().push(text);
     }
 
-    /// From now on only these packs count as having what they have; `condemned` tells that others are there.
-    fn rely_on(&self, packs: HashSet<ObjectId>, condemned: bool) {
-        *self.reliable.write() = Some(Reliable { packs, is_all: !condemned });
+    /// From now on only these packs count as having what they have.
+    fn rely_on(&self, packs: HashSet<ObjectId>) {
+        *self.reliable.write() = Some(packs);
     }
 
     /// Adds a pack this process has stored.
     fn rely_on_one(&self, id: ObjectId) {
         if let Some(reliable) = &mut *self.reliable.write() {
-            reliable.packs.insert(id);
+            reliable.insert(id);
         }
-    }
-
-    /// Returns whether packs that no index object names may be named now: none of them is condemned.
-    fn may_adopt(&self) -> bool {
-        self.reliable.read().as_ref().is_none_or(|reliable| reliable.is_all)
     }
 
     /// Returns whether a chunk is stored where something new may rely on it.
@@ -168,7 +182,7 @@ impl Repository {
             return index.contains(id);
         }
         index.find_all(id).map(|place| place.pack.id).any(|pack| {
-            reliable.as_ref().is_none_or(|reliable| reliable.packs.contains(&pack)) && !self.reads.is_suspect(&pack)
+            reliable.as_ref().is_none_or(|reliable| reliable.contains(&pack)) && !self.reads.is_suspect(&pack)
         })
     }
 
@@ -179,41 +193,40 @@ impl Repository {
 
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
-        let index = self.load_index(&self.index())?;
-        *self.index.write() = Arc::new(index);
+        let index = self.load_index(&self.index(), self.index_load)?;
+        let mut current = self.index.write();
+        let index = index.with_whole_of(&current);
+        *current = Arc::new(index);
         Ok(())
     }
 
     /// Reads the index again if the repository has other index objects than `seen` stands for. Returns
     /// whether the index is another one now.
     fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
-        let covers = |index: &Index| -> HashSet<ObjectId> {
-            index.segments().iter().flat_map(|loaded| loaded.covers.iter().copied()).collect()
-        };
         // One at a time: of many readers that miss the same pack the first looks for all.
         let _turn = self.cache_distrusted.lock();
-        if Arc::ptr_eq(seen, &self.index()) {
+        if seen.covers() == self.index().covers() {
             let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
-            if stored == covers(seen) {
+            if stored == seen.covers() {
                 return Ok(false);
             }
             self.refresh_index()?;
         }
-        Ok(covers(seen) != covers(&self.index()))
+        Ok(seen.covers() != self.index().covers())
     }
 
     /// Loads the index, of which `current` is known. An object a prune replaces meanwhile is looked for anew.
-    fn load_index(&self, current: &Index) -> Result<Index> {
+    fn load_index(&self, current: &Index, load: IndexLoad) -> Result<Index> {
         let mut attempts = 0;
         loop {
-            match self.load_listed_index(current) {
+            match self.load_listed_index(current, load) {
                 Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAX_LISTINGS => attempts += 1,
                 loaded => return loaded,
             }
         }
     }
 
-    fn load_listed_index(&self, current: &Index) -> Result<Index> {
+    fn load_listed_index(&self, current: &Index, load: IndexLoad) -> Result<Index> {
         let listed = self.store.list(ObjectKind::Index)?;
         let wanted: HashSet<ObjectId> = listed.iter().map(|listed| listed.id).collect();
         let mut segments: Vec<Arc<Loaded>> = current
@@ -232,24 +245,24 @@ impl Repository {
                 }
             }
         }
-        let mut damaged = false;
-        for id in wanted.difference(&covered) {
-            match self.read_index_object(*id) {
-                Ok(plain) => segments.push(Arc::new(self.keep_segment(plain, vec![*id])?)),
-                Err(error) if error.kind() == ErrorKind::Damaged => {
-                    damaged = true;
-                    let object = Object::Index(*id);
-                    self.warnings
-                        .lock()
-                        .push(format!("{object} is damaged, its packs are read instead: {}", error.chain()));
-                }
-                Err(error) => return Err(error),
-            }
+        let lazy = current.lazy().iter().filter(|lazy| wanted.contains(&lazy.id())).cloned();
+        let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
+        let missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
+        let fetched = self.fetch_index(&missing, load)?;
+        segments.extend(fetched.whole);
+        lazy.extend(fetched.lazy);
+        let damaged = !fetched.damaged.is_empty();
+        if damaged && !lazy.is_empty() {
+            // Which packs no index object names is only told by all that do.
+            return self.load_listed_index(current, IndexLoad::Whole);
+        }
+        for (object, reason) in fetched.damaged {
+            self.warn(format!("{object} is damaged, its packs are read instead: {reason}"));
         }
         if let Some(cache) = &self.cache {
             segments = cache.compact(segments);
         }
-        let mut index = Index::new(segments);
+        let mut index = Index::new(segments).with_lazy(lazy);
         if damaged || wanted.is_empty() {
             index = self.adopt_packs(index)?;
         }
@@ -265,12 +278,12 @@ impl Repository {
 
     /// Reads and checks one index object.
     pub fn read_index_object(&self, id: ObjectId) -> Result<Vec<u8>> {
-        let object = Object::Index(id);
-        let damaged = |error: Error| match error.kind() {
-            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
-            _ => error,
-        };
-        let bytes = self.store.read_whole(object, MAX_INDEX_BYTES as u64 + 4096)?;
+        let bytes = self.store.read_whole(Object::Index(id), MAX_INDEX_OBJECT_BYTES)?;
+        self.open_index_object(id, bytes)
+    }
+
+    fn open_index_object(&self, id: ObjectId, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let damaged = |error| Error::damaged(format!("Cannot read {}", Object::Index(id))).because(error);
         let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
         Segment::new(&plain, plain.len())
             .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;
@@ -278,40 +291,82 @@ impl Repository {
     }
 
     /// Adds the packs no segment names, read from their own directories, for as long as this process lives.
-    fn adopt_packs(&self, mut index: Index) -> Result<Index> {
+    fn adopt_packs(&self, index: Index) -> Result<Index> {
         let known: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        let listed = self.store.list(ObjectKind::Pack)?;
+        let packs: Vec<_> = listed.into_iter().filter(|listed| !known.contains(&listed.id)).collect();
+        let (index, troubles) = self.with_packs(index, &packs)?;
+        self.warnings.lock().extend(troubles);
+        Ok(index)
+    }
+
+    /// Adds packs to an index by their own directories; returns what is wrong with those that have none.
+    fn with_packs(&self, mut index: Index, packs: &[Listed]) -> Result<(Index, Vec<String>)> {
         let mut builder = SegmentBuilder::default();
-        for Listed { id, len_bytes } in self.store.list(ObjectKind::Pack)? {
-            if known.contains(&id) {
-                continue;
-            }
-            match pack::read_directory(&*self.store, &self.keys, self.id, id, len_bytes) {
-                Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
-                Err(error) => self.warnings.lock().push(error.chain()),
-            }
-            // A writer stores what was adopted, and no index object may be longer than a reader takes.
-            if builder.chunks.len() >= write::SEGMENT_CHUNKS {
-                index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+        let mut troubles = Vec::new();
+        for packs in packs.chunks(DIRECTORIES_READ) {
+            let read = parallel::for_each(&*self.store, parallel::SMALL, packs, |pack| {
+                let read = pack::read_directory(&*self.store, &self.keys, self.id, pack.id, pack.len_bytes);
+                Ok(read.map_err(|error| error.chain()))
+            })?;
+            for pack in read {
+                match pack {
+                    Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
+                    Err(reason) => troubles.push(reason),
+                }
+                // A writer stores what was adopted, and no index object may be longer than a reader takes.
+                if builder.chunks.len() >= write::SEGMENT_CHUNKS {
+                    index = index.with(cache::heap(std::mem::take(&mut builder).encode(), Vec::new())?);
+                }
             }
         }
         if !builder.packs.is_empty() {
             index = index.with(cache::heap(builder.encode(), Vec::new())?);
         }
-        Ok(index)
+        Ok((index, troubles))
+    }
+
+    /// Takes listed packs that no index object names into the index: an interrupted backup has left them. A writer
+    /// that may rely on them names them in an index object of its own. Condemned ones are left alone.
+    fn adopt(&self, listed: &[Listed], is_condemned: impl Fn(&ObjectId) -> bool) -> Result<()> {
+        let mut index = Index::clone(&self.index());
+        if index.unnamed_packs().any(|pack| is_condemned(&pack.id)) {
+            index = index.without_unnamed();
+        }
+        let named: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
+        // Which packs no index object names is only told by all that do.
+        let listed = if index.lazy().is_empty() { listed } else { &[] };
+        let is_left = |pack: &Listed| !named.contains(&pack.id) && !is_condemned(&pack.id);
+        let left: Vec<_> = listed.iter().filter(|pack| is_left(pack)).copied().collect();
+        let (index, troubles) = self.with_packs(index, &left)?;
+        for reason in troubles {
+            tracing::debug!("A pack that no index object names is left alone: {reason}");
+        }
+        *self.index.write() = Arc::new(index);
+        Ok(())
+    }
+
+    /// Drops a segment whose packs an index object names by now.
+    fn forget_segment(&self, old: &Arc<Loaded>) {
+        let mut index = self.index.write();
+        let next = index.without(old);
+        *index = Arc::new(next);
     }
 
     /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.
     /// Returns whether it is another than `seen` now.
     fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
         let mut is_done = self.cache_distrusted.lock();
-        let Some(cache) = self.cache.as_ref().filter(|_| !*is_done) else {
+        if *is_done || (self.cache.is_none() && seen.lazy().is_empty()) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
-        };
+        }
         *is_done = true;
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
-        cache.clear();
+        if let Some(cache) = &self.cache {
+            cache.clear();
+        }
         // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(self.load_index(&Index::default())?)?;
+        let index = self.adopt_packs(self.load_index(&Index::default(), IndexLoad::Whole)?)?;
         *self.index.write() = Arc::new(index);
         Ok(true)
     }

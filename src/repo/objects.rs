@@ -1,14 +1,16 @@
-//! Single-frame objects: index segments and snapshots, sealed whole; and their ids.
+//! Objects that hold one plaintext, and their ids: snapshots and marks are sealed whole, index segments in pieces
+//! ([`super::pieces`]).
 //!
 //! ```text
-//! object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
+//! single-frame object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
 //! ```
 
+use super::pieces::{open_pieces, seal_pieces};
 use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
 use crate::error::{Error, Result};
 use crate::format::frame::encode_whole;
-use crate::format::header::{Header, Kind, Suite};
+use crate::format::header::{Header, Kind, PIECES_VERSION, Suite};
 use crate::format::pack::u32_at;
 use crate::id::ObjectId;
 
@@ -19,8 +21,16 @@ pub fn object_id(bytes: &[u8]) -> ObjectId {
     ObjectId::of(bytes)
 }
 
-/// Seals a single-frame object.
+/// Seals an object of a kind as this bakfs writes it.
 pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
+    match kind {
+        Kind::Index => seal_pieces(keys, suite, repository, plain),
+        _ => seal_whole(keys, kind, suite, repository, plain),
+    }
+}
+
+/// Seals a single-frame object. Index segments were such objects once, and are read for ever.
+pub fn seal_whole(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
     let plain_bytes = u32::try_from(plain.len()).expect("single-frame objects are far below 4 GiB");
     let (codec, encoded) = encode_whole(plain, 3);
     let mut sealer = Sealer::new(keys, kind, suite, repository);
@@ -33,7 +43,7 @@ pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], 
     bytes
 }
 
-/// Opens a single-frame object of at most `max_bytes` of plaintext.
+/// Opens an object of at most `max_bytes` of plaintext.
 pub fn open_object(
     keys: &Keys,
     kind: Kind,
@@ -45,6 +55,11 @@ pub fn open_object(
     if header.kind != kind || header.repository != repository {
         return Err(Error::damaged("It is an object of another kind or repository"));
     }
+    let broken = |error| Error::damaged("It does not verify").because(error);
+    if header.version == PIECES_VERSION {
+        let opener = Opener::new(keys, &header).map_err(broken)?;
+        return open_pieces(&opener, header.len_bytes(), bytes, max_bytes);
+    }
     let start = header.len_bytes() + HEAD_BYTES;
     if bytes.len() < start {
         return Err(Error::damaged("It is cut off"));
@@ -55,7 +70,6 @@ pub fn open_object(
         return Err(Error::damaged("Its length is out of range"));
     }
     let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
-    let broken = |error| Error::damaged("It does not verify").because(error);
     let opener = Opener::new(keys, &header).map_err(broken)?;
     let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;
     decode_bounded(codec, encoded, plain_bytes as usize)

@@ -3,10 +3,12 @@
 use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
+use super::parallel;
+use super::put::{Attempts, put_anew};
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
-use super::{Memory, Repository};
+use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
@@ -135,10 +137,10 @@ pub fn init_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Cre
 fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
     let master = Secret::random();
     for credential in credentials {
-        let bytes = slot::seal(id, &master, credential);
-        store.put(Object::Key(super::objects::object_id(&bytes)), &bytes)?;
+        // One that appears late under a name that was given up opens the same.
+        let mut seal = || Ok(slot::seal(id, &master, credential));
+        put_anew(store, ObjectKind::Key, &mut seal, &mut |_| Ok(()))?.settle(store)?;
     }
-    store.barrier(Names::Mine)?;
     let created = jiff::Timestamp::now();
     let config = Config {
         created: Time { secs: created.as_second(), nanos: 0 },
@@ -148,13 +150,38 @@ fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credent
     };
     let keys = Keys::derive(&master);
     let bytes = config.encode(id, suite, |bytes| keys.config_mac(bytes));
-    store.put(Object::Config, &bytes)?;
+    put_config(store, &bytes)?;
+    Ok(id)
+}
+
+/// Stores the configuration, the one object with a name of its own: what is not answered is put again as it is.
+fn put_config(store: &dyn Store, bytes: &[u8]) -> Result<()> {
+    let at = store.location();
+    let mut attempts = Attempts::default();
+    while let Err(error) = store.put(Object::Config, bytes) {
+        // An earlier request has made it, or another program.
+        if error.kind() == ErrorKind::Exists && store.is_far() {
+            break;
+        }
+        if attempts.may_go_on(store, &error) {
+            continue;
+        }
+        return Err(match error.kind() {
+            ErrorKind::Uncertain => Error::new(
+                ErrorKind::Uncertain,
+                format!(
+                    "Nobody knows whether there is a repository at {at} now, or will be: look with `bakfs snapshots`,                      or make it at another path, never at this one again"
+                ),
+            )
+            .because(error),
+            _ => error,
+        });
+    }
     store.barrier(Names::Mine)?;
     if store.is_far() && store.read_whole(Object::Config, MAX_CONFIG_BYTES)? != bytes {
-        let at = store.location();
         return Err(Error::new(ErrorKind::Exists, format!("Another program has made a repository at {at} meanwhile")));
     }
-    Ok(id)
+    Ok(())
 }
 
 /// How to open a repository.
@@ -166,6 +193,8 @@ pub struct Options<'a> {
     pub cache_max_bytes: u64,
     /// Bounds of the caches in memory.
     pub memory: Memory,
+    /// How the index is loaded from a store far away; a near one's is loaded whole.
+    pub index: IndexLoad,
 }
 
 impl Repository {
@@ -272,6 +301,7 @@ impl Repository {
             }
             _ => store,
         };
+        let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             id: stored.repository,
             suite: stored.suite,
@@ -280,6 +310,8 @@ impl Repository {
             store,
             cache,
             index: RwLock::new(Arc::new(Index::default())),
+            index_load,
+            open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
@@ -289,6 +321,7 @@ impl Repository {
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
             process: Process::this(),
             known_marks: Mutex::default(),
+            known_snapshots: Mutex::default(),
             reliable: RwLock::default(),
         };
         repository.refresh_index()?;
@@ -306,12 +339,12 @@ fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credentia
     }
     let mut broken = None;
     let mut master = None;
-    for listed in slots.iter().take(MAX_KEYS) {
-        let object = Object::Key(listed.id);
-        let bytes = store.read_whole(object, MAX_KEY_BYTES)?;
+    let slots: Vec<_> = slots.iter().take(MAX_KEYS).map(|listed| Object::Key(listed.id)).collect();
+    let read = parallel::for_each(store, parallel::SMALL, &slots, |slot| store.read_whole(*slot, MAX_KEY_BYTES))?;
+    for (object, bytes) in slots.iter().zip(&read) {
         for credential in credentials {
             // Every slot is tried, so that the time taken does not tell which one fits.
-            match slot::open(&bytes, repository, credential) {
+            match slot::open(bytes, repository, credential) {
                 Ok(opened) => master = master.or(opened),
                 Err(error) => broken = Some(Error::damaged(format!("{object} cannot be read")).because(error)),
             }

@@ -14,6 +14,9 @@ use crate::format::pack::{
 use crate::id::{ChunkId, ObjectId};
 use crate::store::{Object, Store, Wait};
 
+/// Read at once from the end of a pack: directories of up to 2 900 chunks, 20 times those of large files.
+const TAIL_BYTES: u64 = 128 << 10;
+
 /// A frame's plaintext and the chunks in it, in order.
 #[derive(Debug, Default)]
 pub struct PlainFrame {
@@ -39,6 +42,9 @@ pub struct FinishedPack {
     pub bytes: Vec<u8>,
     /// What is in it.
     pub directory: Directory,
+    opener: Opener,
+    /// Of the sealed directory: its place in the pack and what it is sealed as.
+    tail: (usize, Place),
 }
 
 impl PackBuilder {
@@ -87,7 +93,40 @@ impl PackBuilder {
         let directory_bytes = u32::try_from(self.bytes.len() - from).expect("a directory is far below 4 GiB");
         self.bytes.extend_from_slice(&Trailer { directory_bytes, codec, plain_bytes, number }.encode());
         let entry = PackEntry { id: object_id(&self.bytes), kind: self.kind, len_bytes: self.bytes.len() as u64 };
-        FinishedPack { entry, bytes: self.bytes, directory: self.directory }
+        let tail = (from, Place { role: Role::Directory, number, codec, plain_bytes });
+        FinishedPack { entry, bytes: self.bytes, directory: self.directory, opener: self.sealer.into_opener(), tail }
+    }
+}
+
+impl FinishedPack {
+    /// Seals the same frames under a new key, in place: another object, with another name.
+    ///
+    /// Memory: the longest frame. Fails only where the pack's bytes were changed in memory.
+    pub fn renewed(mut self, keys: &Keys, suite: Suite, repository: [u8; 16]) -> Result<FinishedPack> {
+        let mut sealer = Sealer::new(keys, self.entry.kind, suite, repository);
+        let header = sealer.header().encode();
+        let place = |(number, frame): (usize, &FrameRecord)| {
+            let number = u32::try_from(number).expect("a pack has far fewer than 2^32 frames");
+            let FrameRecord { offset, stored_bytes, plain_bytes, codec } = *frame;
+            (offset as usize, stored_bytes as usize, Place { role: Role::Frame, number, codec, plain_bytes })
+        };
+        let (tail_at, tail) = self.tail;
+        let tail_bytes = self.bytes.len() - TRAILER_BYTES - tail_at;
+        let mut sealed = Vec::new();
+        let places = self.directory.frames.iter().enumerate().map(place).chain([(tail_at, tail_bytes, tail)]);
+        for (at, stored_bytes, place) in places {
+            let broken = |error| Error::damaged("A pack changed in memory before it was stored").because(error);
+            sealed.clear();
+            let frame = self.opener.open(place, &mut self.bytes[at..at + stored_bytes]).map_err(broken)?;
+            sealed.extend_from_slice(frame);
+            let number = sealer.seal(place.role, place.codec, place.plain_bytes, &mut sealed, 0);
+            debug_assert_eq!(number, place.number, "frames are sealed in their order");
+            self.bytes[at..at + stored_bytes].copy_from_slice(&sealed);
+        }
+        self.bytes[..header.len()].copy_from_slice(&header);
+        self.entry.id = object_id(&self.bytes);
+        self.opener = sealer.into_opener();
+        Ok(self)
     }
 }
 
@@ -116,20 +155,26 @@ fn read_stored_opener(
     pack: &PackEntry,
     wait: Wait,
 ) -> Result<Opener> {
-    let object = Object::Pack(pack.id);
     let mut bytes = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(pack.len_bytes as usize)];
-    store.read_at(object, 0, &mut bytes, wait)?;
+    store.read_at(Object::Pack(pack.id), 0, &mut bytes, wait)?;
+    opener_of(&bytes, repository, keys, pack)
+}
+
+/// Unwraps the key of a pack that begins with `bytes`.
+fn opener_of(bytes: &[u8], repository: [u8; 16], keys: &Keys, pack: &PackEntry) -> Result<Opener> {
+    let object = Object::Pack(pack.id);
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::damaged(format!("The header of {object} does not verify: run `bakfs check`")).because(error)
     };
-    let header = Header::decode(&bytes).map_err(|error| damaged(error.into()))?;
+    let header = Header::decode(bytes).map_err(|error| damaged(error.into()))?;
     if header.kind != pack.kind || header.repository != repository {
         return Err(damaged("it belongs to another kind of object or repository".into()));
     }
     Opener::new(keys, &header).map_err(|error| damaged(error.into()))
 }
 
-/// Reads a pack's directory from the pack itself. A copy that does not verify is fetched anew, once.
+/// Reads a pack's directory from the pack itself: two reads, or three where it is longer than [`TAIL_BYTES`]. A copy
+/// that does not verify is fetched anew, once.
 pub fn read_directory(
     store: &dyn Store,
     keys: &Keys,
@@ -159,20 +204,30 @@ fn read_stored_directory(
     if !(HEADER_BYTES as u64 + TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&len_bytes) {
         return Err(damaged(format!("its length of {len_bytes} bytes is no pack's")));
     }
-    let mut kind_bytes = [0; 10];
-    store.read_at(object, 0, &mut kind_bytes, Wait::Allowed)?;
-    let kind = if kind_bytes[9] == Kind::TreePack as u8 { Kind::TreePack } else { Kind::DataPack };
+    let mut head = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(len_bytes as usize)];
+    store.read_at(object, 0, &mut head, Wait::Allowed)?;
+    let kind = if head[9] == Kind::TreePack as u8 { Kind::TreePack } else { Kind::DataPack };
     let entry = PackEntry { id, kind, len_bytes };
-    let opener = read_opener(store, keys, repository, &entry, Wait::Allowed)?;
-    let mut trailer = [0; TRAILER_BYTES];
-    let trailer_at = len_bytes - TRAILER_BYTES as u64;
-    store.read_at(object, trailer_at, &mut trailer, Wait::Allowed)?;
-    let trailer = Trailer::decode(&trailer).map_err(|error| damaged(error.to_string()))?;
-    let directory_at = trailer_at
-        .checked_sub(u64::from(trailer.directory_bytes))
+    let opener = opener_of(&head, repository, keys, &entry)?;
+    // One request has most directories whole.
+    let tail_at = len_bytes.saturating_sub(TAIL_BYTES);
+    let mut tail = vec![0; (len_bytes - tail_at) as usize];
+    store.read_at(object, tail_at, &mut tail, Wait::Allowed)?;
+    let trailer = tail.split_off(tail.len() - TRAILER_BYTES);
+    let trailer = trailer.as_slice().try_into().expect("this many were split off");
+    let trailer = Trailer::decode(trailer).map_err(|error| damaged(error.to_string()))?;
+    let directory_bytes = trailer.directory_bytes as usize;
+    let directory_at = (len_bytes - TRAILER_BYTES as u64)
+        .checked_sub(directory_bytes as u64)
         .ok_or_else(|| damaged("it is longer than the pack".into()))?;
-    let mut sealed = vec![0; trailer.directory_bytes as usize];
-    store.read_at(object, directory_at, &mut sealed, Wait::Allowed)?;
+    let mut sealed = match tail.len().checked_sub(directory_bytes) {
+        Some(before) => tail.split_off(before),
+        None => {
+            let mut sealed = vec![0; directory_bytes];
+            store.read_at(object, directory_at, &mut sealed, Wait::Allowed)?;
+            sealed
+        }
+    };
     let place =
         Place { role: Role::Directory, number: trailer.number, codec: trailer.codec, plain_bytes: trailer.plain_bytes };
     let encoded = opener.open(place, &mut sealed).map_err(|error| damaged(error.to_string()))?;
@@ -199,5 +254,36 @@ mod tests {
             assert!(frames < 100, "a million chunks are too many for one directory");
         }
         assert!(pack.finish().directory.encode().len() < MAX_DIRECTORY_BYTES as usize / 2);
+    }
+
+    #[test]
+    fn a_renewed_pack_has_another_name_and_key_and_the_same_frames() {
+        let keys = Keys::derive(&Secret([7; 32]));
+        for suite in [Suite::Plain, Suite::Aes256GcmSiv] {
+            let mut pack = PackBuilder::new(&keys, Kind::TreePack, suite, [9; 16]);
+            for number in 0..3 {
+                pack.append(0, &[number; 100], 100, &[(ChunkId([number; 32]), 100)]);
+            }
+            let old = pack.finish();
+            let (old_id, old_bytes) = (old.entry.id, old.bytes.clone());
+            let new = old.renewed(&keys, suite, [9; 16]).unwrap().renewed(&keys, suite, [9; 16]).unwrap();
+            assert_ne!(new.entry.id, old_id);
+            assert_eq!(new.entry.id, object_id(&new.bytes));
+            assert_ne!(new.bytes[32..64], old_bytes[32..64], "the salt is new");
+            let header = Header::decode(&new.bytes).unwrap();
+            let opener = Opener::new(&keys, &header).unwrap();
+            for (number, frame) in new.directory.frames.iter().enumerate() {
+                let range = frame.offset as usize..(frame.offset + frame.stored_bytes) as usize;
+                assert_ne!(new.bytes[range.clone()], old_bytes[range.clone()], "{suite:?}");
+                let place = Place { role: Role::Frame, number: number as u32, codec: 0, plain_bytes: 100 };
+                let mut sealed = new.bytes[range].to_vec();
+                assert_eq!(*opener.open(place, &mut sealed).unwrap(), [number as u8; 100]);
+            }
+            let (place, end) = (new.tail.1, new.bytes.len() - TRAILER_BYTES);
+            let mut sealed = new.bytes[new.tail.0..end].to_vec();
+            let directory = opener.open(place, &mut sealed).unwrap().to_vec();
+            let plain = super::super::objects::decode_bounded(place.codec, &directory, place.plain_bytes as usize);
+            assert_eq!(Directory::decode(&plain.unwrap(), new.entry.len_bytes).unwrap(), new.directory);
+        }
     }
 }

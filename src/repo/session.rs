@@ -1,6 +1,7 @@
 //! Sessions: how a process that writes makes itself seen, and notices that it was taken for dead.
 
 use super::Repository;
+use super::marks::Marks;
 use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{self, Mark, MarkId, SessionKind};
@@ -31,18 +32,18 @@ pub fn random_id() -> MarkId {
 impl Session {
     /// Announces a session; what others have announced is read after it.
     pub fn begin(repository: &Arc<Repository>, kind: SessionKind) -> Result<Session> {
-        let id = random_id();
-        let mut session = Session {
-            repository: repository.clone(),
-            id,
-            marks: Vec::new(),
-            unreadable: HashSet::new(),
-            is_uncertain: true,
-        };
-        let mark = repository.put_mark(Mark::Session(describe(id, kind, &repository.process)))?;
-        session.marks.push(mark);
-        session.is_uncertain = false;
-        Ok(session)
+        if !repository.index().lazy().is_empty() {
+            return Err(Error::usage("Whoever writes needs the whole index: the repository was opened for reading"));
+        }
+        let mut id = random_id();
+        // An id of its own for every attempt: whoever has taken a mark that was given up for that of a dead process,
+        // has fenced its session and cleaned up after it, has not met this one.
+        let mark = repository.put_mark_of(&mut || {
+            id = random_id();
+            Mark::Session(describe(id, kind, &repository.process))
+        })?;
+        let unreadable = HashSet::new();
+        Ok(Session { repository: repository.clone(), id, marks: vec![mark], unreadable, is_uncertain: false })
     }
 
     /// Announces a prune or a repair, of which one runs at a time; fails with [`ErrorKind::Busy`] where another does.
@@ -84,7 +85,7 @@ impl Session {
         repository.refresh_index()?;
         let condemned = marks.condemned_packs();
         let listed = repository.store.list(ObjectKind::Pack)?;
-        let lengths: HashMap<_, _> = listed.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
+        let lengths: HashMap<_, _> = listed.iter().map(|listed| (listed.id, listed.len_bytes)).collect();
         let mut packs: HashSet<ObjectId> = lengths.keys().copied().collect();
         for pack in repository.index().packs().filter(|pack| lengths.get(&pack.id) != Some(&pack.len_bytes)) {
             if !condemned.contains(&pack.id) {
@@ -96,12 +97,15 @@ impl Session {
             }
             packs.remove(&pack.id);
         }
-        packs.retain(|id| !condemned.contains(id));
-        if !marks.unreadable.is_empty() {
-            // One of them may condemn any pack: everything is stored again.
-            packs.clear();
-        }
-        repository.rely_on(packs, !condemned.is_empty() || !marks.unreadable.is_empty());
+        // A mark that cannot be read may condemn any pack: then everything is stored again.
+        let is_condemned = |id: &ObjectId| !marks.unreadable.is_empty() || condemned.contains(id);
+        packs.retain(|id| !is_condemned(id));
+        // What others are about to name is theirs: named twice it would only take room.
+        let mut others = [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind));
+        let is_writing = |other: &mark::Session| !marks.is_fenced(&other.id) && !is_surely_dead(other);
+        let is_alone = !others.any(|(_, other)| other.id != session.id && is_writing(other));
+        repository.adopt(if is_alone { &listed } else { &[] }, is_condemned)?;
+        repository.rely_on(packs);
         Ok(session)
     }
 
@@ -112,7 +116,11 @@ impl Session {
 
     /// Fails if the session was fenced, or its own mark is gone: a prune has then forgotten that it was fenced.
     pub fn check(&self) -> Result<()> {
-        let marks = self.repository.marks()?;
+        self.check_by(&self.repository.marks()?)
+    }
+
+    /// The same by marks that were listed after what is to count was stored.
+    pub fn check_by(&self, marks: &Marks) -> Result<()> {
         let unknown = marks.unreadable.iter().find(|(id, _)| !self.unreadable.contains(id));
         if let Some((id, reason)) = unknown {
             return Err(Error::damaged(format!(
@@ -131,19 +139,23 @@ impl Session {
 
     /// Announces a snapshot that is about to be stored, and looks for a fence.
     pub fn announce(&mut self, snapshot: ObjectId) -> Result<()> {
-        self.is_uncertain = true;
-        self.marks.push(self.repository.put_mark(Mark::Intent { session: self.id, snapshot })?);
-        self.is_uncertain = false;
+        self.risk(|repository, id| repository.put_mark(Mark::Intent { session: id, snapshot }))
+            .map(|mark| self.marks.push(mark))?;
         self.check()
     }
 
     /// Runs a step after whose failure nobody knows what will appear: the session then stays open, for a prune to
     /// fence.
-    pub fn risk<T>(&mut self, step: impl FnOnce(&Repository) -> Result<T>) -> Result<T> {
+    pub fn risk<T>(&mut self, step: impl FnOnce(&Repository, MarkId) -> Result<T>) -> Result<T> {
         self.is_uncertain = true;
-        let done = step(&self.repository)?;
+        let done = step(&self.repository, self.id)?;
         self.is_uncertain = false;
         Ok(done)
+    }
+
+    /// Returns whether the session stays open, for a prune to fence.
+    pub fn is_uncertain(&self) -> bool {
+        self.is_uncertain
     }
 
     /// Takes the announcements back and makes that durable.

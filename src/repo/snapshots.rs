@@ -1,8 +1,8 @@
 //! The list of snapshots, with a copy in the cache so that a thousand of them are one file to read.
 
-use super::Repository;
 use super::marks::Marks;
 use super::objects::{object_id, open_object};
+use super::{Repository, digest, parallel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Kind;
@@ -10,7 +10,7 @@ use crate::format::snapshot::{MAX_SNAPSHOT_BYTES, Snapshot};
 use crate::id::ObjectId;
 use crate::store::{Object, ObjectKind};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The cache's file; its name has the version of its content.
@@ -21,8 +21,21 @@ const CACHE_FILE: &str = "snapshots-1";
 pub struct Listed {
     /// Its object.
     pub id: ObjectId,
-    /// Its content; without the texts of its troubles where it came from the cache.
+    /// Its content without the texts of its troubles.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// What this process knows of the snapshots, by the last listing.
+#[derive(Default)]
+pub struct Known {
+    snapshots: HashMap<ObjectId, Arc<Snapshot>>,
+    /// Those in the cache's file.
+    cached: HashSet<ObjectId>,
+}
+
+/// Leaves out what only a look at the one snapshot needs.
+fn trimmed(snapshot: Snapshot) -> Arc<Snapshot> {
+    Arc::new(Snapshot { troubles: Vec::new(), ..snapshot })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,12 +64,7 @@ impl Repository {
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
     /// damaged one is a warning.
     pub fn snapshots(&self) -> Result<Vec<Listed>> {
-        self.snapshots_known(&[])
-    }
-
-    /// Like [`Self::snapshots`], reading only those that are not in `known`.
-    pub fn snapshots_known(&self, known: &[Listed]) -> Result<Vec<Listed>> {
-        let (mut all, marks) = self.listed(known)?;
+        let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
         all.retain(|listed| !forgotten.contains(&listed.id));
         Ok(all)
@@ -64,7 +72,7 @@ impl Repository {
 
     /// Lists the snapshots that are forgotten and can be brought back.
     pub fn forgotten_snapshots(&self) -> Result<Vec<Listed>> {
-        let (mut all, marks) = self.listed(&[])?;
+        let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
         all.retain(|listed| forgotten.contains(&listed.id));
         Ok(all)
@@ -72,12 +80,15 @@ impl Repository {
 
     /// Lists the snapshots, forgotten ones too.
     pub fn all_snapshots(&self) -> Result<Vec<Listed>> {
-        Ok(self.listed(&[])?.0)
+        Ok(self.listed()?.0)
     }
 
     /// Lists what are snapshots, and the marks that say so. The marks are read last: what a prune removes
     /// meanwhile is told by its verdict.
-    fn listed(&self, known: &[Listed]) -> Result<(Vec<Listed>, Marks)> {
+    ///
+    /// A snapshot is read once. What earlier commands of this machine have read is in the cache, and what no command
+    /// of this machine has read, in the digests; the rest is read from the store.
+    pub(super) fn listed(&self) -> Result<(Vec<Listed>, Marks)> {
         let mut stored = self.store.list(ObjectKind::Snapshot)?;
         let marks = self.marks()?;
         for (id, reason) in &marks.unreadable {
@@ -85,37 +96,57 @@ impl Repository {
         }
         let void = marks.void();
         stored.retain(|object| !void.contains(&object.id));
-        let mut have: HashMap<ObjectId, Arc<Snapshot>> =
-            known.iter().map(|listed| (listed.id, listed.snapshot.clone())).collect();
-        if known.is_empty() {
-            have = self.cached_snapshots();
+        let mut known = self.known_snapshots.lock();
+        let unknown = |known: &Known| -> Vec<ObjectId> {
+            stored.iter().map(|listed| listed.id).filter(|id| !known.snapshots.contains_key(id)).collect()
+        };
+        if !unknown(&known).is_empty() {
+            self.add_cached(&mut known);
         }
-        let mut changed = have.len() != stored.len();
-        let mut all = Vec::with_capacity(stored.len());
-        for object in stored {
-            let snapshot = match have.get(&object.id) {
-                Some(snapshot) => snapshot.clone(),
-                None => match self.snapshot(object.id) {
-                    Ok(mut snapshot) => {
-                        changed = true;
-                        snapshot.troubles = Vec::new();
-                        Arc::new(snapshot)
-                    }
-                    // Removed since it was listed.
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(error) => {
-                        self.warnings.lock().push(error.chain());
-                        continue;
-                    }
-                },
-            };
-            all.push(Listed { id: object.id, snapshot });
-        }
+        let wanted: HashSet<_> = unknown(&known).into_iter().collect();
+        known.snapshots.extend(digest::snapshots(&marks, &wanted));
+        let read =
+            parallel::for_each(&*self.store, parallel::SMALL, &unknown(&known), |id| match self.snapshot(*id) {
+                Ok(snapshot) => Ok(Some((*id, trimmed(snapshot)))),
+                // Removed since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => {
+                    self.warn(error.chain());
+                    Ok(None)
+                }
+            })?;
+        known.snapshots.extend(read.into_iter().flatten());
+        let mut all: Vec<_> = stored
+            .iter()
+            .filter_map(|listed| Some(Listed { id: listed.id, snapshot: known.snapshots.get(&listed.id)?.clone() }))
+            .collect();
         all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
-        if changed {
-            self.cache_snapshots(&all);
+        known.snapshots = all.iter().map(|listed| (listed.id, listed.snapshot.clone())).collect();
+        let is_cached =
+            known.snapshots.len() == known.cached.len() && known.snapshots.keys().all(|id| known.cached.contains(id));
+        if !is_cached && self.cache_snapshots(&all) {
+            known.cached = known.snapshots.keys().copied().collect();
         }
         Ok((all, marks))
+    }
+
+    /// Takes in what this process has stored.
+    pub(super) fn know_snapshot(&self, id: ObjectId, snapshot: &Snapshot) {
+        self.known_snapshots.lock().snapshots.insert(id, trimmed(snapshot.clone()));
+    }
+
+    /// Returns whether the last listing had a snapshot of this name.
+    pub(super) fn has_seen_name(&self, name: &str) -> bool {
+        self.known_snapshots.lock().snapshots.values().any(|snapshot| snapshot.name == name)
+    }
+
+    /// Adds what the cache has.
+    fn add_cached(&self, known: &mut Known) {
+        let cached = self.cached_snapshots();
+        known.cached = cached.keys().copied().collect();
+        for (id, snapshot) in cached {
+            known.snapshots.entry(id).or_insert(snapshot);
+        }
     }
 
     fn cached_snapshots(&self) -> HashMap<ObjectId, Arc<Snapshot>> {
@@ -132,13 +163,15 @@ impl Repository {
         cached.into_iter().filter_map(decode).collect()
     }
 
-    fn cache_snapshots(&self, all: &[Listed]) {
-        let Some(cache) = &self.cache else { return };
+    /// Keeps a listing in the cache; returns whether there is one.
+    fn cache_snapshots(&self, all: &[Listed]) -> bool {
+        let Some(cache) = &self.cache else { return false };
         let cached: Vec<_> =
             all.iter().map(|listed| Cached { id: listed.id, plain: Bytes(listed.snapshot.encode()) }).collect();
         let body = codec::encode(&cached);
         let mut bytes = blake3::hash(&body).as_bytes().to_vec();
         bytes.extend_from_slice(&body);
         cache.write_file(CACHE_FILE, &bytes);
+        true
     }
 }

@@ -81,7 +81,7 @@ impl Leaf {
 
 impl Repository {
     fn page_bytes(&self, id: &ChunkId, wait: Wait) -> Result<Vec<u8>> {
-        let location = self.index().find(id);
+        let location = self.place(id, wait)?;
         let Some(len) = location.map(|location| location.chunk.len_bytes as usize) else {
             // Says that the chunk is missing, after a second look at the index.
             let mut none = Vec::new();
@@ -286,7 +286,7 @@ impl Repository {
 
     /// Appends the bytes of an extent that is no hole.
     pub fn read_extent(&self, extent: &Extent, out: &mut Vec<u8>) -> Result<()> {
-        let location = self.index().find(&extent.chunk);
+        let location = self.place(&extent.chunk, Wait::Allowed)?;
         if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
             return Err(Error::damaged(format!("Chunk {} has another length than its file says", extent.chunk)));
         }
@@ -316,7 +316,7 @@ impl Repository {
             if extent.is_hole() {
                 out.resize(out.len() + count, 0);
             } else {
-                let location = self.index().find(&extent.chunk);
+                let location = self.place(&extent.chunk, wait)?;
                 if location.is_some_and(|location| u64::from(location.chunk.len_bytes) != extent.len_bytes) {
                     return Err(Error::damaged(format!(
                         "Chunk {} has another length than its file says",

@@ -1,24 +1,17 @@
 //! Adding to a repository: chunks become frames, frames packs, packs an index, and last a snapshot.
 //!
-//! One thread adds; a few compress; one seals frames into packs in the order they were added; one
-//! stores packs and then index segments. Each stage waits for the next, so memory is bounded by the
-//! frames and packs on their way. The order of storing is the order of trust: packs are durable
-//! before an index names them, and the index before a snapshot needs it.
+//! One thread adds; a few compress; one seals frames into packs in the order they were added; the last stage
+//! (`upload`) stores packs and index segments. Each stage waits for the next, so memory is bounded by the
+//! frames and packs on their way: two packs that are filled, one that waits, and one for each upload.
 
 use super::Repository;
 use super::frames::ChunkKind;
-use super::objects::{object_id, seal_object};
 use super::pack::{FinishedPack, PackBuilder, PlainFrame};
-use super::session::Session;
-use super::snapshots::Listed;
+use super::upload::upload;
 use crate::error::{Error, Result};
 use crate::format::frame::Encoder;
-use crate::format::header::Kind;
-use crate::format::index::SegmentBuilder;
 use crate::format::page::PageSink;
-use crate::format::snapshot::Snapshot;
-use crate::id::{ChunkId, ObjectId};
-use crate::store::{Names, Object};
+use crate::id::ChunkId;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -68,20 +61,24 @@ struct Job {
 }
 
 /// What all stages share.
-struct Shared {
-    repository: Arc<Repository>,
+pub struct Shared {
+    /// Where to.
+    pub repository: Arc<Repository>,
     /// Chunks on their way, not yet in the repository's index.
-    pending: Mutex<HashSet<ChunkId>>,
-    packed_bytes: AtomicU64,
+    pub pending: Mutex<HashSet<ChunkId>>,
+    /// What was stored.
+    pub packed_bytes: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
-    fn fail(&self, error: Error) {
+    /// Tells that a stage has failed: the first failure is the writer's.
+    pub fn fail(&self, error: Error) {
         self.failure.lock().get_or_insert(error);
     }
 
-    fn has_failed(&self) -> bool {
+    /// Returns whether any stage has failed.
+    pub fn has_failed(&self) -> bool {
         self.failure.lock().is_some()
     }
 }
@@ -138,7 +135,7 @@ impl Writer {
             writer.spawn("compress", move |_| compress(&jobs_in, options.level));
         }
         writer.spawn("pack", move |shared| pack(shared, &order_in, packs));
-        writer.spawn("store", move |shared| store(shared, &packs_in));
+        writer.spawn("store", move |shared| upload(shared, packs_in));
         writer
     }
 
@@ -282,139 +279,4 @@ fn pack(shared: &Shared, frames: &Receiver<Receiver<Encoded>>, packs: Sender<Fin
             return;
         }
     }
-}
-
-fn store(shared: &Shared, packs: &Receiver<FinishedPack>) {
-    let run = || -> Result<()> {
-        let repository = &shared.repository;
-        // Packs an earlier, killed backup left without an index: from now on an index names them.
-        let index = repository.index();
-        let left = index.segments().iter().filter(|loaded| loaded.covers.is_empty());
-        for loaded in left.filter(|_| repository.may_adopt()) {
-            repository.store.barrier(Names::All)?;
-            put_index(shared, loaded.segment.encoded_bytes().to_vec())?;
-        }
-        let mut segment = SegmentBuilder::default();
-        for pack in packs {
-            repository.store.put(Object::Pack(pack.entry.id), &pack.bytes)?;
-            repository.rely_on_one(pack.entry.id);
-            shared.packed_bytes.fetch_add(pack.entry.len_bytes, Ordering::Relaxed);
-            super::add_pack(&mut segment, pack.entry, &pack.directory);
-            if segment.chunks.len() >= SEGMENT_CHUNKS {
-                put_segment(shared, std::mem::take(&mut segment))?;
-            }
-        }
-        if !segment.packs.is_empty() && !shared.has_failed() {
-            put_segment(shared, segment)?;
-        }
-        Ok(())
-    };
-    if let Err(error) = run() {
-        shared.fail(error);
-    }
-}
-
-fn put_segment(shared: &Shared, segment: SegmentBuilder) -> Result<()> {
-    let ids: Vec<_> = segment.chunks.iter().map(|chunk| chunk.id).collect();
-    shared.repository.store.barrier(Names::Mine)?;
-    put_index(shared, segment.encode())?;
-    let mut pending = shared.pending.lock();
-    for id in ids {
-        pending.remove(&id);
-    }
-    Ok(())
-}
-
-fn put_index(shared: &Shared, plain: Vec<u8>) -> Result<()> {
-    let stored_bytes = shared.repository.put_index(plain)?;
-    shared.packed_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
-    Ok(())
-}
-
-impl Repository {
-    /// Stores a snapshot whose tree is durable, and makes it durable too.
-    ///
-    /// Its name becomes unique among all snapshots: whoever sees after storing that another has
-    /// stored the same name stores its snapshot again under a longer name, and of two writers at
-    /// least one sees the other.
-    pub fn commit(&self, session: &mut Session, mut snapshot: Snapshot) -> Result<(ObjectId, Snapshot)> {
-        let plain_name = snapshot.name.clone();
-        if self.all_snapshots()?.iter().any(|listed| listed.snapshot.name == plain_name) {
-            snapshot.name = unique(&plain_name);
-        }
-        let id = self.put_snapshot(session, &snapshot)?;
-        let is_other = |listed: &Listed| listed.id != id && listed.snapshot.name == snapshot.name;
-        match self.all_snapshots() {
-            Ok(all) if !all.iter().any(is_other) => return Ok((id, snapshot)),
-            Ok(_) => {}
-            Err(error) => {
-                self.take_snapshot_back(id);
-                return Err(error);
-            }
-        }
-        snapshot.name = unique(&plain_name);
-        let renamed = self.put_snapshot(session, &snapshot).inspect_err(|_| self.take_snapshot_back(id))?;
-        // Its name is another's: should it stay, it is shown with its id.
-        self.take_snapshot_back(id);
-        Ok((renamed, snapshot))
-    }
-
-    /// Removes a snapshot of which a failure will be told; one that stays all the same is whole.
-    fn take_snapshot_back(&self, id: ObjectId) {
-        if let Err(error) = self.take_back(id) {
-            tracing::warn!("A snapshot that is not reported stays: {}", error.chain());
-        }
-    }
-
-    /// Announces a snapshot, stores it, and takes it back if a prune has fenced the session meanwhile: a
-    /// prune that did not see the snapshot has revoked it by its name.
-    fn put_snapshot(&self, session: &mut Session, snapshot: &Snapshot) -> Result<ObjectId> {
-        let bytes = seal_object(&self.keys, Kind::Snapshot, self.suite, self.id, &snapshot.encode());
-        let id = object_id(&bytes);
-        session.announce(id)?;
-        session.risk(|repository| {
-            let stored = repository.store.put(Object::Snapshot(id), &bytes);
-            let durable = stored.and_then(|()| repository.store.barrier(Names::Mine));
-            durable.inspect_err(|_| repository.take_snapshot_back(id))
-        })?;
-        if let Err(error) = session.check() {
-            self.take_back(id)?;
-            return Err(error);
-        }
-        Ok(id)
-    }
-
-    /// Removes a snapshot that is announced still: should a power cut bring it back after its announcement is
-    /// gone, no prune would know of it.
-    fn take_back(&self, id: ObjectId) -> Result<()> {
-        self.store.delete(Object::Snapshot(id))?;
-        self.store.barrier(Names::Mine)
-    }
-
-    /// Stores an index object, makes it durable and takes it into the index. The packs it names must be durable.
-    /// Returns its length.
-    pub fn put_index(&self, plain: Vec<u8>) -> Result<u64> {
-        super::check_index_len(plain.len())?;
-        let bytes = seal_object(&self.keys, Kind::Index, self.suite, self.id, &plain);
-        let id = object_id(&bytes);
-        self.store.put(Object::Index(id), &bytes)?;
-        self.store.barrier(Names::Mine)?;
-        self.add_segment(plain, id)?;
-        Ok(bytes.len() as u64)
-    }
-
-    /// Takes a segment that was just stored into the index.
-    fn add_segment(&self, plain: Vec<u8>, id: ObjectId) -> Result<()> {
-        let loaded = self.keep_segment(plain, vec![id])?;
-        let mut index = self.index.write();
-        let next = index.with(loaded);
-        *index = Arc::new(next);
-        Ok(())
-    }
-}
-
-fn unique(name: &str) -> String {
-    let mut random = [0; 3];
-    crate::crypto::keys::fill_random(&mut random);
-    format!("{name}-{}", crate::id::to_hex(&random))
 }

@@ -86,7 +86,7 @@ impl Service {
         match self {
             Service::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile of ~/.aws/credentials",
             Service::B2 => "B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY",
-            Service::Swift => "OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME",
+            Service::Swift => "the variables OS_* of your provider's RC file, or ST_AUTH, ST_USER and ST_KEY",
             Service::Gcs => "the file GOOGLE_APPLICATION_CREDENTIALS names",
             Service::Azblob => "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
         }

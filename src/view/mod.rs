@@ -137,7 +137,7 @@ impl View {
 
     fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
         let old = self.layout();
-        let snapshots = self.repository.snapshots_known(old.snapshots())?;
+        let snapshots = self.repository.snapshots()?;
         let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
         if !snapshots.iter().all(is_known) {
             // A snapshot is stored after its index: what the new one needs is there to be read.

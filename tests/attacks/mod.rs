@@ -4,13 +4,13 @@ use bakfs::crypto::seal::{Role, Sealer};
 use bakfs::format::codec::{self, Bytes};
 use bakfs::format::frame::ZSTD;
 use bakfs::format::header::Kind;
-use bakfs::format::index::SegmentBuilder;
+use bakfs::format::index::{SegmentBuilder, segment_head};
 use bakfs::format::page::{Child, Page};
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Content, Directory, Entry, Extent, HOLE, Meta, Node, Time, Xattr};
 use bakfs::id::ChunkId;
 use bakfs::repo::frames::ChunkKind;
-use bakfs::repo::objects::object_id;
+use bakfs::repo::objects::{object_id, seal_object};
 use bakfs::repo::pack::PackBuilder;
 use bakfs::repo::session::Session;
 use bakfs::repo::write::{WriteOptions, Writer};
@@ -278,6 +278,20 @@ pub const ATTACKS: &[Attack] = &[
             builder.chunks.extend(std::iter::repeat_n(entry, 2000));
             put_index(repository, builder.encode());
         }
+    }),
+    attack("index segments whose heads lie about their pieces", |repository, _| {
+        // 2 978 chunks take 131 096 bytes, in three pieces.
+        for counts in [[0; 3], [1; 3], [u32::MAX as usize; 3], [0, 0, 1 << 18], [0, 0, 2978]] {
+            for len_bytes in [0, 1, 63, 64, 65_536, 65_537, 131_072, 131_096] {
+                let [packs, frames, chunks] = counts;
+                let mut plain = segment_head(packs, frames, chunks).to_vec();
+                plain.resize(len_bytes, 0);
+                let (keys, suite, id) = (repository.keys(), repository.suite(), repository.id());
+                let bytes = seal_object(keys, Kind::Index, suite, id, &plain);
+                repository.store().put(Object::Index(object_id(&bytes)), &bytes).unwrap();
+            }
+        }
+        repository.store().barrier(Names::Mine).unwrap();
     }),
 ];
 

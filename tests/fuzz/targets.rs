@@ -17,10 +17,11 @@ use bakfs::format::tree::{Content, Entry, Extent, Node};
 use bakfs::id::{ChunkId, ObjectId};
 use bakfs::repo::Repository;
 use bakfs::repo::frames::ChunkKind;
-use bakfs::repo::objects::{object_id, open_object, seal_object};
+use bakfs::repo::lazy::LazySegment;
+use bakfs::repo::objects::{object_id, open_object, seal_object, seal_whole};
 use bakfs::repo::pack::read_directory;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::store::{Object, ObjectKind, Store, Wait};
+use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
 use std::sync::Arc;
 
 /// A parser and inputs it knows.
@@ -148,6 +149,20 @@ fn look_up(bytes: &[u8]) -> String {
     }
     segment.find_all(&ChunkId([0xff; 32])).count();
     format!("{} {}", packs == segment.pack_count(), frames == segment.frame_count())
+}
+
+/// Looks chunks up in an index object where it is stored.
+fn on_demand(world: &World, stored: &[u8], ids: impl Iterator<Item = ChunkId>) -> String {
+    let listed = Listed { id: object_id(stored), len_bytes: stored.len() as u64 };
+    let store: Arc<dyn Store> = Arc::new(MemStore::of(world.with(Object::Index(listed.id), stored.to_vec())));
+    let (keys, repository) = (world.repository.keys(), world.repository.id());
+    match LazySegment::open(&store, keys, repository, listed, &Arc::default()) {
+        Ok(Some(segment)) => {
+            ids.map(|id| told(segment.find_all(&id, Wait::Allowed).map_err(|error| error.chain()))).collect()
+        }
+        Ok(None) => "not in pieces".into(),
+        Err(error) => error.chain(),
+    }
 }
 
 /// Codec, plaintext length and the encoded bytes of a frame.
@@ -280,6 +295,36 @@ fn sealed(world: &Arc<World>) -> Vec<Target> {
                 let sealed = world.seal(Kind::Index, bytes);
                 let mut objects = world.with(Object::Index(object_id(&sealed)), sealed);
                 // It alone says where everything is.
+                objects.retain(|path, _| !path.starts_with("index/") || !world.objects.contains_key(path));
+                World::look(objects)
+            }),
+        ),
+        target(
+            "sealed index segment on demand",
+            world.plain(ObjectKind::Index, Kind::Index),
+            run(|world, bytes| {
+                let records = bytes.rchunks_exact(44).take(100);
+                let ids = records.map(|record| ChunkId(*record.first_chunk().unwrap()));
+                on_demand(world, &world.seal(Kind::Index, bytes), ids.chain([ChunkId([0xff; 32])]))
+            }),
+        ),
+        target(
+            "index object",
+            world.stored(ObjectKind::Index).into_iter().map(|(_, bytes)| bytes).collect(),
+            run(|world, bytes| {
+                let (keys, id) = (world.repository.keys(), world.repository.id());
+                told(open_object(keys, Kind::Index, id, bytes.to_vec(), 1 << 20).map_err(|error| error.chain()))
+                    + &on_demand(world, bytes, [ChunkId([1; 32])].into_iter())
+            }),
+        ),
+        target(
+            "sealed index segment of format 1",
+            world.plain(ObjectKind::Index, Kind::Index),
+            run(|world, bytes| {
+                let repository = &world.repository;
+                let (keys, suite, id) = (repository.keys(), repository.suite(), repository.id());
+                let sealed = seal_whole(keys, Kind::Index, suite, id, bytes);
+                let mut objects = world.with(Object::Index(object_id(&sealed)), sealed);
                 objects.retain(|path, _| !path.starts_with("index/") || !world.objects.contains_key(path));
                 World::look(objects)
             }),

@@ -276,14 +276,13 @@ pub fn reader(world: &Arc<World>, me: usize, rounds: u64) {
     let Ok(repository) = open(&store) else {
         return world.violation("a repository cannot be opened".into());
     };
-    let mut known: Vec<Listed> = Vec::new();
     for _ in 0..rounds {
         world.sleep(me, draw(world, 800));
         let before = world.now().live();
-        match repository.snapshots_known(&known) {
-            Ok(listed) => known = listed,
+        let known: Vec<Listed> = match repository.snapshots() {
+            Ok(listed) => listed,
             Err(error) => return world.violation(format!("the snapshots cannot be listed: {}", error.chain())),
-        }
+        };
         let after = world.now().live();
         let is_steady =
             |promised: &Acknowledged| after.iter().any(|now| now.id == promised.id && now.version == promised.version);

@@ -21,6 +21,10 @@ pub enum Design {
     CondemnedUnseen,
     /// What is stored is seen by others at some later time, and nobody waits for that.
     NoBarriers,
+    /// What was not answered is put again under the same name.
+    SameNameAgain,
+    /// What was given up counts when it appears.
+    RecallsUnheeded,
 }
 
 impl Design {
@@ -34,6 +38,9 @@ impl Design {
         Design::NoBarriers,
     ];
 
+    /// Those that lose no content, and hide snapshots or show what is none.
+    pub const HIDING: [Design; 2] = [Design::SameNameAgain, Design::RecallsUnheeded];
+
     /// Makes the circumstances common in which the design fails.
     pub fn adjust(self, profile: &mut Profile) {
         match self {
@@ -44,6 +51,9 @@ impl Design {
                 profile.switch_at_change = 5000;
             }
             Design::NoBarriers => profile.stale = 7000,
+            Design::SameNameAgain | Design::RecallsUnheeded => {
+                (profile.late_put, profile.uncertain) = (1500, 10_000);
+            }
             _ => {}
         }
     }
@@ -65,6 +75,7 @@ impl Design {
             (Design::CondemnedReused, Mark::Condemn(_)) => role == Role::Writer,
             (Design::LateSnapshotsCount, Mark::Intent { .. }) => role == Role::Pruner,
             (Design::CondemnedUnseen, Mark::Condemn(_)) => role == Role::Pruner,
+            (Design::RecallsUnheeded, Mark::Recall { .. }) => true,
             _ => false,
         }
     }

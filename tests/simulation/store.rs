@@ -108,14 +108,36 @@ impl SimStore {
         if fault != Fault::None {
             state.note(format!("  ^ {fault:?}"));
         }
+        let uncertain = state.profile.uncertain;
         match fault {
             Fault::None => Ok(()),
             Fault::CrashBefore | Fault::CrashAfter => {
                 state.end_process(self.process, &self.world.keys);
                 Err(self.failure("the process stops"))
             }
+            Fault::LostReply | Fault::Late if bytes.is_some() && state.random.chance(uncertain) => {
+                state.counts.uncertain_puts += 1;
+                Err(Error::new(ErrorKind::Uncertain, "Simulated: there is no answer"))
+            }
             Fault::Refused | Fault::LostReply | Fault::Late => Err(self.failure("the network fails")),
         }
+    }
+
+    fn put_once(&self, object: Object, bytes: &[u8], mark: Option<&Mark>) -> Result<()> {
+        self.change("put", Some(object), Some(bytes), |state| {
+            if let Some(at) = state.find(object).filter(|at| state.stored[*at].deleted_by.is_none()) {
+                state.stored[at].is_settled = true;
+                return;
+            }
+            let is_settled = self.role == Role::Auditor;
+            state.insert(object, Arc::new(bytes.to_vec()), mark.cloned(), self.process, is_settled);
+            if let Some(Mark::Session(session)) = mark {
+                state.sessions.push((session.id, self.process));
+                if state.profile.wrong_pids && state.random.chance(3000) {
+                    state.show_dead(self.process, &self.world.keys);
+                }
+            }
+        })
     }
 
     /// Returns whether this process sees an object in a listing.
@@ -162,20 +184,13 @@ impl SimStore {
 impl Store for SimStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         let mark = matches!(object, Object::Mark(_)).then(|| self.world.read_mark(bytes));
-        self.change("put", Some(object), Some(bytes), |state| {
-            if let Some(at) = state.find(object).filter(|at| state.stored[*at].deleted_by.is_none()) {
-                state.stored[at].is_settled = true;
-                return;
+        let put = || self.put_once(object, bytes, mark.as_ref());
+        match put() {
+            Err(error) if error.kind() == ErrorKind::Uncertain && self.world.now().design == Design::SameNameAgain => {
+                put()
             }
-            let is_settled = self.role == Role::Auditor;
-            state.insert(object, Arc::new(bytes.to_vec()), mark.clone(), self.process, is_settled);
-            if let Some(Mark::Session(session)) = &mark {
-                state.sessions.push((session.id, self.process));
-                if state.profile.wrong_pids && state.random.chance(3000) {
-                    state.show_dead(self.process, &self.world.keys);
-                }
-            }
-        })
+            done => done,
+        }
     }
 
     fn barrier(&self, names: Names) -> Result<()> {

@@ -8,7 +8,7 @@ use bakfs::format::header::{Kind, Suite};
 use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
-use bakfs::repo::objects::{open_object, seal_object};
+use bakfs::repo::objects::{object_id, open_object, seal_object};
 use bakfs::repo::session;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -39,6 +39,8 @@ pub struct Profile {
     pub crash: u64,
     pub lost_reply: u64,
     pub late_put: u64,
+    /// How often a put without an answer is told to be worth trying under another name.
+    pub uncertain: u64,
     pub transient: u64,
     pub stale: u64,
     pub sleep: u64,
@@ -57,6 +59,7 @@ impl Profile {
             crash: faults * random.pick(&[0, 60, 150]),
             lost_reply: faults * random.pick(&[0, 40, 100]),
             late_put: faults * random.pick(&[0, 40, 100]),
+            uncertain: random.pick(&[0, 5000, 10_000]),
             transient: faults * random.pick(&[0, 20]),
             stale: random.pick(&[0, 3000, 7000]),
             sleep: random.pick(&[0, 20, 100]),
@@ -137,6 +140,7 @@ pub struct Counts {
     pub crashes: u64,
     pub lost_replies: u64,
     pub late_puts: u64,
+    pub uncertain_puts: u64,
     pub stale_listings: u64,
     pub fences: u64,
     pub undone: u64,
@@ -157,6 +161,7 @@ impl Counts {
         self.crashes += other.crashes;
         self.lost_replies += other.lost_replies;
         self.late_puts += other.late_puts;
+        self.uncertain_puts += other.uncertain_puts;
         self.stale_listings += other.stale_listings;
         self.fences += other.fences;
         self.undone += other.undone;
@@ -456,14 +461,17 @@ impl State {
         }
     }
 
-    /// Lets the sessions of a process look as those of one that is gone on this machine.
+    /// Lets the sessions of a process look as those of one that is gone on this machine. They are listed under the
+    /// names of these other bytes; the process itself finds them by the names it knows.
     pub fn show_dead(&mut self, process: usize, keys: &Keys) {
-        for stored in self.stored.iter_mut().filter(|stored| stored.put_by == process) {
+        for (at, stored) in self.stored.iter_mut().enumerate().filter(|(_, stored)| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
                 let session::Process { space: process_space, pid, .. } = session::Process::this();
                 let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
                 let mark = Mark::Session(gone);
                 stored.bytes = Arc::new(seal_object(keys, Kind::Mark, Suite::Plain, REPOSITORY, &mark.encode()));
+                stored.object = Object::Mark(object_id(&stored.bytes));
+                self.names.insert(stored.object, at);
             }
         }
     }

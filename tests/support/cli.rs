@@ -2,6 +2,7 @@
 //! temporary, and nothing of the machine's environment is seen.
 
 use super::process::{Outcome, Running, run, start, tool};
+use super::servers::Place;
 use super::{SOON, until};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
@@ -18,6 +19,8 @@ pub struct Bakfs {
     binary: PathBuf,
     uid: Option<u32>,
     repo: Option<PathBuf>,
+    /// Variables of the place the repository is at.
+    of_place: Vec<(String, String)>,
 }
 
 impl Bakfs {
@@ -40,8 +43,16 @@ impl Bakfs {
         let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
         let repo = Some(dir.path().join("repo"));
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_bakfs"));
-        let bakfs = Bakfs { dir, binary, uid: None, repo };
+        let bakfs = Bakfs { dir, binary, uid: None, repo, of_place: Vec::new() };
         bakfs.furnish();
+        bakfs
+    }
+
+    /// Makes a world whose repository is, or will be, at a server.
+    pub fn at(place: &Place) -> Bakfs {
+        let mut bakfs = Bakfs::empty();
+        bakfs.repo = Some(PathBuf::from(&place.url));
+        bakfs.of_place = place.environment.clone();
         bakfs
     }
 
@@ -64,7 +75,7 @@ impl Bakfs {
         std::fs::copy(env!("CARGO_BIN_EXE_bakfs"), &binary).unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        let bakfs = Bakfs { dir, binary, uid: Some(NOBODY), repo: None };
+        let bakfs = Bakfs { dir, binary, uid: Some(NOBODY), repo: None, of_place: Vec::new() };
         bakfs.furnish();
         bakfs
     }
@@ -118,6 +129,7 @@ impl Bakfs {
         for (name, value) in self.environment() {
             command.env(name, value);
         }
+        command.envs(self.of_place.iter().cloned());
         command.current_dir(self.dir.path());
         command
     }

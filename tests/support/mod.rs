@@ -8,11 +8,14 @@ pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
+pub mod lossy;
 pub mod postgres;
 pub mod process;
+pub mod servers;
 pub mod stores;
 pub mod tools;
 pub mod users;
+pub mod workloads;
 pub mod zoo;
 
 use std::path::Path;

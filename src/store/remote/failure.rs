@@ -150,6 +150,12 @@ impl Failure {
             Failure::passing(Cause::Unreachable, text)
         } else if has("o space left") || has("uota") {
             Failure::lasting(Cause::Full, text)
+        } else if has("error kind Failure") {
+            // SSH_FX_FAILURE, all that version 3 of the protocol has for a disk that is full.
+            Failure::passing(
+                Cause::Other,
+                "the server says `Failure` and no more, as one whose disk or quota is full does",
+            )
         } else {
             Failure::open(Cause::Lost, text)
         }
@@ -283,7 +289,7 @@ mod tests {
     fn words_of_ssh_are_judged() {
         for (words, cause, is_temporary) in [
             (
-                "No ED25519 host key is known for [h]:22 and you have requested strict checking.\r\nHost key verification failed.",
+                "No ED25519 host key is known for [h]:22 and you have requested strict checking.\r\n…",
                 Cause::HostKey,
                 false,
             ),

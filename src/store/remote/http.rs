@@ -98,6 +98,8 @@ struct Notes {
     reply: Reply,
     failure: Option<Failure>,
     has_opaque_etag: bool,
+    /// Where the part of an object begins that came, if it is one.
+    range_start: Option<u64>,
     /// Whether a request went out that does what the call is for: what goes before it changes nothing.
     was_begun: bool,
 }
@@ -109,6 +111,7 @@ impl Call {
             reply: Reply::default(),
             failure: None,
             has_opaque_etag: false,
+            range_start: None,
             was_begun: false,
         };
         Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
@@ -131,6 +134,23 @@ impl Call {
         }
     }
 
+    /// Waits until bytes may go, and counts them.
+    pub async fn send(&self, len_bytes: usize) {
+        wait_for(self.client.upload.as_ref(), self, len_bytes).await;
+        self.client.counters.sent_bytes.fetch_add(len_bytes as u64, Relaxed);
+    }
+
+    /// Waits until bytes that came may be taken, and counts them.
+    pub async fn take(&self, len_bytes: usize) {
+        wait_for(self.client.download.as_ref(), self, len_bytes).await;
+        self.client.counters.received_bytes.fetch_add(len_bytes as u64, Relaxed);
+    }
+
+    /// Returns how much is sent at once, so that progress is seen and the limit held.
+    pub fn piece_bytes(&self) -> usize {
+        if self.client.upload.is_some() { PIECE_BYTES } else { UPLOAD_PIECE_BYTES }
+    }
+
     /// Returns the status of the last answer, 0 where there is none.
     pub fn status(&self) -> u16 {
         self.notes.lock().reply.status
@@ -139,6 +159,11 @@ impl Call {
     /// Returns whether the last answer's ETag is something else than an MD5.
     pub fn has_opaque_etag(&self) -> bool {
         self.notes.lock().has_opaque_etag
+    }
+
+    /// Returns where the part of an object begins that came, if it is one.
+    pub fn range_start(&self) -> Option<u64> {
+        self.notes.lock().range_start
     }
 
     /// Returns why the last request failed, as far as HTTP tells.
@@ -163,6 +188,8 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(MAX_IDLE)
             .tcp_nodelay(true)
+            // A PUT that is sent elsewhere would go on as a GET.
+            .redirect(reqwest::redirect::Policy::none())
             .http1_only();
         if let Some(path) = ca_file {
             let bad = |what: String| Error::usage(format!("Cannot use the certificates in {}: {what}", path.display()));
@@ -204,6 +231,7 @@ impl Client {
             let mut notes = call.notes.lock();
             notes.reply = reply;
             notes.has_opaque_etag = has_opaque_etag(answer.headers());
+            notes.range_start = range_start(answer.headers());
         }
         let len_bytes = answer.content_length().filter(|_| !is_head);
         let max_bytes = if is_error { MAX_ERROR_BYTES as u64 } else { call.max_body_bytes };
@@ -233,17 +261,12 @@ impl Client {
         *request.headers_mut() = parts.headers;
         if !body.is_empty() {
             request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(body.len()));
-            let (call, piece_bytes) = match self.upload {
-                Some(_) => (call.clone(), PIECE_BYTES),
-                None => (call.clone(), UPLOAD_PIECE_BYTES),
-            };
-            let pieces = stream::unfold((body, call), move |(mut rest, call)| async move {
+            let pieces = stream::unfold((body, call.clone()), |(mut rest, call)| async move {
                 if rest.is_empty() {
                     return None;
                 }
-                let piece = rest.split_to(piece_bytes.min(rest.len()));
-                wait_for(call.client.upload.as_ref(), &call, piece.len()).await;
-                call.client.counters.sent_bytes.fetch_add(piece.len() as u64, Relaxed);
+                let piece = rest.split_to(call.piece_bytes().min(rest.len()));
+                call.send(piece.len()).await;
                 Some((Ok::<_, std::convert::Infallible>(piece), (rest, call)))
             });
             *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
@@ -263,10 +286,13 @@ async fn wait_for(limit: Option<&Limit>, call: &Call, len_bytes: usize) {
     }
 }
 
+/// The pieces of a body, as they come.
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+
 /// The body of an answer.
 pub(super) struct Body {
     // Only ever reached through `&mut`: the lock makes it Sync, which OpenDAL asks for.
-    stream: Mutex<Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>>,
+    stream: Mutex<Pieces>,
     /// Its length, where the server has told it.
     pub len_bytes: Option<u64>,
 }
@@ -279,11 +305,7 @@ impl Stream for Body {
     }
 }
 
-fn incoming(
-    call: Arc<Call>,
-    answer: reqwest::Response,
-    max_bytes: u64,
-) -> Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>> {
+fn incoming(call: Arc<Call>, answer: reqwest::Response, max_bytes: u64) -> Pieces {
     let bodies = stream::unfold((Some(answer), 0_u64), move |(answer, so_far)| {
         let call = call.clone();
         async move {
@@ -296,8 +318,7 @@ fn incoming(
                         let failure = Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes"));
                         return Some((Err(call.fail(failure)), (None, so_far)));
                     }
-                    wait_for(call.client.download.as_ref(), &call, bytes.len()).await;
-                    call.client.counters.received_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                    call.take(bytes.len()).await;
                     Some((Ok(bytes), (Some(answer), so_far)))
                 }
                 Err(error) => Some((Err(call.fail(of_transport(&error))), (None, so_far))),
@@ -307,7 +328,7 @@ fn incoming(
     bodies.boxed()
 }
 
-async fn first_bytes(mut body: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>) -> Bytes {
+async fn first_bytes(mut body: Pieces) -> Bytes {
     let mut bytes = Vec::new();
     while let Some(Ok(more)) = body.next().await {
         bytes.extend_from_slice(&more[..more.len().min(MAX_ERROR_BYTES - bytes.len())]);
@@ -337,6 +358,11 @@ fn has_opaque_etag(headers: &http::HeaderMap) -> bool {
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
+fn range_start(headers: &http::HeaderMap) -> Option<u64> {
+    let range = headers.get(http::header::CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
+}
+
 /// Judges a request without an answer.
 fn of_transport(error: &reqwest::Error) -> Failure {
     let mut words = Vec::new();
@@ -348,6 +374,9 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     let words = super::failure::plain(&words.join(": "));
     if words.contains("certificate") || words.contains("invalid peer") {
         return Failure::lasting(Cause::Tls, format!("the server's certificate does not verify: {words}"));
+    }
+    if words.contains("corrupt message") {
+        return Failure::lasting(Cause::Tls, "the server does not speak TLS: its URL may begin with http://");
     }
     if error.is_connect() {
         return Failure::passing(Cause::Unreachable, format!("no connection: {words}"));

@@ -82,8 +82,8 @@ impl RemoteStore {
                     return Err(Error::new(
                         ErrorKind::Io,
                         format!(
-                            "The listing of {}/ at {} {state} {object} after {} s: the server's listings lag far behind, \
-                             try again later",
+                            "The listing of {}/ at {} {state} {object} after {} s: the server's listings lag far \
+                             behind, try again later",
                             kind.folder(),
                             self.place,
                             start.elapsed().as_secs()

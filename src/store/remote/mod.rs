@@ -23,6 +23,7 @@ mod settings;
 mod tests;
 
 pub use environment::Environment;
+pub use retry::Policy;
 
 use super::place::Remote;
 use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
@@ -32,7 +33,6 @@ use explain::{Task, explain};
 use failure::{Cause, Failure};
 use http::{Call, Client, Digest, Purpose};
 use parking_lot::Mutex;
-use retry::Policy;
 use service::{Service, Session};
 use settings::Settings;
 use std::collections::BTreeMap;
@@ -112,7 +112,8 @@ impl RemoteStore {
         Self::with_policy(place, options, environment, Policy::default())
     }
 
-    fn with_policy(
+    /// Does so with another patience than the usual.
+    pub fn with_policy(
         place: &Remote,
         options: &RemoteOptions,
         environment: Environment,
@@ -122,11 +123,6 @@ impl RemoteStore {
         let settings = Settings::collect(place, environment)?;
         let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
         let is_sftp = matches!(place, Remote::Sftp { .. });
-        if is_sftp && (upload.is_some() || download.is_some()) {
-            return Err(Error::usage(
-                "--limit-upload and --limit-download cannot be held over SFTP: ssh carries the bytes",
-            ));
-        }
         let client = Arc::new(Client::new(upload, download, ca_file.as_deref())?);
         let usual = if is_sftp { SFTP_CONNECTIONS } else { HTTP_CONNECTIONS };
         let connections = options.connections.unwrap_or(usual).max(1);
@@ -207,7 +203,8 @@ impl RemoteStore {
     ) -> Result<T, Failure> {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         let call = Call::new(self.client.clone(), terms.purpose, terms.max_body_bytes, terms.digest);
-        let blind = if self.is_sftp() { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };
+        let is_blind = self.is_sftp() && terms.purpose == Purpose::Put;
+        let blind = if is_blind { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };
         let stall = self.policy.stall + Duration::from_secs(blind);
         let run = async {
             let session = self.service.session(call.clone()).await?;
@@ -267,25 +264,18 @@ impl RemoteStore {
 
     /// Asks for an object's length and checksum; none if it is not there.
     async fn found(&self, task: Task<'_>, path: &str) -> Result<Option<service::Told>> {
-        let found = self.retried(task, Terms::of(Purpose::Stat), async |session| session.stat(path).await);
-        match found.await {
-            Ok(told) => Ok(Some(told)),
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_bucket_missing(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn is_bucket_missing(&self, error: &Error) -> bool {
-        // The kind is the same: the next step is not.
-        error.to_string().contains("; make it first")
+        self.retried(task, Terms::of(Purpose::Stat), async |session| match session.stat(path).await {
+            Err(failure) if failure.cause == Cause::NotFound => Ok(None),
+            told => told.map(Some),
+        })
+        .await
     }
 
     async fn read(&self, object: Object, range: Option<std::ops::Range<u64>>, max_bytes: u64) -> Result<Vec<u8>> {
         let path = object.path();
         let terms = Terms { len_bytes: max_bytes, max_body_bytes: max_bytes, ..Terms::of(Purpose::Get) };
         let task = Task { verb: "read", name: &path };
-        let buffer = self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await?;
-        Ok(buffer.to_vec())
+        self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await
     }
 }
 

@@ -9,7 +9,7 @@ use super::explain::{Task, explain};
 use super::failure::{Cause, Failure};
 use super::folders::TEMPORARY;
 use super::http::{Digest, Purpose};
-use super::service::Told;
+use super::service::{Session, Told};
 use super::{RemoteStore, Terms};
 use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,7 @@ const MAX_LOOKS: u32 = 4;
 
 /// What is stored, and what a server must say of it afterwards.
 struct Parcel {
+    object: Object,
     path: String,
     bytes: Bytes,
     digest: Digest,
@@ -35,7 +36,7 @@ impl Parcel {
         let sha1 = || aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes);
         let sha1_hex = if with_sha1 { to_hex(sha1().as_ref()) } else { String::new() };
         let digest = Digest { md5: Md5::digest(&bytes).into(), sha1_hex };
-        Parcel { path: object.path(), bytes, digest }
+        Parcel { object, path: object.path(), bytes, digest }
     }
 
     fn terms(&self) -> Terms {
@@ -43,26 +44,23 @@ impl Parcel {
         Terms { len_bytes, digest: Some(self.digest.clone()), ..Terms::of(Purpose::Put) }
     }
 
-    /// Returns whether what a server tells is of these bytes; none if it tells too little.
-    fn fits(&self, told: Told) -> Option<bool> {
-        let of_len = told.len_bytes.map(|len| len == self.bytes.len() as u64);
-        let of_md5 = told.md5.map(|md5| md5 == self.digest.md5);
-        match (of_len, of_md5) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), _) => Some(true),
-            (None, _) => None,
-        }
+    /// Returns whether what a server tells is of these bytes.
+    fn fits(&self, told: Told) -> bool {
+        told.len_bytes == Some(self.bytes.len() as u64) && told.md5.is_none_or(|md5| md5 == self.digest.md5)
     }
 }
 
 impl RemoteStore {
     pub(super) async fn put_object(&self, object: Object, bytes: Bytes) -> Result<()> {
-        let is_b2 = matches!(self.place, Remote::Bucket { service: Service::B2, .. });
-        let parcel = Parcel::new(object, bytes, is_b2);
+        let parcel = Parcel::new(object, bytes, self.is_b2());
         if object == Object::Config {
             return self.put_config(&parcel).await;
         }
         if self.has_folders() { self.put_and_rename(&parcel).await } else { self.put_in_place(&parcel).await }
+    }
+
+    fn is_b2(&self) -> bool {
+        matches!(self.place, Remote::Bucket { service: Service::B2, .. })
     }
 
     /// Stores the one object whose name does not tell its bytes: never over another, and read back.
@@ -100,11 +98,10 @@ impl RemoteStore {
             tries += 1;
             let work = self.once(parcel.terms(), async |session| session.put(&parcel.path, parcel.bytes.clone()).await);
             match work.await {
-                Ok(told) => match parcel.fits(told) {
-                    Some(true) => return Ok(()),
-                    Some(false) => return Err(self.garbled(parcel).await),
-                    None => return self.verify(parcel, None).await,
-                },
+                Ok(Some(md5)) if md5 != parcel.digest.md5 => return Err(self.garbled(parcel).await),
+                // To look costs money at B2, whose answer tells what it holds.
+                Ok(Some(_)) if self.is_b2() => return Ok(()),
+                Ok(_) => return self.verify(parcel, None).await,
                 Err(failure) if failure.may_have_happened => {
                     return self.verify(parcel, Some((failure, tries, start))).await;
                 }
@@ -123,9 +120,9 @@ impl RemoteStore {
         let mut looks = 0;
         let last = loop {
             looks += 1;
-            let stat = async |session: &super::Session| session.stat(&parcel.path).await;
+            let stat = async |session: &Session| session.stat(&parcel.path).await;
             match self.once(Terms::of(Purpose::Stat), stat).await {
-                Ok(told) if parcel.fits(told) == Some(true) => return Ok(()),
+                Ok(told) if parcel.fits(told) => return Ok(()),
                 Ok(_) => return Err(self.garbled(parcel).await),
                 // A request that was lost may arrive later: its name is given up, not waited for.
                 Err(failure) if failure.cause == Cause::NotFound && lost.is_some() => break failure,
@@ -148,12 +145,13 @@ impl RemoteStore {
         Error::new(ErrorKind::Uncertain, cause.chain())
     }
 
-    /// Removes an object the server holds other bytes of.
+    /// Removes an object the server holds other bytes of; the configuration may be somebody else's.
     async fn garbled(&self, parcel: &Parcel) -> Error {
-        let removal = async |session: &super::Session| session.delete(&parcel.path).await;
-        let removed = match self.once(Terms::of(Purpose::Delete), removal).await {
-            Ok(()) => "it was removed",
-            Err(_) => "it could not be removed",
+        let removal = async |session: &Session| session.delete(&parcel.path).await;
+        let removed = match parcel.object {
+            Object::Config => "it is left alone",
+            _ if self.once(Terms::of(Purpose::Delete), removal).await.is_ok() => "it was removed",
+            _ => "it could not be removed",
         };
         let message = format!("{} holds other bytes of {} than were sent: {removed}", self.place, parcel.path);
         Error::new(ErrorKind::Uncertain, message)
@@ -180,7 +178,7 @@ impl RemoteStore {
             }
         };
         loop {
-            let rename = async |session: &super::Session| session.rename(&temporary, &parcel.path).await;
+            let rename = async |session: &Session| session.rename(&temporary, &parcel.path).await;
             let Err(failure) = self.once(Terms::of(Purpose::Other), rename).await else { return Ok(()) };
             tries += 1;
             if failure.may_have_happened || failure.cause == Cause::Exists {
@@ -202,19 +200,19 @@ impl RemoteStore {
     }
 
     async fn put_temporary(&self, parcel: &Parcel, folder: &str, temporary: &str) -> Result<(), Failure> {
-        let put = async |session: &super::Session| session.put(temporary, parcel.bytes.clone()).await;
+        let put = async |session: &Session| session.put(temporary, parcel.bytes.clone()).await;
         let stored = match self.once(parcel.terms(), put).await {
             Err(failure) if matches!(failure.cause, Cause::NoFolder | Cause::NotFound) && !folder.is_empty() => {
-                let make = async |session: &super::Session| session.create_folder(folder).await;
+                let make = async |session: &Session| session.create_folder(folder).await;
                 self.once(Terms::of(Purpose::Other), make).await?;
                 self.once(parcel.terms(), put).await
             }
             result => result,
         };
         stored?;
-        let stat = async |session: &super::Session| session.stat(temporary).await;
+        let stat = async |session: &Session| session.stat(temporary).await;
         let told = self.once(Terms::of(Purpose::Stat), stat).await?;
-        if parcel.fits(told) != Some(true) {
+        if !parcel.fits(told) {
             return Err(Failure::open(Cause::Garbled, "the server holds other bytes than were sent"));
         }
         Ok(())
@@ -222,7 +220,7 @@ impl RemoteStore {
 
     /// Removes what a try left under a temporary name; what cannot be removed is swept up later.
     async fn discard(&self, temporary: &str) {
-        let removal = async |session: &super::Session| session.delete(temporary).await;
+        let removal = async |session: &Session| session.delete(temporary).await;
         if let Err(failure) = self.once(Terms::of(Purpose::Delete), removal).await {
             tracing::debug!("{}: {temporary} is left: {}", self.place, failure.text);
         }

@@ -1,16 +1,18 @@
 //! When a failed try is made again.
 
-use super::failure::Failure;
+use super::failure::{Cause, Failure};
 use std::time::Duration;
 
 /// How often and how long a failure is met with another try.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Policy {
+pub struct Policy {
+    /// Tries of one operation.
     pub max_tries: u32,
     /// No try begins later than this after the first.
     pub max_elapsed: Duration,
     /// The longest pause after the first try; it doubles with each.
     pub first_pause: Duration,
+    /// No pause is longer, but for what a server asks for.
     pub max_pause: Duration,
     /// Nothing may move for this long.
     pub stall: Duration,
@@ -34,8 +36,10 @@ impl Default for Policy {
 impl Policy {
     /// Returns how long to wait before the next try, or none if there is none. `random` is from 0 to 1: the pause is
     /// anything up to its bound, so that many clients do not come back together (full jitter).
-    pub fn pause(&self, failure: &Failure, tries: u32, elapsed: Duration, random: f64) -> Option<Duration> {
-        if !failure.is_temporary || tries >= self.max_tries {
+    pub(super) fn pause(&self, failure: &Failure, tries: u32, elapsed: Duration, random: f64) -> Option<Duration> {
+        // An object that ends too early mostly is damaged; what came may have been cut on the way all the same.
+        let max_tries = if failure.cause == Cause::Short { self.max_tries.min(3) } else { self.max_tries };
+        if !failure.is_temporary || tries >= max_tries {
             return None;
         }
         let bound = self.first_pause.saturating_mul(1 << (tries - 1).min(20)).min(self.max_pause);
@@ -53,7 +57,6 @@ pub(super) fn random() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::failure::Cause;
     use super::*;
 
     #[test]

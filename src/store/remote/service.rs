@@ -8,20 +8,24 @@ use super::login::{self, Login};
 use super::settings::Settings;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use opendal::options::{ListOptions, ReadOptions};
+use opendal::options::ListOptions;
 use opendal::raw::{Operation, ServiceOperation};
 use opendal::services::{Azblob, B2, Gcs, S3, Sftp, Swift, Webdav};
-use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator};
+use opendal::{
+    Buffer, BytesRange, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator,
+};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// Where OpenDAL's own service for B2 asks for leave to enter.
 const B2_API: &str = "https://api.backblazeb2.com";
+/// A page of B2 has 100 items if not told otherwise; up to 1000 cost the same (B2 Native API, b2_list_file_names).
+const B2_PAGE_ITEMS: usize = 1000;
 /// What is asked before a service is entered is answered in at most this.
 const MAX_LOGIN_BYTES: u64 = 4 << 20;
+const SHORT: &str = "it ends before the bytes that were asked for";
 
 /// A service with what it needs to be entered.
 pub(super) struct Service {
@@ -50,8 +54,13 @@ pub(super) struct Item {
 pub(super) struct Session {
     operator: Operator,
     call: Arc<Call>,
+    /// What the paths of this session begin with.
+    prefix: String,
     is_http: bool,
+    has_folders: bool,
     has_md5_etags: bool,
+    /// What a page of a listing holds, where the service's own choice is a poor one.
+    page_items: Option<usize>,
 }
 
 impl Service {
@@ -72,17 +81,21 @@ impl Service {
             }
         };
         call.touch(Instant::now());
-        let b2_api = match &self.settings {
-            Settings::B2(settings) => settings.api.clone(),
-            _ => None,
+        let (b2_api, prefix) = match &self.settings {
+            Settings::B2(settings) => (settings.api.clone(), String::new()),
+            Settings::Sftp(settings) => (None, format!("{}/", settings.path)),
+            _ => (None, String::new()),
         };
         let transport = Transport { call: call.clone(), digest_as: digest_header(&self.settings), b2_api };
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
         Ok(Session {
             operator: operator.with_context(context),
             call,
+            prefix,
             is_http: !matches!(self.settings, Settings::Sftp(_)),
+            has_folders: matches!(self.settings, Settings::Sftp(_) | Settings::WebDav(_)),
             has_md5_etags: matches!(self.settings, Settings::S3(_) | Settings::Swift(_)),
+            page_items: matches!(self.settings, Settings::B2(_)).then_some(B2_PAGE_ITEMS),
         })
     }
 
@@ -146,8 +159,9 @@ async fn operator(settings: &Settings, call: &Arc<Call>) -> Result<Operator, Fai
             Operator::new(builder.container(&settings.container).root(&settings.root))
         }
         Settings::Sftp(settings) => {
-            let builder = Sftp::default().endpoint(&settings.endpoint).known_hosts_strategy("strict");
-            Operator::new(builder.root(&settings.root))
+            // OpenDAL makes the folder that is its root: none of a user's is made by a look at it.
+            let root = if settings.from_home { "" } else { "/" };
+            Operator::new(Sftp::default().endpoint(&settings.endpoint).known_hosts_strategy("strict").root(root))
         }
         Settings::WebDav(settings) => {
             let builder = Webdav::default().endpoint(&settings.endpoint).root(&settings.root).disable_create_dir(true);
@@ -244,21 +258,29 @@ impl HttpTransport for Transport {
 }
 
 impl Session {
-    /// Stores an object under a name.
-    pub async fn put(&self, path: &str, body: Bytes) -> Result<Told, Failure> {
+    /// Stores an object under a name; returns the checksum the service tells of it, if it does.
+    pub async fn put(&self, path: &str, mut body: Bytes) -> Result<Option<[u8; 16]>, Failure> {
         self.count(Purpose::Put);
-        let len_bytes = body.len() as u64;
-        let stored = self.operator.write(path, body).await.map_err(|error| self.failed(&error))?;
-        if !self.is_http {
-            self.call.client.counters.sent_bytes.fetch_add(len_bytes, Relaxed);
+        let failed = |error| self.failed(&error);
+        if self.is_http {
+            let stored = self.operator.write(&self.at(path), body).await.map_err(|error| self.unless_missing(error))?;
+            // The length is OpenDAL's own: that of what was sent.
+            return Ok(self.told(&stored).md5);
         }
-        Ok(self.told(&stored))
+        let mut writer = self.operator.writer(&self.at(path)).await.map_err(failed)?;
+        while !body.is_empty() {
+            let piece = body.split_to(self.call.piece_bytes().min(body.len()));
+            self.call.send(piece.len()).await;
+            writer.write(piece).await.map_err(failed)?;
+        }
+        writer.close().await.map_err(failed)?;
+        Ok(None)
     }
 
     /// Tells of an object.
     pub async fn stat(&self, path: &str) -> Result<Told, Failure> {
         self.count(Purpose::Stat);
-        let found = self.operator.stat(path).await.map_err(|error| self.failed(&error))?;
+        let found = self.operator.stat(&self.at(path)).await.map_err(|error| self.failed(&error))?;
         if !found.is_file() {
             return Err(Failure::lasting(Cause::Other, "it is no file"));
         }
@@ -266,36 +288,48 @@ impl Session {
     }
 
     /// Reads a range of an object, or all of it up to the call's bound.
-    pub async fn read(&self, path: &str, range: Option<Range<u64>>) -> Result<Buffer, Failure> {
+    pub async fn read(&self, path: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, Failure> {
         self.count(Purpose::Get);
+        let no_parts = || Failure::lasting(Cause::Other, "the server does not give parts of objects");
+        let failed = |error| match (self.failed(&error), &range) {
+            (failure, Some(_)) if failure.cause == Cause::TooLong => no_parts(),
+            (failure, _) => failure,
+        };
+        let wanted = range.as_ref().map_or(BytesRange::default(), |range| BytesRange::from(range.clone()));
+        let reader = self.operator.reader(&self.at(path)).await.map_err(failed)?;
+        let mut pieces = reader.into_stream(wanted).await.map_err(failed)?;
         let max_bytes = self.call.max_body_bytes;
-        let wanted = range.clone().or_else(|| (!self.is_http).then(|| 0..max_bytes.saturating_add(1)));
-        let options = ReadOptions { range: wanted.map(Into::into).unwrap_or_default(), ..ReadOptions::default() };
-        let buffer = self.operator.read_options(path, options).await.map_err(|error| self.failed(&error))?;
-        let len_bytes = buffer.len() as u64;
-        if !self.is_http {
-            self.call.client.counters.received_bytes.fetch_add(len_bytes, Relaxed);
-            if len_bytes > max_bytes {
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(failed)?;
+            if (bytes.len() + piece.len()) as u64 > max_bytes {
                 return Err(Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes")));
+            }
+            if !self.is_http {
+                self.call.take(piece.len()).await;
+            }
+            for part in piece {
+                bytes.extend_from_slice(&part);
             }
         }
         if let Some(range) = range {
-            if self.is_http && self.call.status() != 206 {
-                return Err(Failure::lasting(Cause::Other, "the server does not give parts of objects"));
+            if self.is_http && self.call.range_start().unwrap_or(0) != range.start {
+                return Err(no_parts());
             }
-            if len_bytes != range.end - range.start {
-                return Err(Failure::passing(Cause::Short, "it ends before the bytes that were asked for"));
+            if bytes.len() as u64 != range.end - range.start {
+                return Err(Failure::passing(Cause::Short, SHORT));
             }
         }
-        Ok(buffer)
+        Ok(bytes)
     }
 
     /// Lists what lies in a folder, or everything whose name begins with it; stops after `max_items`.
     pub async fn list(&self, folder: &str, is_deep: bool, max_items: usize) -> Result<Vec<Item>, Failure> {
         self.count(Purpose::List);
-        let options = ListOptions { recursive: is_deep, ..ListOptions::default() };
-        let failed = |error| self.failed(&error);
-        let mut lister = self.operator.lister_options(folder, options).await.map_err(failed)?;
+        let options = ListOptions { recursive: is_deep, limit: self.page_items, ..ListOptions::default() };
+        let failed = |error| self.unless_missing(error);
+        let at = self.at(folder);
+        let mut lister = self.operator.lister_options(&at, options).await.map_err(failed)?;
         let mut items = Vec::new();
         let mut is_there = false;
         while let Some(entry) = lister.next().await {
@@ -304,11 +338,11 @@ impl Session {
             is_there = true;
             let metadata = entry.metadata();
             // The folder itself is among what lies in it, at servers that have folders.
-            if metadata.is_dir() && (entry.path() == folder || entry.path() == "/") {
+            if metadata.is_dir() && (entry.path() == at || entry.path() == "/") {
                 continue;
             }
             items.push(Item {
-                path: entry.path().to_owned(),
+                path: entry.path().strip_prefix(&*self.prefix).unwrap_or(entry.path()).to_owned(),
                 len_bytes: metadata.content_length(),
                 is_folder: metadata.is_dir(),
                 modified_secs: metadata.last_modified().map(|at| at.into_inner().as_second()),
@@ -327,19 +361,23 @@ impl Session {
     /// Removes an object; one that is not there is a success.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.count(Purpose::Delete);
-        self.operator.delete(path).await.map_err(|error| self.failed(&error))
+        self.operator.delete(&self.at(path)).await.map_err(|error| self.failed(&error))
     }
 
     /// Changes the name of an object.
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
         self.count(Purpose::Other);
-        self.operator.rename(from, to).await.map_err(|error| self.failed(&error))
+        self.operator.rename(&self.at(from), &self.at(to)).await.map_err(|error| self.failed(&error))
     }
 
     /// Makes a folder, and those it lies in.
     pub async fn create_folder(&self, path: &str) -> Result<(), Failure> {
         self.count(Purpose::Other);
-        self.operator.create_dir(path).await.map_err(|error| self.failed(&error))
+        self.operator.create_dir(&self.at(path)).await.map_err(|error| self.failed(&error))
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
     }
 
     /// Counts an operation where no requests can be seen.
@@ -358,8 +396,21 @@ impl Session {
         }
     }
 
+    /// Judges the failure of what only a bucket that is missing can answer with 404.
+    fn unless_missing(&self, error: Error) -> Failure {
+        match self.failed(&error) {
+            failure if failure.cause == Cause::NotFound && !self.has_folders => {
+                Failure { cause: Cause::NoBucket, ..failure }
+            }
+            failure => failure,
+        }
+    }
+
     fn failed(&self, error: &Error) -> Failure {
         let answered_well = (200..300).contains(&self.call.status());
+        if error.message() == "reader got too little data" {
+            return Failure::passing(Cause::Short, SHORT);
+        }
         match (self.call.failure(), error.kind()) {
             (Some(_), ErrorKind::NotFound) if answered_well => Failure::lasting(Cause::NotFound, "it is not there"),
             (Some(failure), _) => failure,
@@ -367,7 +418,7 @@ impl Session {
             (None, ErrorKind::PermissionDenied) => Failure::lasting(Cause::Denied, "the server does not allow it"),
             (None, _) if !self.is_http => Failure::of_ssh(&words(error)),
             (None, _) if words(error).contains("redential") => {
-                Failure::lasting(Cause::NoCredentials, "there are no credentials")
+                Failure::lasting(Cause::NoCredentials, "there are no credentials, or they cannot be used")
             }
             (None, _) => Failure::lasting(Cause::Other, words(error)),
         }

@@ -67,7 +67,8 @@ pub(super) enum SwiftEntry {
 
 pub(super) struct Sftp {
     pub endpoint: String,
-    pub root: String,
+    pub path: String,
+    pub from_home: bool,
 }
 
 pub(super) struct WebDav {
@@ -104,8 +105,8 @@ impl Settings {
             Remote::Sftp { user, host, port, path, from_home } => {
                 let at = user.as_ref().map_or(String::new(), |user| format!("{user}@"));
                 let port = port.map_or(String::new(), |port| format!(":{port}"));
-                let root = if *from_home { path.clone() } else { format!("/{path}") };
-                Ok(Settings::Sftp(Sftp { endpoint: format!("ssh://{at}{host}{port}"), root }))
+                let endpoint = format!("ssh://{at}{host}{port}");
+                Ok(Settings::Sftp(Sftp { endpoint, path: path.clone(), from_home: *from_home }))
             }
             Remote::WebDav { tls, host, path } => webdav(*tls, host, path, &sources),
             Remote::Bucket { service, bucket, prefix } => match service {

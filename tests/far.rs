@@ -1,0 +1,301 @@
+//! Promise: a repository far away is as safe as a local one where replies are lost, is written to by several requests
+//! at a time, goes on where it was interrupted, and is opened with few requests.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use bakfs::crypto::slot::Credential;
+use bakfs::error::ErrorKind;
+use bakfs::format::header::Suite;
+use bakfs::format::index::Segment;
+use bakfs::format::mark::SessionKind;
+use bakfs::format::snapshot::Snapshot;
+use bakfs::format::tree::Time;
+use bakfs::id::ObjectId;
+use bakfs::repo::open::{self, Options};
+use bakfs::repo::session::Session;
+use bakfs::repo::{Repository, names};
+use bakfs::store::{Object, ObjectKind, Store};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::library::{self, Source, TINY_CHUNKS};
+use support::lossy::{Fate, LossyStore};
+use support::stores::MemStore;
+use support::{SOON, noise};
+
+fn made(chunk_sizes: bakfs::format::config::ChunkSizes) -> Arc<MemStore> {
+    let store = Arc::new(MemStore::default());
+    library::init(&*store, Suite::Aes256GcmSiv, 3, chunk_sizes).unwrap();
+    store
+}
+
+fn is_mark(object: Object) -> bool {
+    matches!(object, Object::Mark(_))
+}
+
+/// Reads everything and checks everything, through the store itself.
+fn assert_whole(store: &Arc<MemStore>, snapshots: usize) {
+    let repository = library::open(store.clone()).unwrap();
+    let history = library::read_all(&repository).unwrap();
+    assert!(history.is_whole(), "{:?}", history.warnings);
+    assert_eq!(history.snapshots.len(), snapshots);
+    let report = library::check(&repository).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+/// A snapshot of another day with the tree of an existing one.
+fn on_day(snapshot: &Snapshot, day: i64) -> Snapshot {
+    let time = Time { secs: 1_600_000_000 + day * 86_400, nanos: 0 };
+    Snapshot { name: names::dated(time), time, started: time, ended: time, ..snapshot.clone() }
+}
+
+fn commit_days(repository: &Arc<Repository>, like: &Snapshot, days: std::ops::Range<i64>) {
+    for day in days {
+        let mut session = Session::begin_backup(repository).unwrap();
+        repository.commit(&mut session, on_day(like, day)).unwrap();
+        session.end().unwrap();
+    }
+}
+
+/// Opens the repository as a machine that never saw it, and reads its list and a root.
+fn requests_to_open(store: &Arc<MemStore>, connections: usize) -> (u64, usize) {
+    let far = Arc::new(LossyStore::new(store.clone(), connections));
+    let repository = library::open(far.clone()).unwrap();
+    let snapshots = repository.snapshots().unwrap();
+    let newest = &snapshots.last().unwrap().snapshot;
+    repository.for_each_entry(&newest.root, |_| Ok(())).unwrap();
+    assert!(repository.take_warnings().is_empty());
+    println!("{connections} connections: {:?}", far.traffic());
+    (far.traffic().requests(), snapshots.len())
+}
+
+#[test]
+fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let far = Arc::new(LossyStore::new(store.clone(), 8));
+    let repository = library::open(far.clone()).unwrap();
+    let first = library::back_up(&repository, &source.path(), 0).unwrap().snapshot;
+    commit_days(&repository, &first, 1..1000);
+    library::prune(&repository).unwrap();
+    for connections in [1, 8] {
+        let (requests, snapshots) = requests_to_open(&store, connections);
+        assert_eq!(snapshots, 1000);
+        // The configuration, key slots and index, each listed and read, snapshots and marks listed, the marks read,
+        // and a page: its pack's header and its frame. A handful of snapshots may be in no digest yet.
+        assert!(requests <= 12 + 4, "{requests} requests");
+    }
+    assert_whole(&store, 1000);
+    // A digest is advice: without it, or with one of snapshots that are gone, all is the same.
+    let marks = repository.marks().unwrap();
+    let digests: Vec<_> = marks.digests().map(|(mark, digest)| (mark, digest.snapshots.len())).collect();
+    assert_eq!(digests.len(), 1, "those that are replaced are removed: {digests:?}");
+    let all: Vec<_> = repository.snapshots().unwrap().iter().map(|listed| listed.id).collect();
+    repository.forget(&all[..500]).unwrap();
+    library::prune(&repository).unwrap();
+    assert_eq!(requests_to_open(&store, 8).1, 500);
+    store.delete(Object::Mark(digests[0].0)).unwrap();
+    let (requests, snapshots) = requests_to_open(&store, 8);
+    assert_eq!(snapshots, 500);
+    assert!(requests > 500, "without a digest every snapshot is read");
+}
+
+#[test]
+fn a_local_repository_has_no_digest() {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let repository = library::open(store.clone()).unwrap();
+    let first = library::back_up(&repository, &source.path(), 0).unwrap().snapshot;
+    commit_days(&repository, &first, 1..30);
+    assert!(store.list(ObjectKind::Mark).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_not_answered_is_stored_under_another_name() {
+    std::thread::scope(|scope| {
+        for fate in [Fate::LostReply, Fate::Lost, Fate::Late] {
+            // Every fourth put, counted from different ones: each of a backup, a prune and a forget is met.
+            (0..4).for_each(|offset| drop(scope.spawn(move || lose_replies(fate, offset))));
+        }
+    });
+}
+
+fn lose_replies(fate: Fate, offset: usize) {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let far = Arc::new(LossyStore::new(store.clone(), 1));
+    let count = Arc::new(AtomicUsize::new(offset));
+    let given_up = Arc::new(Mutex::new(HashSet::new()));
+    let (counted, names) = (count.clone(), given_up.clone());
+    far.judge(move |object| {
+        if counted.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+            assert!(names.lock().insert(object), "{object} is put again");
+            return fate;
+        }
+        assert!(!names.lock().contains(&object), "{object} is put again");
+        Fate::Done
+    });
+    let repository = library::open(far.clone()).unwrap();
+    for day in 0..3 {
+        library::plant(&source.path(), day);
+        library::back_up(&repository, &source.path(), day as i64).unwrap();
+    }
+    let name = library::forget_oldest(&repository).unwrap();
+    let hidden = repository.forgotten_snapshots().unwrap();
+    assert_eq!(hidden[0].snapshot.name, name);
+    assert!(repository.undo_forget(&[hidden[0].id]).unwrap().is_empty());
+    repository.pin(hidden[0].id, "kept").unwrap();
+    assert!(repository.unpin(hidden[0].id).unwrap());
+    assert!(given_up.lock().len() > 4, "{fate:?}");
+    assert_eq!(far.deliver() > 0, fate == Fate::Late);
+    // Nothing that appears late hides, shows or holds up anything.
+    assert_whole(&store, 3);
+    let marks = library::open(store.clone()).unwrap().marks().unwrap();
+    for kind in [SessionKind::Backup, SessionKind::Prune] {
+        assert_eq!(marks.sessions(kind).count(), 0, "{fate:?}: a session stays");
+    }
+    assert!(marks.pins().is_empty() && marks.forgotten().is_empty());
+    library::forget_oldest(&repository).unwrap();
+    let report = library::prune(&repository).unwrap();
+    assert!(report.waiting_for.is_empty());
+    assert_eq!(report.swept.snapshots, 1);
+    far.deliver();
+    far.judge(|_| Fate::Done);
+    assert_whole(&store, 2);
+    // What was recalled is taken over by the verdict, once and for all.
+    library::prune(&repository).unwrap();
+    let marks = library::open(store.clone()).unwrap().marks().unwrap();
+    assert!(!marks.has_recalls(), "{fate:?}");
+    assert!(library::prune(&repository).unwrap().waiting_for.is_empty());
+    assert_whole(&store, 2);
+}
+
+#[test]
+fn a_store_that_never_answers_ends_a_backup_and_leaves_nothing() {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let far = Arc::new(LossyStore::new(store.clone(), 1));
+    let repository = library::open(far.clone()).unwrap();
+    let puts = Arc::new(AtomicUsize::new(0));
+    let counted = puts.clone();
+    far.judge(move |object| {
+        let is_snapshot = matches!(object, Object::Snapshot(_));
+        counted.fetch_add(usize::from(is_snapshot), Ordering::Relaxed);
+        if is_snapshot { Fate::Late } else { Fate::Done }
+    });
+    let error = library::back_up(&repository, &source.path(), 0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Uncertain);
+    assert_eq!(puts.load(Ordering::Relaxed), 4, "names are tried a bounded number of times");
+    assert_eq!(far.deliver(), 4);
+    // None of the four is a snapshot, and nobody waits for the session.
+    assert_whole(&store, 0);
+    assert_eq!(repository.marks().unwrap().sessions(SessionKind::Backup).count(), 0);
+}
+
+#[test]
+fn a_repository_is_made_and_opened_in_any_store() {
+    let far = Arc::new(LossyStore::new(Arc::new(MemStore::default()), 4));
+    let key = || Credential::Key(bakfs::crypto::keys::Secret([7; 32]));
+    let open = || Repository::open_far(far.clone(), &Options::default(), |_| Ok(vec![key()]));
+    let error = open().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("bakfs init"), "{error}");
+    let mut met = HashSet::new();
+    far.judge(move |object| match object {
+        Object::Key(_) if met.insert("key") => Fate::Lost,
+        Object::Config if met.insert("config") => Fate::LostReply,
+        _ => Fate::Done,
+    });
+    open::init_in(&*far, [5; 16], Suite::Aes256GcmSiv, &[key()]).unwrap();
+    assert_eq!(open().unwrap().id(), [5; 16]);
+    let error = open::init_in(&*far, [6; 16], Suite::Aes256GcmSiv, &[key()]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exists);
+    assert_eq!(open().unwrap().id(), [5; 16], "the first one stays");
+}
+
+/// Plants some packs' worth of noise.
+fn plant_large(dir: &Path, files: std::ops::Range<u64>) {
+    for file in files {
+        std::fs::write(dir.join(format!("large-{file}")), noise(1000 + file, 33 << 20)).unwrap();
+    }
+}
+
+#[test]
+fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
+    let source = Source::new();
+    plant_large(&source.path(), 0..5);
+    let on_way = Arc::new((Mutex::new((0usize, 0usize)), Condvar::new()));
+    let watched = on_way.clone();
+    // Chunks so small that an index object is full while packs are on their way.
+    let far = LossyStore::new(made(TINY_CHUNKS), 8).watched(move |object| {
+        if matches!(object, Object::Pack(_)) {
+            // The first pack is on its way until another one is.
+            let (counts, changed) = &*watched;
+            let mut counts = counts.lock();
+            (counts.0, counts.1) = (counts.0 + 1, counts.1.max(counts.0 + 1));
+            changed.notify_all();
+            while counts.1 < 2 {
+                assert!(!changed.wait_for(&mut counts, SOON).timed_out(), "packs go one after the other");
+            }
+            counts.0 -= 1;
+        }
+    });
+    let far = Arc::new(far);
+    let repository = library::open(far.clone()).unwrap();
+    library::back_up(&repository, &source.path(), 0).unwrap();
+    let most = on_way.0.lock().1;
+    assert!((2..=4).contains(&most), "{most} packs at a time");
+    let puts = far.puts();
+    let ended: HashMap<Object, usize> = puts.iter().enumerate().map(|(at, object)| (*object, at)).collect();
+    let mut named = 0;
+    for (at, index) in puts.iter().enumerate().filter(|(_, object)| matches!(object, Object::Index(_))) {
+        let Object::Index(id) = index else { unreachable!() };
+        let plain = repository.read_index_object(*id).unwrap();
+        let segment = Segment::new(&plain, plain.len()).unwrap();
+        for pack in (0..segment.pack_count()).filter_map(|at| segment.pack(at)) {
+            assert!(ended[&Object::Pack(pack.id)] < at, "an index object names a pack that is on its way");
+            named += 1;
+        }
+    }
+    assert_eq!(named, far.puts_of("packs"));
+    assert!(far.puts_of("index") > 1, "the index objects are stored as they fill");
+    assert_whole(&far.inner, 1);
+}
+
+/// Ends a backup at its n-th put of a pack; returns the packs that were stored.
+fn interrupt(store: &Arc<MemStore>, source: &Path, day: i64, pack: usize) -> HashSet<ObjectId> {
+    let far = Arc::new(LossyStore::new(store.clone(), 2));
+    let mut packs = 0;
+    far.judge(move |object| {
+        packs += usize::from(matches!(object, Object::Pack(_)));
+        if packs >= pack && !is_mark(object) { Fate::Refused } else { Fate::Done }
+    });
+    let repository = library::open(far.clone()).unwrap();
+    assert_eq!(library::back_up(&repository, source, day).unwrap_err().kind(), ErrorKind::Full);
+    store.list(ObjectKind::Pack).unwrap().iter().map(|listed| listed.id).collect()
+}
+
+#[test]
+fn an_interrupted_backup_goes_on_from_what_was_uploaded() {
+    let (store, source) = (made(bakfs::format::config::CHUNK_SIZES), Source::new());
+    let mut files = 0;
+    for day in 0..2 {
+        // The first backup, and one that finds an index: each is interrupted at its third pack.
+        plant_large(&source.path(), files..files + 4);
+        files += 4;
+        let count = |kind| store.list(kind).unwrap().len();
+        let (before, named) = (count(ObjectKind::Pack), count(ObjectKind::Index));
+        let left = interrupt(&store, &source.path(), day, 3);
+        assert_eq!(left.len(), before + 2);
+        assert_eq!(count(ObjectKind::Index), named, "nothing names them");
+        let far = Arc::new(LossyStore::new(store.clone(), 4));
+        let repository = library::open(far.clone()).unwrap();
+        let outcome = library::back_up(&repository, &source.path(), day).unwrap();
+        // Two packs of 32 MiB were there; what is stored now is the rest of 132 MiB.
+        let sent = far.traffic().sent_bytes;
+        assert!(sent < 74 << 20, "{} MiB are sent again", sent >> 20);
+        assert!(outcome.snapshot.summary.added_bytes < 74 << 20);
+        // Two requests for each of the packs: its head and its directory.
+        println!("day {day}: {:?}", far.traffic());
+        assert_whole(&store, day as usize + 1);
+    }
+}
