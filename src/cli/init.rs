@@ -66,6 +66,10 @@ impl Vacancy {
                     let message = format!("{remote} holds other objects: name a prefix or folder where there are none");
                     return Err(Error::new(ErrorKind::Unsupported, message));
                 }
+                // A folder that is missing cannot be listed.
+                if !contents.has_config {
+                    store.prepare()?;
+                }
                 check_vacant_in(&store)?;
                 Ok(Vacancy::Store(Box::new(store)))
             }
@@ -75,10 +79,7 @@ impl Vacancy {
     fn fill(&self, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> crate::error::Result<()> {
         match self {
             Vacancy::Folder(path) => init_with_id(path, id, suite, credentials).map(drop),
-            Vacancy::Store(store) => {
-                store.prepare()?;
-                init_in(&**store, id, suite, credentials).map(drop)
-            }
+            Vacancy::Store(store) => init_in(&**store, id, suite, credentials).map(drop),
         }
     }
 }

@@ -50,12 +50,12 @@ fn s3_by_rclone_keeps_the_contract() {
 
 #[test]
 fn s3_by_openstack_keeps_the_contract() {
-    keeps_the_contract(Service::SwiftS3, 1100);
+    keeps_the_contract(Service::SwiftS3, 200);
 }
 
 #[test]
 fn swift_keeps_the_contract() {
-    keeps_the_contract(Service::Swift, 300);
+    keeps_the_contract(Service::Swift, 200);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn sftp_keeps_the_contract() {
         let place = Place { url, environment: vec![("PATH".into(), std::env::var("PATH").unwrap())] };
         let remote = open(&place.clone().below("objects"));
         remote.prepare().unwrap();
-        store::keeps_the_contract(&remote, 600);
+        store::keeps_the_contract(&remote, 400);
         drop(remote);
         return product::keeps_the_contract(&place.below("product"));
     }
@@ -86,12 +86,12 @@ fn sftp_keeps_the_contract() {
 
 #[test]
 fn webdav_keeps_the_contract() {
-    keeps_the_contract(Service::WebDav, 600);
+    keeps_the_contract(Service::WebDav, 400);
 }
 
 #[test]
 fn azure_keeps_the_contract() {
-    keeps_the_contract(Service::Azure, 1100);
+    keeps_the_contract(Service::Azure, 300);
 }
 
 #[test]

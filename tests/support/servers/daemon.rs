@@ -31,13 +31,15 @@ impl Daemon {
         self
     }
 
-    /// Starts the process, in a namespace of process ids of its own: when its first process is killed, all are.
+    /// Starts the process, in a namespace of process ids of its own: when its first process is killed, all are. That
+    /// is a shell, because a process that changes its user loses the signal of its parent's death (prctl(2)).
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs");
         until(&format!("port {} is free", self.port), SOON, || is_free(self.port));
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--"]);
+        command.args(["/bin/sh", "-c", "\"$@\"; exit $?", "sh"]);
         command.args(&self.line).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", self.line)));
