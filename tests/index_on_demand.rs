@@ -152,7 +152,7 @@ fn pieces_tell_what_the_whole_tells_however_ids_lie() {
     cases.push((0..9000).map(|n| near(n, if n % 3 == 0 { [0; 8] } else { [255; 8] })).collect());
     cases.push((0..9000).map(|n| if n % 2 == 0 { near(0, [127; 8]) } else { drawn(n, 1)[0] }).collect());
     // Ever denser towards the end.
-    cases.push((0..9000).map(|n| near(n, (!(u64::MAX >> (n % 64))).to_be_bytes())).collect());
+    cases.push((0..9000).map(|n| near(n, first_bytes(!(u64::MAX >> (n % 64))))).collect());
     for ids in cases {
         let count = ids.len();
         let builder = tables(ids.clone(), 1);
@@ -173,11 +173,16 @@ fn pieces_tell_what_the_whole_tells_however_ids_lie() {
     }
 }
 
+/// Returns the bytes that sort as the numbers do.
+fn first_bytes(n: u64) -> [u8; 8] {
+    n.swap_bytes().to_le_bytes()
+}
+
 /// Returns the n-th chunk whose id begins with these bytes.
 fn near(n: u64, base: [u8; 8]) -> ChunkId {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&base);
-    id[24..].copy_from_slice(&n.to_be_bytes());
+    id[24..].copy_from_slice(&first_bytes(n));
     ChunkId(id)
 }
 
@@ -186,7 +191,7 @@ fn a_cold_lookup_takes_few_requests_however_ids_lie() {
     const CHUNKS: u64 = 200_000;
     let even = drawn(3, CHUNKS as usize);
     // Each guess by the first bytes is far below.
-    let dense = |n: u64| near(n, ((n as f64 * 64.0 / CHUNKS as f64).exp2() as u64).to_be_bytes());
+    let dense = |n: u64| near(n, first_bytes((n as f64 * 64.0 / CHUNKS as f64).exp2() as u64));
     let ends = |n: u64| near(n, if n == 0 { [0; 8] } else { [255; 8] });
     for (ids, bound) in [(even, 6), ((0..CHUNKS).map(dense).collect(), 18), ((0..CHUNKS).map(ends).collect(), 18)] {
         let stored = sealed(tables(ids.clone(), 1));

@@ -132,7 +132,7 @@ fn a_backup_goes_on_after_its_server_was_killed() {
     let packs = server.folder().join("files/bucket/some/repo/packs");
     let args = ["--connections", "1", "--limit-upload", "20M", "backup", source.to_str().unwrap()];
     let running = bakfs.start(args);
-    until("two packs are stored", SOON, || packs.is_dir() && stored_bytes(&packs) > 3 * FILE_BYTES);
+    until("two packs are stored", SOON, || packs.is_dir() && stored_bytes(&packs) > 10 * FILE_BYTES);
     server.kill();
     let failed = running.finish_within(BOUND).expect(1);
     assert!(failed.stderr.contains("check the host") || failed.stderr.contains("try again later"), "{failed}");

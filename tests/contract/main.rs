@@ -23,7 +23,8 @@ fn keeps_the_contract(service: Service, listed_count: usize) {
     let place = server.place().below("objects");
     let remote = open(&place);
     remote.prepare().unwrap();
-    store::keeps_the_contract(&remote, listed_count);
+    // The emulators break off the connection at an empty body, or at a range of one. bakfs stores no empty object.
+    store::keeps_the_contract(&remote, listed_count, service.is_durable());
     drop(remote);
     product::keeps_the_contract(&server.place().below("product"));
 }
@@ -33,14 +34,14 @@ fn a_local_folder_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let local = bakfs::store::local::LocalStore::new(folder.path());
     local.create_folders().unwrap();
-    store::keeps_the_contract(&local, 1500);
+    store::keeps_the_contract(&local, 1500, true);
     let url = folder.path().join("product").display().to_string();
     product::keeps_the_contract(&Place { url, environment: Vec::new() });
 }
 
 #[test]
 fn memory_keeps_the_contract_of_a_store() {
-    store::keeps_the_contract(&support::stores::MemStore::default(), 1500);
+    store::keeps_the_contract(&support::stores::MemStore::default(), 1500, true);
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn sftp_keeps_the_contract() {
         let place = Place { url, environment: vec![("PATH".into(), std::env::var("PATH").unwrap())] };
         let remote = open(&place.clone().below("objects"));
         remote.prepare().unwrap();
-        store::keeps_the_contract(&remote, 400);
+        store::keeps_the_contract(&remote, 400, true);
         drop(remote);
         return product::keeps_the_contract(&place.below("product"));
     }

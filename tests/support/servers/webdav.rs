@@ -21,9 +21,11 @@ pub fn daemons(dir: &Path, port: u16, has_tls: bool) -> Vec<Daemon> {
         modules.push("ssl");
         let (key, certificate) = (format!("{at}/key.pem"), format!("{at}/cert.pem"));
         let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+        // One of an authority is taken for no server (RFC 5280, 4.2.1.9).
+        let is_no_authority = ["-addext", "basicConstraints=critical,CA:FALSE"];
         let args =
             ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", &key, "-out", &certificate];
-        tool("openssl", args.into_iter().chain(subject)).expect(0);
+        tool("openssl", args.into_iter().chain(subject).chain(is_no_authority)).expect(0);
         tls = format!("SSLEngine on\nSSLCertificateFile {certificate}\nSSLCertificateKeyFile {key}\n");
     }
     let modules: String =
