@@ -18,6 +18,7 @@ use bakfs_proxy::plain::{self, Direction, Passed, Trap, Trouble};
 use bakfs_proxy::record::Record;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +77,31 @@ const HASTY: Policy = Policy {
     stall: Duration::from_secs(1),
     max_lag: Duration::from_secs(5),
 };
+
+/// A server, as one that stands before it needs to know it.
+struct Target {
+    port: u16,
+    place: Place,
+}
+
+impl Target {
+    fn of(server: &Server) -> Target {
+        Target { port: server.port(), place: server.place() }
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Returns a place in the server, seen through another port.
+    fn place_at(&self, port: u16, below: &str) -> Place {
+        let [known, other] = [self.port, port].map(|port| format!("127.0.0.1:{port}"));
+        let mut place = self.place.clone().below(below);
+        place.url = place.url.replace(&known, &other);
+        place.environment.iter_mut().for_each(|(_, value)| *value = value.replace(&known, &other));
+        place
+    }
+}
 
 /// What came of one workload that met faults.
 struct Run {
@@ -151,7 +177,7 @@ fn open(place: &Place, policy: Policy) -> RemoteStore {
 /// Runs a workload in a place of its own, reached through a port, between what begins and what ends the faults; every
 /// other time with a cache, as the program has it.
 fn attempt(
-    server: &Server,
+    target: &Target,
     port: u16,
     world: &World,
     (name, _, work): &Workload,
@@ -161,11 +187,11 @@ fn attempt(
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let below = format!("run-{number}");
-    let clean = open(&server.place().below(&below), Policy::default());
+    let clean = open(&target.place_at(target.port, &below), Policy::default());
     fill(&clean, &world.durable.clone().into_iter().chain(world.unsynced.clone()).collect());
 
     let cache = tempfile::tempdir().unwrap();
-    let far: Arc<dyn Store> = Arc::new(open(&server.place_at(port).below(&below), HASTY));
+    let far: Arc<dyn Store> = Arc::new(open(&target.place_at(port, &below), HASTY));
     let store: Arc<dyn Store> = match number % 2 {
         0 => far,
         _ => Arc::new(CachedStore::open(far, Some(cache.path()), 1 << 30)),
@@ -189,21 +215,21 @@ fn attempt(
 }
 
 /// Runs a workload with one plan for its requests.
-fn run(server: &Server, world: &World, workload: &Workload, plan: Plan) -> (Run, Record) {
-    let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into(), Length::default()).unwrap();
+fn run(target: &Target, world: &World, workload: &Workload, plan: Plan) -> (Run, Record) {
+    let proxy = Proxy::start(target.address(), Length::default()).unwrap();
     let mut record = Record::default();
     let calm = || {
         proxy.calm();
         record = proxy.take_record();
         record.faults()
     };
-    let run = attempt(server, proxy.address().port(), world, workload, || proxy.set(plan), calm);
+    let run = attempt(target, proxy.address().port(), world, workload, || proxy.set(plan), calm);
     (run, record)
 }
 
 /// Runs a workload with one trap for its bytes.
-fn run_plain(server: &Server, world: &World, workload: &Workload, trap: Option<Trap>) -> (Run, Passed) {
-    let proxy = plain::Proxy::start(([127, 0, 0, 1], server.port()).into(), Length::default()).unwrap();
+fn run_plain(target: &Target, world: &World, workload: &Workload, trap: Option<Trap>) -> (Run, Passed) {
+    let proxy = plain::Proxy::start(target.address(), Length::default()).unwrap();
     let mut passed = Passed::default();
     let calm = || {
         proxy.release();
@@ -212,7 +238,7 @@ fn run_plain(server: &Server, world: &World, workload: &Workload, trap: Option<T
         BTreeMap::from([(name, passed.troubles)])
     };
     let begin = || trap.into_iter().for_each(|trap| proxy.set(trap));
-    let run = attempt(server, proxy.address().port(), world, workload, begin, calm);
+    let run = attempt(target, proxy.address().port(), world, workload, begin, calm);
     (run, passed)
 }
 
@@ -225,10 +251,11 @@ fn worlds() -> Vec<World> {
 fn no_fault_at_any_request_is_success() {
     let panics = library::count_panics();
     let server = Server::start(Service::RcloneS3);
+    let target = Target::of(&server);
     let mut cases = Vec::new();
     let worlds = worlds();
     for (at, workload) in WORKLOADS.iter().enumerate() {
-        let (clean, record) = run(&server, &worlds[at], workload, Plan::none());
+        let (clean, record) = run(&target, &worlds[at], workload, Plan::none());
         assert_eq!(clean.judged, Ok(true), "{} without faults: {:?}", workload.0, clean.told);
         let suiting =
             |fault: Fault| Kind::ALL.iter().filter(|kind| fault.suits(**kind)).map(|kind| record.of(*kind)).sum();
@@ -251,7 +278,7 @@ fn no_fault_at_any_request_is_success() {
     let tally = Mutex::new(Tally::default());
     library::in_parallel(cases.len() as u64, |number| {
         let (at, fault, n, times) = cases[number as usize];
-        let (done, _) = run(&server, &worlds[at], &WORKLOADS[at], Plan::from_nth_for(n, times, fault));
+        let (done, _) = run(&target, &worlds[at], &WORKLOADS[at], Plan::from_nth_for(n, times, fault));
         let what = format!("{}, {} at {n} for {times}", WORKLOADS[at].0, fault.name());
         tally.lock().add(&what, done);
     });
@@ -267,19 +294,22 @@ fn no_mixture_of_faults_is_success() {
     let seed = library::size("SEED", 4, 4);
     for service in HTTP {
         let server = Server::start(*service);
+        let target = Target::of(&server);
         let mut faults = ONCE.to_vec();
         if *service == Service::Swift {
             faults.push(Fault::Stale { times: 3 });
         }
         let worlds = worlds();
+        let (clean, record) = run(&target, &worlds[0], &WORKLOADS[0], Plan::none());
+        assert_eq!(clean.judged, Ok(true), "{service:?} without faults: {:?}", clean.told);
+        assert!(record.requests() > 10, "{service:?} is reached beside the proxy: {record:?}");
         let tally = Mutex::new(Tally::default());
         library::in_parallel(count, |number| {
             let mut dice = Dice::new(seed ^ number << 8);
             let at = dice.below(WORKLOADS.len() as u64) as usize;
             let per_mille = [10, 30, 100, 300][dice.below(4) as usize];
             let plan = Plan::dice(dice.roll(), per_mille, faults.clone());
-            let (done, record) = run(&server, &worlds[at], &WORKLOADS[at], plan);
-            assert!(record.requests() > 1, "{service:?} is reached beside the proxy");
+            let (done, _) = run(&target, &worlds[at], &WORKLOADS[at], plan);
             tally.lock().add(&format!("{}, mixture {number} of {per_mille} per mille", WORKLOADS[at].0), done);
         });
         tally.into_inner().tell(&format!("mixtures, {service:?}, seed {seed}"));
@@ -291,17 +321,20 @@ fn no_mixture_of_faults_is_success() {
 /// server's.
 #[test]
 fn no_broken_connection_of_ssh_is_success() {
-    const CHILD: &str = "BAKFS_REMOTE_FAULTS_CHILD";
-    let server = Server::start(Service::Sftp);
-    if std::env::var_os(CHILD).is_none() {
+    const PLACE: &str = "BAKFS_REMOTE_FAULTS_PLACE";
+    let Ok(url) = std::env::var(PLACE) else {
+        let server = Server::start(Service::Sftp);
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["no_broken_connection_of_ssh_is_success", "--exact", "--nocapture"]);
-        command.envs(server.environment()).env(CHILD, "1");
+        command.envs(server.environment()).env(PLACE, server.url());
         let outcome = support::process::run(command);
-        print!("{}", outcome.text());
+        println!("{}", outcome.text());
         assert!(outcome.code == 0, "{outcome}");
         return;
-    }
+    };
+    let port = url.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();
+    let environment = vec![("PATH".to_owned(), std::env::var("PATH").unwrap())];
+    let target = Target { port, place: Place { url, environment } };
     let panics = library::count_panics();
     let count = library::size("REMOTE_FAULTS", 12, 2000);
     let seed = library::size("SEED", 4, 4);
@@ -310,7 +343,7 @@ fn no_broken_connection_of_ssh_is_success() {
         .iter()
         .zip(&worlds)
         .map(|(workload, world)| {
-            let (run, passed) = run_plain(&server, world, workload, None);
+            let (run, passed) = run_plain(&target, world, workload, None);
             assert_eq!(run.judged, Ok(true), "{} without faults: {:?}", workload.0, run.told);
             passed
         })
@@ -325,7 +358,7 @@ fn no_broken_connection_of_ssh_is_success() {
         };
         let trouble = if dice.below(3) == 0 { Trouble::Stall } else { Trouble::Reset };
         let trap = Trap { direction, after_bytes: dice.below(bytes.max(1)), trouble };
-        let (done, _) = run_plain(&server, &worlds[at], &WORKLOADS[at], Some(trap));
+        let (done, _) = run_plain(&target, &worlds[at], &WORKLOADS[at], Some(trap));
         tally.lock().add(&format!("{}, {trap:?}", WORKLOADS[at].0), done);
     });
     tally.into_inner().tell(&format!("SFTP, seed {seed}"));
