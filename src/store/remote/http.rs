@@ -259,6 +259,11 @@ impl Client {
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(bad)?;
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
+        // Google's API asks for it and OpenDAL leaves it out (Cloud Storage JSON API, "Objects: insert").
+        if request.url().path().starts_with("/upload/storage/v1/") {
+            let kind = http::HeaderValue::from_static("application/octet-stream");
+            request.headers_mut().entry(http::header::CONTENT_TYPE).or_insert(kind);
+        }
         if !body.is_empty() {
             request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(body.len()));
             let pieces = stream::unfold((body, call.clone()), |(mut rest, call)| async move {
