@@ -299,3 +299,65 @@ fn an_interrupted_backup_goes_on_from_what_was_uploaded() {
         assert_whole(&store, day as usize + 1);
     }
 }
+
+/// Runs a command once for each of its reads, after which the network is gone; `judge` hears what came of it.
+fn at_every_read<T>(
+    store: &Arc<MemStore>,
+    command: impl Fn(&Arc<Repository>) -> bakfs::error::Result<T>,
+    judge: impl Fn(&Arc<Repository>, bakfs::error::Result<T>),
+) {
+    let mut count = 0;
+    loop {
+        let far = Arc::new(LossyStore::new(store.clone(), 2));
+        let repository = library::open(far.clone()).unwrap();
+        far.fail_after_reads(count);
+        let before = far.traffic().gets;
+        let done = command(&repository);
+        let reads = far.traffic().gets - before;
+        let is_whole = reads <= count;
+        assert!(is_whole || done.is_err(), "a network that fails after {count} reads is not told");
+        judge(&repository, done);
+        if is_whole {
+            println!("the network failed after each of {count} reads");
+            return assert!(count > 1, "it reads");
+        }
+        count += 1;
+    }
+}
+
+#[test]
+fn a_network_that_fails_is_no_damage() {
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let far = Arc::new(LossyStore::new(store.clone(), 2));
+    let repository = library::open(far).unwrap();
+    for day in 0..2 {
+        library::plant(&source.path(), day);
+        library::back_up(&repository, &source.path(), day as i64).unwrap();
+    }
+    let packs: Vec<_> = store.list(ObjectKind::Pack).unwrap().iter().map(|listed| listed.id).collect();
+    let objects = store.objects();
+    at_every_read(
+        &store,
+        |repository| library::check(repository),
+        |repository, checked| {
+            if let Ok(report) = checked {
+                assert!(report.findings.is_empty(), "{:?}", report.findings);
+            }
+            assert!(repository.suspects().is_empty(), "a pack is blamed for the network");
+        },
+    );
+    let options = bakfs::repair::Options { suspects: packs, dry_run: false };
+    let repair = |repository: &Arc<Repository>| bakfs::repair::run(repository, &options, &bakfs::monitor::Silent);
+    at_every_read(&store, repair, |_, repaired| {
+        assert!(!repaired.is_ok_and(|report| report.has_changes()), "it repairs what is sound");
+        assert!(store.objects() == objects, "it changes what is sound");
+    });
+    // The newest is never another because one could not be read.
+    at_every_read(
+        &store,
+        |repository| repository.snapshots(),
+        |_, listed| {
+            assert!(!listed.is_ok_and(|all| all.len() != 2), "a snapshot is left out");
+        },
+    );
+}

@@ -229,6 +229,8 @@ fn run_once(
 ) -> Result<Report> {
     let mut damage = Damage::default();
     let objects = objects::check(repository, &mut damage)?;
+    // Snapshots that came since the index was loaded are told by index objects that came before them.
+    repository.refresh_index()?;
     // Told as findings already.
     repository.take_warnings();
     let current = repository.index();

@@ -61,17 +61,24 @@ pub fn check_unopened(store: &dyn Store) -> Result<Vec<(Object, String)>> {
 }
 
 /// Reads an object and compares its bytes with its name. `None` if it cannot be read, which is told.
-fn read(repository: &Repository, object: Object, id: ObjectId, max: u64, damage: &mut Damage) -> Option<Vec<u8>> {
+fn read(
+    repository: &Repository,
+    object: Object,
+    id: ObjectId,
+    max: u64,
+    damage: &mut Damage,
+) -> Result<Option<Vec<u8>>> {
     match repository.store().read_whole(object, max) {
         Ok(bytes) => {
             if object_id(&bytes) != id {
                 damage.object(object, WRONG_NAME.into());
             }
-            Some(bytes)
+            Ok(Some(bytes))
         }
+        Err(error) if !repository.is_damage(&error) => Err(error),
         Err(error) => {
             damage.object(object, told(&error));
-            None
+            Ok(None)
         }
     }
 }
@@ -81,7 +88,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     let store = &**repository.store();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
-        if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)
+        if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)?
             // One of another repository is what an `init` that was interrupted left: it does no harm.
             && let Err(error) = slot::check(&bytes)
         {
@@ -97,7 +104,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     let mut named = HashMap::new();
     for listed in index {
         let object = Object::Index(listed.id);
-        let Some(bytes) = read(repository, object, listed.id, MAX_INDEX_OBJECT_BYTES, damage) else { continue };
+        let Some(bytes) = read(repository, object, listed.id, MAX_INDEX_OBJECT_BYTES, damage)? else { continue };
         match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
             Ok(plain) => {
                 let is_gone =
@@ -119,6 +126,7 @@ fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
             Ok(bytes) if object_id(&bytes) != listed.id => damage.object(object, WRONG_NAME.into()),
             // What a running backup has announced, and takes back.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if !repository.is_damage(&error) => return Err(error),
             Err(error) => damage.object(object, told(&error)),
             Ok(_) => {}
         }
@@ -138,7 +146,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
     for listed in listing.into_iter().filter(|listed| !void.contains(&listed.id)) {
         let object = Object::Snapshot(listed.id);
         let max = MAX_SNAPSHOT_BYTES as u64 + SEALING_BYTES;
-        if read(repository, object, listed.id, max, damage).is_none() {
+        if read(repository, object, listed.id, max, damage)?.is_none() {
             continue;
         }
         match repository.snapshot(listed.id) {
@@ -147,6 +155,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
                 all.push(Listed { id: listed.id, snapshot: Arc::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if !repository.is_damage(&error) => return Err(error),
             Err(error) => damage.object(object, told(&error)),
         }
     }
@@ -231,6 +240,7 @@ pub fn spare_index(
         match pack::read_directory(&**repository.store(), repository.keys(), repository.id(), *id, len) {
             Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if !repository.is_damage(&error) => return Err(error),
             Err(error) => damage.object(Object::Pack(*id), format!("no index object names it, and {}", told(&error))),
         }
         if builder.chunks.len() >= SEGMENT_CHUNKS {

@@ -110,7 +110,12 @@ pub fn check(check: &Check<'_>, chosen: &[(ObjectId, u64)], ledger: Option<&Ledg
         while let Some((id, len_bytes)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
             let at_secs = now_secs();
             let mut told = Told { check, counts: &counts, id, is_sound: true, is_there: false, chunks: 0 };
-            reader.read(check.repository, &check.index, id, len_bytes, &mut told)?;
+            if let Err(error) = reader.read(check.repository, &check.index, id, len_bytes, &mut told) {
+                // Nobody goes on, and what was verified counts.
+                next.store(chosen.len(), Ordering::Relaxed);
+                notes.lock().write(ledger);
+                return Err(error);
+            }
             done.chunks += told.chunks;
             // One that is gone was removed by another process, or told before.
             if told.is_there || !told.is_sound {

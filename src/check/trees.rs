@@ -57,6 +57,8 @@ struct Trees<'a> {
     needed_spare: Mutex<HashSet<ObjectId>>,
     jobs: Mutex<Jobs>,
     changed: Condvar,
+    /// The first failure that tells nothing of what is stored: then nobody can say whether it is sound.
+    failure: Mutex<Option<Error>>,
 }
 
 fn short(id: &ChunkId) -> u128 {
@@ -72,6 +74,7 @@ pub fn check(check: &Check<'_>, snapshots: &[Listed]) -> Result<Seen> {
         needed_spare: Mutex::default(),
         jobs: Mutex::default(),
         changed: Condvar::new(),
+        failure: Mutex::default(),
     };
     let roots = snapshots.iter().rev().map(|listed| Job { directory: listed.snapshot.root, depth: 0 });
     trees.jobs.lock().waiting.extend(roots);
@@ -81,6 +84,9 @@ pub fn check(check: &Check<'_>, snapshots: &[Listed]) -> Result<Seen> {
         }
         trees.work();
     });
+    if let Some(error) = trees.failure.into_inner() {
+        return Err(error);
+    }
     Ok(Seen { pages: trees.pages.into_inner().len() as u64, needed_spare: trees.needed_spare.into_inner() })
 }
 
@@ -140,8 +146,12 @@ impl Trees<'_> {
         self.check.bad_chunk(id, format!("tree page {id}: {problem}"));
     }
 
-    fn unreadable(&self, id: &ChunkId, error: &Error) {
-        self.bad_page(id, told(error));
+    fn unreadable(&self, id: &ChunkId, error: Error) {
+        if self.check.repository.is_damage(&error) {
+            return self.bad_page(id, told(&error));
+        }
+        self.jobs.lock().waiting.clear();
+        self.failure.lock().get_or_insert(error);
     }
 
     /// Checks a page of a directory and those below it; levels bound the recursion. `None`: damage, told.
@@ -149,14 +159,14 @@ impl Trees<'_> {
         if let Some(sums) = self.pages.lock().get(&short(id)) {
             return Some(*sums);
         }
-        if self.check.damage.lock().has_chunk(id) {
+        if self.check.damage.lock().has_chunk(id) || self.failure.lock().is_some() {
             return None;
         }
         self.place(ChunkKind::Page, id, None);
         let page = match self.check.repository.page(id, Wait::Allowed) {
             Ok(page) => page,
             Err(error) => {
-                self.unreadable(id, &error);
+                self.unreadable(id, error);
                 return None;
             }
         };
@@ -242,14 +252,14 @@ impl Trees<'_> {
         if let Some(sums) = self.pages.lock().get(&short(id)) {
             return Some(*sums);
         }
-        if self.check.damage.lock().has_chunk(id) {
+        if self.check.damage.lock().has_chunk(id) || self.failure.lock().is_some() {
             return None;
         }
         self.place(ChunkKind::Page, id, None);
         let page = match self.check.repository.extent_page(id, Wait::Allowed) {
             Ok(page) => page,
             Err(error) => {
-                self.unreadable(id, &error);
+                self.unreadable(id, error);
                 return None;
             }
         };

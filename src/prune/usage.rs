@@ -123,10 +123,14 @@ impl Usage {
             }
         }
         if !is_only {
-            let readable = catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind());
-            let readable = readable
-                .filter(|copy| catalog.place(copy).is_some_and(|place| repository.is_readable_at(kind, &place)));
-            best = readable.min_by_key(|copy| avoided.rank(&copy.pack.id)).or(best);
+            let mut readable = Vec::new();
+            for copy in catalog.copies(id).filter(|copy| copy.pack.kind == kind.pack_kind()) {
+                let place = catalog.place(&copy);
+                if place.map_or(Ok(false), |place| repository.is_readable_at(kind, &place))? {
+                    readable.push(copy);
+                }
+            }
+            best = readable.into_iter().min_by_key(|copy| avoided.rank(&copy.pack.id)).or(best);
         }
         let Some(copy) = best else {
             return Ok(self.missing.insert(*id));

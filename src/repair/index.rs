@@ -106,8 +106,10 @@ impl Survey {
         }
         // Nothing tells what is in them: naming them would say so to nobody.
         for pack in aside.iter().filter(|pack| !named.contains_key(*pack)) {
-            if read_directory(&**store, repository.keys(), repository.id(), *pack, packs[pack]).is_err() {
-                report.unreadable_packs.push(*pack);
+            match read_directory(&**store, repository.keys(), repository.id(), *pack, packs[pack]) {
+                Ok(_) => {}
+                Err(error) if repository.is_damage(&error) => report.unreadable_packs.push(*pack),
+                Err(error) => return Err(error),
             }
         }
         aside.retain(|pack| !report.unreadable_packs.contains(pack));

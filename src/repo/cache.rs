@@ -19,7 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FOOT_MAGIC: &[u8; 8] = b"bakfsix1";
+const FOOT_MAGIC: &[u8; 8] = b"bakfsix2";
 const FOOT_BYTES: usize = 24;
 /// More segment files than this are merged.
 const MAX_FILES: usize = 8;

@@ -103,16 +103,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Returns whether an error tells of what is stored, and not of the way there.
-fn is_of_what_is_stored(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
-}
-
 fn would_wait() -> Error {
     Error::new(ErrorKind::WouldWait, "The frame is being read by another thread")
 }
 
 impl Repository {
+    /// Returns whether a failure tells of what is stored. That of a network tells of the way there; a disk that cannot
+    /// be read is damaged.
+    pub fn is_damage(&self, error: &Error) -> bool {
+        !self.store.is_far() || matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
+    }
+
     fn open_pack(&self, location: &Location, wait: Wait) -> Result<Arc<OpenPack>> {
         if let Some(pack) = self.openers.0.lock().get(&location.pack.id) {
             return Ok(pack.clone());
@@ -221,10 +222,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns whether a chunk can be read at one of its places.
-    pub fn is_readable_at(&self, kind: ChunkKind, location: &Location) -> bool {
+    /// Returns whether a chunk can be read at one of its places; an error if nobody can tell.
+    pub fn is_readable_at(&self, kind: ChunkKind, location: &Location) -> Result<bool> {
         let mut bytes = Vec::new();
-        self.read_from(kind, location, 0..location.chunk.len_bytes as usize, Wait::Allowed, &mut bytes).is_ok()
+        match self.read_from(kind, location, 0..location.chunk.len_bytes as usize, Wait::Allowed, &mut bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if self.is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Appends a range of a chunk to `out`, verified. Other places of the chunk are tried when one is damaged.
@@ -255,8 +260,7 @@ impl Repository {
                     }
                     Err(error) => {
                         out.truncate(start);
-                        // A network that fails says nothing of the pack either.
-                        let blamed = location.filter(|_| !self.store.is_far() || is_of_what_is_stored(&error));
+                        let blamed = location.filter(|_| self.is_damage(&error));
                         failed.extend(blamed.map(|location| location.pack.id));
                         failure.get_or_insert(error);
                     }
@@ -265,8 +269,7 @@ impl Repository {
             if wait == Wait::Never {
                 return Err(would_wait());
             }
-            // That the network fails says nothing about the index.
-            let is_doubtful = failure.as_ref().is_none_or(|error| !self.store.is_far() || is_of_what_is_stored(error));
+            let is_doubtful = failure.as_ref().is_none_or(|error| self.is_damage(error));
             // A prune may have moved the chunk since the index was read. The cached index itself may be wrong: it
             // is made again once before the repository is blamed.
             if looks > 0 && is_doubtful && (self.refresh_stale_index(&index)? || self.distrust_cache(&index)?) {

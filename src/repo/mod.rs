@@ -260,7 +260,10 @@ impl Repository {
             self.warn(format!("{object} is damaged, its packs are read instead: {reason}"));
         }
         if let Some(cache) = &self.cache {
-            segments = cache.compact(segments);
+            // What no index object names is not to look as if one did.
+            let (named, unnamed) = segments.into_iter().partition(|loaded| !loaded.covers.is_empty());
+            segments = cache.compact(named);
+            segments.extend::<Vec<_>>(unnamed);
         }
         let mut index = Index::new(segments).with_lazy(lazy);
         if damaged || wanted.is_empty() {

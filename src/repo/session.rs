@@ -145,11 +145,11 @@ impl Session {
     }
 
     /// Runs a step after whose failure nobody knows what will appear: the session then stays open, for a prune to
-    /// fence.
+    /// fence, whatever succeeds later.
     pub fn risk<T>(&mut self, step: impl FnOnce(&Repository, MarkId) -> Result<T>) -> Result<T> {
-        self.is_uncertain = true;
+        let was_uncertain = std::mem::replace(&mut self.is_uncertain, true);
         let done = step(&self.repository, self.id)?;
-        self.is_uncertain = false;
+        self.is_uncertain = was_uncertain;
         Ok(done)
     }
 

@@ -62,7 +62,7 @@ impl Repository {
     }
 
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
-    /// damaged one is a warning.
+    /// damaged one is a warning. One that a network does not bring is an error: without it another would be the newest.
     pub fn snapshots(&self) -> Result<Vec<Listed>> {
         let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
@@ -110,6 +110,7 @@ impl Repository {
                 Ok(snapshot) => Ok(Some((*id, trimmed(snapshot)))),
                 // Removed since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) if !self.is_damage(&error) => Err(error),
                 Err(error) => {
                     self.warn(error.chain());
                     Ok(None)

@@ -54,7 +54,7 @@ pub struct PackReader {
 
 impl PackReader {
     /// Reads one pack. Where its own directory cannot be read, `index` tells what is in it. Damage is told
-    /// to the witness; an error is the witness's own. A pack that is gone tells nothing.
+    /// to the witness; an error is the witness's own, or that of a network. A pack that is gone tells nothing.
     pub fn read(
         &mut self,
         repository: &Repository,
@@ -75,6 +75,7 @@ impl PackReader {
                 self.frames(repository, &entry, directory, &opener, witness)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) if !repository.is_damage(&error) => Err(error),
             Err(error) => {
                 witness.problem(error.chain());
                 let Some((entry, directory)) = directory_of_index(index, id, len_bytes) else {
@@ -86,6 +87,7 @@ impl PackReader {
                         let entry = PackEntry { len_bytes, ..entry };
                         self.frames(repository, &entry, directory, &opener, witness)
                     }
+                    Err(error) if !repository.is_damage(&error) => Err(error),
                     Err(error) => {
                         witness.lost(error.chain());
                         witness.advance(len_bytes);
@@ -105,20 +107,21 @@ impl PackReader {
         to: u64,
         hash: &mut digest::Context,
         witness: &mut dyn Witness,
-    ) -> bool {
+    ) -> Result<bool> {
         let mut at = from;
         while at < to {
             self.sealed.resize((to - at).min(BLOCK_BYTES) as usize, 0);
             match repository.store().read_at(Object::Pack(id), at, &mut self.sealed, Wait::Allowed) {
                 Ok(()) => hash.update(&self.sealed),
+                Err(error) if !repository.is_damage(&error) => return Err(error),
                 Err(error) => {
                     witness.problem(error.chain());
-                    return false;
+                    return Ok(false);
                 }
             }
             at += self.sealed.len() as u64;
         }
-        true
+        Ok(true)
     }
 
     fn frames(
@@ -142,7 +145,7 @@ impl PackReader {
             chunks = rest;
             let from = u64::from(frame.offset);
             if from > at {
-                hashed &= self.hash(repository, id, at, from, &mut hash, witness);
+                hashed &= self.hash(repository, id, at, from, &mut hash, witness)?;
                 at = from;
             }
             if frame.stored_bytes as usize > MAX_FRAME_BYTES + SEALING_BYTES {
@@ -152,6 +155,9 @@ impl PackReader {
             }
             self.sealed.resize(frame.stored_bytes as usize, 0);
             if let Err(error) = repository.store().read_at(Object::Pack(id), from, &mut self.sealed, Wait::Allowed) {
+                if !repository.is_damage(&error) {
+                    return Err(error);
+                }
                 hashed = false;
                 witness.frame_problem(number, format!("frame {number} cannot be read: {}", error.chain()));
                 continue;
@@ -168,7 +174,7 @@ impl PackReader {
                 Err(problem) => witness.frame_problem(number, format!("frame {number} {problem}")),
             }
         }
-        hashed &= self.hash(repository, id, at, pack.len_bytes, &mut hash, witness);
+        hashed &= self.hash(repository, id, at, pack.len_bytes, &mut hash, witness)?;
         if hashed && hash.finish().as_ref() != id.0 {
             witness.problem("its bytes are not those its name stands for (SHA-256)".into());
         }

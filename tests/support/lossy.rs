@@ -5,6 +5,7 @@ use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What becomes of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct LossyStore {
     judge: Mutex<Judge>,
     /// Called while a put is on its way.
     watch: Watch,
+    /// After so many reads the network fails for good.
+    reads_left: AtomicU64,
 }
 
 impl LossyStore {
@@ -48,6 +51,20 @@ impl LossyStore {
             late: Mutex::default(),
             judge: Mutex::new(Box::new(|_| Fate::Done)),
             watch: Box::new(|_| {}),
+            reads_left: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Lets the network fail for good after so many reads.
+    pub fn fail_after_reads(&self, count: u64) {
+        self.reads_left.store(count, Ordering::Relaxed);
+    }
+
+    fn reach(&self, object: Object) -> Result<()> {
+        let take = |left: u64| Some(left.saturating_sub(1));
+        match self.reads_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(0) => Err(Error::new(ErrorKind::Io, format!("The network to {object} fails as planned"))),
+            _ => Ok(()),
         }
     }
 
@@ -119,11 +136,13 @@ impl Store for LossyStore {
 
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
         self.count(|traffic| traffic.gets += 1);
+        self.reach(object)?;
         self.inner.read_at(object, offset, buffer, wait)
     }
 
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
         self.count(|traffic| traffic.gets += 1);
+        self.reach(object)?;
         self.inner.read_whole(object, max_bytes)
     }
 
