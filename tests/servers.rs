@@ -41,6 +41,11 @@ fn rclone_serves_s3() {
 }
 
 #[test]
+fn moto_serves_s3() {
+    serves(Service::Moto);
+}
+
+#[test]
 fn swift_serves_itself_and_s3() {
     serves(Service::Swift);
     serves(Service::SwiftS3);

@@ -55,6 +55,11 @@ fn s3_by_openstack_keeps_the_contract() {
 }
 
 #[test]
+fn s3_by_moto_keeps_the_contract() {
+    keeps_the_contract(Service::Moto, 1500);
+}
+
+#[test]
 fn swift_keeps_the_contract() {
     keeps_the_contract(Service::Swift, 200);
 }

@@ -4,6 +4,7 @@ pub mod azure;
 pub mod b2;
 pub mod daemon;
 pub mod gcs;
+pub mod moto;
 pub mod rclone;
 pub mod sftp;
 pub mod swift;
@@ -28,6 +29,8 @@ pub enum Service {
     RcloneS3,
     /// S3 by OpenStack Swift's own `s3api`.
     SwiftS3,
+    /// S3 by moto, an emulator.
+    Moto,
     /// Swift by OpenStack Swift with TempAuth.
     Swift,
     /// B2's native API by an imitation of our own.
@@ -84,7 +87,7 @@ pub struct Server {
 impl Service {
     /// Returns whether what is stored survives that the server is killed: emulators keep some of it in memory.
     pub fn is_durable(self) -> bool {
-        !matches!(self, Service::Azure | Service::Gcs)
+        !matches!(self, Service::Azure | Service::Gcs | Service::Moto)
     }
 }
 
@@ -105,6 +108,7 @@ impl Server {
             Server { service, port, daemons: Vec::new(), imitation: None, folder: tempfile::tempdir().unwrap() };
         server.daemons = match service {
             Service::RcloneS3 => rclone::daemons(dir, port),
+            Service::Moto => moto::daemons(dir, port),
             Service::SwiftS3 | Service::Swift => swift::daemons(dir, port),
             Service::Sftp => sftp::daemons(dir, port),
             Service::WebDav => webdav::daemons(dir, port, false),
@@ -148,6 +152,7 @@ impl Server {
     pub fn place_at(&self, port: u16) -> Place {
         match self.service {
             Service::RcloneS3 => rclone::place(port),
+            Service::Moto => moto::place(port),
             Service::SwiftS3 => swift::place_of_s3(port),
             Service::Swift => swift::place(port),
             Service::B2 => b2::place(port),
@@ -167,7 +172,7 @@ impl Server {
             Service::WebDav | Service::WebDavTls => webdav::make_folder(self.folder(), name),
             Service::Gcs => gcs::make_bucket(self.port, name),
             Service::SwiftS3 | Service::Swift => swift::make_container(self.port, name),
-            Service::Azure | Service::B2 => {
+            Service::Azure | Service::B2 | Service::Moto => {
                 self.rclone(&["mkdir", &format!("there:{name}")]).expect(0);
             }
         }
@@ -180,7 +185,7 @@ impl Server {
         let port = self.port;
         let address = format!("http://127.0.0.1:{port}");
         let pairs: Vec<(&str, String)> = match self.service {
-            Service::RcloneS3 | Service::SwiftS3 => {
+            Service::RcloneS3 | Service::SwiftS3 | Service::Moto => {
                 vec![("TYPE", "s3".into()), ("PROVIDER", "Other".into()), ("ENDPOINT", address)]
             }
             Service::Swift => vec![("TYPE", "swift".into()), ("AUTH", format!("{address}/auth/v1.0"))],
@@ -192,7 +197,9 @@ impl Server {
             Service::Gcs => vec![("TYPE", "gcs".into()), ("ENDPOINT", format!("{address}/storage/v1/"))],
         };
         let secrets: Vec<(&str, String)> = match self.service {
-            Service::RcloneS3 => vec![("ACCESS_KEY_ID", USER.into()), ("SECRET_ACCESS_KEY", PASSWORD.into())],
+            Service::RcloneS3 | Service::Moto => {
+                vec![("ACCESS_KEY_ID", USER.into()), ("SECRET_ACCESS_KEY", PASSWORD.into())]
+            }
             Service::SwiftS3 => {
                 vec![("ACCESS_KEY_ID", swift::user()), ("SECRET_ACCESS_KEY", PASSWORD.into())]
             }
