@@ -56,7 +56,7 @@ fn s3_by_openstack_keeps_the_contract() {
 
 #[test]
 fn s3_by_moto_keeps_the_contract() {
-    keeps_the_contract(Service::Moto, 1500);
+    keeps_the_contract(Service::Moto, 200);
 }
 
 #[test]
