@@ -11,7 +11,9 @@ use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
 use bakfs::id::{ChunkId, ObjectId};
+use bakfs::repo::frames::ChunkKind;
 use bakfs::repo::lazy::{LazySegment, OpenPieces};
+use bakfs::repo::load::IndexLoader;
 use bakfs::repo::objects::{object_id, seal_object, seal_whole};
 use bakfs::repo::open::Options;
 use bakfs::repo::{IndexLoad, Repository};
@@ -178,19 +180,26 @@ fn pieces_tell_what_the_whole_tells_however_ids_lie() {
 #[test]
 fn how_much_there_is_is_told_without_waiting() {
     let mut builder = tables(drawn(1, 2000), 1);
-    // Packs whose records fill more pieces than are asked for with the first.
+    // Packs whose records fill more pieces than the first, which is there once it is open.
     while builder.packs.len() < 20_000 {
         builder.packs.push(PackEntry { id: ObjectId([1; 32]), kind: Kind::DataPack, len_bytes: 1 << 25 });
     }
-    lazily(&sealed(builder), |lazy, far| {
-        assert_eq!(lazy.pack_bytes(), None);
-        // What was asked for with the first piece is four pieces of packs.
-        let asked = |far: &FarStore| far.take_requests().iter().map(|(_, range)| range.end).max().unwrap_or(0);
-        assert!(asked(far) < 6 * STORED_PIECE as u64);
-        lazy.add_up_packs(Wait::Allowed).unwrap();
-        assert!(asked(far) > 6 * STORED_PIECE as u64);
-        assert_eq!(lazy.pack_bytes(), Some(20_000 << 25));
+    let stored = sealed(builder);
+    let listed = Listed { id: object_id(&stored), len_bytes: stored.len() as u64 };
+    let far = FarStore::with_packs(&[(Object::Index(listed.id), stored)], 1);
+    let store: Arc<dyn Store> = Arc::new(CachedStore::open(far.clone(), None, 0));
+    far.hold();
+    far.let_through(1);
+    let asking = std::thread::spawn(move || {
+        let lazy = LazySegment::open(&store, &keys(), [3; 16], listed, &Arc::default()).unwrap().unwrap();
+        (lazy.pack_bytes(), lazy)
     });
+    support::until("who asks is answered", support::SOON, || asking.is_finished());
+    let (bytes, lazy) = asking.join().unwrap();
+    assert_eq!(bytes, None);
+    far.release();
+    lazy.add_up_packs(Wait::Allowed).unwrap();
+    assert_eq!(lazy.pack_bytes(), Some(20_000 << 25));
 }
 
 /// Returns the bytes that sort as the numbers do.
@@ -275,29 +284,90 @@ fn the_rest_comes_later_and_stays() {
     let plain = tables(drawn(50, 20_000), 50).encode();
     let old = seal_whole(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
     memory.put(Object::Index(object_id(&old)), &old).unwrap();
-    let far = FarStore::new(memory, 4);
+    let far = FarStore::new(memory.clone(), 4);
     let store = |folder: &Path| Arc::new(CachedStore::open(far.clone(), Some(folder), 1 << 30));
     let first = store(folders[0].path());
     let repository = open(first.clone(), Some(folders[1].path()), IndexLoad::OnDemand);
     let before = repository.index();
     assert_eq!((before.lazy().len(), before.segments().len()), (3, 1));
     assert!(before.contains(&drawn(50, 3)[2]));
-    assert!(!repository.load_rest_of_index(1 << 20), "it is more than that");
+    let mut loader = IndexLoader::new(repository.clone());
     far.fail(Some((Object::Index(before.lazy()[1].id()), 0..1 << 30)));
-    assert!(!repository.load_rest_of_index(1 << 30));
+    assert!(!loader.load());
     assert_eq!(repository.index().lazy().len(), 2, "what came before the failure stays");
     far.fail(None);
-    assert!(repository.load_rest_of_index(1 << 30));
+    assert!(loader.load());
     let index = repository.index();
     assert!(index.lazy().is_empty() && index.segments().len() == 4);
     assert!(ids.iter().flatten().all(|id| index.contains(id)));
     assert_eq!(before.covers(), index.covers());
     repository.refresh_index().unwrap();
     assert!(repository.index().lazy().is_empty());
+    // What comes after that is on demand again, until the loader is told.
+    library::open(memory.clone()).unwrap().put_index(tables(drawn(51, 20_000), 51).encode()).unwrap();
+    repository.refresh_index().unwrap();
+    assert_eq!(repository.index().lazy().len(), 1);
+    assert!(loader.load());
     far.take_count();
     let again = open(store(folders[2].path()), Some(folders[1].path()), IndexLoad::OnDemand);
     assert!(again.index().lazy().is_empty(), "it is in the cache of the index now");
     assert!(far.take_requests().is_empty());
+}
+
+/// Opens a repository on demand, with a cache of so many bytes.
+fn open_bounded(far: &Arc<FarStore>, cache: Option<&Path>, cache_max_bytes: u64) -> Arc<Repository> {
+    let options = Options { cache_base: cache, cache_max_bytes, index: IndexLoad::OnDemand, ..Options::default() };
+    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
+    Arc::new(Repository::unlock(far.clone(), &options, key).unwrap())
+}
+
+#[test]
+fn a_long_index_stays_where_it_is_whatever_happens() {
+    // Three of them are longer than what may be in memory, 16 MiB.
+    let (memory, ids) = large(4, 130_000);
+    let far = FarStore::new(memory.clone(), 4);
+    let read_missing = |repository: &Repository| {
+        let mut bytes = Vec::new();
+        let read = repository.read_chunk(ChunkKind::Data, &ids[1][5], 0..500, Wait::Allowed, &mut bytes);
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound, "its pack is nowhere");
+    };
+    let stays = |repository: &Arc<Repository>, lazy: usize, what: &str| {
+        let mut loader = IndexLoader::new(repository.clone());
+        far.take_requests();
+        assert!(!loader.load() && !loader.load(), "{what}");
+        read_missing(repository);
+        assert_eq!(repository.index().lazy().len(), lazy, "{what}");
+        let (asked, _) = asked_bytes(&far.take_requests());
+        assert!(asked < 9 << 20, "{what}: {asked} bytes");
+    };
+    stays(&open_bounded(&far, None, 1 << 30), 4, "no cache");
+    let folder = tempfile::tempdir().unwrap();
+    stays(&open_bounded(&far, Some(folder.path()), 64 << 20), 4, "a small cache");
+    let folder = tempfile::tempdir().unwrap();
+    let lost = open_bounded(&far, Some(folder.path()), 1 << 30);
+    let own = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(&own).unwrap();
+    std::fs::write(&own, b"").unwrap();
+    stays(&lost, 4, "a cache that takes nothing");
+    // One that is damaged changes nothing of that.
+    let mut objects = memory.objects();
+    let (path, stored) = objects.iter().filter(|(path, _)| path.starts_with("index/")).next_back().unwrap();
+    let (path, mut stored) = (path.clone(), stored.to_vec());
+    stored[HEADER + 5] ^= 1;
+    objects.insert(path, Arc::new(stored));
+    let damaged = FarStore::new(Arc::new(MemStore::of(objects)), 4);
+    let repository = open_bounded(&damaged, None, 1 << 30);
+    assert_eq!(repository.index().lazy().len(), 3);
+    assert_eq!(repository.take_warnings().len(), 1);
+    let (asked, _) = asked_bytes(&damaged.take_requests());
+    assert!(asked < 1 << 20, "{asked} bytes");
+    // With room it comes, and a chunk that cannot be read makes it come anew.
+    let folder = tempfile::tempdir().unwrap();
+    let repository = open_bounded(&far, Some(folder.path()), 1 << 30);
+    assert!(IndexLoader::new(repository.clone()).load());
+    assert_eq!(repository.index().segments().len(), 4);
+    read_missing(&repository);
+    assert_eq!(repository.index().segments().len(), 4);
 }
 
 #[test]
@@ -377,6 +447,34 @@ fn a_repository_is_read_the_same_and_damage_is_told_or_healed() {
         let report = library::check(&library::open(memory).unwrap()).unwrap();
         assert!(report.findings.iter().any(|finding| finding.subject == Subject::Object(object)), "piece {piece}");
     }
+}
+
+#[test]
+fn an_index_that_could_not_be_made_again_is_made_again_later() {
+    let (memory, _) = real();
+    let (object, stored) = largest_index(&*memory);
+    let whole = open(memory.clone(), None, IndexLoad::Whole);
+    let index = whole.index();
+    let largest = index.segments().iter().find(|loaded| loaded.covers == [object_id(&stored)]).unwrap();
+    let middle = largest.segment.chunk(largest.segment.chunk_count() / 2).unwrap();
+    let place = index.find(&middle.id).unwrap();
+    // All but the first and the last piece, where no lookup of this chunk comes.
+    let mut damaged = stored.clone();
+    let count = (stored.len() - HEADER).div_ceil(STORED_PIECE);
+    (1..count - 1).for_each(|piece| damaged[HEADER + piece * STORED_PIECE + 100] ^= 1);
+    let mut objects = memory.objects();
+    objects.insert(object.path(), Arc::new(damaged));
+    let far = FarStore::new(Arc::new(MemStore::of(objects)), 1);
+    let repository = open(Arc::new(CachedStore::open(far.clone(), None, 0)), None, IndexLoad::OnDemand);
+    let read = || {
+        let (kind, id) = (place.pack.kind, place.chunk.id);
+        let kind = if kind == Kind::DataPack { ChunkKind::Data } else { ChunkKind::Page };
+        repository.read_chunk(kind, &id, 0..place.chunk.len_bytes as usize, Wait::Allowed, &mut Vec::new())
+    };
+    far.fail(Some((object, stored.len() as u64 - 1..stored.len() as u64)));
+    assert_eq!(read().unwrap_err().kind(), ErrorKind::Io);
+    far.fail(None);
+    read().unwrap();
 }
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
