@@ -351,7 +351,7 @@ fn a_long_index_stays_where_it_is_whatever_happens() {
     stays(&lost, 4, "a cache that takes nothing");
     // One that is damaged changes nothing of that.
     let mut objects = memory.objects();
-    let (path, stored) = objects.iter().filter(|(path, _)| path.starts_with("index/")).next_back().unwrap();
+    let (path, stored) = objects.iter().rfind(|(path, _)| path.starts_with("index/")).unwrap();
     let (path, mut stored) = (path.clone(), stored.to_vec());
     stored[HEADER + 5] ^= 1;
     objects.insert(path, Arc::new(stored));
