@@ -11,7 +11,9 @@ use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
 use bakfs::id::{ChunkId, ObjectId};
+use bakfs::repo::frames::ChunkKind;
 use bakfs::repo::lazy::{LazySegment, OpenPieces};
+use bakfs::repo::load::IndexLoader;
 use bakfs::repo::objects::{object_id, seal_object, seal_whole};
 use bakfs::repo::open::Options;
 use bakfs::repo::{IndexLoad, Repository};
@@ -27,6 +29,8 @@ use support::{Dice, noise};
 const PIECE: usize = 65_536;
 const STORED_PIECE: usize = PIECE + 16;
 const HEADER: usize = 112;
+/// So many places of a chunk a lookup takes from one index object, however many are named.
+const MAX_PLACES: usize = 64;
 
 /// Returns an index object's tables: these chunks, in frames of four, in packs of a hundred frames.
 fn tables(ids: Vec<ChunkId>, seed: u64) -> SegmentBuilder {
@@ -164,13 +168,38 @@ fn pieces_tell_what_the_whole_tells_however_ids_lie() {
             let ends = [ChunkId([0; 32]), ChunkId([255; 32]), near(u64::MAX, [0; 8]), near(u64::MAX, [255; 8])];
             for id in ids.iter().copied().step_by(29).chain(absent).chain(ends) {
                 let all = lazy.find_all(&id, Wait::Allowed).unwrap();
-                let wanted: Vec<_> = whole.find_all(&id).collect();
+                let wanted: Vec<_> = whole.find_all(&id).take(MAX_PLACES).collect();
                 assert_eq!(format!("{all:?}"), format!("{wanted:?}"), "{id} of {count}");
             }
             let (_, twice) = asked_bytes(&far.take_requests());
             assert_eq!(twice, 0, "of {count}");
         });
     }
+}
+
+#[test]
+fn how_much_there_is_is_told_without_waiting() {
+    let mut builder = tables(drawn(1, 2000), 1);
+    // Packs whose records fill more pieces than the first, which is there once it is open.
+    while builder.packs.len() < 20_000 {
+        builder.packs.push(PackEntry { id: ObjectId([1; 32]), kind: Kind::DataPack, len_bytes: 1 << 25 });
+    }
+    let stored = sealed(builder);
+    let listed = Listed { id: object_id(&stored), len_bytes: stored.len() as u64 };
+    let far = FarStore::with_packs(&[(Object::Index(listed.id), stored)], 1);
+    let store: Arc<dyn Store> = Arc::new(CachedStore::open(far.clone(), None, 0));
+    far.hold();
+    far.let_through(1);
+    let asking = std::thread::spawn(move || {
+        let lazy = LazySegment::open(&store, &keys(), [3; 16], listed, &Arc::default()).unwrap().unwrap();
+        (lazy.pack_bytes(), lazy)
+    });
+    support::until("who asks is answered", support::SOON, || asking.is_finished());
+    let (bytes, lazy) = asking.join().unwrap();
+    assert_eq!(bytes, None);
+    far.release();
+    lazy.add_up_packs(Wait::Allowed).unwrap();
+    assert_eq!(lazy.pack_bytes(), Some(20_000 << 25));
 }
 
 /// Returns the bytes that sort as the numbers do.
@@ -255,29 +284,90 @@ fn the_rest_comes_later_and_stays() {
     let plain = tables(drawn(50, 20_000), 50).encode();
     let old = seal_whole(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
     memory.put(Object::Index(object_id(&old)), &old).unwrap();
-    let far = FarStore::new(memory, 4);
+    let far = FarStore::new(memory.clone(), 4);
     let store = |folder: &Path| Arc::new(CachedStore::open(far.clone(), Some(folder), 1 << 30));
     let first = store(folders[0].path());
     let repository = open(first.clone(), Some(folders[1].path()), IndexLoad::OnDemand);
     let before = repository.index();
     assert_eq!((before.lazy().len(), before.segments().len()), (3, 1));
     assert!(before.contains(&drawn(50, 3)[2]));
-    assert!(!repository.load_rest_of_index(1 << 20), "it is more than that");
+    let mut loader = IndexLoader::new(repository.clone());
     far.fail(Some((Object::Index(before.lazy()[1].id()), 0..1 << 30)));
-    assert!(!repository.load_rest_of_index(1 << 30));
+    assert!(!loader.load());
     assert_eq!(repository.index().lazy().len(), 2, "what came before the failure stays");
     far.fail(None);
-    assert!(repository.load_rest_of_index(1 << 30));
+    assert!(loader.load());
     let index = repository.index();
     assert!(index.lazy().is_empty() && index.segments().len() == 4);
     assert!(ids.iter().flatten().all(|id| index.contains(id)));
     assert_eq!(before.covers(), index.covers());
     repository.refresh_index().unwrap();
     assert!(repository.index().lazy().is_empty());
+    // What comes after that is on demand again, until the loader is told.
+    library::open(memory.clone()).unwrap().put_index(tables(drawn(51, 20_000), 51).encode()).unwrap();
+    repository.refresh_index().unwrap();
+    assert_eq!(repository.index().lazy().len(), 1);
+    assert!(loader.load());
     far.take_count();
     let again = open(store(folders[2].path()), Some(folders[1].path()), IndexLoad::OnDemand);
     assert!(again.index().lazy().is_empty(), "it is in the cache of the index now");
     assert!(far.take_requests().is_empty());
+}
+
+/// Opens a repository on demand, with a cache of so many bytes.
+fn open_bounded(far: &Arc<FarStore>, cache: Option<&Path>, cache_max_bytes: u64) -> Arc<Repository> {
+    let options = Options { cache_base: cache, cache_max_bytes, index: IndexLoad::OnDemand, ..Options::default() };
+    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
+    Arc::new(Repository::unlock(far.clone(), &options, key).unwrap())
+}
+
+#[test]
+fn a_long_index_stays_where_it_is_whatever_happens() {
+    // Three of them are longer than what may be in memory, 16 MiB.
+    let (memory, ids) = large(4, 130_000);
+    let far = FarStore::new(memory.clone(), 4);
+    let read_missing = |repository: &Repository| {
+        let mut bytes = Vec::new();
+        let read = repository.read_chunk(ChunkKind::Data, &ids[1][5], 0..500, Wait::Allowed, &mut bytes);
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound, "its pack is nowhere");
+    };
+    let stays = |repository: &Arc<Repository>, lazy: usize, what: &str| {
+        let mut loader = IndexLoader::new(repository.clone());
+        far.take_requests();
+        assert!(!loader.load() && !loader.load(), "{what}");
+        read_missing(repository);
+        assert_eq!(repository.index().lazy().len(), lazy, "{what}");
+        let (asked, _) = asked_bytes(&far.take_requests());
+        assert!(asked < 9 << 20, "{what}: {asked} bytes");
+    };
+    stays(&open_bounded(&far, None, 1 << 30), 4, "no cache");
+    let folder = tempfile::tempdir().unwrap();
+    stays(&open_bounded(&far, Some(folder.path()), 64 << 20), 4, "a small cache");
+    let folder = tempfile::tempdir().unwrap();
+    let lost = open_bounded(&far, Some(folder.path()), 1 << 30);
+    let own = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(&own).unwrap();
+    std::fs::write(&own, b"").unwrap();
+    stays(&lost, 4, "a cache that takes nothing");
+    // One that is damaged changes nothing of that.
+    let mut objects = memory.objects();
+    let (path, stored) = objects.iter().rfind(|(path, _)| path.starts_with("index/")).unwrap();
+    let (path, mut stored) = (path.clone(), stored.to_vec());
+    stored[HEADER + 5] ^= 1;
+    objects.insert(path, Arc::new(stored));
+    let damaged = FarStore::new(Arc::new(MemStore::of(objects)), 4);
+    let repository = open_bounded(&damaged, None, 1 << 30);
+    assert_eq!(repository.index().lazy().len(), 3);
+    assert_eq!(repository.take_warnings().len(), 1);
+    let (asked, _) = asked_bytes(&damaged.take_requests());
+    assert!(asked < 1 << 20, "{asked} bytes");
+    // With room it comes, and a chunk that cannot be read makes it come anew.
+    let folder = tempfile::tempdir().unwrap();
+    let repository = open_bounded(&far, Some(folder.path()), 1 << 30);
+    assert!(IndexLoader::new(repository.clone()).load());
+    assert_eq!(repository.index().segments().len(), 4);
+    read_missing(&repository);
+    assert_eq!(repository.index().segments().len(), 4);
 }
 
 #[test]
@@ -357,6 +447,30 @@ fn a_repository_is_read_the_same_and_damage_is_told_or_healed() {
         let report = library::check(&library::open(memory).unwrap()).unwrap();
         assert!(report.findings.iter().any(|finding| finding.subject == Subject::Object(object)), "piece {piece}");
     }
+}
+
+#[test]
+fn an_index_that_could_not_be_made_again_is_made_again_later() {
+    let (memory, mut ids) = large(1, 130_000);
+    ids[0].sort();
+    let (object, mut stored) = largest_index(&*memory);
+    // All but the first and the last piece, where no lookup of the chunk in the middle comes.
+    let count = (stored.len() - HEADER).div_ceil(STORED_PIECE);
+    (1..count - 1).for_each(|piece| stored[HEADER + piece * STORED_PIECE + 100] ^= 1);
+    let last = stored.len() as u64 - 1;
+    let mut objects = memory.objects();
+    objects.insert(object.path(), Arc::new(stored));
+    let far = FarStore::new(Arc::new(MemStore::of(objects)), 1);
+    let repository = open(Arc::new(CachedStore::open(far.clone(), None, 0)), None, IndexLoad::OnDemand);
+    let read = || {
+        let mut bytes = Vec::new();
+        repository.read_chunk(ChunkKind::Data, &ids[0][65_000], 0..500, Wait::Allowed, &mut bytes).unwrap_err().kind()
+    };
+    far.fail(Some((object, last..last + 1)));
+    assert_eq!((read(), repository.take_warnings().len()), (ErrorKind::Io, 0));
+    far.fail(None);
+    assert_eq!(read(), ErrorKind::Damaged, "its pack is nowhere");
+    assert!(!repository.take_warnings().is_empty(), "the whole object was read");
 }
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {

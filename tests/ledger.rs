@@ -4,10 +4,22 @@
 
 mod support;
 
+use bakfs::format::config::CHUNK_SIZES;
+use bakfs::format::header::{Kind, Suite};
+use bakfs::format::index::PackEntry;
+use bakfs::format::tree::{Content, Entry, Node};
+use bakfs::repo::Repository;
+use bakfs::repo::ledger::now_secs;
+use bakfs::store::cached::CachedStore;
+use bakfs::store::{Object, Store, Wait};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use support::cli::{Bakfs, json_of};
+use support::far::FarStore;
+use support::library;
+use support::stores::MemStore;
 use support::{SOON, noise, until};
 
 const DAYS: u64 = 6;
@@ -170,4 +182,103 @@ fn a_mount_verifies_what_is_read_through_it() {
     mount.unmount();
     let verified = || number(&bakfs.json(["check"]), "verified_bytes");
     until("the mount has told what it has verified", SOON, || verified() > DAYS * 200_000);
+}
+
+/// A repository far away, with one file whose pack has many frames.
+struct Far {
+    store: Arc<FarStore>,
+    repository: Arc<Repository>,
+    content: Content,
+    pack: PackEntry,
+    _cache: tempfile::TempDir,
+}
+
+const FILE_BYTES: u64 = 8 << 20;
+
+impl Far {
+    fn new() -> Self {
+        let [cache, source] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        std::fs::write(source.path().join("file"), noise(5, FILE_BYTES as usize)).unwrap();
+        let memory = Arc::new(MemStore::default());
+        library::init(&*memory, Suite::Aes256GcmSiv, 0, CHUNK_SIZES).unwrap();
+        let root = library::back_up(&library::open(memory.clone()).unwrap(), source.path(), 0).unwrap().snapshot.root;
+        let store = FarStore::new(memory, 4);
+        let repository = library::open_with(store.clone(), Some(cache.path())).unwrap();
+        let mut found = None;
+        repository.walk(b"", &root, &mut Finder(&mut found)).unwrap();
+        let pack = repository.index().packs().find(|pack| pack.kind == Kind::DataPack).unwrap();
+        repository.note_reads();
+        store.take_count();
+        Far { store, repository, content: found.unwrap(), pack, _cache: cache }
+    }
+
+    fn read(&self, range: std::ops::Range<u64>) {
+        let mut bytes = Vec::new();
+        let len = (range.end - range.start) as usize;
+        self.repository.read_content(&self.content, FILE_BYTES, range.start, len, Wait::Allowed, &mut bytes).unwrap();
+    }
+
+    /// Writes down what was read; returns how many requests that took.
+    fn note(&self) -> usize {
+        self.store.take_count();
+        self.repository.note_reads();
+        self.store.take_count()
+    }
+
+    fn verified_at(&self) -> Option<u64> {
+        self.repository.ledger().unwrap().load().verified_at(&self.pack.id, self.pack.len_bytes, u64::MAX)
+    }
+}
+
+/// Finds the content of the only file.
+struct Finder<'a>(&'a mut Option<Content>);
+
+impl bakfs::repo::walk::Visitor for Finder<'_> {
+    fn entry(&mut self, _: &[u8], entry: &Entry) -> bakfs::error::Result<bool> {
+        if let Node::File(content) = &entry.node {
+            *self.0 = Some(content.clone());
+        }
+        Ok(true)
+    }
+
+    fn damage(&mut self, _: &[u8], error: bakfs::error::Error) -> bakfs::error::Result<()> {
+        Err(error)
+    }
+}
+
+#[test]
+fn a_pack_that_was_read_in_part_is_asked_for_once() {
+    let far = Far::new();
+    far.read(0..FILE_BYTES * 3 / 4);
+    assert!((1..=2).contains(&far.note()), "its directory");
+    assert_eq!(far.note(), 0, "nothing was read since");
+    far.read(FILE_BYTES / 2..FILE_BYTES * 7 / 8);
+    assert_eq!(far.note(), 0, "its directory is known");
+    assert_eq!(far.verified_at(), None);
+    far.read(FILE_BYTES * 3 / 4..FILE_BYTES);
+    assert_eq!(far.note(), 0);
+    assert!(far.verified_at().is_some());
+    // What begins anew asks anew.
+    far.read(0..FILE_BYTES);
+    assert!((1..=2).contains(&far.note()));
+}
+
+#[test]
+fn what_was_read_from_a_copy_was_verified_when_the_copy_was_made() {
+    let far = Far::new();
+    far.store.copied_since(1000);
+    far.read(0..FILE_BYTES);
+    far.note();
+    assert_eq!(far.verified_at(), Some(1000));
+    let folder = tempfile::tempdir().unwrap();
+    let object = Object::Pack(far.pack.id);
+    for folder in [Some(folder.path()), None] {
+        let cached = CachedStore::open(far.store.clone(), folder, 1 << 30);
+        assert_eq!(cached.copied_since_secs(object), None);
+        let before = now_secs();
+        cached.read_at(object, 0, &mut [0; 100], Wait::Allowed).unwrap();
+        let since = cached.copied_since_secs(object).unwrap();
+        // The kernel stamps files by a clock that may be a tick behind.
+        assert!((before - 1..=now_secs()).contains(&since), "{since}");
+    }
 }

@@ -49,6 +49,26 @@ fn list(dir: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_damaged_snapshot_is_told_once_in_the_log() {
+    let (bakfs, source) = small_world();
+    bakfs.backup(at("2026-03-01T03:00:00Z", &source));
+    let log = bakfs.path("log");
+    let mount = bakfs.mount_with(&["--log", log.to_str().unwrap()], bakfs.path("mnt"));
+    let name = "5".repeat(64);
+    std::fs::write(bakfs.repo().join("snapshots").join(&name), b"no snapshot").unwrap();
+    let told = || std::fs::read_to_string(&log).unwrap().matches(&name).count();
+    until("it is told", SOON, || told() > 0);
+    let times = told();
+    // Each look at the snapshots meets it again.
+    for day in ["2026-03-02T03:00:00Z", "2026-03-03T03:00:00Z"] {
+        let new = bakfs.backup(at(day, &source));
+        until("the new one is shown", SOON, || list(mount.path()).iter().any(|name| *name == new.snapshot()));
+    }
+    mount.unmount();
+    assert_eq!(told(), times);
+}
+
+#[test]
 fn a_copy_a_reader_and_a_backup_at_once() {
     let bakfs = Bakfs::new();
     let source = bakfs.make_dir("source");

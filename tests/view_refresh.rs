@@ -1,5 +1,5 @@
 //! Promise: a look-up by name is right as soon as a backup has ended, also while another reader is just taking
-//! the new snapshot in.
+//! the new snapshot in; and nobody who looks waits for a network that is asked what is new.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -23,10 +23,28 @@ struct Gate {
     opened: Condvar,
 }
 
+/// Keeps a gate closed.
+struct Closed<'a>(&'a Gate);
+
+impl<'a> Closed<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        *gate.is_closed.lock() = true;
+        Closed(gate)
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        *self.0.is_closed.lock() = false;
+        self.0.opened.notify_all();
+    }
+}
+
 /// A store whose listings of snapshots wait at a gate.
 struct Gated {
     inner: Arc<MemStore>,
     gate: Arc<Gate>,
+    is_far: bool,
 }
 
 impl Store for Gated {
@@ -56,6 +74,9 @@ impl Store for Gated {
     fn location(&self) -> String {
         self.inner.location()
     }
+    fn is_far(&self) -> bool {
+        self.is_far
+    }
 }
 
 #[test]
@@ -67,7 +88,7 @@ fn who_looks_while_another_takes_a_snapshot_in_waits_for_it() {
     library::back_up(&writer, &source.path(), 0).unwrap();
 
     let gate = Arc::new(Gate::default());
-    let store = Gated { inner, gate: gate.clone() };
+    let store = Gated { inner, gate: gate.clone(), is_far: false };
     let news = Arc::new(AtomicBool::new(false));
     let heard = news.clone();
     let changed = Box::new(move || heard.swap(false, Ordering::SeqCst));
@@ -75,15 +96,44 @@ fn who_looks_while_another_takes_a_snapshot_in_waits_for_it() {
 
     let name = library::back_up(&writer, &source.path(), 1).unwrap().snapshot.name;
     news.store(true, Ordering::SeqCst);
-    *gate.is_closed.lock() = true;
     std::thread::scope(|scope| {
+        let closed = Closed::new(&gate);
         let first = scope.spawn(|| view.lookup(ROOT_INO, name.as_bytes(), MountWait::Allowed));
         support::until("the first reader lists the snapshots", support::SOON, || gate.waiting.load(Ordering::SeqCst));
         let second = view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never);
-        *gate.is_closed.lock() = false;
-        gate.opened.notify_all();
+        drop(closed);
         assert!(matches!(second, Err(Fault::WouldWait)), "{second:?}");
         assert!(first.join().unwrap().is_ok());
     });
     assert!(view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never).is_ok());
+}
+
+#[test]
+fn nobody_waits_at_midnight_while_a_store_far_away_is_asked() {
+    let source = Source::new();
+    let inner = Arc::new(MemStore::default());
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    let writer = library::open(inner.clone()).unwrap();
+    let old = library::back_up(&writer, &source.path(), 0).unwrap().snapshot.name;
+
+    let gate = Arc::new(Gate::default());
+    let store = Gated { inner, gate: gate.clone(), is_far: true };
+    let is_midnight = Arc::new(AtomicBool::new(false));
+    let heard = is_midnight.clone();
+    let changed = Box::new(move || heard.swap(false, Ordering::SeqCst));
+    let view = View::new(library::open(Arc::new(store)).unwrap(), false, changed).unwrap();
+
+    let new = library::back_up(&writer, &source.path(), 1).unwrap().snapshot.name;
+    std::thread::scope(|scope| {
+        let closed = Closed::new(&gate);
+        let asking = scope.spawn(|| view.look_again());
+        support::until("the store is asked", support::SOON, || gate.waiting.load(Ordering::SeqCst));
+        is_midnight.store(true, Ordering::SeqCst);
+        let looking = scope.spawn(|| view.lookup(ROOT_INO, old.as_bytes(), MountWait::Allowed));
+        support::until("it is answered", support::SOON, || looking.is_finished());
+        assert!(looking.join().unwrap().is_ok());
+        drop(closed);
+        asking.join().unwrap().unwrap();
+    });
+    assert!(view.lookup(ROOT_INO, new.as_bytes(), MountWait::Never).is_ok());
 }

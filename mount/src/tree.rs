@@ -220,7 +220,7 @@ pub trait Tree: Send + Sync + 'static {
         dir == ROOT_INO
     }
 
-    /// Returns what statfs(2) shows.
+    /// Returns what statfs(2) shows. Must answer from memory: no deadline watches over it.
     fn usage(&self) -> Usage;
 
     /// Says whether anything the mount shows has extended attributes.

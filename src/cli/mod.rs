@@ -37,6 +37,7 @@ pub mod memory;
 pub mod mount;
 #[cfg(feature = "mount")]
 pub mod mount_helper;
+mod mount_keeper;
 pub mod open;
 pub mod output;
 pub mod pin;

@@ -1,5 +1,6 @@
 //! `bakfs mount` and `bakfs umount`: the history as a directory.
 
+use super::mount_keeper::Keeper;
 use super::open::Global;
 use super::output::readable_path;
 use super::{Status, cost, memory};
@@ -19,18 +20,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The file system's type in /proc/mounts and /etc/fstab.
 pub const FS_TYPE: &str = "fuse.bakfs";
-/// How often the kernel is told of changes that nobody has asked for.
-const REFRESH_EVERY: Duration = Duration::from_millis(250);
 /// How often a place that tells nobody of changes is asked for new snapshots, unless `--refresh` says otherwise.
 const ASK_EVERY_SECS: u64 = 60;
-/// How often it is written down which packs reads have verified.
-const NOTE_EVERY: Duration = Duration::from_secs(60);
-/// The part of the cache that the index of a repository far away may take: a longer one is read by pieces.
-const INDEX_PART: u64 = 4;
 /// What the child says when the mount answers.
 const READY: &[u8] = b"ready\n";
 
@@ -286,44 +281,15 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
             }
         }
     });
-    let told = mount.clone();
-    let noting = repository.clone();
     let refresh = repository.store().is_far().then(|| Duration::from_secs(args.refresh));
-    let (loaded, max_bytes) = (repository.clone(), global.cache_max_bytes()? / INDEX_PART);
-    std::thread::spawn(move || loaded.load_rest_of_index(max_bytes));
-    std::thread::spawn(move || keep_told(&view, &noting, &told, refresh));
+    let keeper = Keeper::new(view, mount.clone(), repository.clone(), refresh);
+    std::thread::spawn(move || keeper.run());
     mount.wait();
     repository.note_reads();
     if let Some(cost) = cost::told(&repository.store().traffic()) {
         eprintln!("bakfs: unmounted; requests: {cost}");
     }
     Ok(Status::Done)
-}
-
-/// Tells the kernel what changed in the layout, for as long as the mount lives, and notes what was verified. `refresh`
-/// is how often a store that does not tell of changes is asked for them.
-fn keep_told(view: &View, repository: &Repository, mount: &Mount, refresh: Option<Duration>) {
-    let mut noted = Instant::now();
-    let mut asked = Instant::now();
-    while mount.is_serving() {
-        if noted.elapsed() >= NOTE_EVERY {
-            repository.note_reads();
-            noted = Instant::now();
-        }
-        let is_due = refresh.is_some_and(|refresh| asked.elapsed() >= refresh);
-        if is_due {
-            asked = Instant::now();
-        }
-        if let Err(error) = if is_due { view.look_again() } else { view.refresh() } {
-            tracing::warn!("New snapshots cannot be shown: {}", error.chain());
-        }
-        for change in view.take_changes() {
-            if let Err(error) = mount.changed(change.dir, &change.names) {
-                tracing::debug!("The kernel was not told of a change: {error}");
-            }
-        }
-        std::thread::sleep(REFRESH_EVERY);
-    }
 }
 
 type Started = (Mount, Arc<View>, Arc<Repository>, Option<String>);
@@ -337,7 +303,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
             let watch = watch(folder)?;
             Box::new(move || has_event(&watch))
         }
-        // It tells of nothing: see `keep_told`.
+        // It tells of nothing: see `mount_keeper`.
         None => Box::new(|| false),
     };
     let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);

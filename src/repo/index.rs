@@ -183,9 +183,9 @@ impl Index {
             .flat_map(|loaded| (0..loaded.segment.pack_count()).filter_map(|at| loaded.segment.pack(at)))
     }
 
-    /// Returns how long all packs are together, those named by two segments counted twice; 0 for what cannot be told.
+    /// Returns how long all packs are together, as far as that is known here; those named by two segments count twice.
     pub fn pack_bytes(&self) -> u64 {
-        let lazy: u64 = self.lazy.iter().map(|lazy| lazy.pack_bytes()).sum();
+        let lazy: u64 = self.lazy.iter().filter_map(|lazy| lazy.pack_bytes()).sum();
         lazy + self.packs().map(|pack| pack.len_bytes).sum::<u64>()
     }
 

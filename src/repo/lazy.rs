@@ -24,6 +24,8 @@ use std::sync::{Arc, OnceLock};
 const OPEN_PIECES: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 /// A table of packs of at most so many pieces is asked for whole: 5 461 packs.
 const PACKS_PIECES: u64 = 4;
+/// So many places of one chunk are looked at in an index object, which may name as many as its writer likes.
+const MAX_PLACES: usize = 64;
 /// What is read at first: the header, and the first piece.
 const HEAD_BYTES: u64 = (HEADER_BYTES + MAX_SLOT_BYTES + TAG_BYTES) as u64 + PIECE_BYTES;
 
@@ -118,6 +120,8 @@ impl LazySegment {
         let (store, opened) = (store.clone(), opened.clone());
         let segment = LazySegment { listed, store, opener, layout, tables, opened, pack_bytes: OnceLock::new() };
         segment.want(segment.packs_range());
+        // The first piece has the packs of all but the strangest.
+        let _ = segment.add_up_packs(Wait::Never);
         Ok(Some(segment))
     }
 
@@ -131,22 +135,22 @@ impl LazySegment {
         self.listed
     }
 
-    /// Returns how long its packs are together; 0 if that cannot be read.
-    pub fn pack_bytes(&self) -> u64 {
-        if let Some(bytes) = self.pack_bytes.get() {
-            return *bytes;
+    /// Returns how long its packs are together, if that is known; never waits.
+    pub fn pack_bytes(&self) -> Option<u64> {
+        self.pack_bytes.get().copied()
+    }
+
+    /// Adds up how long its packs are, unless that is known.
+    pub fn add_up_packs(&self, wait: Wait) -> Result<()> {
+        if self.pack_bytes.get().is_some() {
+            return Ok(());
         }
         let sum = (0..self.tables.packs).try_fold(0u64, |sum, at| {
-            let pack = PackEntry::decode(&self.record(self.tables.pack_offset(at), Wait::Allowed)?);
+            let pack = PackEntry::decode(&self.record(self.tables.pack_offset(at), wait)?);
             Ok::<_, Error>(pack.map_or(sum, |pack| sum.saturating_add(pack.len_bytes)))
-        });
-        match sum {
-            Ok(sum) => *self.pack_bytes.get_or_init(|| sum),
-            Err(error) => {
-                tracing::debug!("How much there is cannot be told: {}", error.chain());
-                0
-            }
-        }
+        })?;
+        self.pack_bytes.get_or_init(|| sum);
+        Ok(())
     }
 
     fn packs_range(&self) -> Range<u64> {
@@ -276,10 +280,10 @@ impl LazySegment {
         Ok(window.low)
     }
 
-    /// Finds every place a chunk has here. A place whose records make no sense counts as none.
+    /// Finds the places a chunk has here, of too many the first. A place whose records make no sense counts as none.
     pub fn find_all(&self, id: &ChunkId, wait: Wait) -> Result<Vec<Location>> {
         let mut places = Vec::new();
-        for at in self.first_not_before(id, wait)?..self.tables.chunks {
+        for at in (self.first_not_before(id, wait)?..self.tables.chunks).take(MAX_PLACES) {
             if self.id_at(at, wait)? != id.0 {
                 break;
             }

@@ -1,18 +1,25 @@
 //! Fetching index objects: several at a time where the store is far away, whole or only their heads.
 
-use super::index::{Index, Loaded, Location};
+use super::index::{Index, Loaded, Location, SegmentBytes};
 use super::lazy::LazySegment;
 use super::pieces::PIECE_BYTES;
 use super::{IndexLoad, MAX_INDEX_OBJECT_BYTES, Repository, parallel};
 use crate::error::{ErrorKind, Result};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, ObjectId};
 use crate::store::{Listed, Object, Wait};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Index objects up to this length are always fetched whole: a head and a lookup take as much.
 const SMALL_BYTES: u64 = 4 * PIECE_BYTES;
 /// How much of index objects may be in memory while they are opened, if not one alone is longer.
 const MEMORY_BYTES: u64 = 64 << 20;
+/// The part of the cache that an index on demand may take: a longer one is read by pieces.
+pub(super) const CACHE_PART: u64 = 4;
+/// How much of an index on demand may be in memory, where the cache does not take it.
+const HEAP_BYTES: u64 = 16 << 20;
 
 /// What came of fetching index objects.
 #[derive(Default)]
@@ -84,36 +91,29 @@ impl Repository {
         } else {
             self.read_index_object(id)?
         };
-        self.keep_segment(plain, vec![id])
+        let loaded = self.keep_segment(plain, vec![id])?;
+        if is_on_heap(&loaded) {
+            self.is_cache_useless.store(true, Ordering::Relaxed);
+        }
+        Ok(loaded)
     }
 
-    /// Fetches what of the index is not here, unless it is longer than `max_bytes`; lookups go on meanwhile, and find
-    /// each segment here as soon as it is. A failure leaves things as they are, and is only logged. Returns whether
-    /// all is here.
-    pub fn load_rest_of_index(&self, max_bytes: u64) -> bool {
-        let lazy = self.index().lazy().to_vec();
-        let rest_bytes: u64 = lazy.iter().map(|lazy| lazy.listed().len_bytes).sum();
-        if rest_bytes > max_bytes {
-            tracing::info!("The index stays where it is: {rest_bytes} bytes of it are not here");
-            return false;
-        }
-        for segment in lazy {
-            match self.fetch_whole(segment.listed()) {
-                Ok(loaded) => {
-                    let whole = Index::new(vec![Arc::new(loaded)]);
-                    let mut index = self.index.write();
-                    let next = Index::clone(&index).with_whole_of(&whole);
-                    *index = Arc::new(next);
-                }
-                // Gone meanwhile: the next refresh drops it.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!("The rest of the index could not be loaded: {}", error.chain());
-                    return false;
-                }
-            }
-        }
-        self.index().lazy().is_empty()
+    /// Returns whether segments of an index on demand may come here whole.
+    pub(super) fn may_come_whole(&self, lazy: &[Arc<LazySegment>]) -> bool {
+        let bytes = stored_bytes(lazy);
+        self.cache_has_room(bytes) || self.heap_has_room(bytes)
+    }
+
+    fn cache_has_room(&self, bytes: u64) -> bool {
+        let is_useless = self.is_cache_useless.load(Ordering::Relaxed) || bytes > self.index_max_bytes;
+        !is_useless && self.cache.as_ref().is_some_and(|cache| has_room(cache.folder(), bytes))
+    }
+
+    fn heap_has_room(&self, bytes: u64) -> bool {
+        let index = self.index();
+        let on_heap = index.segments().iter().filter(|loaded| is_on_heap(loaded));
+        let held: u64 = on_heap.map(|loaded| loaded.segment.encoded_bytes().len() as u64).sum();
+        held + bytes <= HEAP_BYTES
     }
 
     /// Returns where a chunk is, if the index tells: where looking fails nothing is returned either, for a read of
@@ -127,5 +127,83 @@ impl Repository {
             }
         }
         Ok(None)
+    }
+}
+
+fn stored_bytes(lazy: &[Arc<LazySegment>]) -> u64 {
+    lazy.iter().map(|lazy| lazy.listed().len_bytes).sum()
+}
+
+fn is_on_heap(loaded: &Loaded) -> bool {
+    matches!(loaded.segment.bytes(), SegmentBytes::Heap(_))
+}
+
+/// Returns whether a folder can be written to and its file system takes so many bytes.
+fn has_room(folder: &Path, bytes: u64) -> bool {
+    let is_writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    let room = rustix::fs::statvfs(folder).map_or(0, |room| room.f_bavail * room.f_frsize);
+    is_writable && bytes < room
+}
+
+/// Brings an index on demand here by and by, for as long as somebody reads.
+pub struct IndexLoader {
+    repository: Arc<Repository>,
+    /// Index objects that cannot be loaded: they are not fetched again.
+    damaged: HashSet<ObjectId>,
+    /// How much was left where it is, as the log has it.
+    told_bytes: u64,
+}
+
+impl IndexLoader {
+    /// Makes one that has loaded nothing yet.
+    pub fn new(repository: Arc<Repository>) -> Self {
+        IndexLoader { repository, damaged: HashSet::new(), told_bytes: 0 }
+    }
+
+    /// Fetches what of the index is not here, unless it is longer than the repository lets come; lookups go on
+    /// meanwhile, and find each segment here as soon as it is. A failure leaves things as they are, and is only
+    /// logged. Returns whether all is here.
+    pub fn load(&mut self) -> bool {
+        let index = self.repository.index();
+        let lazy: Vec<_> = index.lazy().iter().filter(|lazy| !self.damaged.contains(&lazy.id())).cloned().collect();
+        drop(index);
+        for (at, segment) in lazy.iter().enumerate() {
+            if !self.repository.may_come_whole(&lazy[at..]) {
+                self.leave(&lazy[at..]);
+                return false;
+            }
+            match self.repository.fetch_whole(segment.listed()) {
+                Ok(loaded) => {
+                    let whole = Index::new(vec![Arc::new(loaded)]);
+                    let mut index = self.repository.index.write();
+                    let next = Index::clone(&index).with_whole_of(&whole);
+                    *index = Arc::new(next);
+                }
+                // Gone meanwhile: the next refresh drops it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!("{} could not be loaded: {}", Object::Index(segment.id()), error.chain());
+                    if error.kind() != ErrorKind::Damaged {
+                        return false;
+                    }
+                    self.damaged.insert(segment.id());
+                }
+            }
+        }
+        self.repository.index().lazy().is_empty()
+    }
+
+    /// Takes that segments stay where they are; how much they tell of is found out all the same.
+    fn leave(&mut self, lazy: &[Arc<LazySegment>]) {
+        let bytes = stored_bytes(lazy);
+        if self.told_bytes != bytes {
+            tracing::info!("The index stays where it is: {bytes} bytes of it are not here");
+            self.told_bytes = bytes;
+        }
+        for segment in lazy {
+            if let Err(error) = segment.add_up_packs(Wait::Allowed) {
+                tracing::debug!("How much there is cannot be told: {}", error.chain());
+            }
+        }
     }
 }

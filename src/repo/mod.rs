@@ -12,7 +12,7 @@ mod golden;
 pub mod index;
 pub mod lazy;
 pub mod ledger;
-mod load;
+pub mod load;
 pub mod marks;
 pub mod names;
 pub mod objects;
@@ -50,6 +50,7 @@ use reads::Reads;
 use session::Process;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
@@ -105,6 +106,10 @@ pub struct Repository {
     cache: Option<Cache>,
     index: RwLock<Arc<Index>>,
     index_load: IndexLoad,
+    /// At most so much of an index on demand comes into the cache.
+    index_max_bytes: u64,
+    /// Whether the cache did not take a segment of the index, whatever room there seems to be.
+    is_cache_useless: AtomicBool,
     open_pieces: Arc<OpenPieces>,
     /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
@@ -252,12 +257,16 @@ impl Repository {
         segments.extend(fetched.whole);
         lazy.extend(fetched.lazy);
         let damaged = !fetched.damaged.is_empty();
-        if damaged && !lazy.is_empty() {
-            // Which packs no index object names is only told by all that do.
+        // Which packs no index object names is only told by all that do.
+        if damaged && !lazy.is_empty() && self.may_come_whole(&lazy) {
             return self.load_listed_index(current, IndexLoad::Whole);
         }
         for (object, reason) in fetched.damaged {
-            self.warn(format!("{object} is damaged, its packs are read instead: {reason}"));
+            let rest = match lazy.is_empty() {
+                true => "its packs are read instead",
+                false => "what only it names cannot be read: run `bakfs repair`",
+            };
+            self.warn(format!("{object} is damaged, {rest}: {reason}"));
         }
         if let Some(cache) = &self.cache {
             // What no index object names is not to look as if one did.
@@ -266,7 +275,7 @@ impl Repository {
             segments.extend::<Vec<_>>(unnamed);
         }
         let mut index = Index::new(segments).with_lazy(lazy);
-        if damaged || wanted.is_empty() {
+        if (damaged || wanted.is_empty()) && index.lazy().is_empty() {
             index = self.adopt_packs(index)?;
         }
         Ok(index)
@@ -356,21 +365,28 @@ impl Repository {
         *index = Arc::new(next);
     }
 
-    /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on.
+    /// Makes the index again from the repository, once; who comes meanwhile waits, and others read on. Segments that
+    /// may not come here whole are looked up where they are.
     /// Returns whether it is another than `seen` now.
     fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
         let mut is_done = self.cache_distrusted.lock();
         if *is_done || (self.cache.is_none() && seen.lazy().is_empty()) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
         }
-        *is_done = true;
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
         if let Some(cache) = &self.cache {
             cache.clear();
         }
-        // Packs whose index object was lost are found by their own directories.
-        let index = self.adopt_packs(self.load_index(&Index::default(), IndexLoad::Whole)?)?;
+        let mut index = self.load_index(&Index::default(), self.index_load)?;
+        if !index.lazy().is_empty() && self.may_come_whole(index.lazy()) {
+            index = self.load_index(&index, IndexLoad::Whole)?;
+        }
+        if index.lazy().is_empty() {
+            // Packs whose index object was lost are found by their own directories.
+            index = self.adopt_packs(index)?;
+        }
         *self.index.write() = Arc::new(index);
+        *is_done = true;
         Ok(true)
     }
 }

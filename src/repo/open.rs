@@ -3,6 +3,7 @@
 use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
+use super::load;
 use super::parallel;
 use super::put::{Attempts, put_anew};
 use super::reads::Reads;
@@ -23,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The longest configuration.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
@@ -311,6 +313,8 @@ impl Repository {
             cache,
             index: RwLock::new(Arc::new(Index::default())),
             index_load,
+            index_max_bytes: options.cache_max_bytes / load::CACHE_PART,
+            is_cache_useless: AtomicBool::new(false),
             open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             warnings: Mutex::new(Vec::new()),

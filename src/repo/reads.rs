@@ -3,10 +3,10 @@
 //!
 //! Cost: a bit a frame and an uncontended lock per frame that is decoded; about 300 bytes a pack.
 
-use super::Repository;
 use super::frames::ChunkKind;
 use super::ledger::{Ledger, now_secs};
 use super::pack::read_directory;
+use super::{Repository, parallel};
 use crate::crypto::seal::Opener;
 use crate::format::index::{FrameEntry, PackEntry};
 use crate::id::{ChunkId, ObjectId};
@@ -27,6 +27,10 @@ struct Seen {
     frames: u32,
     stored_bytes: u64,
     is_candidate: bool,
+    /// How many there were when the pack was looked at last.
+    looked_frames: u32,
+    /// How many the pack has, once its directory was read.
+    all_frames: Option<usize>,
 }
 
 /// A pack whose key is unwrapped.
@@ -82,16 +86,36 @@ impl OpenPack {
         }
     }
 
-    /// Returns since when all of the pack was verified, and begins anew; `None` if something is left. The
-    /// pack's own directory is read, and so verified too.
+    /// Returns since when all of the pack was verified, and begins anew; `None` if something is left.
     fn complete(&self, repository: &Repository) -> Option<u64> {
-        let (id, len_bytes) = (self.entry.id, self.entry.len_bytes);
-        if repository.store.len_bytes(Object::Pack(id)).ok()? != len_bytes {
+        let all_frames = self.look(repository)?;
+        let mut seen = self.seen.lock();
+        (seen.frames as usize == all_frames).then(|| std::mem::take(&mut *seen).since_secs)
+    }
+
+    /// Returns how many frames the pack has, by its own directory, which is read and so verified too. Only a pack of
+    /// which more was read since the last time is looked at.
+    fn look(&self, repository: &Repository) -> Option<usize> {
+        {
+            let mut seen = self.seen.lock();
+            if seen.all_frames.is_some() || seen.looked_frames == seen.frames {
+                return seen.all_frames;
+            }
+            seen.looked_frames = seen.frames;
+        }
+        let (store, id, len_bytes) = (&*repository.store, self.entry.id, self.entry.len_bytes);
+        let object = Object::Pack(id);
+        // What was read from a copy verifies what was stored when the copy was made.
+        let copied_secs = store.copied_since_secs(object).unwrap_or(u64::MAX);
+        // Far away no question is spent on the length: a directory is found at no other.
+        if !store.is_far() && store.len_bytes(object).ok()? != len_bytes {
             return None;
         }
-        let (_, directory) = read_directory(&*repository.store, &repository.keys, repository.id, id, len_bytes).ok()?;
+        let (_, directory) = read_directory(store, &repository.keys, repository.id, id, len_bytes).ok()?;
         let mut seen = self.seen.lock();
-        (seen.frames as usize == directory.frames.len()).then(|| std::mem::take(&mut *seen).since_secs)
+        seen.since_secs = seen.since_secs.min(copied_secs);
+        seen.all_frames = Some(directory.frames.len());
+        seen.all_frames
     }
 }
 
@@ -155,9 +179,10 @@ impl Repository {
     pub fn note_reads(&self) {
         let Some(ledger) = self.ledger() else { return };
         let candidates = std::mem::take(&mut *self.reads.candidates.lock());
+        let looks = parallel::for_each(&*self.store, parallel::SMALL, &candidates, |pack| Ok(pack.complete(self)));
         let (mut whole, mut waiting) = (Vec::new(), Vec::new());
-        for pack in candidates {
-            match pack.complete(self) {
+        for (pack, since_secs) in candidates.into_iter().zip(looks.unwrap_or_default()) {
+            match since_secs {
                 Some(since_secs) => whole.push((pack.entry, since_secs)),
                 // More may be read of it for as long as its key is kept.
                 None if Arc::strong_count(&pack) > 1 => waiting.push(pack),

@@ -181,6 +181,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Returns since when bytes of an object may be a copy kept here, in seconds since 1970; `None` where every read is
+    /// of what is stored.
+    fn copied_since_secs(&self, _object: Object) -> Option<u64> {
+        None
+    }
+
     /// Returns how many calls at a time are worth making: 1 where the next is as fast as the first.
     fn connections(&self) -> usize {
         1

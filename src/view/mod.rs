@@ -40,7 +40,9 @@ pub struct View {
     changed: Changed,
     /// Held while it is asked whether something changed: what one thread has heard, all others know.
     changes: Mutex<Changes>,
-    /// What the kernel has not been told yet; held while refreshing, so that one thread does it at a time.
+    /// Held while the store is asked what is new, and until that is shown: nothing older is shown after it.
+    asking: Mutex<()>,
+    /// What the kernel has not been told yet; held while the layout is replaced, and never while a store is waited for.
     untold: Mutex<Vec<LayoutChange>>,
     /// Lookups in the index since its memory was given back.
     lookups: AtomicU32,
@@ -102,7 +104,8 @@ impl View {
             nodes: Mutex::new(Nodes::default()),
             changed,
             changes: Mutex::default(),
-            untold: Mutex::new(Vec::new()),
+            asking: Mutex::default(),
+            untold: Mutex::default(),
             lookups: AtomicU32::new(0),
             xattrs,
         })
@@ -114,17 +117,13 @@ impl View {
 
     /// Takes in snapshots that came or went, and the turn of the day.
     pub fn refresh(&self) -> Result<()> {
-        let mut untold = self.untold.lock();
+        // Nobody waits for a network at midnight: [`Self::look_again`] sees what is new.
+        let asking = self.ahead.is_none().then(|| self.asking.lock());
         if self.is_current() {
             return Ok(());
         }
         let heard = self.changes.lock().heard;
-        if self.ahead.is_some() {
-            // Nobody waits for a network at midnight: [`Self::look_again`] sees what is new.
-            self.show(self.layout().snapshots().to_vec(), &mut untold);
-        } else {
-            self.rebuild(&mut untold)?;
-        }
+        self.show(asking.as_ref().map(|_| self.ask()).transpose()?);
         // Only now: whoever looks meanwhile must wait for what is new.
         self.changes.lock().shown = heard;
         Ok(())
@@ -132,10 +131,12 @@ impl View {
 
     /// Asks the store what is new, whatever was heard: for a store that does not tell of changes.
     pub fn look_again(&self) -> Result<()> {
-        self.rebuild(&mut self.untold.lock())
+        let _asking = self.asking.lock();
+        self.show(Some(self.ask()?));
+        Ok(())
     }
 
-    fn rebuild(&self, untold: &mut Vec<LayoutChange>) -> Result<()> {
+    fn ask(&self) -> Result<Vec<Listed>> {
         let old = self.layout();
         let snapshots = self.repository.snapshots()?;
         let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
@@ -143,12 +144,14 @@ impl View {
             // A snapshot is stored after its index: what the new one needs is there to be read.
             self.repository.refresh_index()?;
         }
-        self.show(snapshots, untold);
-        Ok(())
+        Ok(snapshots)
     }
 
-    fn show(&self, snapshots: Vec<Listed>, untold: &mut Vec<LayoutChange>) {
+    /// Lays these snapshots out, or those that are shown now, as of today.
+    fn show(&self, snapshots: Option<Vec<Listed>>) {
+        let mut untold = self.untold.lock();
         let old = self.layout();
+        let snapshots = snapshots.unwrap_or_else(|| old.snapshots().to_vec());
         let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
         if new.has_xattrs() && !old.has_xattrs() {
             tracing::warn!(

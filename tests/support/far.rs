@@ -21,6 +21,7 @@ struct State {
     let_through: usize,
     waiting: usize,
     failing: Option<Request>,
+    copied_since_secs: Option<u64>,
 }
 
 /// The store.
@@ -100,6 +101,11 @@ impl FarStore {
         self.state.lock().waiting
     }
 
+    /// From now on objects are said to be copies made at this time.
+    pub fn copied_since(&self, secs: u64) {
+        self.state.lock().copied_since_secs = Some(secs);
+    }
+
     /// From now on requests for a byte of a range fail; `None` ends it.
     pub fn fail(&self, failing: Option<Request>) {
         self.state.lock().failing = failing;
@@ -159,6 +165,10 @@ impl Store for FarStore {
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
         self.state.lock().whole += 1;
         self.inner.read_whole(object, max_bytes)
+    }
+
+    fn copied_since_secs(&self, _: Object) -> Option<u64> {
+        self.state.lock().copied_since_secs
     }
 
     fn connections(&self) -> usize {

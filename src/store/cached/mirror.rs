@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The unit of what is there.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -312,8 +312,17 @@ impl Mirror {
         self.stamped_secs.store(self.opened.elapsed().as_secs(), Ordering::Relaxed);
         if !self.is_memory {
             // Only an order in which files are removed.
-            let _ = self.file.set_modified(std::time::SystemTime::now());
+            let _ = self.file.set_modified(SystemTime::now());
         }
+    }
+
+    /// Returns when it was made, in seconds since 1970; 0 if the file system does not tell.
+    pub(super) fn made_secs(&self) -> u64 {
+        let made = match self.is_memory {
+            true => SystemTime::now().checked_sub(self.opened.elapsed()),
+            false => self.file.metadata().and_then(|metadata| metadata.created()).ok(),
+        };
+        made.and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
     }
 
     /// Returns whether somebody has removed the file: what is kept in it now is lost.

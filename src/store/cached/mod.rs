@@ -184,6 +184,14 @@ impl Store for CachedStore {
         }
     }
 
+    fn copied_since_secs(&self, object: Object) -> Option<u64> {
+        match copy_of(object) {
+            Copy::None => None,
+            Copy::Whole(_) => self.folder().is_some_and(|folder| folder.has(object)).then_some(0),
+            Copy::Mirror => Some(self.fetcher.mirrors.existing(object)?.made_secs()),
+        }
+    }
+
     fn connections(&self) -> usize {
         self.inner().connections()
     }
