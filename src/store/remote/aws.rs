@@ -39,7 +39,7 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
         .map(|endpoint| endpoint.trim_end_matches('/').to_owned());
     let region = setting("AWS_REGION").or_else(|| setting("AWS_DEFAULT_REGION")).or_else(|| line("region"));
     let style = setting("S3_ADDRESSING_STYLE").or_else(|| line("s3.addressing_style"));
-    let is_amazon = endpoint.as_deref().is_none_or(|endpoint| endpoint.contains(".amazonaws.com"));
+    let is_amazon = S3::is_amazon(endpoint.as_deref());
     let is_virtual_host_style = match style.as_deref() {
         Some("virtual") => true,
         Some("path") => false,

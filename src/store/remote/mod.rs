@@ -87,6 +87,7 @@ pub struct RemoteStore {
     permits: Semaphore,
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
+    listings_lag: bool,
     runtime: Option<Runtime>,
 }
 
@@ -124,6 +125,7 @@ impl RemoteStore {
         let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
         let is_sftp = matches!(place, Remote::Sftp { .. });
         let client = Arc::new(Client::new(upload, download, ca_file.as_deref())?);
+        let listings_lag = settings.listings_lag();
         let usual = if is_sftp { SFTP_CONNECTIONS } else { HTTP_CONNECTIONS };
         let connections = options.connections.unwrap_or(usual).max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -140,6 +142,7 @@ impl RemoteStore {
             connections,
             permits: Semaphore::new(connections),
             unlisted: Mutex::default(),
+            listings_lag,
             runtime: Some(runtime),
         })
     }
@@ -178,10 +181,6 @@ impl RemoteStore {
 
     fn is_sftp(&self) -> bool {
         matches!(self.place, Remote::Sftp { .. })
-    }
-
-    fn listings_lag(&self) -> bool {
-        matches!(self.place, Remote::Bucket { service: super::place::Service::Swift, .. })
     }
 
     /// Runs work in the caller's thread, while the store's own drive the connections.
@@ -282,26 +281,24 @@ impl RemoteStore {
 impl Store for RemoteStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.block_on(self.put_object(object, bytes::Bytes::copy_from_slice(bytes)))?;
-        if self.listings_lag() {
+        if self.listings_lag {
             self.unlisted.lock().insert(object, true);
         }
         Ok(())
     }
 
-    /// Listings of all services show at once what was stored and removed, but for those of Swift, whose container
-    /// databases are brought up to date later (OpenStack Swift, "Eventual consistency"): they are asked until they
-    /// show what this store did.
+    /// Listings of most services show at once what was stored and removed. Those of Swift, whose container databases
+    /// are brought up to date later (OpenStack Swift, "Eventual consistency"), are asked until they show what this
+    /// store did, and so are those of any S3 that is not Amazon's: it may be Swift's.
     fn barrier(&self, _names: Names) -> Result<()> {
-        let unlisted = std::mem::take(&mut *self.unlisted.lock());
+        // Another call may wait for the same: nothing is taken off before a listing has shown it.
+        let unlisted = self.unlisted.lock().clone();
         if unlisted.is_empty() {
             return Ok(());
         }
-        self.block_on(self.wait_for_listings(&unlisted)).inspect_err(|_| {
-            let mut later = self.unlisted.lock();
-            for (object, is_put) in &unlisted {
-                later.entry(*object).or_insert(*is_put);
-            }
-        })
+        self.block_on(self.wait_for_listings(&unlisted))?;
+        self.unlisted.lock().retain(|object, is_put| unlisted.get(object) != Some(is_put));
+        Ok(())
     }
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
@@ -343,7 +340,7 @@ impl Store for RemoteStore {
                 result => result,
             });
         self.block_on(removed)?;
-        if self.listings_lag() {
+        if self.listings_lag {
             self.unlisted.lock().insert(object, false);
         }
         Ok(())

@@ -376,6 +376,39 @@ fn swift_is_entered_anew_when_a_token_expires_and_its_listings_are_waited_for() 
     assert!(error.chain().contains("still shows"), "{}", error.chain());
 }
 
+/// An S3 that is not Amazon's may be Swift's, whose listings lag.
+#[test]
+fn no_barrier_ends_before_the_listing_shows_what_was_put() {
+    let objects = Objects::default();
+    let shows = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let shown = shows.clone();
+    let server = Server::start(move |request| match request.query("list-type") {
+        Some(_) if !shown.load(Relaxed) => Objects::default().answer(request),
+        _ => objects.answer(request),
+    });
+    let variables = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_ENDPOINT_URL", &*server.url)];
+    let store = store_at("s3://bucket/p", &variables, Policy { max_lag: Duration::from_secs(60), ..policy() });
+    store.put(pack(1), b"bytes").unwrap();
+    let is_shown_after_barrier = || store.barrier(Names::Mine).map(|()| shows.load(Relaxed)).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(is_shown_after_barrier);
+        while server.count("GET") == 0 {
+            std::thread::yield_now();
+        }
+        let second = scope.spawn(is_shown_after_barrier);
+        std::thread::sleep(Duration::from_millis(100));
+        shows.store(true, Relaxed);
+        assert!(first.join().unwrap() && second.join().unwrap());
+    });
+    let looks = server.count("GET");
+    store.barrier(Names::Mine).unwrap();
+    assert_eq!(server.count("GET"), looks, "nothing is left to wait for");
+    // What was removed again is not waited for by anybody.
+    store.put(pack(2), b"bytes").unwrap();
+    store.delete(pack(2)).unwrap();
+    store.barrier(Names::Mine).unwrap();
+}
+
 #[test]
 fn a_missing_bucket_is_told_by_all_that_only_it_can_fail() {
     let server = Server::start(|_| Answer::Reply(404, vec![], vec![]));
