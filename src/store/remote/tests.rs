@@ -5,6 +5,7 @@ use crate::store::place::Place;
 use server::{Answer, Objects, Request, Server};
 use std::sync::atomic::AtomicUsize;
 
+mod answers;
 mod server;
 
 /// No long waits; three tries.
@@ -280,7 +281,7 @@ fn refusals_are_told_once_with_the_next_step_and_without_secrets() {
         (403, "AccessDenied", ErrorKind::Denied, "AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", ErrorKind::Denied, "AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", ErrorKind::Denied, "clock"),
-        (404, "NoSuchBucket", ErrorKind::NotFound, "make it first"),
+        (404, "NoSuchBucket", ErrorKind::Io, "make it first"),
         (507, "XMinioStorageFull", ErrorKind::Full, "quota"),
         (301, "PermanentRedirect", ErrorKind::Io, "AWS_REGION"),
     ];
@@ -414,13 +415,14 @@ fn a_missing_bucket_is_told_by_all_that_only_it_can_fail() {
     let server = Server::start(|_| Answer::Reply(404, vec![], vec![]));
     let store = s3(&server);
     let key = Object::Key(ObjectId([1; 32]));
-    for error in [
-        store.look().unwrap_err(),
-        store.list(ObjectKind::Key).unwrap_err(),
-        store.put(key, b"bytes").unwrap_err(),
-        store.put(Object::Config, b"bytes").unwrap_err(),
+    // That an object is missing is said by nothing but a question for it.
+    for (error, kind) in [
+        (store.look().unwrap_err(), ErrorKind::Io),
+        (store.list(ObjectKind::Key).unwrap_err(), ErrorKind::Io),
+        (store.put(key, b"bytes").unwrap_err(), ErrorKind::Io),
+        (store.put(Object::Config, b"bytes").unwrap_err(), ErrorKind::NotFound),
     ] {
-        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.kind(), kind);
         assert!(error.chain().contains("make it first"), "{}", error.chain());
     }
     let error = store.read_whole(key, 100).unwrap_err();
