@@ -116,7 +116,13 @@ impl Settings {
     /// Collects the settings of a place.
     pub fn collect(place: &Remote, environment: Environment) -> Result<Settings> {
         let url = place.to_string();
-        let sources = Sources::read(environment, &url)?;
+        let login = match place {
+            Remote::Bucket { service: Service::S3, .. } => &aws::LOGIN[..],
+            Remote::Bucket { service: Service::Swift, .. } => &openstack::LOGIN,
+            // The others ask for all names of a login at once.
+            _ => &[],
+        };
+        let sources = Sources::read(environment, &url)?.with_login(login);
         match place {
             Remote::Sftp { user, host, port, path, from_home } => {
                 let at = user.as_ref().map_or(String::new(), |user| format!("{user}@"));
