@@ -71,7 +71,8 @@ fn swift_names_wrong_keys_missing_containers_missing_rights_full_quotas_and_cloc
 
     // The same server by its S3 API, which takes signatures of 15 minutes (Swift, s3api, allowable_clock_skew).
     let s3 = swift::place_of_s3(server.port());
-    let mut command = Bakfs::at(&s3).wrap("faketime");
+    let bakfs = Bakfs::at(&s3);
+    let mut command = bakfs.wrap("faketime");
     command.args(["-f", "+2h", env!("CARGO_BIN_EXE_bakfs"), "snapshots"]);
     let skewed = start(command, false).finish_within(BOUND).refused();
     assert!(skewed.stderr.contains("clock"), "{skewed}");
