@@ -307,6 +307,8 @@ fn what_is_damaged_far_away_is_told_after_one_more_look() {
     let shown = library::read_all(&open(&far, base.path())).unwrap();
     assert!(!shown.is_whole());
     assert_eq!(shown.lies(&truth), Vec::<String>::new());
+    let (asked, again) = asked_bytes(&far.take_requests());
+    assert!(again < 3 * (asked - again), "{again} of {asked} bytes were asked for again");
 }
 
 #[derive(Debug, Clone)]

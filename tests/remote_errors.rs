@@ -115,6 +115,23 @@ fn sftp_names_unknown_servers_and_wrong_keys() {
     bakfs.ok(["snapshots"]);
 }
 
+#[test]
+fn a_full_disk_behind_sftp_is_not_filled_with_parts_of_packs() {
+    let disk = tempfile::tempdir().unwrap();
+    support::process::tool("mount", ["-t", "tmpfs", "-o", "size=6m", "none", disk.path().to_str().unwrap()]).expect(0);
+    let _unmounted = Unmounted(disk.path());
+    let server = Server::start_in(Service::Sftp, disk.path());
+    let bakfs = Bakfs::at(&server.place());
+    bakfs.ok(["init"]);
+    let source = bakfs.make_dir("source");
+    write(&source.join("file"), noise(1, 9_000_000));
+    let running = bakfs.start(["backup", source.to_str().unwrap()]);
+    let full = running.finish_within(BOUND).expect(1);
+    assert!(full.stderr.contains("disk or quota is full"), "{full}");
+    let left = files_below(&server.folder().join("files"));
+    assert!(!left.iter().any(|(path, _)| path.to_string_lossy().contains("/.tmp-")), "{left:?}");
+}
+
 fn stored_bytes(folder: &Path) -> u64 {
     files_below(folder).iter().map(|(_, len)| len).sum()
 }

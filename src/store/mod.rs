@@ -175,8 +175,8 @@ pub trait Store: Send + Sync {
         0
     }
 
-    /// Forgets a copy of an object's bytes that did not verify. False where there was none: what was read is
-    /// what is stored.
+    /// Forgets a copy of an object's bytes that did not verify. False where there are no copies: what was read is
+    /// what is stored. True may be told for ever: one more look is enough.
     fn distrust(&self, _object: Object, _range: Range<u64>) -> bool {
         false
     }

@@ -81,6 +81,11 @@ impl Service {
         matches!(self, Service::B2 | Service::Swift)
     }
 
+    /// Returns whether requests are signed with the time, so that a clock that is wrong has them denied.
+    pub fn signs_time(self) -> bool {
+        matches!(self, Service::S3 | Service::Gcs | Service::Azblob)
+    }
+
     /// Returns where its secrets belong, for messages.
     pub fn secrets(self) -> &'static str {
         match self {

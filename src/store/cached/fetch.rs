@@ -83,13 +83,14 @@ impl Fetcher {
             match self.bring(&mirror, &range) {
                 Ok(true) if mirror.read(offset, buffer, Wait::Allowed) => return Ok(()),
                 // Somebody has cut off the file, or the disk has lost it.
-                Ok(true) => drop(mirror.distrust(&blocks_of(&range))),
+                Ok(true) => self.mirrors.distrust(&mirror, &range),
                 Ok(false) => self.mirrors.leave(&mirror),
                 // More was asked for than the reader needs, by a length that may be wrong.
                 Err(error) if error.kind() == ErrorKind::Damaged => {
                     if !mirror.measure(&*self.inner) {
                         break;
                     }
+                    self.mirrors.distrust(&mirror, &(0..MAX_OBJECT_BYTES));
                 }
                 Err(error) => return Err(error),
             }

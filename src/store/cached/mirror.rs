@@ -13,7 +13,7 @@ use super::bits::{Bits, bytes_of, mask};
 use super::streams::Streams;
 use crate::error::{Context, ErrorKind, Result};
 use crate::store::{Object, Store, Wait};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::ReadWriteFlags;
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -142,8 +142,10 @@ pub(super) struct Mirror {
     pub(super) state: Mutex<State>,
     /// A request has ended.
     pub(super) landed: Condvar,
-    /// Held while the head of the file is changed.
+    /// Held while the bits of the file are changed, or taken in.
     head: Mutex<()>,
+    /// Held while the length is asked for.
+    measuring: Mutex<()>,
     opened: Instant,
     /// When the time of use was renewed, in seconds since it was opened.
     stamped_secs: AtomicU64,
@@ -161,6 +163,7 @@ impl Mirror {
             state: Mutex::default(),
             landed: Condvar::new(),
             head: Mutex::default(),
+            measuring: Mutex::default(),
             opened: Instant::now(),
             stamped_secs: AtomicU64::new(0),
             kept_bytes: AtomicU64::new(0),
@@ -208,6 +211,7 @@ impl Mirror {
     pub(super) fn look_again(&self, blocks: &Range<usize>) {
         let span = bytes_of(blocks);
         let mut bytes = vec![0; span.len()];
+        let _head = self.head.lock();
         if self.read_up_to(&mut bytes, BITS_AT + span.start as u64).is_ok() {
             self.state.lock().bits.merge(span.start, &bytes);
         }
@@ -231,7 +235,7 @@ impl Mirror {
         if let Some(len_bytes) = self.state.lock().len_bytes {
             return Ok(len_bytes);
         }
-        let head = self.head.lock();
+        let _measuring = self.measuring.lock();
         if let Some(len_bytes) = self.state.lock().len_bytes {
             return Ok(len_bytes);
         }
@@ -239,29 +243,23 @@ impl Mirror {
         self.state.lock().len_bytes = Some(len_bytes);
         // Without it in the file the next process asks once more.
         let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
-        drop(head);
         Ok(len_bytes)
     }
 
-    /// Asks for the object's length, since reads say that it is wrong; returns whether it was. Then nothing is there
-    /// any more: a last block that was cut off counted as whole.
+    /// Asks for the object's length, since reads say that it is wrong; returns whether it was. Then no block may be
+    /// trusted any more: a last one that was cut off counted as whole.
     pub(super) fn measure(&self, store: &dyn Store) -> bool {
         let Ok(len_bytes) = store.len_bytes(self.object) else { return false };
-        let head = self.head.lock();
-        let is_other = self.state.lock().len_bytes.replace(len_bytes) != Some(len_bytes);
+        let _measuring = self.measuring.lock();
         // As in `len_bytes`.
         let _ = self.file.write_all_at(&len_bytes.to_le_bytes(), 0);
-        drop(head);
-        if is_other {
-            self.distrust(&blocks_of(&(0..MAX_OBJECT_BYTES)));
-        }
-        is_other
+        self.state.lock().len_bytes.replace(len_bytes) != Some(len_bytes)
     }
 
     /// Writes bytes that came, and then their bits.
     pub(super) fn keep(&self, blocks: &Range<usize>, bytes: &[u8]) -> std::io::Result<()> {
         self.file.write_all_at(bytes, HEAD_BYTES + blocks.start as u64 * BLOCK_BYTES)?;
-        self.change_head(blocks, |byte, mask| byte | mask)?;
+        self.change_bits(&self.head.lock(), blocks, |byte, mask| byte | mask)?;
         self.kept_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -278,8 +276,12 @@ impl Mirror {
         self.landed.notify_all();
     }
 
-    fn change_head(&self, blocks: &Range<usize>, change: impl Fn(u8, u8) -> u8) -> std::io::Result<()> {
-        let _head = self.head.lock();
+    fn change_bits(
+        &self,
+        _head: &MutexGuard<'_, ()>,
+        blocks: &Range<usize>,
+        change: impl Fn(u8, u8) -> u8,
+    ) -> std::io::Result<()> {
         let span = bytes_of(blocks);
         let at = BITS_AT + span.start as u64;
         let mut bytes = vec![0; span.len()];
@@ -290,16 +292,12 @@ impl Mirror {
         self.file.write_all_at(&bytes, at)
     }
 
-    /// Forgets blocks whose bytes did not verify; returns whether there were any.
-    pub(super) fn distrust(&self, blocks: &Range<usize>) -> bool {
-        self.look_again(blocks);
-        if !self.state.lock().bits.remove(blocks.clone()) {
-            return false;
-        }
-        if let Err(error) = self.change_head(blocks, |byte, mask| byte & !mask) {
-            tracing::debug!(%error, "Wrong bytes of {} stay in the cache", self.object);
-        }
-        true
+    /// Forgets blocks whose bytes did not verify. After an error the file says on that they are there.
+    pub(super) fn distrust(&self, blocks: &Range<usize>) -> std::io::Result<()> {
+        let head = self.head.lock();
+        self.change_bits(&head, blocks, |byte, mask| byte & !mask)?;
+        self.state.lock().bits.remove(blocks.clone());
+        Ok(())
     }
 
     /// Returns whether the time of use is due to be renewed.

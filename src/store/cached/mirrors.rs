@@ -1,7 +1,7 @@
 //! The mirrors in use: files of the folder, or of memory where there is no folder.
 
 use super::folder::{Folder, warn};
-use super::mirror::{MAX_OBJECT_BYTES, Mirror};
+use super::mirror::{MAX_OBJECT_BYTES, Mirror, blocks_of};
 use crate::error::Error;
 use crate::store::Object;
 use lru::LruCache;
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::MemfdFlags;
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -64,7 +65,7 @@ impl Mirrors {
         if let Some(mirror) = self.in_use(object).filter(|mirror| !mirror.is_gone()) {
             return Some(mirror);
         }
-        let mirror = self.folder.as_ref()?.mirror(object, false).ok()??;
+        let mirror = self.folder.as_ref().filter(|folder| folder.is_usable())?.mirror(object, false).ok()??;
         Some(self.enter(mirror))
     }
 
@@ -153,9 +154,40 @@ impl Mirrors {
         }
     }
 
+    /// Forgets bytes that did not verify. A mirror that cannot forget them is passed by.
+    pub(super) fn distrust(&self, mirror: &Arc<Mirror>, range: &Range<u64>) {
+        if let Err(error) = mirror.distrust(&blocks_of(range)) {
+            self.fail(mirror, error);
+        }
+    }
+
     /// Closes mirrors whose files were removed, so that their room is free.
     pub(super) fn tidy(&self) {
         let all: Vec<_> = self.open.lock().iter().map(|(_, mirror)| mirror.clone()).collect();
         all.iter().filter(|mirror| mirror.is_gone()).for_each(|mirror| self.leave(mirror));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ObjectId;
+
+    #[test]
+    fn a_copy_that_cannot_be_marked_as_wrong_is_passed_by() {
+        let folder = tempfile::tempdir().unwrap();
+        let mirrors = Mirrors::new(Some(folder.path()), 1 << 30);
+        let object = Object::Pack(ObjectId([1; 32]));
+        let has = |mirror: &Mirror| mirror.state.lock().has(&(0..1));
+        mirrors.make(object).unwrap().keep(&(0..1), &[7; 4096]).unwrap();
+        mirrors.open.lock().clear();
+        let path = std::fs::read_dir(folder.path().join("objects")).unwrap().next().unwrap().unwrap().path();
+        // As one on a file system that has turned read-only.
+        let mirror = mirrors.enter(Mirror::new(object, File::open(path).unwrap(), false).unwrap());
+        assert!(has(&mirror));
+        mirrors.distrust(&mirror, &(0..10));
+        assert!(mirrors.existing(object).is_none());
+        let mirror = mirrors.make(object).unwrap();
+        assert!(mirror.is_memory && !has(&mirror));
     }
 }

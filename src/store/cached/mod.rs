@@ -180,7 +180,13 @@ impl Store for CachedStore {
         match copy_of(object) {
             Copy::None => false,
             Copy::Whole(_) => mirrors.remove(object),
-            Copy::Mirror => mirrors.existing(object).is_some_and(|mirror| mirror.distrust(&blocks_of(&range))),
+            // Whether the bytes came from a copy is not known any more: another reader may have had it fetched anew.
+            Copy::Mirror => {
+                if let Some(mirror) = mirrors.existing(object) {
+                    mirrors.distrust(&mirror, &range);
+                }
+                true
+            }
         }
     }
 

@@ -13,6 +13,9 @@ type Sections = BTreeMap<String, BTreeMap<String, Secret>>;
 const LENT: [&str; 3] =
     ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
+/// Variables of all ways in.
+pub(super) const LOGIN: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"];
+
 /// Collects the settings of a bucket.
 pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources) -> Result<S3> {
     let environment = &sources.environment;
@@ -39,7 +42,7 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
         .map(|endpoint| endpoint.trim_end_matches('/').to_owned());
     let region = setting("AWS_REGION").or_else(|| setting("AWS_DEFAULT_REGION")).or_else(|| line("region"));
     let style = setting("S3_ADDRESSING_STYLE").or_else(|| line("s3.addressing_style"));
-    let is_amazon = endpoint.as_deref().is_none_or(|endpoint| endpoint.contains(".amazonaws.com"));
+    let is_amazon = S3::is_amazon(endpoint.as_deref());
     let is_virtual_host_style = match style.as_deref() {
         Some("virtual") => true,
         Some("path") => false,

@@ -87,6 +87,14 @@ impl Sources {
         Ok(Sources { environment, table, file: Some(path) })
     }
 
+    /// Shuts out what the environment has of a login of which the place's table has a part.
+    pub fn with_login(mut self, names: &[&str]) -> Self {
+        if names.iter().any(|name| self.of_table(name).is_some()) {
+            names.iter().for_each(|name| drop(self.environment.variables.remove(*name)));
+        }
+        self
+    }
+
     /// Returns a setting: from the place's table, else from the environment.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.of_table(name).or_else(|| self.environment.get(name))

@@ -2,6 +2,7 @@
 
 use super::failure::{Cause, Failure};
 use crate::error::{Error, ErrorKind};
+use crate::store::Object;
 use crate::store::place::{Remote, Service};
 use std::time::Duration;
 
@@ -22,12 +23,15 @@ pub(super) fn explain(place: &Remote, task: Task<'_>, failure: &Failure, tries: 
         _ => format!(" (tried {tries} times in {} s)", elapsed.as_secs()),
     };
     let advice = advice(place, failure.cause);
-    Error::new(kind(failure.cause), format!("Cannot {verb} {name} at {place}: {}{tried}{advice}", failure.text))
+    Error::new(kind(failure.cause, name), format!("Cannot {verb} {name} at {place}: {}{tried}{advice}", failure.text))
 }
 
-fn kind(cause: Cause) -> ErrorKind {
+fn kind(cause: Cause, name: &str) -> ErrorKind {
     match cause {
-        Cause::NotFound | Cause::NoBucket | Cause::NoFolder => ErrorKind::NotFound,
+        Cause::NotFound => ErrorKind::NotFound,
+        // Without its bucket there is no repository; that one of its objects is gone is not said by that.
+        Cause::NoBucket | Cause::NoFolder if name == Object::Config.path() => ErrorKind::NotFound,
+        Cause::NoBucket | Cause::NoFolder => ErrorKind::Io,
         Cause::Exists => ErrorKind::Exists,
         Cause::NoCredentials | Cause::Denied | Cause::Skew | Cause::HostKey => ErrorKind::Denied,
         Cause::Full => ErrorKind::Full,
@@ -69,7 +73,9 @@ fn advice(place: &Remote, cause: Cause) -> String {
             _ => String::new(),
         },
         Cause::Elsewhere => match place {
-            Remote::Bucket { service: Service::S3, .. } => "; check AWS_REGION and AWS_ENDPOINT_URL".into(),
+            Remote::Bucket { service: Service::S3, .. } => {
+                "; check AWS_REGION and AWS_ENDPOINT_URL, and whether AWS_SESSION_TOKEN has expired".into()
+            }
             _ => "; the server sends elsewhere: check the URL".into(),
         },
         Cause::Unreachable => "; check the host, its port and the network".into(),

@@ -82,6 +82,17 @@ impl Failure {
         Failure { may_have_happened: true, ..Failure::passing(cause, text) }
     }
 
+    /// Judges it as that of a request for leave to enter, which says nothing of any object.
+    pub fn of_entering(self) -> Self {
+        let text = format!("asking for leave to enter: {}", self.text);
+        match self.cause {
+            Cause::NotFound | Cause::NoBucket | Cause::NoFolder | Cause::Exists | Cause::Short | Cause::TooLong => {
+                Failure::lasting(Cause::NoCredentials, text)
+            }
+            _ => Failure { text, ..self },
+        }
+    }
+
     /// Judges an answer of an HTTP server that is not the expected one.
     pub fn of_reply(reply: &Reply) -> Self {
         let text = reply.to_string();
@@ -89,6 +100,9 @@ impl Failure {
         let failure = match (reply.status, code) {
             (_, "NoSuchBucket" | "ContainerNotFound" | "bad_bucket_id") => Failure::lasting(Cause::NoBucket, text),
             (_, "RequestTimeTooSkewed") => Failure::lasting(Cause::Skew, text),
+            (_, "ExpiredToken" | "InvalidToken" | "expired_auth_token" | "bad_auth_token") => {
+                Failure::lasting(Cause::Denied, text)
+            }
             (401 | 403, _) if reply.skew_secs.is_some_and(|secs| secs > MAX_SKEW_SECS) => {
                 Failure::lasting(Cause::Skew, text)
             }
@@ -103,14 +117,16 @@ impl Failure {
             (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch") | (422, _) => {
                 Failure::passing(Cause::Garbled, text)
             }
-            (_, "ExpiredToken" | "InvalidToken" | "expired_auth_token" | "bad_auth_token") | (401 | 403, _) => {
-                Failure::lasting(Cause::Denied, text)
-            }
+            (401 | 403, _) => Failure::lasting(Cause::Denied, text),
             (404 | 410, _) => Failure::lasting(Cause::NotFound, text),
             (408 | 421 | 423 | 425 | 429 | 503, _) => Failure::passing(Cause::Busy, text),
             (409, _) => Failure::lasting(Cause::NoFolder, text),
             (412, _) => Failure::lasting(Cause::Exists, text),
             (416, _) => Failure::passing(Cause::Short, text),
+            // Where the body tells nothing, as of an answer to HEAD, the header does (Amazon S3 API, "HeadBucket").
+            (301 | 307 | 400, "") if let Some(region) = &reply.region => {
+                Failure::lasting(Cause::Elsewhere, format!("{text}, the bucket is in {region}"))
+            }
             (300..=399, _)
             | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
                 Failure::lasting(Cause::Elsewhere, text)
@@ -173,8 +189,10 @@ pub(super) struct Reply {
     pub words: String,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// How far the server's clock is from this machine's.
+    /// How far the server's clock is from this machine's, where requests are signed with the time.
     pub skew_secs: Option<u64>,
+    /// The region a bucket of Amazon's is in.
+    pub region: Option<String>,
 }
 
 impl Reply {
@@ -273,6 +291,8 @@ mod tests {
         }
         let skewed = Reply { status: 403, skew_secs: Some(1000), ..Reply::default() };
         assert_eq!(Failure::of_reply(&skewed).cause, Skew);
+        let expired = Reply { code: "expired_auth_token".into(), ..skewed };
+        assert_eq!(Failure::of_reply(&expired).cause, Denied, "it says that it is no clock");
     }
 
     #[test]

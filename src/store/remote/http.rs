@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection nobody uses is closed, before most servers do it.
 const MAX_IDLE: Duration = Duration::from_secs(30);
+/// No answer but an object is longer: the longest are pages of listings.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// Of the body of an error this much is read.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// What is handed to the network at once, so that progress is seen.
@@ -32,12 +34,14 @@ pub(super) enum Purpose {
     Stat,
     Delete,
     Other,
+    /// Asking for leave to enter: nothing of what a call is for.
+    Enter,
 }
 
 /// Requests by purpose, and bytes.
 #[derive(Default)]
 pub(super) struct Counters {
-    requests: [AtomicU64; 6],
+    requests: [AtomicU64; 7],
     pub retries: AtomicU64,
     pub received_bytes: AtomicU64,
     pub sent_bytes: AtomicU64,
@@ -56,7 +60,7 @@ impl Counters {
             lists: requests(Purpose::List),
             stats: requests(Purpose::Stat),
             deletes: requests(Purpose::Delete),
-            others: requests(Purpose::Other),
+            others: requests(Purpose::Other) + requests(Purpose::Enter),
             retries: self.retries.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
@@ -69,6 +73,8 @@ pub(super) struct Client {
     http: reqwest::Client,
     upload: Option<Limit>,
     download: Option<Limit>,
+    /// Whether requests are signed with the time.
+    signs_time: bool,
     pub counters: Counters,
 }
 
@@ -95,6 +101,9 @@ pub(super) struct Digest {
 struct Notes {
     /// Something moved at this time, or is bound to wait until then.
     moved_at: Instant,
+    /// When the last request began, and how long it had to wait for the limits since.
+    begun_at: Instant,
+    held_back: Duration,
     reply: Reply,
     failure: Option<Failure>,
     has_opaque_etag: bool,
@@ -102,17 +111,22 @@ struct Notes {
     range_start: Option<u64>,
     /// Whether a request went out that does what the call is for: what goes before it changes nothing.
     was_begun: bool,
+    /// Whether the last request asked for leave to enter.
+    is_entering: bool,
 }
 
 impl Call {
     pub fn new(client: Arc<Client>, purpose: Purpose, max_body_bytes: u64, digest: Option<Digest>) -> Arc<Self> {
         let notes = Notes {
             moved_at: Instant::now(),
+            begun_at: Instant::now(),
+            held_back: Duration::ZERO,
             reply: Reply::default(),
             failure: None,
             has_opaque_etag: false,
             range_start: None,
             was_begun: false,
+            is_entering: false,
         };
         Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
     }
@@ -123,14 +137,21 @@ impl Call {
         notes.moved_at = notes.moved_at.max(at);
     }
 
-    /// Ends when nothing has moved for `stall`.
-    pub async fn stalled(&self, stall: Duration) {
+    /// Ends when nothing has moved for `stall`, or a request takes `longest`; tells which.
+    pub async fn stalled(&self, stall: Duration, longest: Duration) -> String {
         loop {
-            let end = self.notes.lock().moved_at + stall;
-            if Instant::now() >= end {
-                return;
+            let (still, late) = {
+                let notes = self.notes.lock();
+                (notes.moved_at + stall, notes.begun_at + longest + notes.held_back)
+            };
+            let now = Instant::now();
+            if now >= still {
+                return format!("nothing moved for {} s", stall.as_secs());
             }
-            tokio::time::sleep_until(end).await;
+            if now >= late {
+                return format!("it was not done after {} s", longest.as_secs());
+            }
+            tokio::time::sleep_until(still.min(late)).await;
         }
     }
 
@@ -156,6 +177,11 @@ impl Call {
         self.notes.lock().reply.status
     }
 
+    /// Returns whether the last request asked for leave to enter.
+    pub fn is_entering(&self) -> bool {
+        self.notes.lock().is_entering
+    }
+
     /// Returns whether the last answer's ETag is something else than an MD5.
     pub fn has_opaque_etag(&self) -> bool {
         self.notes.lock().has_opaque_etag
@@ -171,7 +197,8 @@ impl Call {
         let notes = self.notes.lock();
         let answered = notes.reply.status != 0;
         let failure = notes.failure.clone().or_else(|| answered.then(|| Failure::of_reply(&notes.reply)))?;
-        Some(Failure { may_have_happened: failure.may_have_happened && notes.was_begun, ..failure })
+        let failure = Failure { may_have_happened: failure.may_have_happened && notes.was_begun, ..failure };
+        Some(if notes.is_entering { failure.of_entering() } else { failure })
     }
 
     fn fail(&self, failure: Failure) -> Failure {
@@ -182,7 +209,12 @@ impl Call {
 
 impl Client {
     /// Makes a client; limits are bytes per second.
-    pub fn new(upload: Option<u64>, download: Option<u64>, ca_file: Option<&std::path::Path>) -> Result<Self> {
+    pub fn new(
+        upload: Option<u64>,
+        download: Option<u64>,
+        signs_time: bool,
+        ca_file: Option<&std::path::Path>,
+    ) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("bakfs/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -203,7 +235,8 @@ impl Client {
                 .because(error)
         })?;
         let limit = |bytes_per_sec: Option<u64>| bytes_per_sec.map(Limit::new);
-        Ok(Client { http, upload: limit(upload), download: limit(download), counters: Counters::default() })
+        let (upload, download, counters) = (limit(upload), limit(download), Counters::default());
+        Ok(Client { http, upload, download, signs_time, counters })
     }
 
     /// Sends a request of a call and returns the head of the answer with its body to come.
@@ -216,16 +249,20 @@ impl Client {
         self.counters.count(purpose);
         {
             let mut notes = call.notes.lock();
+            notes.begun_at = Instant::now();
+            notes.held_back = Duration::ZERO;
             notes.reply = Reply::default();
             notes.failure = None;
             notes.was_begun |= purpose == call.purpose;
+            notes.is_entering = purpose == Purpose::Enter;
         }
         call.touch(Instant::now());
         let is_head = request.method() == http::Method::HEAD;
         let request = self.outgoing(call, request).map_err(|failure| call.fail(failure))?;
         let answer = self.http.execute(request).await.map_err(|error| call.fail(of_transport(&error)))?;
         call.touch(Instant::now());
-        let reply = head(&answer);
+        let mut reply = head(&answer);
+        reply.skew_secs.take_if(|_| !self.signs_time);
         let is_error = reply.status >= 300;
         {
             let mut notes = call.notes.lock();
@@ -234,16 +271,14 @@ impl Client {
             notes.range_start = range_start(answer.headers());
         }
         let len_bytes = answer.content_length().filter(|_| !is_head);
-        let max_bytes = if is_error { MAX_ERROR_BYTES as u64 } else { call.max_body_bytes };
-        if !is_error && purpose == Purpose::Get && len_bytes.is_some_and(|len| len > max_bytes) {
-            let text = format!("it has {} bytes", len_bytes.unwrap_or_default());
-            return Err(call.fail(Failure::lasting(Cause::TooLong, text)));
+        let is_object = purpose == Purpose::Get && !is_error;
+        if let Some(len) = len_bytes.filter(|len| is_object && *len > call.max_body_bytes) {
+            return Err(call.fail(Failure::lasting(Cause::TooLong, format!("it has {len} bytes"))));
         }
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = answer.status();
         parts.headers = answer.headers().clone();
-        let is_bounded = purpose == Purpose::Get;
-        let body = incoming(call.clone(), answer, if is_bounded { max_bytes } else { u64::MAX });
+        let body = incoming(call.clone(), answer, is_object);
         if is_error && !is_head {
             let bytes = first_bytes(body).await;
             call.notes.lock().reply.read_body(&bytes);
@@ -287,6 +322,7 @@ async fn wait_for(limit: Option<&Limit>, call: &Call, len_bytes: usize) {
     let start = limit.reserve(len_bytes, now);
     call.touch(start);
     if start > now {
+        call.notes.lock().held_back += start - now;
         tokio::time::sleep_until(start).await;
     }
 }
@@ -310,7 +346,8 @@ impl Stream for Body {
     }
 }
 
-fn incoming(call: Arc<Call>, answer: reqwest::Response, max_bytes: u64) -> Pieces {
+fn incoming(call: Arc<Call>, answer: reqwest::Response, is_object: bool) -> Pieces {
+    let max_bytes = if is_object { call.max_body_bytes } else { MAX_ANSWER_BYTES };
     let bodies = stream::unfold((Some(answer), 0_u64), move |(answer, so_far)| {
         let call = call.clone();
         async move {
@@ -320,7 +357,10 @@ fn incoming(call: Arc<Call>, answer: reqwest::Response, max_bytes: u64) -> Piece
                 Ok(Some(bytes)) => {
                     let so_far = so_far + bytes.len() as u64;
                     if so_far > max_bytes {
-                        let failure = Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes"));
+                        let failure = match is_object {
+                            true => Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes")),
+                            false => Failure::lasting(Cause::Other, "the server's answer does not end"),
+                        };
                         return Some((Err(call.fail(failure)), (None, so_far)));
                     }
                     call.take(bytes.len()).await;
@@ -353,7 +393,8 @@ fn head(answer: &reqwest::Response) -> Reply {
         Err(_) => date(text).map(|at| Duration::try_from(from_now(at)).unwrap_or_default()),
     });
     let skew = text(http::header::DATE).and_then(date).map(|at| from_now(at).unsigned_abs().as_secs());
-    Reply { status: answer.status().as_u16(), retry_after, skew_secs: skew, ..Reply::default() }
+    let region = text(http::HeaderName::from_static("x-amz-bucket-region")).map(super::failure::plain);
+    Reply { status: answer.status().as_u16(), retry_after, skew_secs: skew, region, ..Reply::default() }
 }
 
 /// S3's ETag is no MD5 where a key of its own encrypts the object (Amazon S3 API reference, "Object").

@@ -72,11 +72,13 @@ impl RemoteStore {
             loop {
                 let listed = self.listed(kind).await?;
                 let listed: BTreeSet<Object> = listed.into_iter().map(|listed| kind.object(listed.id)).collect();
-                let late = unlisted.iter().filter(|(object, _)| is_of(kind, object));
-                let Some((object, is_put)) = late.clone().find(|(object, is_put)| listed.contains(object) != **is_put)
-                else {
-                    break;
+                let is_late = |(object, is_put): &(&Object, &bool)| {
+                    // What was undone since, or seen by another call, is not waited for.
+                    is_of(kind, object)
+                        && listed.contains(*object) != **is_put
+                        && self.unlisted.lock().get(*object) == Some(*is_put)
                 };
+                let Some((object, is_put)) = unlisted.iter().find(is_late) else { break };
                 if start.elapsed() >= self.policy.max_lag {
                     let state = if *is_put { "does not show yet" } else { "still shows" };
                     return Err(Error::new(

@@ -5,7 +5,7 @@ use super::http::{Call, Purpose};
 use super::settings::{B2, Secret, Swift, SwiftEntry};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -91,23 +91,19 @@ pub(super) async fn b2_bucket_id(settings: &B2, call: &Arc<Call>) -> Result<Stri
 async fn ask(call: &Arc<Call>, request: http::request::Builder, body: Bytes) -> Result<Response<Bytes>, Failure> {
     let unfit = |_| Failure::lasting(Cause::Other, "the address to log in at, or a secret, makes no sense");
     let request = request.body(body).map_err(unfit)?;
-    let is_get = request.method() == Method::GET;
-    let answer = call.client.fetch(call, Purpose::Other, request).await?;
+    let failed = |failure: Failure| call.failure().unwrap_or(failure);
+    let answer = call.client.fetch(call, Purpose::Enter, request).await.map_err(failed)?;
     let (parts, mut body) = answer.into_parts();
     let mut bytes = Vec::new();
     while let Some(piece) = body.next().await {
-        bytes.extend_from_slice(&piece?);
+        bytes.extend_from_slice(&piece.map_err(failed)?);
         if bytes.len() as u64 > call.max_body_bytes {
             return Err(Failure::lasting(Cause::Other, "the answer to the login is too long"));
         }
     }
     match parts.status.as_u16() {
         200..=299 => Ok(Response::from_parts(parts, bytes.into())),
-        // Asking for a token changes nothing: it can always be asked again.
-        _ => Err(call.failure().map_or_else(
-            || Failure::passing(Cause::Lost, "the login was not answered"),
-            |failure| Failure { may_have_happened: !is_get && failure.may_have_happened, ..failure },
-        )),
+        _ => Err(failed(Failure::passing(Cause::Lost, "the login was not answered"))),
     }
 }
 

@@ -52,6 +52,9 @@ const HTTP_CONNECTIONS: usize = 8;
 const SFTP_CONNECTIONS: usize = 4;
 /// Where progress cannot be seen, an operation may take as long as at this speed, and the time of a stall.
 const MIN_BYTES_PER_SEC: u64 = 64 << 10;
+/// However slowly it moves, a request may take as long as at this speed, and the time of some stalls.
+const CRAWL_BYTES_PER_SEC: u64 = 4 << 10;
+const CRAWL_STALLS: u32 = 10;
 /// How long a connection that is closed at the end may take for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Names that are looked at to tell what is at a place.
@@ -87,6 +90,7 @@ pub struct RemoteStore {
     permits: Semaphore,
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
+    listings_lag: bool,
     runtime: Option<Runtime>,
 }
 
@@ -103,6 +107,24 @@ struct Terms {
 impl Terms {
     fn of(purpose: Purpose) -> Self {
         Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, digest: None }
+    }
+}
+
+/// The tries of one operation so far.
+struct Tries {
+    count: u32,
+    start: Instant,
+    was_denied: bool,
+}
+
+impl Tries {
+    /// Begins the first.
+    fn new() -> Self {
+        Tries { count: 1, start: Instant::now(), was_denied: false }
+    }
+
+    fn explain(&self, place: &Remote, task: Task<'_>, failure: &Failure) -> Error {
+        explain(place, task, failure, self.count, self.start.elapsed())
     }
 }
 
@@ -123,7 +145,9 @@ impl RemoteStore {
         let settings = Settings::collect(place, environment)?;
         let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
         let is_sftp = matches!(place, Remote::Sftp { .. });
-        let client = Arc::new(Client::new(upload, download, ca_file.as_deref())?);
+        let signs_time = matches!(place, Remote::Bucket { service, .. } if service.signs_time());
+        let client = Arc::new(Client::new(upload, download, signs_time, ca_file.as_deref())?);
+        let listings_lag = settings.listings_lag();
         let usual = if is_sftp { SFTP_CONNECTIONS } else { HTTP_CONNECTIONS };
         let connections = options.connections.unwrap_or(usual).max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -140,6 +164,7 @@ impl RemoteStore {
             connections,
             permits: Semaphore::new(connections),
             unlisted: Mutex::default(),
+            listings_lag,
             runtime: Some(runtime),
         })
     }
@@ -180,10 +205,6 @@ impl RemoteStore {
         matches!(self.place, Remote::Sftp { .. })
     }
 
-    fn listings_lag(&self) -> bool {
-        matches!(self.place, Remote::Bucket { service: super::place::Service::Swift, .. })
-    }
-
     /// Runs work in the caller's thread, while the store's own drive the connections.
     fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let runtime = self.runtime.as_ref().expect("the runtime is there until the store is dropped");
@@ -206,15 +227,14 @@ impl RemoteStore {
         let is_blind = self.is_sftp() && terms.purpose == Purpose::Put;
         let blind = if is_blind { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };
         let stall = self.policy.stall + Duration::from_secs(blind);
+        let longest = self.policy.stall * CRAWL_STALLS + Duration::from_secs(terms.len_bytes / CRAWL_BYTES_PER_SEC);
         let run = async {
             let session = self.service.session(call.clone()).await?;
             work(&session).await
         };
         let result = tokio::select! {
             result = run => result,
-            () = call.stalled(stall) => {
-                Err(Failure::open(Cause::Stalled, format!("nothing moved for {} s", stall.as_secs())))
-            }
+            text = call.stalled(stall, longest) => Err(Failure::open(Cause::Stalled, text)),
         };
         // A token may have expired; a connection of ssh that failed or hangs is not used again.
         if let Err(failure) = &result
@@ -233,31 +253,31 @@ impl RemoteStore {
         terms: Terms,
         mut work: impl AsyncFnMut(&Session) -> Result<T, Failure>,
     ) -> Result<T> {
-        let start = Instant::now();
-        let mut tries = 0;
+        let mut tries = Tries::new();
         loop {
-            tries += 1;
             let failure = match self.once(terms.clone(), async |session| work(session).await).await {
                 Ok(done) => return Ok(done),
                 Err(failure) => failure,
             };
-            if !self.goes_on(&failure, tries, start).await {
-                return Err(explain(&self.place, task, &failure, tries, start.elapsed()));
+            if !self.goes_on(&failure, &mut tries).await {
+                return Err(tries.explain(&self.place, task, &failure));
             }
         }
     }
 
     /// Waits for the next try; false if there is none.
-    async fn goes_on(&self, failure: &Failure, tries: u32, start: Instant) -> bool {
+    async fn goes_on(&self, failure: &Failure, tries: &mut Tries) -> bool {
         let has_tokens = matches!(self.place, Remote::Bucket { service, .. } if service.has_tokens());
-        let may_have_expired = has_tokens && failure.cause == Cause::Denied && tries == 1;
-        if may_have_expired {
-            self.client.counters.retries.fetch_add(1, Relaxed);
-            return true;
+        if has_tokens && failure.cause == Cause::Denied && !tries.was_denied {
+            // A token may have expired: the next try asks for another.
+            tries.was_denied = true;
+        } else {
+            let pause = self.policy.pause(failure, tries.count, tries.start.elapsed(), retry::random());
+            let Some(pause) = pause else { return false };
+            tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis());
+            tokio::time::sleep(pause).await;
         }
-        let Some(pause) = self.policy.pause(failure, tries, start.elapsed(), retry::random()) else { return false };
-        tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis());
-        tokio::time::sleep(pause).await;
+        tries.count += 1;
         self.client.counters.retries.fetch_add(1, Relaxed);
         true
     }
@@ -282,26 +302,24 @@ impl RemoteStore {
 impl Store for RemoteStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.block_on(self.put_object(object, bytes::Bytes::copy_from_slice(bytes)))?;
-        if self.listings_lag() {
+        if self.listings_lag {
             self.unlisted.lock().insert(object, true);
         }
         Ok(())
     }
 
-    /// Listings of all services show at once what was stored and removed, but for those of Swift, whose container
-    /// databases are brought up to date later (OpenStack Swift, "Eventual consistency"): they are asked until they
-    /// show what this store did.
+    /// Listings of most services show at once what was stored and removed. Those of Swift, whose container databases
+    /// are brought up to date later (OpenStack Swift, "Eventual consistency"), are asked until they show what this
+    /// store did, and so are those of any S3 that is not Amazon's: it may be Swift's.
     fn barrier(&self, _names: Names) -> Result<()> {
-        let unlisted = std::mem::take(&mut *self.unlisted.lock());
+        // Another call may wait for the same: nothing is taken off before a listing has shown it.
+        let unlisted = self.unlisted.lock().clone();
         if unlisted.is_empty() {
             return Ok(());
         }
-        self.block_on(self.wait_for_listings(&unlisted)).inspect_err(|_| {
-            let mut later = self.unlisted.lock();
-            for (object, is_put) in &unlisted {
-                later.entry(*object).or_insert(*is_put);
-            }
-        })
+        self.block_on(self.wait_for_listings(&unlisted))?;
+        self.unlisted.lock().retain(|object, is_put| unlisted.get(object) != Some(is_put));
+        Ok(())
     }
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
@@ -343,7 +361,7 @@ impl Store for RemoteStore {
                 result => result,
             });
         self.block_on(removed)?;
-        if self.listings_lag() {
+        if self.listings_lag {
             self.unlisted.lock().insert(object, false);
         }
         Ok(())

@@ -5,6 +5,30 @@ use super::settings::{Secret, Swift, SwiftEntry};
 use crate::error::Result;
 use serde_json::{Value, json};
 
+/// Variables of all ways in.
+pub(super) const LOGIN: [&str; 20] = [
+    "ST_AUTH",
+    "ST_USER",
+    "ST_KEY",
+    "OS_STORAGE_URL",
+    "OS_AUTH_TOKEN",
+    "OS_AUTH_URL",
+    "OS_USER_DOMAIN_ID",
+    "OS_USER_DOMAIN_NAME",
+    "OS_USER_ID",
+    "OS_USERNAME",
+    "OS_PASSWORD",
+    "OS_APPLICATION_CREDENTIAL_ID",
+    "OS_APPLICATION_CREDENTIAL_NAME",
+    "OS_APPLICATION_CREDENTIAL_SECRET",
+    "OS_PROJECT_ID",
+    "OS_PROJECT_NAME",
+    "OS_TENANT_ID",
+    "OS_TENANT_NAME",
+    "OS_PROJECT_DOMAIN_ID",
+    "OS_PROJECT_DOMAIN_NAME",
+];
+
 /// Collects the settings of a container.
 pub(super) fn settings(container: &str, prefix: &str, url: &str, sources: &Sources) -> Result<Swift> {
     let setting = |name: &str| sources.setting(name).map(str::to_owned);

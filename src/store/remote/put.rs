@@ -5,12 +5,12 @@
 //! still arrive: whoever asked stores other bytes under another name. Where there are folders, the bytes go under
 //! a temporary name first, so that only the change of the name is ever uncertain.
 
-use super::explain::{Task, explain};
+use super::explain::Task;
 use super::failure::{Cause, Failure};
 use super::folders::TEMPORARY;
 use super::http::{Digest, Purpose};
 use super::service::{Session, Told};
-use super::{RemoteStore, Terms};
+use super::{RemoteStore, Terms, Tries};
 use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::to_hex;
@@ -18,7 +18,6 @@ use crate::store::Object;
 use crate::store::place::{Remote, Service};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use tokio::time::Instant;
 
 /// Looks at an object after a lost reply: a server that has just failed gets a little time.
 const MAX_LOOKS: u32 = 4;
@@ -92,10 +91,8 @@ impl RemoteStore {
     /// Stores under the final name: objects of these services appear whole or not at all.
     async fn put_in_place(&self, parcel: &Parcel) -> Result<()> {
         let task = Task { verb: "store", name: &parcel.path };
-        let start = Instant::now();
-        let mut tries = 0;
+        let mut tries = Tries::new();
         loop {
-            tries += 1;
             let work = self.once(parcel.terms(), async |session| session.put(&parcel.path, parcel.bytes.clone()).await);
             match work.await {
                 Ok(Some(md5)) if md5 != parcel.digest.md5 => return Err(self.garbled(parcel).await),
@@ -103,11 +100,11 @@ impl RemoteStore {
                 Ok(Some(_)) if self.is_b2() => return Ok(()),
                 Ok(_) => return self.verify(parcel, None).await,
                 Err(failure) if failure.may_have_happened => {
-                    return self.verify(parcel, Some((failure, tries, start))).await;
+                    return self.verify(parcel, Some((failure, &tries))).await;
                 }
                 Err(failure) => {
-                    if !self.goes_on(&failure, tries, start).await {
-                        return Err(explain(&self.place, task, &failure, tries, start.elapsed()));
+                    if !self.goes_on(&failure, &mut tries).await {
+                        return Err(tries.explain(&self.place, task, &failure));
                     }
                 }
             }
@@ -115,11 +112,9 @@ impl RemoteStore {
     }
 
     /// Looks whether an object is there as it should be, after a put that succeeded or was lost.
-    async fn verify(&self, parcel: &Parcel, lost: Option<(Failure, u32, Instant)>) -> Result<()> {
-        let start = Instant::now();
-        let mut looks = 0;
+    async fn verify(&self, parcel: &Parcel, lost: Option<(Failure, &Tries)>) -> Result<()> {
+        let mut looks = Tries::new();
         let last = loop {
-            looks += 1;
             let stat = async |session: &Session| session.stat(&parcel.path).await;
             match self.once(Terms::of(Purpose::Stat), stat).await {
                 Ok(told) if parcel.fits(told) => return Ok(()),
@@ -128,21 +123,17 @@ impl RemoteStore {
                 Err(failure) if failure.cause == Cause::NotFound && lost.is_some() => break failure,
                 Err(failure) if failure.is_temporary || failure.cause == Cause::NotFound => {
                     let again = Failure { is_temporary: true, ..failure.clone() };
-                    if looks >= MAX_LOOKS || !self.goes_on(&again, looks, start).await {
+                    if looks.count >= MAX_LOOKS || !self.goes_on(&again, &mut looks).await {
                         break failure;
                     }
                 }
                 Err(failure) => break failure,
             }
         };
-        let (failure, tries, start) = lost.unwrap_or((last, 1, start));
-        Err(self.uncertain(parcel, &failure, tries, start))
-    }
-
-    fn uncertain(&self, parcel: &Parcel, failure: &Failure, tries: u32, start: Instant) -> Error {
         let task = Task { verb: "tell whether the server has stored", name: &parcel.path };
-        let cause = explain(&self.place, task, failure, tries, start.elapsed());
-        Error::new(ErrorKind::Uncertain, cause.chain())
+        let (failure, tries) = lost.unwrap_or((last, &looks));
+        let cause = tries.explain(&self.place, task, &failure);
+        Err(Error::new(ErrorKind::Uncertain, cause.chain()))
     }
 
     /// Removes an object the server holds other bytes of; the configuration may be somebody else's.
@@ -161,41 +152,41 @@ impl RemoteStore {
     async fn put_and_rename(&self, parcel: &Parcel) -> Result<()> {
         let task = Task { verb: "store", name: &parcel.path };
         let folder = parcel.path.rfind('/').map_or("", |end| &parcel.path[..=end]);
-        let start = Instant::now();
-        let mut tries = 0;
+        let mut tries = Tries::new();
         let temporary = loop {
-            tries += 1;
             let mut random = [0; 12];
             fill_random(&mut random);
             let temporary = format!("{folder}{TEMPORARY}{}", to_hex(&random));
             let Err(failure) = self.put_temporary(parcel, folder, &temporary).await else { break temporary };
-            if failure.may_have_happened {
+            // A part of it may be there even where the server says no: a disk that is full keeps what it took.
+            if !matches!(failure.cause, Cause::Unreachable | Cause::Tls | Cause::HostKey | Cause::NoFolder) {
                 self.discard(&temporary).await;
             }
             // Nothing of this is under the object's name: whatever happened, another try does no harm.
-            if !self.goes_on(&failure, tries, start).await {
-                return Err(explain(&self.place, task, &failure, tries, start.elapsed()));
+            if !self.goes_on(&failure, &mut tries).await {
+                return Err(tries.explain(&self.place, task, &failure));
             }
         };
+        let mut was_renamed = false;
         loop {
             let rename = async |session: &Session| session.rename(&temporary, &parcel.path).await;
             let Err(failure) = self.once(Terms::of(Purpose::Other), rename).await else { return Ok(()) };
-            tries += 1;
-            if failure.may_have_happened || failure.cause == Cause::Exists {
-                let verified = self.verify(parcel, Some((failure.clone(), tries, start))).await;
+            // One that was refused before may have been made all the same.
+            let is_gone = was_renamed && failure.cause == Cause::NotFound;
+            if failure.may_have_happened || failure.cause == Cause::Exists || is_gone {
+                let verified = self.verify(parcel, Some((failure.clone(), &tries))).await;
                 // Gone, it cannot be given the name later by a request that was delayed on its way.
                 self.discard(&temporary).await;
                 return match verified {
-                    Err(_) if failure.cause == Cause::Exists => {
-                        Err(explain(&self.place, task, &failure, tries, start.elapsed()))
-                    }
+                    Err(_) if failure.cause == Cause::Exists => Err(tries.explain(&self.place, task, &failure)),
                     result => result,
                 };
             }
-            if !self.goes_on(&failure, tries, start).await {
+            if !self.goes_on(&failure, &mut tries).await {
                 self.discard(&temporary).await;
-                return Err(explain(&self.place, task, &failure, tries, start.elapsed()));
+                return Err(tries.explain(&self.place, task, &failure));
             }
+            was_renamed = true;
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) struct Session {
     prefix: String,
     is_http: bool,
     has_folders: bool,
+    is_s3: bool,
     has_md5_etags: bool,
     /// What a page of a listing holds, where the service's own choice is a poor one.
     page_items: Option<usize>,
@@ -94,6 +95,7 @@ impl Service {
             prefix,
             is_http: !matches!(self.settings, Settings::Sftp(_)),
             has_folders: matches!(self.settings, Settings::Sftp(_) | Settings::WebDav(_)),
+            is_s3: matches!(self.settings, Settings::S3(_)),
             has_md5_etags: matches!(self.settings, Settings::S3(_) | Settings::Swift(_)),
             page_items: matches!(self.settings, Settings::B2(_)).then_some(B2_PAGE_ITEMS),
         })
@@ -213,8 +215,8 @@ impl Transport {
             Some(Operation::List) => Purpose::List,
             Some(Operation::Stat) => Purpose::Stat,
             Some(Operation::Delete) => Purpose::Delete,
-            // Leave to enter carries none.
-            _ => Purpose::Other,
+            Some(_) => Purpose::Other,
+            None => Purpose::Enter,
         }
     }
 
@@ -280,7 +282,14 @@ impl Session {
     /// Tells of an object.
     pub async fn stat(&self, path: &str) -> Result<Told, Failure> {
         self.count(Purpose::Stat);
-        let found = self.operator.stat(&self.at(path)).await.map_err(|error| self.failed(&error))?;
+        let failed = |error| match self.failed(&error) {
+            // The answer to HEAD has no body that tells which it is.
+            failure if self.is_s3 && self.call.status() == 400 && failure.cause == Cause::Other => {
+                Failure { cause: Cause::Elsewhere, ..failure }
+            }
+            failure => failure,
+        };
+        let found = self.operator.stat(&self.at(path)).await.map_err(failed)?;
         if !found.is_file() {
             return Err(Failure::lasting(Cause::Other, "it is no file"));
         }
@@ -332,6 +341,7 @@ impl Session {
         let mut lister = self.operator.lister_options(&at, options).await.map_err(failed)?;
         let mut items = Vec::new();
         let mut is_there = false;
+        let mut landmark: Option<String> = None;
         while let Some(entry) = lister.next().await {
             let entry = entry.map_err(failed)?;
             self.call.touch(Instant::now());
@@ -349,6 +359,14 @@ impl Session {
             });
             if items.len() >= max_items {
                 break;
+            }
+            // A server that goes round in circles comes by a landmark again (Brent's way to find a cycle).
+            let item: &Item = &items[items.len() - 1];
+            if !item.is_folder && landmark.as_ref() == Some(&item.path) {
+                return Err(Failure::lasting(Cause::Other, "the server's listing goes round in circles"));
+            }
+            if items.len().is_power_of_two() {
+                landmark = Some(item.path.clone());
             }
         }
         // OpenDAL takes a folder that is missing for an empty one.
@@ -407,14 +425,15 @@ impl Session {
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        let answered_well = (200..300).contains(&self.call.status());
+        let answered_well = (200..300).contains(&self.call.status()) && !self.call.is_entering();
         if error.message() == "reader got too little data" {
             return Failure::passing(Cause::Short, SHORT);
         }
         match (self.call.failure(), error.kind()) {
             (Some(_), ErrorKind::NotFound) if answered_well => Failure::lasting(Cause::NotFound, "it is not there"),
             (Some(failure), _) => failure,
-            (None, ErrorKind::NotFound) => Failure::lasting(Cause::NotFound, "it is not there"),
+            // Without a request nobody can know: a file of credentials may be missing.
+            (None, ErrorKind::NotFound) if !self.is_http => Failure::lasting(Cause::NotFound, "it is not there"),
             (None, ErrorKind::PermissionDenied) => Failure::lasting(Cause::Denied, "the server does not allow it"),
             (None, _) if !self.is_http => Failure::of_ssh(&words(error)),
             (None, _) if words(error).contains("redential") => {

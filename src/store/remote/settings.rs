@@ -96,11 +96,33 @@ pub(super) struct Azblob {
     pub sas_token: Option<Secret>,
 }
 
+impl S3 {
+    /// Returns whether an endpoint is Amazon's own, as it is where none is named.
+    pub fn is_amazon(endpoint: Option<&str>) -> bool {
+        endpoint.is_none_or(|endpoint| endpoint.contains(".amazonaws.com"))
+    }
+}
+
 impl Settings {
+    /// Returns whether a listing may not show yet what was stored.
+    pub fn listings_lag(&self) -> bool {
+        match self {
+            Settings::Swift(_) => true,
+            Settings::S3(settings) => !S3::is_amazon(settings.endpoint.as_deref()),
+            _ => false,
+        }
+    }
+
     /// Collects the settings of a place.
     pub fn collect(place: &Remote, environment: Environment) -> Result<Settings> {
         let url = place.to_string();
-        let sources = Sources::read(environment, &url)?;
+        let login = match place {
+            Remote::Bucket { service: Service::S3, .. } => &aws::LOGIN[..],
+            Remote::Bucket { service: Service::Swift, .. } => &openstack::LOGIN,
+            // The others ask for all names of a login at once.
+            _ => &[],
+        };
+        let sources = Sources::read(environment, &url)?.with_login(login);
         match place {
             Remote::Sftp { user, host, port, path, from_home } => {
                 let at = user.as_ref().map_or(String::new(), |user| format!("{user}@"));

@@ -5,6 +5,7 @@ use crate::store::place::Place;
 use server::{Answer, Objects, Request, Server};
 use std::sync::atomic::AtomicUsize;
 
+mod answers;
 mod server;
 
 /// No long waits; three tries.
@@ -280,7 +281,7 @@ fn refusals_are_told_once_with_the_next_step_and_without_secrets() {
         (403, "AccessDenied", ErrorKind::Denied, "AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", ErrorKind::Denied, "AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", ErrorKind::Denied, "clock"),
-        (404, "NoSuchBucket", ErrorKind::NotFound, "make it first"),
+        (404, "NoSuchBucket", ErrorKind::Io, "make it first"),
         (507, "XMinioStorageFull", ErrorKind::Full, "quota"),
         (301, "PermanentRedirect", ErrorKind::Io, "AWS_REGION"),
     ];
@@ -376,18 +377,52 @@ fn swift_is_entered_anew_when_a_token_expires_and_its_listings_are_waited_for() 
     assert!(error.chain().contains("still shows"), "{}", error.chain());
 }
 
+/// An S3 that is not Amazon's may be Swift's, whose listings lag.
+#[test]
+fn no_barrier_ends_before_the_listing_shows_what_was_put() {
+    let objects = Objects::default();
+    let shows = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let shown = shows.clone();
+    let server = Server::start(move |request| match request.query("list-type") {
+        Some(_) if !shown.load(Relaxed) => Objects::default().answer(request),
+        _ => objects.answer(request),
+    });
+    let variables = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_ENDPOINT_URL", &*server.url)];
+    let store = store_at("s3://bucket/p", &variables, Policy { max_lag: Duration::from_secs(60), ..policy() });
+    store.put(pack(1), b"bytes").unwrap();
+    let is_shown_after_barrier = || store.barrier(Names::Mine).map(|()| shows.load(Relaxed)).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(is_shown_after_barrier);
+        while server.count("GET") == 0 {
+            std::thread::yield_now();
+        }
+        let second = scope.spawn(is_shown_after_barrier);
+        std::thread::sleep(Duration::from_millis(100));
+        shows.store(true, Relaxed);
+        assert!(first.join().unwrap() && second.join().unwrap());
+    });
+    let looks = server.count("GET");
+    store.barrier(Names::Mine).unwrap();
+    assert_eq!(server.count("GET"), looks, "nothing is left to wait for");
+    // What was removed again is not waited for by anybody.
+    store.put(pack(2), b"bytes").unwrap();
+    store.delete(pack(2)).unwrap();
+    store.barrier(Names::Mine).unwrap();
+}
+
 #[test]
 fn a_missing_bucket_is_told_by_all_that_only_it_can_fail() {
     let server = Server::start(|_| Answer::Reply(404, vec![], vec![]));
     let store = s3(&server);
     let key = Object::Key(ObjectId([1; 32]));
-    for error in [
-        store.look().unwrap_err(),
-        store.list(ObjectKind::Key).unwrap_err(),
-        store.put(key, b"bytes").unwrap_err(),
-        store.put(Object::Config, b"bytes").unwrap_err(),
+    // That an object is missing is said by nothing but a question for it.
+    for (error, kind) in [
+        (store.look().unwrap_err(), ErrorKind::Io),
+        (store.list(ObjectKind::Key).unwrap_err(), ErrorKind::Io),
+        (store.put(key, b"bytes").unwrap_err(), ErrorKind::Io),
+        (store.put(Object::Config, b"bytes").unwrap_err(), ErrorKind::NotFound),
     ] {
-        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.kind(), kind);
         assert!(error.chain().contains("make it first"), "{}", error.chain());
     }
     let error = store.read_whole(key, 100).unwrap_err();

@@ -85,9 +85,14 @@ pub struct Server {
 }
 
 impl Service {
+    /// Returns whether an imitation for tests of programs serves it.
+    pub fn is_emulator(self) -> bool {
+        matches!(self, Service::Azure | Service::Gcs | Service::Moto)
+    }
+
     /// Returns whether what is stored survives that the server is killed: emulators keep some of it in memory.
     pub fn is_durable(self) -> bool {
-        !matches!(self, Service::Azure | Service::Gcs | Service::Moto)
+        !self.is_emulator()
     }
 }
 

@@ -138,3 +138,37 @@ fn azure_and_google_settings_are_read() {
     assert_eq!((emulated.endpoint.as_deref(), emulated.is_open), (Some("http://localhost:4443"), true));
     assert!(collect("gs://bucket", &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")]).is_err());
 }
+
+#[test]
+fn a_place_with_a_login_of_its_own_takes_no_part_of_the_environments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let file = "[\"s3://bucket\"]\naws_profile = \"far\"\n[\"swift://container\"]\nst_auth = \"https://own\"\n\
+                st_user = \"me\"\nst_key = \"K\"\n";
+    fs::write(path("own.toml"), file).unwrap();
+    fs::set_permissions(path("own.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(path("keys"), "[far]\naws_access_key_id=f\naws_secret_access_key=F\n").unwrap();
+    let (own, keys) = (path("own.toml"), path("keys"));
+    let variables = [
+        ("BAKFS_CREDENTIALS_FILE", &*own),
+        ("AWS_SHARED_CREDENTIALS_FILE", &*keys),
+        ("AWS_ACCESS_KEY_ID", "e"),
+        ("AWS_SECRET_ACCESS_KEY", "E"),
+        ("AWS_SESSION_TOKEN", "T"),
+        ("AWS_REGION", "eu"),
+        ("OS_AUTH_URL", "https://other"),
+        ("OS_USERNAME", "you"),
+        ("OS_PASSWORD", "P"),
+        ("OS_PROJECT_NAME", "p"),
+    ];
+    let settings = s3("s3://bucket/p", &variables);
+    let (id, secret, token) = settings.keys.unwrap();
+    assert_eq!((&**id, &**secret, token, &*settings.region), ("f", "F", None, "eu"));
+    assert_eq!(&**s3("s3://other", &variables).keys.unwrap().0, "e");
+    let entry = |url: &str| match collect(url, &variables) {
+        Ok(Settings::Swift(settings)) => settings.entry,
+        _ => panic!("{url}"),
+    };
+    assert!(matches!(entry("swift://container/p"), SwiftEntry::V1 { url, .. } if url == "https://own"));
+    assert!(matches!(entry("swift://other"), SwiftEntry::V3 { .. }));
+}

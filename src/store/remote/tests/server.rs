@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One request, as it came.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub enum Answer {
     Cut(u16, usize, Vec<u8>),
     /// Closes the connection.
     Lost,
+    /// Announces a body of this length and sends a byte now and then.
+    Crawl(usize, Duration),
     /// Says nothing, and keeps the connection.
     Silent,
 }
@@ -78,6 +81,15 @@ fn serve(connection: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Requ
             Answer::Reply(status, headers, body) => (status, headers, body.len(), body),
             Answer::Cut(status, len, body) => (status, Vec::new(), len, body),
             Answer::Lost => return,
+            Answer::Crawl(len, pause) => {
+                let head = format!("HTTP/1.1 200 x\r\ncontent-length: {len}\r\n\r\n");
+                let mut sent = connection.write_all(head.as_bytes());
+                while sent.is_ok() {
+                    std::thread::sleep(pause);
+                    sent = connection.write_all(b"x");
+                }
+                return;
+            }
             Answer::Silent => {
                 let _ = reader.read_to_end(&mut Vec::new());
                 return;
