@@ -173,7 +173,7 @@ fn opener_of(bytes: &[u8], repository: [u8; 16], keys: &Keys, pack: &PackEntry) 
     Opener::new(keys, &header).map_err(|error| damaged(error.into()))
 }
 
-/// Reads a pack's directory from the pack itself: two reads, or three where it is longer than [`TAIL_BYTES`]. A copy
+/// Reads a pack's directory from the pack itself: two reads, or three where it is longer than `TAIL_BYTES`. A copy
 /// that does not verify is fetched anew, once.
 pub fn read_directory(
     store: &dyn Store,

@@ -2,7 +2,7 @@
 //! fetched before, and what several readers want is fetched once.
 //!
 //! Small objects are kept whole, as files that verify by their names. Of packs and index objects the ranges that
-//! were read are kept ([`mirror`]), sealed as they are stored: whoever opens them verifies them, and asks for
+//! were read are kept (`mirror`), sealed as they are stored: whoever opens them verifies them, and asks for
 //! others by [`Store::distrust`]. Nothing in the folder is needed, and all of it may be removed at any time.
 
 mod bits;
