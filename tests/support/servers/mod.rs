@@ -156,8 +156,7 @@ impl Server {
     /// Returns the same place as seen through another port, that of a proxy.
     pub fn place_at(&self, port: u16) -> Place {
         match self.service {
-            Service::RcloneS3 => rclone::place(port),
-            Service::Moto => moto::place(port),
+            Service::RcloneS3 | Service::Moto => rclone::place(port),
             Service::SwiftS3 => swift::place_of_s3(port),
             Service::Swift => swift::place(port),
             Service::B2 => b2::place(port),

@@ -16,7 +16,7 @@ pub fn daemons(dir: &Path, port: u16) -> Vec<Daemon> {
     vec![Daemon::new(dir, port, line).with("RCLONE_CONFIG", "")]
 }
 
-/// Returns a place in the bucket.
+/// Returns a place in the bucket of a server of S3 with the tests' one user.
 pub fn place(port: u16) -> Place {
     Place::new(
         format!("s3://{BUCKET}/some/repo"),
