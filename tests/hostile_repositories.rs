@@ -113,6 +113,14 @@ impl World {
             let args: Vec<&OsStr> = cache.into_iter().chain(args.iter().copied()).collect();
             self.run(&args, *may_go_on && attack.is_endless)?;
         }
+        // Each of the others, from the honest backup just made down to the honest first.
+        for back in 1..files_below(&self.bakfs.repo().join("snapshots")).len() {
+            let name = format!("latest~{back}");
+            for args in [&["restore", &name, target.to_str().unwrap()][..], &["diff", &name, "latest"]] {
+                let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+                self.run(&args, attack.is_endless)?;
+            }
+        }
         let outside = files_below(&outside(&self.disk));
         if !outside.is_empty() {
             return Err(format!("written outside the target: {outside:?}"));

@@ -157,8 +157,8 @@ impl<'a> Assembler<'a> {
             Node::File(_) => (0, entry.meta.size_bytes),
             _ => (0, 0),
         };
-        open.total_files += files + 1;
-        open.total_bytes += bytes;
+        open.total_files = open.total_files.saturating_add(files).saturating_add(1);
+        open.total_bytes = open.total_bytes.saturating_add(bytes);
         match &mut self.writer {
             Some(writer) => open.pages.push(&entry, writer),
             None => Ok(()),

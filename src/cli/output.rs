@@ -170,7 +170,7 @@ impl Monitor for Progress {
         if self.bar.is_hidden() {
             return;
         }
-        let done = self.files.fetch_add(files, Ordering::Relaxed) + files;
+        let done = self.files.fetch_add(files, Ordering::Relaxed).wrapping_add(files);
         self.bar.inc(bytes);
         if files > 0 && done.is_multiple_of(64) {
             let expected = self.expected_files.load(Ordering::Relaxed);

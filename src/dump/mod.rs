@@ -90,7 +90,7 @@ fn plan(repository: &Repository, content: &Content, size: u64, jobs: &Sender<Job
         order.send(Next::Piece(piece)).is_ok() && jobs.send(job).is_ok()
     };
     let walked = repository.for_each_extent(content, 0, size, Wait::Allowed, &mut |_, extent| {
-        if extent.is_hole() || bytes + extent.len_bytes > PIECE_BYTES {
+        if extent.is_hole() || extent.len_bytes.saturating_add(bytes) > PIECE_BYTES {
             stopped |= !flush(&mut extents);
             bytes = 0;
         }
@@ -98,7 +98,7 @@ fn plan(repository: &Repository, content: &Content, size: u64, jobs: &Sender<Job
             stopped |= order.send(Next::Hole(extent.len_bytes)).is_err();
         } else {
             extents.push(*extent);
-            bytes += extent.len_bytes;
+            bytes = extent.len_bytes.saturating_add(bytes);
         }
         Ok(!stopped)
     });
@@ -139,7 +139,7 @@ fn write(order: Receiver<Next>, spare: &Sender<Vec<u8>>, out: &mut dyn Write) ->
                     out.write_all(&zeros[..now as usize]).context(writing)?;
                     left -= now;
                 }
-                len += hole_bytes;
+                len = hole_bytes.saturating_add(len);
             }
             Next::Piece(piece) => {
                 let bytes =

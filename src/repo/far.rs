@@ -86,9 +86,9 @@ impl Repository {
         self.for_each_stored_run(
             content,
             0..size_bytes,
-            &mut |pack, run| fetch_bytes += self.store.absent_bytes(Object::Pack(pack), run),
-            &mut |extent| unplaced_bytes += extent.len_bytes,
+            &mut |pack, run| fetch_bytes = self.store.absent_bytes(Object::Pack(pack), run).saturating_add(fetch_bytes),
+            &mut |extent| unplaced_bytes = extent.len_bytes.saturating_add(unplaced_bytes),
         )?;
-        Ok(fetch_bytes + unplaced_bytes)
+        Ok(unplaced_bytes.saturating_add(fetch_bytes))
     }
 }

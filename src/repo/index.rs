@@ -185,8 +185,8 @@ impl Index {
 
     /// Returns how long all packs are together, as far as that is known here; those named by two segments count twice.
     pub fn pack_bytes(&self) -> u64 {
-        let lazy: u64 = self.lazy.iter().filter_map(|lazy| lazy.pack_bytes()).sum();
-        lazy + self.packs().map(|pack| pack.len_bytes).sum::<u64>()
+        let lazy = self.lazy.iter().filter_map(|lazy| lazy.pack_bytes());
+        lazy.chain(self.packs().map(|pack| pack.len_bytes)).fold(0, u64::saturating_add)
     }
 
     /// Returns the number of chunks of the segments that are here whole, those of two of them counted twice.

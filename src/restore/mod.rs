@@ -191,7 +191,7 @@ pub fn run(
         Error::new(ErrorKind::NotFound, format!("{path} is not in the snapshot {}", snapshot.name))
     })?;
     let (files, bytes) = match &entry.node {
-        Node::Directory(directory) => (directory.total_files + 1, directory.total_bytes),
+        Node::Directory(directory) => (directory.total_files.saturating_add(1), directory.total_bytes),
         Node::File(_) => (1, entry.meta.size_bytes),
         _ => (1, 0),
     };

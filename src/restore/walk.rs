@@ -210,7 +210,9 @@ impl<'a> Walk<'a> {
     /// Tells the monitor that an entry needs no work.
     fn skip(&self, entry: &Entry) {
         match &entry.node {
-            Node::Directory(directory) => self.job.monitor.advance(directory.total_files + 1, directory.total_bytes),
+            Node::Directory(directory) => {
+                self.job.monitor.advance(directory.total_files.saturating_add(1), directory.total_bytes)
+            }
             Node::File(_) => self.job.monitor.advance(1, entry.meta.size_bytes),
             _ => self.job.monitor.advance(1, 0),
         }
@@ -284,7 +286,7 @@ impl<'a> Walk<'a> {
             Wait::Allowed,
             &mut |offset, extent| {
                 end = offset.saturating_add(extent.len_bytes);
-                bytes += if extent.is_hole() { 0 } else { extent.len_bytes };
+                bytes = if extent.is_hole() { bytes } else { extent.len_bytes.saturating_add(bytes) };
                 if bytes >= PART_BYTES {
                     send(from..end);
                     (from, bytes) = (end, 0);

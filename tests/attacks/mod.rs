@@ -15,7 +15,7 @@ use bakfs::repo::pack::PackBuilder;
 use bakfs::repo::session::Session;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::repo::{Repository, names};
-use bakfs::store::{Names, Object};
+use bakfs::store::{Names, Object, ObjectKind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -220,7 +220,7 @@ pub const ATTACKS: &[Attack] = &[
                 let meta = Meta { mode: 0o644, mtime: time, ctime: time, btime: Some(time), ..Meta::default() };
                 entries(repository, vec![Entry { name: b"planted"[..].into(), meta, node: Node::Fifo }]);
                 let below = directory(repository, vec![named("planted", Node::Fifo)]);
-                let name = format!("of-{}", repository.store().list(bakfs::store::ObjectKind::Snapshot).unwrap().len());
+                let name = format!("of-{}", repository.store().list(ObjectKind::Snapshot).unwrap().len());
                 plant(repository, Snapshot { name, time, started: time, ended: time, ..snapshot(below) });
             }
         }
@@ -371,7 +371,11 @@ fn entries(repository: &Arc<Repository>, entries: Vec<Entry>) {
 }
 
 fn root(repository: &Arc<Repository>, directory: Directory) {
-    plant(repository, snapshot(directory));
+    let mut snapshot = snapshot(directory);
+    // A time of its own: which is the latest must not depend on ids.
+    snapshot.time.secs += repository.store().list(ObjectKind::Snapshot).unwrap().len() as i64;
+    snapshot.name = names::dated(snapshot.time);
+    plant(repository, snapshot);
 }
 
 fn snapshot(root: Directory) -> Snapshot {
