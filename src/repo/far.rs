@@ -3,7 +3,7 @@
 use super::Repository;
 use crate::error::Result;
 use crate::format::tree::{Content, Extent};
-use crate::id::ObjectId;
+use crate::id::{ChunkId, ObjectId};
 use crate::store::{Object, Wait};
 use std::ops::Range;
 
@@ -57,6 +57,20 @@ impl Repository {
             each(pack, run);
         }
         Ok(())
+    }
+
+    /// Asks the store for a page of a directory that will be read soon. Only a hint.
+    pub fn want_page(&self, id: &ChunkId) {
+        match self.place(id, Wait::Never) {
+            Ok(Some(location)) => {
+                let start = u64::from(location.frame.offset);
+                let frame = start..start + u64::from(location.frame.stored_bytes);
+                self.store.expect_len(Object::Pack(location.pack.id), location.pack.len_bytes);
+                self.store.want(Object::Pack(location.pack.id), frame);
+            }
+            Ok(None) => {}
+            Err(_) => self.index().want(id),
+        }
     }
 
     /// Asks the store for a range of a file that will be read soon. Only a hint: what goes wrong is told by the read.

@@ -8,6 +8,7 @@ mod ahead;
 mod identity;
 mod layout;
 mod nodes;
+mod tour;
 mod tree;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,7 @@ use nodes::{DirIndex, Nodes};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use tour::Tour;
 
 /// Tells whether snapshots may have come or gone since it was asked last; cheap, and never wrongly false.
 pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
@@ -50,6 +52,8 @@ pub struct View {
     xattrs: bool,
     /// Where the store is far away: who reads a file in order.
     ahead: Option<Ahead>,
+    /// Where the store is far away: who goes through directories.
+    tour: Option<Tour>,
 }
 
 /// How often something may have changed, and how many of these changes the layout shows.
@@ -99,6 +103,7 @@ impl View {
         let xattrs = xattrs && layout.has_xattrs();
         Ok(View {
             ahead: repository.store().is_far().then(Ahead::default),
+            tour: repository.store().is_far().then(|| Tour::start(repository.clone())),
             repository,
             layout: RwLock::new(Arc::new(layout)),
             nodes: Mutex::new(Nodes::default()),

@@ -2,6 +2,7 @@
 
 use super::identity::{self, Identity};
 use super::nodes::Referred;
+use super::tour::{Child, MAX_CHILDREN};
 use super::{Dir, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
@@ -29,6 +30,25 @@ impl View {
         if let Some(next) = ahead.next(ino, read, size_bytes) {
             self.repository.want_content(content, next);
         }
+    }
+
+    /// Returns the directories in a directory of a snapshot, unless there are many.
+    fn directories_of(&self, dir: Ino) -> Vec<Child> {
+        let mut found = Vec::new();
+        let Ok(dir) = self.dir(dir, OwnWait::Never) else { return found };
+        let mut position = 0;
+        while let Ok(Some(leaf)) = self.repository.leaf_at(&dir.directory, position, OwnWait::Allowed) {
+            while let Some(entry) = leaf.entry(position) {
+                position += 1;
+                if let Node::Directory(directory) = entry.node {
+                    found.push(Child { ino: identity::of_entry(dir.ino, &dir.path, entry).ino, directory });
+                }
+            }
+            if found.len() > MAX_CHILDREN || position > 4 * MAX_CHILDREN as u64 {
+                return Vec::new();
+            }
+        }
+        found
     }
 
     /// Returns the number of an entry: its own, or another where that stands for something else.
@@ -261,6 +281,9 @@ impl Tree for View {
         max_bytes: u64,
     ) -> Result<(Vec<Neighbour>, Option<u64>), Fault> {
         let dir = self.dir(dir, OwnWait::Allowed)?;
+        if let Some(tour) = self.tour.as_ref().filter(|_| from == 0) {
+            tour.visit(dir.parent, dir.ino, max_bytes, || self.directories_of(dir.parent));
+        }
         let mut files = Vec::new();
         let mut position = from;
         while let Some(leaf) = self.repository.leaf_at(&dir.directory, position, OwnWait::Allowed).map_err(fault)? {
