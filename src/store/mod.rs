@@ -138,6 +138,15 @@ pub trait Store: Send + Sync {
     /// Fills `buffer` from `offset` on; an object that ends before is damaged.
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()>;
 
+    /// Hands the bytes of a range to `each` as they come, with where they begin, in order and without gaps; after a
+    /// request that failed on its way they come again from the start. Fails as [`Store::read_at`] does.
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        let mut buffer = vec![0; (range.end - range.start) as usize];
+        self.read_at(object, range.start, &mut buffer, Wait::Allowed)?;
+        each(range.start, &buffer);
+        Ok(())
+    }
+
     /// Lists the objects of a kind, in no order. A listing that may be incomplete must be an error.
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
 

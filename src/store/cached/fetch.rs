@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The longest request, which is what each connection takes of memory, and the shortest for which one is cut.
-const PIECE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=2 << 20;
-/// What is on its way is not counted yet: each request is a small part of the cache's bound.
+/// Each request is a small part of the cache's bound, but not shorter than this.
 const PIECE_PART: u64 = 256;
+const MIN_PIECE_BYTES: u64 = 64 << 10;
+/// So much of a request that comes is told to those who wait for it at a time.
+const PUBLISHED_BLOCKS: usize = 64;
 /// What a reader that goes on waits for at most beyond what it needs.
 const MAX_SPARE_BYTES: u64 = 1 << 20;
 /// More connections than this are not used.
@@ -34,7 +35,7 @@ pub(super) struct Fetcher {
     queue: Queue,
     link: Mutex<Link>,
     connections: usize,
-    piece_bytes: u64,
+    max_piece_bytes: u64,
     /// The window of a reader that came to the end of an object; 0 for none.
     heir_bytes: AtomicU64,
 }
@@ -47,10 +48,10 @@ impl Fetcher {
     pub(super) fn new(inner: Arc<dyn Store>, mirrors: Mirrors) -> Self {
         let connections = inner.connections().clamp(1, MAX_CONNECTIONS);
         let queue = Queue::new(connections, mirrors.max_bytes() / 4);
-        let part_bytes = mirrors.folder.as_ref().map_or(u64::MAX, |folder| folder.max_bytes / PIECE_PART);
-        let piece_bytes = part_bytes.clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end());
+        let part = if mirrors.folder.is_some() { PIECE_PART } else { 4 * connections as u64 };
+        let max_piece_bytes = (mirrors.max_bytes() / part).max(MIN_PIECE_BYTES);
         let (link, heir_bytes) = (Mutex::default(), AtomicU64::new(0));
-        Fetcher { inner, mirrors, queue, link, connections, piece_bytes, heir_bytes }
+        Fetcher { inner, mirrors, queue, link, connections, max_piece_bytes, heir_bytes }
     }
 
     /// Returns how much may be wished for at a time.
@@ -145,7 +146,7 @@ impl Fetcher {
             if waits.is_empty() {
                 return Ok(true);
             }
-            if !wait_for(mirror, &waits)? {
+            if !wait_for(mirror, &blocks, &waits)? {
                 return Ok(false);
             }
         }
@@ -154,7 +155,8 @@ impl Fetcher {
 
     /// Cuts a run into requests.
     fn pieces(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (piece, end) = (in_blocks(self.piece_bytes), run.end);
+        let piece_bytes = self.link.lock().piece_bytes(self.connections).min(self.max_piece_bytes);
+        let (piece, end) = (in_blocks(piece_bytes), run.end);
         run.clone().step_by(piece).map(move |start| start..(start + piece).min(end))
     }
 
@@ -232,32 +234,31 @@ impl Fetcher {
             if self.queue.thread_failed() {
                 // Nobody else is there to make the requests somebody waits for.
                 while let Some((mirror, flight)) = self.queue.next_flight() {
-                    self.fly(&mirror, &flight, &mut Vec::new());
+                    self.fly(&mirror, &flight);
                 }
             }
         }
     }
 
     fn work(self: &Arc<Self>) {
-        let mut buffer = Vec::new();
         while let Some(task) = self.queue.next() {
             match task {
-                Task::Fly(mirror, flight) => self.fly(&mirror, &flight, &mut buffer),
+                Task::Fly(mirror, flight) => self.fly(&mirror, &flight),
                 Task::Grant(wish) => {
                     // A panic was told; whoever needs the bytes meets it again.
-                    let _ = catch_unwind(AssertUnwindSafe(|| self.grant(wish, &mut buffer)));
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.grant(wish)));
                     self.queue.wish_done();
                 }
             }
         }
     }
 
-    fn grant(self: &Arc<Self>, wish: Wish, buffer: &mut Vec<u8>) {
+    fn grant(self: &Arc<Self>, wish: Wish) {
         let object = wish.object;
         let failed = |text: &str| tracing::debug!("{object} could not be read ahead of its readers: {text}");
         match self.take_piece(wish) {
             Ok(Some((mirror, flight))) => {
-                self.fly(&mirror, &flight, buffer);
+                self.fly(&mirror, &flight);
                 if let Some(Outcome::Failed(_, text)) = flight.outcome.get() {
                     failed(text);
                 }
@@ -298,54 +299,98 @@ impl Fetcher {
         Ok(Some((mirror, flight)))
     }
 
-    /// Makes a request and keeps what comes.
-    fn fly(&self, mirror: &Arc<Mirror>, flight: &Arc<Flight>, buffer: &mut Vec<u8>) {
-        let fetched = self.fetch(mirror, flight, buffer);
-        let kept = fetched.map(|()| {
-            self.mirrors.make_room(mirror, buffer.len() as u64);
-            self.keep(mirror, flight, buffer)
-        });
-        let outcome = match kept {
-            Ok(Ok(())) => Outcome::Kept,
-            Ok(Err(error)) => {
+    /// Makes a request and keeps what comes, as it comes.
+    fn fly(&self, mirror: &Arc<Mirror>, flight: &Arc<Flight>) {
+        let published = flight.blocks.start;
+        let mut landing = Landing { mirrors: &self.mirrors, mirror, flight, published, failure: None };
+        let fetched = self.fetch(mirror.object, &flight.bytes, &mut |offset, bytes| landing.take(offset, bytes));
+        let outcome = match (fetched, landing.failure) {
+            (Err(error), _) => Outcome::Failed(error.kind(), error.chain()),
+            (Ok(()), None) => Outcome::Kept,
+            (Ok(()), Some(error)) => {
                 self.mirrors.fail(mirror, error);
                 Outcome::Unkept
             }
-            Err(error) => Outcome::Failed(error.kind(), error.chain()),
         };
         mirror.land(flight, outcome);
     }
 
-    fn fetch(&self, mirror: &Mirror, flight: &Flight, buffer: &mut Vec<u8>) -> Result<()> {
-        let (object, bytes) = (mirror.object, &flight.bytes);
-        buffer.resize((bytes.end - bytes.start) as usize, 0);
+    fn fetch(&self, object: Object, bytes: &Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
         let started = Instant::now();
         self.link.lock().begin(started);
-        let read = || self.inner.read_at(object, bytes.start, buffer, Wait::Allowed);
+        let mut is_answered = false;
+        let mut take = |offset: u64, piece: &[u8]| {
+            let now = Instant::now();
+            let mut link = self.link.lock();
+            if !std::mem::replace(&mut is_answered, true) {
+                link.answered(now - started, (bytes.end - bytes.start) as usize);
+            }
+            link.came(now, piece.len());
+            drop(link);
+            each(offset, piece);
+        };
+        let read = || self.inner.read_through(object, bytes.clone(), &mut take);
         // Somebody may wait for this request: it has to end.
         let panicked = |_| Err(Error::new(ErrorKind::Io, format!("Reading {object} has panicked: report it")));
         let fetched = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked);
-        let now = Instant::now();
-        self.link.lock().end(now, now - started, fetched.is_ok().then_some(buffer.len()));
+        self.link.lock().end(Instant::now());
         fetched
+    }
+}
+
+/// Keeps what comes for a request.
+struct Landing<'a> {
+    mirrors: &'a Mirrors,
+    mirror: &'a Arc<Mirror>,
+    flight: &'a Flight,
+    /// The end of the blocks that were told to be there.
+    published: usize,
+    /// What came after this was not kept.
+    failure: Option<std::io::Error>,
+}
+
+impl Landing<'_> {
+    fn take(&mut self, offset: u64, bytes: &[u8]) {
+        if self.failure.is_none() {
+            self.mirrors.make_room(self.mirror, bytes.len() as u64);
+            self.failure = self.keep(offset, bytes).err();
+        }
+    }
+
+    fn keep(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.write(offset, bytes)?;
+        let end = offset + bytes.len() as u64;
+        let is_last = end == self.flight.bytes.end;
+        // Its last block may be cut off by the object's end. What comes again after a failure was told already.
+        let whole = if is_last { self.flight.blocks.end } else { in_blocks(end) };
+        let told = whole.saturating_sub(self.published);
+        if told >= PUBLISHED_BLOCKS || is_last && told > 0 {
+            self.mirror.publish(&(self.published..whole))?;
+            self.published = whole;
+        }
+        Ok(())
     }
 
     /// Writes what came, making room once.
-    fn keep(&self, mirror: &Arc<Mirror>, flight: &Flight, bytes: &[u8]) -> std::io::Result<()> {
-        mirror.keep(&flight.blocks, bytes).or_else(|error| match error.kind() {
+    fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.mirror.write(offset, bytes).or_else(|error| match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 self.mirrors.shrink();
-                mirror.keep(&flight.blocks, bytes)
+                self.mirror.write(offset, bytes)
             }
             _ => Err(error),
         })
     }
 }
 
-/// Waits for requests, and fails with the first that has failed; false if what came could not be kept.
-fn wait_for(mirror: &Mirror, flights: &[Arc<Flight>]) -> Result<bool> {
+/// Waits until blocks are there, or the requests for them have ended, and fails with the first that has failed; false if
+/// what came could not be kept.
+fn wait_for(mirror: &Mirror, blocks: &Range<usize>, flights: &[Arc<Flight>]) -> Result<bool> {
     let mut state = mirror.state.lock();
     while flights.iter().any(|flight| flight.outcome.get().is_none()) {
+        if state.has(blocks) {
+            return Ok(true);
+        }
         mirror.landed.wait(&mut state);
     }
     drop(state);

@@ -14,6 +14,10 @@ const FIRST_LATENCY_SECS: f64 = 0.05;
 const FIRST_RATE: f64 = 20e6;
 /// Bounds of what is asked ahead of a reader.
 const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=64 << 20;
+/// A reader that stops has had so much more fetched in vain, in time.
+const AHEAD_SECS: f64 = 0.5;
+/// Bounds of a request that is part of a long run.
+const PIECE_BYTES: std::ops::RangeInclusive<u64> = 512 << 10..=8 << 20;
 /// Bounds of what one request more costs, in bytes fetched in vain.
 const GAP_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 10;
 
@@ -45,16 +49,28 @@ impl Link {
         self.active += 1;
     }
 
-    /// A request ends that has taken `took`; `None` for one that failed.
-    pub(super) fn end(&mut self, now: Instant, took: Duration, came_bytes: Option<usize>) {
-        self.active -= 1;
-        if let Some(bytes) = came_bytes {
-            self.came_bytes += bytes as u64;
-            let took_secs = took.as_secs_f64();
-            if bytes <= SMALL_BYTES || took_secs < self.latency_secs {
-                self.latency_secs += (took_secs - self.latency_secs) / 8.0;
-            }
+    /// Bytes have come.
+    pub(super) fn came(&mut self, now: Instant, bytes: usize) {
+        self.came_bytes += bytes as u64;
+        self.sample(now);
+    }
+
+    /// The first bytes of a request for `asked_bytes` have come after `took`. Where much is asked for the bytes of others
+    /// have delayed it, so that it tells only that the latency is lower than it was taken for.
+    pub(super) fn answered(&mut self, took: Duration, asked_bytes: usize) {
+        let took_secs = took.as_secs_f64();
+        if asked_bytes <= SMALL_BYTES || took_secs < self.latency_secs {
+            self.latency_secs += (took_secs - self.latency_secs) / 8.0;
         }
+    }
+
+    /// A request ends, done or failed.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.active -= 1;
+        self.sample(now);
+    }
+
+    fn sample(&mut self, now: Instant) {
         let elapsed = now - self.since;
         if elapsed >= MIN_SAMPLE && (self.active == 0 || elapsed >= LONG_SAMPLE) {
             let rate = self.came_bytes as f64 / elapsed.as_secs_f64();
@@ -71,10 +87,16 @@ impl Link {
         (self.rate * self.latency_secs) as u64
     }
 
-    /// Returns how far to read ahead: four times what is on its way at a time, since half of it may have come
-    /// before more is asked for, and requests end one by one.
+    /// Returns how far to read ahead: four times what is on its way at a time, since half of it may have come before
+    /// more is asked for, and what comes in a while, so that requests may be long.
     pub(super) fn depth_bytes(&self) -> u64 {
-        (4 * self.in_flight_bytes()).clamp(*DEPTH_BYTES.start(), *DEPTH_BYTES.end())
+        let ahead_bytes = (self.rate * AHEAD_SECS) as u64;
+        (4 * self.in_flight_bytes() + ahead_bytes).clamp(*DEPTH_BYTES.start(), *DEPTH_BYTES.end())
+    }
+
+    /// Returns how long the requests of a long run are: all connections have one in what is read ahead.
+    pub(super) fn piece_bytes(&self, connections: usize) -> u64 {
+        (self.depth_bytes() / connections as u64).clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end())
     }
 
     /// Returns how many bytes come in about the time of a round trip, `at_most`.
@@ -100,7 +122,9 @@ mod tests {
         for _ in 0..count {
             link.begin(now);
             now += took;
-            link.end(now, took, Some(bytes));
+            link.answered(took, bytes);
+            link.came(now, bytes);
+            link.end(now);
         }
         link
     }
@@ -116,11 +140,14 @@ mod tests {
             // 16 at a time of 1 MiB in 100 ms are 168 MB/s.
             (0..16).for_each(|_| link.begin(now));
             now += Duration::from_millis(100);
-            (0..16).for_each(|_| link.end(now, Duration::from_millis(100), Some(MIB)));
+            link.answered(Duration::from_millis(100), MIB);
+            link.came(now, 16 * MIB);
+            (0..16).for_each(|_| link.end(now));
         }
         let depth = link.depth_bytes() as f64;
-        let expected = 4.0 * 0.03 * 16.0 * MIB as f64 / 0.1;
+        let expected = (4.0 * 0.03 + AHEAD_SECS) * 16.0 * MIB as f64 / 0.1;
         assert!((0.9..1.1).contains(&(depth / expected)), "{depth} instead of {expected}");
+        assert_eq!(link.piece_bytes(8), (depth / 8.0) as u64);
     }
 
     #[test]
@@ -129,9 +156,11 @@ mod tests {
         let depth = link.depth_bytes();
         let now = Instant::now() + Duration::from_secs(3600);
         link.begin(now);
-        link.end(now + Duration::from_secs(60), Duration::from_secs(60), None);
+        link.end(now + Duration::from_secs(60));
         link.begin(now + Duration::from_secs(600));
-        link.end(now + Duration::from_millis(600_030), Duration::from_millis(30), Some(200 << 10));
+        link.answered(Duration::from_millis(30), 200 << 10);
+        link.came(now + Duration::from_millis(600_030), 200 << 10);
+        link.end(now + Duration::from_millis(600_030));
         assert_eq!(link.depth_bytes(), depth);
     }
 }

@@ -140,7 +140,7 @@ pub(super) struct Mirror {
     /// Whether the file lies in memory: it never blocks, and nobody else sees it.
     pub(super) is_memory: bool,
     pub(super) state: Mutex<State>,
-    /// A request has ended.
+    /// Blocks have come, or a request has ended.
     pub(super) landed: Condvar,
     /// Held while the bits of the file are changed, or taken in.
     head: Mutex<()>,
@@ -256,20 +256,24 @@ impl Mirror {
         self.state.lock().len_bytes.replace(len_bytes) != Some(len_bytes)
     }
 
-    /// Writes bytes that came, and then their bits.
-    pub(super) fn keep(&self, blocks: &Range<usize>, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all_at(bytes, HEAD_BYTES + blocks.start as u64 * BLOCK_BYTES)?;
-        self.change_bits(&self.head.lock(), blocks, |byte, mask| byte | mask)?;
+    /// Writes bytes that came. Nobody looks for them before [`Self::publish`].
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, HEAD_BYTES + offset)?;
         self.kept_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says that blocks are there, all bytes of which were written.
+    pub(super) fn publish(&self, blocks: &Range<usize>) -> std::io::Result<()> {
+        self.change_bits(&self.head.lock(), blocks, |byte, mask| byte | mask)?;
+        self.state.lock().bits.insert(blocks.clone());
+        self.landed.notify_all();
         Ok(())
     }
 
     /// Ends a request.
     pub(super) fn land(&self, flight: &Arc<Flight>, outcome: Outcome) {
         let mut state = self.state.lock();
-        if matches!(outcome, Outcome::Kept) {
-            state.bits.insert(flight.blocks.clone());
-        }
         // Only who made it ends it.
         let _ = flight.outcome.set(outcome);
         state.flights.retain(|other| !Arc::ptr_eq(other, flight));

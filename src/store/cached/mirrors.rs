@@ -179,7 +179,9 @@ mod tests {
         let mirrors = Mirrors::new(Some(folder.path()), 1 << 30);
         let object = Object::Pack(ObjectId([1; 32]));
         let has = |mirror: &Mirror| mirror.state.lock().has(&(0..1));
-        mirrors.make(object).unwrap().keep(&(0..1), &[7; 4096]).unwrap();
+        let mirror = mirrors.make(object).unwrap();
+        mirror.write(0, &[7; 4096]).unwrap();
+        mirror.publish(&(0..1)).unwrap();
         mirrors.open.lock().clear();
         let path = std::fs::read_dir(folder.path().join("objects")).unwrap().next().unwrap().unwrap().path();
         // As one on a file system that has turned read-only.

@@ -37,6 +37,7 @@ use service::{Service, Session};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -291,11 +292,31 @@ impl RemoteStore {
         .await
     }
 
-    async fn read(&self, object: Object, range: Option<std::ops::Range<u64>>, max_bytes: u64) -> Result<Vec<u8>> {
+    /// Hands `each` what comes, at most `max_bytes`, and returns how much that was; a try that is made again begins at 0
+    /// again.
+    async fn read(
+        &self,
+        object: Object,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        each: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<usize> {
         let path = object.path();
         let terms = Terms { len_bytes: max_bytes, max_body_bytes: max_bytes, ..Terms::of(Purpose::Get) };
         let task = Task { verb: "read", name: &path };
-        self.retried(task, terms, async |session| session.read(&path, range.clone()).await).await
+        self.retried(task, terms, async |session| session.read(&path, range.clone(), each).await).await
+    }
+
+    async fn read_all(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        let mut whole = Vec::new();
+        let each = &mut |at, bytes: &[u8]| {
+            whole.truncate(at);
+            whole.extend_from_slice(bytes);
+        };
+        let came_bytes = self.read(object, None, max_bytes, each).await?;
+        // Of a try that came further than the last one.
+        whole.truncate(came_bytes);
+        Ok(whole)
     }
 }
 
@@ -339,13 +360,23 @@ impl Store for RemoteStore {
             return Ok(());
         }
         let len = buffer.len() as u64;
-        let bytes = self.block_on(self.read(object, Some(offset..offset + len), len))?;
-        buffer.copy_from_slice(&bytes);
-        Ok(())
+        // No more comes than was asked for, and all of it.
+        let mut each = |at: usize, bytes: &[u8]| buffer[at..at + bytes.len()].copy_from_slice(bytes);
+        self.block_on(self.read(object, Some(offset..offset + len), len, &mut each)).map(|_| ())
+    }
+
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        let start = range.start;
+        let len = range.end - start;
+        if len == 0 {
+            return Ok(());
+        }
+        let mut each = |at: usize, bytes: &[u8]| each(start + at as u64, bytes);
+        self.block_on(self.read(object, Some(range), len, &mut each)).map(|_| ())
     }
 
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
-        self.block_on(self.read(object, None, max_bytes))
+        self.block_on(self.read_all(object, max_bytes))
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {

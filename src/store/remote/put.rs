@@ -79,7 +79,7 @@ impl RemoteStore {
         {
             return stored;
         }
-        let found = self.read(Object::Config, None, (parcel.bytes.len() as u64).max(64 << 10)).await;
+        let found = self.read_all(Object::Config, (parcel.bytes.len() as u64).max(64 << 10)).await;
         match (found, stored) {
             (Ok(found), _) if found == parcel.bytes => Ok(()),
             (Ok(_), _) => Err(exists()),

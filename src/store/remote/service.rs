@@ -296,8 +296,14 @@ impl Session {
         Ok(self.told(&found))
     }
 
-    /// Reads a range of an object, or all of it up to the call's bound.
-    pub async fn read(&self, path: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, Failure> {
+    /// Reads a range of an object, or all of it up to the call's bound; `each` gets the pieces as they come, with
+    /// where they begin in what was asked for. Returns how many bytes came.
+    pub async fn read(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        each: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<usize, Failure> {
         self.count(Purpose::Get);
         let no_parts = || Failure::lasting(Cause::Other, "the server does not give parts of objects");
         let failed = |error| match (self.failed(&error), &range) {
@@ -308,28 +314,31 @@ impl Session {
         let reader = self.operator.reader(&self.at(path)).await.map_err(failed)?;
         let mut pieces = reader.into_stream(wanted).await.map_err(failed)?;
         let max_bytes = self.call.max_body_bytes;
-        let mut bytes = Vec::new();
+        let is_elsewhere = |range: &Range<u64>| self.is_http && self.call.range_start().unwrap_or(0) != range.start;
+        let mut came_bytes = 0;
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(failed)?;
-            if (bytes.len() + piece.len()) as u64 > max_bytes {
+            if (came_bytes + piece.len()) as u64 > max_bytes {
                 return Err(Failure::lasting(Cause::TooLong, format!("it has more than {max_bytes} bytes")));
+            }
+            if range.as_ref().is_some_and(is_elsewhere) {
+                return Err(no_parts());
             }
             if !self.is_http {
                 self.call.take(piece.len()).await;
             }
             for part in piece {
-                bytes.extend_from_slice(&part);
+                each(came_bytes, &part);
+                came_bytes += part.len();
             }
         }
-        if let Some(range) = range {
-            if self.is_http && self.call.range_start().unwrap_or(0) != range.start {
-                return Err(no_parts());
-            }
-            if bytes.len() as u64 != range.end - range.start {
-                return Err(Failure::passing(Cause::Short, SHORT));
-            }
+        if range.as_ref().is_some_and(is_elsewhere) {
+            return Err(no_parts());
         }
-        Ok(bytes)
+        if range.is_some_and(|range| came_bytes as u64 != range.end - range.start) {
+            return Err(Failure::passing(Cause::Short, SHORT));
+        }
+        Ok(came_bytes)
     }
 
     /// Lists what lies in a folder, or everything whose name begins with it; stops after `max_items`.
