@@ -4,6 +4,7 @@
 
 mod support;
 
+use bakfs::crypto::keys::Secret;
 use bakfs::crypto::slot::Credential;
 use bakfs::error::ErrorKind;
 use bakfs::format::header::Suite;
@@ -14,7 +15,7 @@ use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
 use bakfs::repo::open::{self, Options};
 use bakfs::repo::session::Session;
-use bakfs::repo::{Repository, names};
+use bakfs::repo::{IndexLoad, Repository, names};
 use bakfs::store::{Object, ObjectKind, Store};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
@@ -90,7 +91,7 @@ fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
     assert_whole(&store, 1000);
     // A digest is advice: without it, or with one of snapshots that are gone, all is the same.
     let marks = repository.marks().unwrap();
-    let digests: Vec<_> = marks.digests().map(|(mark, digest)| (mark, digest.snapshots.len())).collect();
+    let digests: Vec<_> = marks.digests().map(|(mark, digest)| (mark, digest.len())).collect();
     assert_eq!(digests.len(), 1, "those that are replaced are removed: {digests:?}");
     let all: Vec<_> = repository.snapshots().unwrap().iter().map(|listed| listed.id).collect();
     repository.forget(&all[..500]).unwrap();
@@ -100,6 +101,62 @@ fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
     let (requests, snapshots) = requests_to_open(&store, 8);
     assert_eq!(snapshots, 500);
     assert!(requests > 500, "without a digest every snapshot is read");
+}
+
+/// Opens the repository as a mount does on a machine that never saw it.
+fn on_demand(store: Arc<dyn Store>, cache: Option<&Path>) -> Arc<Repository> {
+    let options = Options { cache_base: cache, index: IndexLoad::OnDemand, ..Options::default() };
+    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
+    Arc::new(Repository::unlock(store, &options, key).unwrap())
+}
+
+#[test]
+fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
+    const DAYS: u64 = 60;
+    let (store, source) = (made(TINY_CHUNKS), Source::new());
+    let repository = library::open(Arc::new(LossyStore::new(store.clone(), 8))).unwrap();
+    for day in 0..DAYS {
+        std::fs::write(source.path().join("changed"), noise(day, 3000)).unwrap();
+        library::back_up(&repository, &source.path(), day as i64).unwrap();
+    }
+    let truth = library::read_all(&repository).unwrap();
+    let look = || {
+        let far = Arc::new(LossyStore::new(store.clone(), 8));
+        let repository = on_demand(far.clone(), None);
+        repository.snapshots().unwrap();
+        let requests = far.traffic().requests();
+        (requests, library::read_all(&repository).unwrap())
+    };
+    assert!(store.list(ObjectKind::Index).unwrap().len() as u64 >= DAYS);
+    let (requests, history) = look();
+    // As many as where all was merged, the marks listed and read once more, and a handful that are in no digest yet.
+    assert!(requests <= 12 + 4 + 2 * 4, "{requests} requests");
+    assert!(history.is_whole() && history.lies(&truth).is_empty(), "{:?}", history.warnings);
+    // The cache has all of it, as one file.
+    let cache = tempfile::tempdir().unwrap();
+    on_demand(store.clone(), Some(cache.path()));
+    let far = Arc::new(LossyStore::new(store.clone(), 8));
+    let again = on_demand(far.clone(), Some(cache.path()));
+    assert!(again.index().segments().len() < 10, "{}", again.index().segments().len());
+    assert!(far.traffic().requests() <= 6, "{:?}", far.traffic());
+    // What it says of index objects that are gone counts for nothing.
+    let all: Vec<_> = repository.snapshots().unwrap().iter().map(|listed| listed.id).collect();
+    repository.forget(&all[..all.len() / 2]).unwrap();
+    library::prune(&repository).unwrap();
+    let truth = library::read_all(&library::open(store.clone()).unwrap()).unwrap();
+    let (_, history) = look();
+    assert!(history.is_whole() && history.lies(&truth).is_empty(), "{:?}", history.warnings);
+    assert_whole(&store, all.len() - all.len() / 2);
+    // They go once others take their place.
+    for day in DAYS..DAYS + 6 {
+        std::fs::write(source.path().join("changed"), noise(day, 3000)).unwrap();
+        library::back_up(&repository, &source.path(), day as i64).unwrap();
+    }
+    let marks = repository.marks().unwrap();
+    let listed: HashSet<_> = store.list(ObjectKind::Index).unwrap().iter().map(|listed| listed.id).collect();
+    let digests: Vec<_> = marks.index_digests().collect();
+    assert!(digests.len() <= 1, "{} digests", digests.len());
+    assert!(digests.iter().flat_map(|(_, digest)| *digest).all(|entry| listed.contains(&entry.id)));
 }
 
 #[test]

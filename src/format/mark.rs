@@ -60,6 +60,8 @@ pub enum Mark {
     },
     /// A copy of what snapshots say, so that many are read at once: advice, which may be missing or outdated.
     Digest(Digest),
+    /// Copies of what small index objects say: advice too.
+    IndexDigest(IndexDigest),
 }
 
 /// What a session does.
@@ -137,12 +139,19 @@ pub struct Digest {
     pub snapshots: Vec<Digested>,
 }
 
-/// A snapshot in a digest.
+/// What index objects say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexDigest {
+    /// The index objects, sorted.
+    pub objects: Vec<Digested>,
+}
+
+/// An object in a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digested {
-    /// Its object.
+    /// The object.
     pub id: ObjectId,
-    /// Its plaintext (docs/format.md, section 9) with an empty list of troubles.
+    /// Its plaintext (docs/format.md, sections 7 and 9); of a snapshot with an empty list of troubles.
     pub plain: Bytes,
 }
 

@@ -137,6 +137,17 @@ impl Cache {
         }
     }
 
+    /// Keeps segments that are in memory as one file; without room or permission they stay there.
+    pub fn gather(&self, segments: Vec<Arc<Loaded>>) -> Vec<Arc<Loaded>> {
+        match self.merge(&segments) {
+            Ok(merged) => vec![Arc::new(merged)],
+            Err(error) => {
+                tracing::warn!("The index is kept in memory: {}", error.chain());
+                segments
+            }
+        }
+    }
+
     fn merge(&self, segments: &[Arc<Loaded>]) -> Result<Loaded> {
         let sum = |count: fn(&Segment<SegmentBytes>) -> usize| {
             segments.iter().map(|loaded| count(&loaded.segment)).sum::<usize>()

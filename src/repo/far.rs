@@ -93,6 +93,19 @@ impl Repository {
         }
     }
 
+    /// Asks the store for a range of a file that is read now, if it has several chunks: their requests go at the same
+    /// time then, and not one after another as they are read. Only a hint.
+    pub fn want_chunks(&self, content: &Content, range: Range<u64>) {
+        let mut chunks = 0;
+        let counted = self.for_each_extent(content, range.start, range.end, Wait::Allowed, &mut |_, extent| {
+            chunks += u32::from(!extent.is_hole());
+            Ok(chunks < 2)
+        });
+        if counted.is_ok() && chunks > 1 {
+            self.want_content(content, range);
+        }
+    }
+
     /// Returns how many bytes reading a file of `size_bytes` would fetch from afar now. Chunks whose places are not
     /// known here yet count with their whole length, as if they did not compress.
     pub fn fetch_bytes(&self, content: &Content, size_bytes: u64) -> Result<u64> {

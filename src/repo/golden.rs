@@ -8,7 +8,7 @@ use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use crate::format::mark::{Digest, Digested, Mark};
+use crate::format::mark::{Digest, Digested, IndexDigest, Mark};
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
@@ -133,7 +133,10 @@ fn mark() {
     let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"snapshot".to_vec()) };
     let digest = Mark::Digest(Digest { snapshots: vec![digested] });
     check("digest", &digest.encode());
-    for mark in [recall, digest] {
+    let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"segment".to_vec()) };
+    let index_digest = Mark::IndexDigest(IndexDigest { objects: vec![digested] });
+    check("index-digest", &index_digest.encode());
+    for mark in [recall, digest, index_digest] {
         assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
     }
 }

@@ -6,7 +6,7 @@ use super::parallel;
 use super::put::put_anew;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Kind;
-use crate::format::mark::{Condemn, Digest, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::mark::{Condemn, Digested, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::store::{Object, ObjectKind};
@@ -134,9 +134,17 @@ impl Marks {
     }
 
     /// Returns the digests of snapshots.
-    pub fn digests(&self) -> impl Iterator<Item = (ObjectId, &Digest)> {
+    pub fn digests(&self) -> impl Iterator<Item = (ObjectId, &[Digested])> {
         self.find(|mark| match mark {
-            Mark::Digest(digest) => Some(digest),
+            Mark::Digest(digest) => Some(&digest.snapshots[..]),
+            _ => None,
+        })
+    }
+
+    /// Returns the digests of index objects.
+    pub fn index_digests(&self) -> impl Iterator<Item = (ObjectId, &[Digested])> {
+        self.find(|mark| match mark {
+            Mark::IndexDigest(digest) => Some(&digest.objects[..]),
             _ => None,
         })
     }

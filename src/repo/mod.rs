@@ -252,7 +252,10 @@ impl Repository {
         }
         let lazy = current.lazy().iter().filter(|lazy| wanted.contains(&lazy.id())).cloned();
         let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
-        let missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
+        let mut missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
+        if load == IndexLoad::OnDemand {
+            segments.extend(self.digested_segments(&mut missing));
+        }
         let fetched = self.fetch_index(&missing, load)?;
         segments.extend(fetched.whole);
         lazy.extend(fetched.lazy);

@@ -27,6 +27,9 @@ impl View {
         else {
             return;
         };
+        if wait == Wait::Allowed && read.start < size_bytes {
+            self.repository.want_chunks(content, read.start..read.end.min(size_bytes));
+        }
         if let Some(next) = ahead.next(ino, read, size_bytes) {
             self.repository.want_content(content, next);
         }

@@ -15,7 +15,7 @@ const FIRST_RATE: f64 = 20e6;
 /// Bounds of what is asked ahead of a reader.
 const DEPTH_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=64 << 20;
 /// A reader that stops has had so much more fetched in vain, in time.
-const AHEAD_SECS: f64 = 0.5;
+const AHEAD_SECS: f64 = 0.25;
 /// Bounds of a request that is part of a long run.
 const PIECE_BYTES: std::ops::RangeInclusive<u64> = 512 << 10..=8 << 20;
 /// Bounds of what one request more costs, in bytes fetched in vain.
