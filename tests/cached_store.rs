@@ -161,18 +161,18 @@ fn many_small_wishes_become_few_requests() {
     store.expect_len(pack(1), 8 * MIB);
     far.hold();
     // A directory's files, each with a little of other files between them.
-    (0..500).for_each(|at| store.want(pack(1), at * 9000..at * 9000 + 5000));
+    (0..500).for_each(|at| store.want(pack(1), at * 16_000..at * 16_000 + 5000));
     far.await_held(3);
     assert_eq!(far.held(), 3, "one connection is kept for who waits");
     far.release();
     until("all is there", support::SOON, || {
-        (0..500).all(|at| store.absent_bytes(pack(1), at * 9000..at * 9000 + 5000) == 0)
+        (0..500).all(|at| store.absent_bytes(pack(1), at * 16_000..at * 16_000 + 5000) == 0)
     });
     let requests = far.take_requests();
     assert!(requests.len() <= 8, "{requests:?}");
     assert_eq!(asked_bytes(&requests).1, 0);
     assert_eq!(far.take_count(), 0);
-    (0..500).for_each(|at| read(&store, &packs[0], at * 9000, 5000));
+    (0..500).for_each(|at| read(&store, &packs[0], at * 16_000, 5000));
     assert_eq!(far.take_count(), 0);
 }
 
