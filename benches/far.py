@@ -61,10 +61,11 @@ class Server:
 class Proxy:
     """The proxy of tests/support/proxy as a program: what has passed since the last question."""
 
-    def __init__(self, program, server, rtt_ms):
+    def __init__(self, program, server, rtt_ms, mib_per_sec=None):
         if not Path(program).is_file():
             raise Failed(f"{program} not found: `cargo build --release -p bakfs-proxy`, or name it by --proxy")
         argv = [program, "--to", server.address, "--rtt-ms", str(rtt_ms)]
+        argv += ["--mib-per-sec", str(mib_per_sec)] if mib_per_sec else []
         argv = [str(arg) for arg in argv]
         self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.address = json.loads(self.child.stdout.readline())["listens"]
