@@ -160,6 +160,10 @@ pub fn clear_marks(
         .map(|(_, session)| session.id)
         .collect();
     open.extend(now.condemned().map(|(_, condemn)| condemn.id).filter(|id| !condemned.contains(id)));
+    let index: HashSet<ObjectId> = match marks.index_digests().next() {
+        Some(_) => repository.store().list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect(),
+        None => HashSet::new(),
+    };
     // The verdict says of them what their recalls did.
     remove(repository, marks.recalled.clone())?;
     let sessions: Vec<_> =
@@ -175,6 +179,8 @@ pub fn clear_marks(
             Mark::Session(session) => dead.contains(&session.id),
             Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
             Mark::Digest(digest) => digest.snapshots.iter().all(|entry| is_gone(&entry.id)),
+            // The prune has merged what it tells of, or will: the next backups tell of what is left.
+            Mark::IndexDigest(digest) => !digest.objects.iter().any(|entry| index.contains(&entry.id)),
             Mark::Recall { .. } => true,
             _ => false,
         }),

@@ -137,10 +137,16 @@ impl Cache {
         }
     }
 
-    /// Keeps segments that are in memory as one file; without room or permission they stay there.
+    /// Merges segments that are in memory into one in a file that has no name any more: nobody else takes them from the
+    /// cache. Without room or permission they stay in memory.
     pub fn gather(&self, segments: Vec<Arc<Loaded>>) -> Vec<Arc<Loaded>> {
-        match self.merge(&segments) {
-            Ok(merged) => vec![Arc::new(merged)],
+        let gathered = self.write_merged("gathered", &segments).and_then(|path| {
+            let mapped = map(&path);
+            let _ = std::fs::remove_file(&path);
+            mapped
+        });
+        match gathered {
+            Ok(merged) => vec![Arc::new(Loaded { is_digested: true, ..merged })],
             Err(error) => {
                 tracing::warn!("The index is kept in memory: {}", error.chain());
                 segments
@@ -149,12 +155,24 @@ impl Cache {
     }
 
     fn merge(&self, segments: &[Arc<Loaded>]) -> Result<Loaded> {
+        let path = self.write_merged("seg", segments)?;
+        let merged = map(&path)?;
+        let covered: HashSet<_> = merged.covers.iter().copied().collect();
+        for old in self.segment_paths().into_iter().filter(|old| *old != path) {
+            if map(&old).is_ok_and(|old| old.covers.iter().all(|id| covered.contains(id))) {
+                let _ = std::fs::remove_file(&old);
+            }
+        }
+        Ok(merged)
+    }
+
+    fn write_merged(&self, extension: &str, segments: &[Arc<Loaded>]) -> Result<PathBuf> {
         let sum = |count: fn(&Segment<SegmentBytes>) -> usize| {
             segments.iter().map(|loaded| count(&loaded.segment)).sum::<usize>()
         };
         let (packs, frames, chunks) = (sum(Segment::pack_count), sum(Segment::frame_count), sum(Segment::chunk_count));
         let covers: Vec<_> = segments.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
-        let path = self.write("seg", |out| {
+        self.write(extension, |out| {
             let head = segment_head(packs, frames, chunks);
             out.write_all(&head)?;
             let mut len = head.len();
@@ -168,20 +186,26 @@ impl Cache {
                     put(out, &loaded.segment.pack(at).ok_or_else(broken)?.encode())?;
                 }
             }
+            // A number that made no sense makes none afterwards.
+            let moved = |number: u32, count: usize, first: usize| {
+                let number = usize::try_from(number).ok().filter(|number| *number < count);
+                number.and_then(|number| u32::try_from(first + number).ok()).unwrap_or(u32::MAX)
+            };
             let mut first_pack = 0;
             for loaded in segments {
                 for at in 0..loaded.segment.frame_count() {
                     let frame = loaded.segment.frame(at).ok_or_else(broken)?;
-                    put(out, &FrameEntry { pack: frame.pack + first_pack, ..frame }.encode())?;
+                    let pack = moved(frame.pack, loaded.segment.pack_count(), first_pack);
+                    put(out, &FrameEntry { pack, ..frame }.encode())?;
                 }
-                first_pack += loaded.segment.pack_count() as u32;
+                first_pack += loaded.segment.pack_count();
             }
             let mut first_frame = 0;
             let mut heads = std::collections::BinaryHeap::new();
             let mut first_frames = Vec::new();
             for (which, loaded) in segments.iter().enumerate() {
                 first_frames.push(first_frame);
-                first_frame += loaded.segment.frame_count() as u32;
+                first_frame += loaded.segment.frame_count();
                 if let Some(chunk) = loaded.segment.chunk(0) {
                     heads.push(std::cmp::Reverse((chunk.id, which, 0)));
                 }
@@ -189,21 +213,14 @@ impl Cache {
             while let Some(std::cmp::Reverse((_, which, at))) = heads.pop() {
                 let segment = &segments[which].segment;
                 let chunk = segment.chunk(at).ok_or_else(broken)?;
-                put(out, &ChunkEntry { frame: chunk.frame + first_frames[which], ..chunk }.encode())?;
+                let frame = moved(chunk.frame, segment.frame_count(), first_frames[which]);
+                put(out, &ChunkEntry { frame, ..chunk }.encode())?;
                 if let Some(next) = segment.chunk(at + 1) {
                     heads.push(std::cmp::Reverse((next.id, which, at + 1)));
                 }
             }
             write_foot(out, &covers, len)
-        })?;
-        let merged = map(&path)?;
-        let covered: HashSet<_> = covers.into_iter().collect();
-        for old in self.segment_paths().into_iter().filter(|old| *old != path) {
-            if map(&old).is_ok_and(|old| old.covers.iter().all(|id| covered.contains(id))) {
-                let _ = std::fs::remove_file(&old);
-            }
-        }
-        Ok(merged)
+        })
     }
 
     fn write(
@@ -265,7 +282,7 @@ pub fn heap(bytes: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
     let len = bytes.len();
     let segment = Segment::new(SegmentBytes::Heap(bytes), len)
         .map_err(|error| Error::damaged("An index segment is broken").because(error))?;
-    Ok(Loaded { segment, covers })
+    Ok(Loaded { segment, covers, is_digested: false })
 }
 
 fn map(path: &Path) -> Result<Loaded> {
@@ -284,5 +301,5 @@ fn map(path: &Path) -> Result<Loaded> {
     let len = len as usize;
     let covers = map[len..foot_at].chunks_exact(32).map(|id| ObjectId(id.try_into().expect("32 bytes"))).collect();
     let segment = Segment::new(SegmentBytes::Mapped(map), len).map_err(|_| broken())?;
-    Ok(Loaded { segment, covers })
+    Ok(Loaded { segment, covers, is_digested: false })
 }

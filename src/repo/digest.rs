@@ -25,7 +25,9 @@ const MAX_DIGEST_BYTES: usize = 4 << 20;
 /// A digest with less that counts is written anew together with what is new.
 const SMALL_DIGEST_BYTES: usize = MAX_DIGEST_BYTES / 2;
 /// A longer index object is no part of a digest: this one tells of some 250 chunks.
-const MAX_INDEX_OBJECT_BYTES: u64 = 16 << 10;
+const MAX_DIGESTED_INDEX_BYTES: usize = 16 << 10;
+/// Index digests have no more than about this together: every program that looks at marks reads them.
+const MAX_INDEX_DIGESTS_BYTES: usize = 8 << 20;
 /// So many index objects are read for a digest at a time, at most.
 const MAX_FRESH: usize = 256;
 
@@ -66,6 +68,10 @@ impl Repository {
     }
 
     fn write_index_digests(&self, marks: &Marks) -> Result<()> {
+        let digests = marks.index_digests().flat_map(|(_, digest)| digest);
+        if digests.map(room_bytes).sum::<usize>() > MAX_INDEX_DIGESTS_BYTES {
+            return Ok(());
+        }
         let listed = self.store.list(ObjectKind::Index)?;
         let digested = ids_of(marks.index_digests());
         let is_new = |listed: &&store::Listed| is_small(listed) && !digested.contains(&listed.id);
@@ -74,13 +80,16 @@ impl Repository {
             return Ok(());
         }
         let read = parallel::for_each(&*self.store, parallel::SMALL, &new, |id| match self.read_index_object(*id) {
-            Ok(plain) => Ok(Some((*id, Bytes(plain)))),
+            Ok(plain) => Ok(Some((*id, Bytes(plain))).filter(|(_, plain)| plain.len() <= MAX_DIGESTED_INDEX_BYTES)),
             // Whoever needs it is told.
             Err(error) if error.kind() == ErrorKind::NotFound || self.is_damage(&error) => Ok(None),
             Err(error) => Err(error),
         })?;
         let stored = listed.iter().map(|listed| listed.id).collect();
-        let fresh = read.into_iter().flatten().collect();
+        let fresh: HashMap<_, _> = read.into_iter().flatten().collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
         self.renew(marks.index_digests(), &stored, fresh, |objects| Mark::IndexDigest(IndexDigest { objects }))
     }
 
@@ -134,7 +143,7 @@ impl Repository {
                 && let Ok(loaded) = cache::heap(entry.plain.0.clone(), vec![entry.id])
             {
                 wanted.remove(&entry.id);
-                segments.push(Arc::new(loaded));
+                segments.push(Arc::new(Loaded { is_digested: true, ..loaded }));
             }
         }
         missing.retain(|listed| wanted.contains(&listed.id));
@@ -146,7 +155,7 @@ impl Repository {
 }
 
 fn is_small(listed: &store::Listed) -> bool {
-    listed.len_bytes <= MAX_INDEX_OBJECT_BYTES
+    listed.len_bytes <= MAX_DIGESTED_INDEX_BYTES as u64
 }
 
 /// Returns the room an entry takes in a digest: its name, the length of its text, and its text.

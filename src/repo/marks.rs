@@ -269,7 +269,9 @@ impl Repository {
         };
         let mut give_up = |name| match &*made.borrow() {
             // Whenever these appear they do no harm. A fence may not be taken back: another prune may have acted on it.
-            Some(Mark::Recall { .. } | Mark::Digest(_) | Mark::Fence { .. } | Mark::Intent { .. }) => Ok(()),
+            Some(
+                Mark::Recall { .. } | Mark::Digest(_) | Mark::IndexDigest(_) | Mark::Fence { .. } | Mark::Intent { .. },
+            ) => Ok(()),
             _ => self.recall(name),
         };
         let put = put_anew(&*self.store, ObjectKind::Mark, &mut seal, &mut give_up)?;

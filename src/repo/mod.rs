@@ -50,7 +50,7 @@ use reads::Reads;
 use session::Process;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tree::PageCache;
 
 /// The longest index object: 256 Ki chunks, each in a frame of its own, and room to spare.
@@ -113,6 +113,8 @@ pub struct Repository {
     open_pieces: Arc<OpenPieces>,
     /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
+    /// Whether a chunk could not be read by what an index digest may have said.
+    digests_distrusted: AtomicBool,
     warnings: Mutex<Vec<String>>,
     openers: Openers,
     reads: Reads,
@@ -253,8 +255,9 @@ impl Repository {
         let lazy = current.lazy().iter().filter(|lazy| wanted.contains(&lazy.id())).cloned();
         let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
         let mut missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
-        if load == IndexLoad::OnDemand {
-            segments.extend(self.digested_segments(&mut missing));
+        let mut digested = Vec::new();
+        if load == IndexLoad::OnDemand && !self.digests_distrusted.load(Ordering::Relaxed) {
+            digested = self.digested_segments(&mut missing);
         }
         let fetched = self.fetch_index(&missing, load)?;
         segments.extend(fetched.whole);
@@ -272,11 +275,13 @@ impl Repository {
             self.warn(format!("{object} is damaged, {rest}: {reason}"));
         }
         if let Some(cache) = &self.cache {
-            // What no index object names is not to look as if one did.
-            let (named, unnamed) = segments.into_iter().partition(|loaded| !loaded.covers.is_empty());
-            segments = cache.compact(named);
-            segments.extend::<Vec<_>>(unnamed);
+            // What no index object names is not to look as if one did, nor what a digest says as if an object did.
+            let is_own = |loaded: &Arc<Loaded>| !loaded.covers.is_empty() && !loaded.is_digested;
+            let (own, others) = segments.into_iter().partition(is_own);
+            segments = cache.compact(own);
+            segments.extend::<Vec<_>>(others);
         }
+        segments.extend(digested);
         let mut index = Index::new(segments).with_lazy(lazy);
         if (damaged || wanted.is_empty()) && index.lazy().is_empty() {
             index = self.adopt_packs(index)?;
@@ -373,13 +378,15 @@ impl Repository {
     /// Returns whether it is another than `seen` now.
     fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
         let mut is_done = self.cache_distrusted.lock();
-        if *is_done || (self.cache.is_none() && seen.lazy().is_empty()) {
+        let is_digested = seen.segments().iter().any(|loaded| loaded.is_digested);
+        if *is_done || (self.cache.is_none() && seen.lazy().is_empty() && !is_digested) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
         }
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
         if let Some(cache) = &self.cache {
             cache.clear();
         }
+        self.digests_distrusted.store(true, Ordering::Relaxed);
         let mut index = self.load_index(&Index::default(), self.index_load)?;
         if !index.lazy().is_empty() && self.may_come_whole(index.lazy()) {
             index = self.load_index(&index, IndexLoad::Whole)?;

@@ -317,6 +317,7 @@ impl Repository {
             is_cache_useless: AtomicBool::new(false),
             open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
+            digests_distrusted: AtomicBool::new(false),
             warnings: Mutex::new(Vec::new()),
             openers: Openers::default(),
             reads: Reads::default(),

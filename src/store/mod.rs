@@ -179,6 +179,11 @@ pub trait Store: Send + Sync {
     /// Asks for bytes that will be read soon, and does not wait for them. Only a hint.
     fn want(&self, _object: Object, _range: Range<u64>) {}
 
+    /// Returns how much is worth asking for beforehand by [`Store::want`]: more would be dropped.
+    fn max_wanted_bytes(&self) -> u64 {
+        0
+    }
+
     /// Returns how many bytes of a range reading it would fetch from afar.
     fn absent_bytes(&self, _object: Object, _range: Range<u64>) -> u64 {
         0

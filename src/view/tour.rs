@@ -5,6 +5,7 @@
 //! listed, or in that of their inode numbers (coreutils, lib/savedir.h, `SAVEDIR_SORT_FASTREAD`). Which of the two it
 //! is shows after a few; the small files of those that come next are then asked for before anybody lists them.
 
+use crate::error::Result;
 use crate::format::tree::{Directory, Node};
 use crate::repo::Repository;
 use crate::store::Wait;
@@ -13,6 +14,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Directories that are remembered with those below them.
@@ -23,11 +25,11 @@ pub const MAX_CHILDREN: usize = 4096;
 const EVIDENCE: u32 = 2;
 /// How many directories ahead the first time, and at most.
 const WINDOW: std::ops::Range<usize> = 4..64;
-/// What all files below the directories ahead hold together, unless the next alone holds more.
+/// What all files below the directories ahead hold together, unless the next alone holds more; and half of what the
+/// store takes.
 const WINDOW_BYTES: u64 = 64 << 20;
-/// What is looked at and asked for below one directory, and how deep.
+/// What is looked at below one directory, and how deep.
 const MAX_ENTRIES: u32 = 4096;
-const MAX_SMALL_BYTES: u64 = 32 << 20;
 const MAX_LEVELS: usize = 64;
 /// Requests to go ahead that wait; more are dropped.
 const MAX_WAITING: usize = 16;
@@ -63,7 +65,7 @@ impl Course {
     }
 
     /// Returns the directories to go ahead in now that a reader is in one: each is returned once.
-    fn visit(&mut self, ino: Ino) -> Vec<Directory> {
+    fn visit(&mut self, ino: Ino, window_bytes: u64) -> Vec<Directory> {
         let Some(here) = self.children.iter().position(|child| child.ino == ino) else { return Vec::new() };
         self.asked[here] = true;
         let last = self.last.replace(here);
@@ -88,7 +90,7 @@ impl Course {
         for at in way[next..].iter().take(self.window) {
             let directory = self.children[*at as usize].directory;
             ahead_bytes = ahead_bytes.saturating_add(directory.total_bytes);
-            if ahead_bytes > WINDOW_BYTES && *at != way[next] {
+            if ahead_bytes > window_bytes && *at != way[next] {
                 break;
             }
             if !std::mem::replace(&mut self.asked[*at as usize], true) {
@@ -99,35 +101,47 @@ impl Course {
     }
 }
 
-/// Directories, and the small files of which size are asked for below them.
+/// Directories, and the small files of which length are asked for below them.
 type Job = (Vec<Directory>, u64);
 
 /// Who goes through which directories, and a thread that goes ahead.
 pub struct Tour {
     courses: Mutex<LruCache<Ino, Course>>,
     jobs: SyncSender<Job>,
+    window_bytes: u64,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Tour {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Tour {
     /// Starts the thread, which ends with what is made here; without one nothing is asked for.
     pub fn start(repository: Arc<Repository>) -> Self {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
-        let started = std::thread::Builder::new().name("bakfs-ahead".into()).spawn(move || work(&repository, &waiting));
+        let window_bytes = WINDOW_BYTES.min(repository.store().max_wanted_bytes() / 2);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ahead = Ahead { repository, max_bytes: window_bytes / 2, is_over: is_over.clone() };
+        let started = std::thread::Builder::new().name("bakfs-ahead".into()).spawn(move || ahead.work(&waiting));
         if let Err(error) = started {
             tracing::debug!(%error, "A thread that goes ahead of readers cannot be started");
         }
-        Tour { courses: Mutex::new(LruCache::new(MAX_COURSES)), jobs }
+        Tour { courses: Mutex::new(LruCache::new(MAX_COURSES)), jobs, window_bytes, is_over }
     }
 
     /// Takes note that somebody reads the small files of a directory, up to `max_bytes` each. `children` lists those
-    /// below its parent, unless they are known; none if there are more than [`MAX_CHILDREN`].
-    pub fn visit(&self, parent: Ino, dir: Ino, max_bytes: u64, children: impl FnOnce() -> Vec<Child>) {
+    /// below its parent, unless they are known; none if there are more than [`MAX_CHILDREN`]. `None` says that they could
+    /// not be listed now.
+    pub fn visit(&self, parent: Ino, dir: Ino, max_bytes: u64, children: impl FnOnce() -> Option<Vec<Child>>) {
         let is_known = self.courses.lock().contains(&parent);
         // Listing may wait for the store: nothing is locked meanwhile.
-        let children = if is_known { Vec::new() } else { children() };
+        let Some(children) = (if is_known { Some(Vec::new()) } else { children() }) else { return };
         let found = {
             let mut courses = self.courses.lock();
-            courses.get_or_insert_mut(parent, || Course::new(children)).visit(dir)
+            courses.get_or_insert_mut(parent, || Course::new(children)).visit(dir, self.window_bytes)
         };
         if !found.is_empty() {
             // A hint: where many wait already the store is busy anyway.
@@ -136,47 +150,60 @@ impl Tour {
     }
 }
 
-fn work(repository: &Repository, jobs: &Receiver<Job>) {
-    while let Ok((directories, max_bytes)) = jobs.recv() {
-        directories.iter().for_each(|directory| repository.want_page(&directory.page));
-        for directory in directories {
-            if let Err(error) = want_below(repository, directory, max_bytes) {
-                tracing::debug!("Going ahead of a reader ends: {}", error.chain());
-            }
-        }
-    }
+/// The thread that goes ahead.
+struct Ahead {
+    repository: Arc<Repository>,
+    /// What is asked for below one directory.
+    max_bytes: u64,
+    is_over: Arc<AtomicBool>,
 }
 
-/// Asks for the small files below a directory, the first ones first, up to a bound.
-fn want_below(repository: &Repository, directory: Directory, max_bytes: u64) -> crate::error::Result<()> {
-    let (mut entries, mut bytes) = (0, 0);
-    let mut pending = vec![(directory, 0)];
-    while let Some((directory, mut position)) = pending.pop() {
-        while let Some(leaf) = repository.leaf_at(&directory, position, Wait::Allowed)? {
-            let mut below = None;
-            while let Some(entry) = leaf.entry(position).filter(|_| below.is_none()) {
-                (position, entries) = (position + 1, entries + 1);
-                if entries > MAX_ENTRIES || bytes > MAX_SMALL_BYTES {
-                    return Ok(());
+impl Ahead {
+    fn work(&self, jobs: &Receiver<Job>) {
+        while let Ok((directories, max_file_bytes)) = jobs.recv() {
+            directories.iter().for_each(|directory| self.repository.want_page(&directory.page));
+            for directory in directories {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return;
                 }
-                let size_bytes = entry.meta.size_bytes;
-                match &entry.node {
-                    Node::Directory(directory) => below = Some(*directory),
-                    Node::File(content) if (1..=max_bytes).contains(&size_bytes) => {
-                        bytes += size_bytes;
-                        repository.want_content(content, 0..size_bytes);
-                    }
-                    _ => {}
+                if let Err(error) = self.want_below(directory, max_file_bytes) {
+                    tracing::debug!("Going ahead of a reader ends: {}", error.chain());
                 }
-            }
-            if let Some(below) = below.filter(|_| pending.len() < MAX_LEVELS) {
-                pending.push((directory, position));
-                pending.push((below, 0));
-                break;
             }
         }
     }
-    Ok(())
+
+    /// Asks for the small files below a directory, the first ones first, up to a bound.
+    fn want_below(&self, directory: Directory, max_file_bytes: u64) -> Result<()> {
+        let (mut entries, mut bytes) = (0, 0);
+        let mut pending = vec![(directory, 0)];
+        while let Some((directory, mut position)) = pending.pop() {
+            while let Some(leaf) = self.repository.leaf_at(&directory, position, Wait::Allowed)? {
+                let mut below = None;
+                while let Some(entry) = leaf.entry(position).filter(|_| below.is_none()) {
+                    (position, entries) = (position + 1, entries + 1);
+                    if entries > MAX_ENTRIES || bytes > self.max_bytes {
+                        return Ok(());
+                    }
+                    let size_bytes = entry.meta.size_bytes;
+                    match &entry.node {
+                        Node::Directory(directory) => below = Some(*directory),
+                        Node::File(content) if (1..=max_file_bytes).contains(&size_bytes) => {
+                            bytes += size_bytes;
+                            self.repository.want_content(content, 0..size_bytes);
+                        }
+                        _ => {}
+                    }
+                }
+                if let Some(below) = below.filter(|_| pending.len() < MAX_LEVELS) {
+                    pending.push((directory, position));
+                    pending.push((below, 0));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +228,8 @@ mod tests {
 
     /// Goes through directories; returns which were asked for at each.
     fn visit(course: &mut Course, order: &[u64]) -> Vec<Vec<u64>> {
-        let asked = |at: &u64| course.visit(number(*at)).iter().map(|directory| directory.entries).collect();
+        let asked =
+            |at: &u64| course.visit(number(*at), WINDOW_BYTES).iter().map(|directory| directory.entries).collect();
         order.iter().map(asked).collect()
     }
 
@@ -227,7 +255,7 @@ mod tests {
         let asked = visit(&mut course(100, 1000), &[50, 3, 80, 20, 60, 1, 99, 40, 70, 10]);
         assert!(asked.concat().len() <= 12, "{asked:?}");
         assert!(visit(&mut course(100, 1000), &[5, 5, 5, 5]).concat().is_empty());
-        assert!(course(10, 1000).visit(u64::MAX).is_empty());
+        assert!(course(10, 1000).visit(u64::MAX, WINDOW_BYTES).is_empty());
     }
 
     #[test]

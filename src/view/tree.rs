@@ -35,12 +35,12 @@ impl View {
         }
     }
 
-    /// Returns the directories in a directory of a snapshot, unless there are many.
-    fn directories_of(&self, dir: Ino) -> Vec<Child> {
+    /// Returns the directories in a directory of a snapshot, none if there are many; `None` if they cannot be read.
+    fn directories_of(&self, dir: Ino) -> Option<Vec<Child>> {
         let mut found = Vec::new();
-        let Ok(dir) = self.dir(dir, OwnWait::Never) else { return found };
+        let dir = self.dir(dir, OwnWait::Never).ok()?;
         let mut position = 0;
-        while let Ok(Some(leaf)) = self.repository.leaf_at(&dir.directory, position, OwnWait::Allowed) {
+        while let Some(leaf) = self.repository.leaf_at(&dir.directory, position, OwnWait::Allowed).ok()? {
             while let Some(entry) = leaf.entry(position) {
                 position += 1;
                 if let Node::Directory(directory) = entry.node {
@@ -48,10 +48,10 @@ impl View {
                 }
             }
             if found.len() > MAX_CHILDREN || position > 4 * MAX_CHILDREN as u64 {
-                return Vec::new();
+                return Some(Vec::new());
             }
         }
-        found
+        Some(found)
     }
 
     /// Returns the number of an entry: its own, or another where that stands for something else.

@@ -19,8 +19,6 @@ const PIECE_PART: u64 = 256;
 const MIN_PIECE_BYTES: u64 = 64 << 10;
 /// So much of a request that comes is told to those who wait for it at a time.
 const PUBLISHED_BLOCKS: usize = 64;
-/// What a reader that goes on waits for at most beyond what it needs.
-const MAX_SPARE_BYTES: u64 = 1 << 20;
 /// More connections than this are not used.
 const MAX_CONNECTIONS: usize = 64;
 /// How often bytes that could not be kept are fetched, before the cache is passed by.
@@ -153,10 +151,14 @@ impl Fetcher {
         Ok(false)
     }
 
+    /// Returns how long the requests of a long run are.
+    fn piece_bytes(&self) -> u64 {
+        self.link.lock().piece_bytes(self.connections).min(self.max_piece_bytes)
+    }
+
     /// Cuts a run into requests.
     fn pieces(&self, run: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let piece_bytes = self.link.lock().piece_bytes(self.connections).min(self.max_piece_bytes);
-        let (piece, end) = (in_blocks(piece_bytes), run.end);
+        let (piece, end) = (in_blocks(self.piece_bytes()), run.end);
         run.clone().step_by(piece).map(move |start| start..(start + piece).min(end))
     }
 
@@ -175,10 +177,9 @@ impl Fetcher {
         merged
     }
 
-    /// Adds to a request of a reader that goes on what it will need next, if it comes in about the same time.
+    /// Adds to a request of a reader that goes on what it will need next: it does not wait for that.
     fn reach_on(&self, state: &State, run: &mut Range<usize>, ahead: &mut Range<u64>, len_bytes: u64) {
-        let spare_bytes = self.link.lock().spare_bytes(MAX_SPARE_BYTES).min(ahead.end - ahead.start);
-        let end = (ahead.start + spare_bytes).min(len_bytes);
+        let end = ahead.end.min(ahead.start + self.piece_bytes()).min(len_bytes);
         let more = run.end..blocks_of(&(ahead.start..end)).end.max(run.end);
         if state.lacks_all(&more) {
             run.end = more.end;
@@ -352,7 +353,6 @@ struct Landing<'a> {
 impl Landing<'_> {
     fn take(&mut self, offset: u64, bytes: &[u8]) {
         if self.failure.is_none() {
-            self.mirrors.make_room(self.mirror, bytes.len() as u64);
             self.failure = self.keep(offset, bytes).err();
         }
     }
@@ -365,6 +365,7 @@ impl Landing<'_> {
         let whole = if is_last { self.flight.blocks.end } else { in_blocks(end) };
         let told = whole.saturating_sub(self.published);
         if told >= PUBLISHED_BLOCKS || is_last && told > 0 {
+            self.mirrors.make_room(self.mirror, told as u64 * BLOCK_BYTES);
             self.mirror.publish(&(self.published..whole))?;
             self.published = whole;
         }
@@ -392,6 +393,9 @@ fn wait_for(mirror: &Mirror, blocks: &Range<usize>, flights: &[Arc<Flight>]) -> 
             return Ok(true);
         }
         mirror.landed.wait(&mut state);
+    }
+    if state.has(blocks) {
+        return Ok(true);
     }
     drop(state);
     let mut is_kept = true;

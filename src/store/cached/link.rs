@@ -28,31 +28,31 @@ pub(super) struct Link {
     /// Bytes a second over all connections.
     rate: f64,
     active: u32,
-    /// Since when there were requests on their way without a pause, and what came since.
-    since: Instant,
+    /// How long there were requests on their way since the last sample, as of when, and what came meanwhile.
+    busy: Duration,
+    as_of: Instant,
     came_bytes: u64,
 }
 
 impl Default for Link {
     fn default() -> Self {
         let (latency_secs, rate) = (FIRST_LATENCY_SECS, FIRST_RATE);
-        Link { latency_secs, rate, active: 0, since: Instant::now(), came_bytes: 0 }
+        Link { latency_secs, rate, active: 0, busy: Duration::ZERO, as_of: Instant::now(), came_bytes: 0 }
     }
 }
 
 impl Link {
     /// A request begins.
     pub(super) fn begin(&mut self, now: Instant) {
-        if self.active == 0 {
-            (self.since, self.came_bytes) = (now, 0);
-        }
+        self.pass(now);
         self.active += 1;
     }
 
     /// Bytes have come.
     pub(super) fn came(&mut self, now: Instant, bytes: usize) {
+        self.pass(now);
         self.came_bytes += bytes as u64;
-        self.sample(now);
+        self.sample();
     }
 
     /// The first bytes of a request for `asked_bytes` have come after `took`. Where much is asked for the bytes of others
@@ -66,21 +66,32 @@ impl Link {
 
     /// A request ends, done or failed.
     pub(super) fn end(&mut self, now: Instant) {
+        self.pass(now);
         self.active -= 1;
-        self.sample(now);
+        self.sample();
     }
 
-    fn sample(&mut self, now: Instant) {
-        let elapsed = now - self.since;
-        if elapsed >= MIN_SAMPLE && (self.active == 0 || elapsed >= LONG_SAMPLE) {
-            let rate = self.came_bytes as f64 / elapsed.as_secs_f64();
-            if rate > self.rate {
-                self.rate = f64::midpoint(self.rate, rate);
-            } else if self.came_bytes >= MIN_SAMPLE_BYTES {
-                self.rate += (rate - self.rate) / 8.0;
-            }
-            (self.since, self.came_bytes) = (now, 0);
+    fn pass(&mut self, now: Instant) {
+        if self.active > 0 {
+            self.busy += now.saturating_duration_since(self.as_of);
         }
+        self.as_of = now;
+    }
+
+    fn sample(&mut self) {
+        if self.busy < if self.active == 0 { MIN_SAMPLE } else { LONG_SAMPLE } {
+            return;
+        }
+        let rate = self.came_bytes as f64 / self.busy.as_secs_f64();
+        if rate > self.rate {
+            self.rate = f64::midpoint(self.rate, rate);
+        } else if self.came_bytes >= MIN_SAMPLE_BYTES {
+            self.rate += (rate - self.rate) / 8.0;
+        } else if self.active > 0 {
+            // A slow link takes longer to tell.
+            return;
+        }
+        (self.busy, self.came_bytes) = (Duration::ZERO, 0);
     }
 
     fn in_flight_bytes(&self) -> u64 {
@@ -94,14 +105,10 @@ impl Link {
         (4 * self.in_flight_bytes() + ahead_bytes).clamp(*DEPTH_BYTES.start(), *DEPTH_BYTES.end())
     }
 
-    /// Returns how long the requests of a long run are: all connections have one in what is read ahead.
+    /// Returns how long the requests of a long run are: short enough for all connections to have one in what is read
+    /// ahead, unless that is very little.
     pub(super) fn piece_bytes(&self, connections: usize) -> u64 {
         (self.depth_bytes() / connections as u64).clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end())
-    }
-
-    /// Returns how many bytes come in about the time of a round trip, `at_most`.
-    pub(super) fn spare_bytes(&self, at_most: u64) -> u64 {
-        self.in_flight_bytes().clamp(*GAP_BYTES.start(), at_most)
     }
 
     /// Returns the gap between two ranges over which one request is better than two.
@@ -148,6 +155,18 @@ mod tests {
         let expected = (4.0 * 0.03 + AHEAD_SECS) * 16.0 * MIB as f64 / 0.1;
         assert!((0.9..1.1).contains(&(depth / expected)), "{depth} instead of {expected}");
         assert_eq!(link.piece_bytes(8), (depth / 8.0) as u64);
+    }
+
+    #[test]
+    fn a_slow_link_is_known_by_what_comes_in_small_pieces() {
+        let (mut link, mut now) = (Link::default(), Instant::now());
+        (0..8).for_each(|_| link.begin(now));
+        // 60 s of 1 MiB/s.
+        for _ in 0..60 * 64 {
+            now += Duration::from_secs(1) / 64;
+            link.came(now, 16 << 10);
+        }
+        assert_eq!((link.depth_bytes(), link.piece_bytes(8)), (2 << 20, 512 << 10));
     }
 
     #[test]

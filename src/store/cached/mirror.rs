@@ -149,7 +149,7 @@ pub(super) struct Mirror {
     opened: Instant,
     /// When the time of use was renewed, in seconds since it was opened.
     stamped_secs: AtomicU64,
-    /// Bytes of blocks that were written through this mirror.
+    /// Bytes of the blocks that were told to be there through this mirror.
     pub(super) kept_bytes: AtomicU64,
 }
 
@@ -258,15 +258,16 @@ impl Mirror {
 
     /// Writes bytes that came. Nobody looks for them before [`Self::publish`].
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all_at(bytes, HEAD_BYTES + offset)?;
-        self.kept_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+        self.file.write_all_at(bytes, HEAD_BYTES + offset)
     }
 
     /// Says that blocks are there, all bytes of which were written.
     pub(super) fn publish(&self, blocks: &Range<usize>) -> std::io::Result<()> {
-        self.change_bits(&self.head.lock(), blocks, |byte, mask| byte | mask)?;
+        let head = self.head.lock();
+        self.change_bits(&head, blocks, |byte, mask| byte | mask)?;
         self.state.lock().bits.insert(blocks.clone());
+        drop(head);
+        self.kept_bytes.fetch_add(blocks.len() as u64 * BLOCK_BYTES, Ordering::Relaxed);
         self.landed.notify_all();
         Ok(())
     }

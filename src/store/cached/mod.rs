@@ -155,6 +155,10 @@ impl Store for CachedStore {
         }
     }
 
+    fn max_wanted_bytes(&self) -> u64 {
+        self.fetcher.max_wished_bytes()
+    }
+
     fn absent_bytes(&self, object: Object, range: Range<u64>) -> u64 {
         let mirrors = &self.fetcher.mirrors;
         let absent = match copy_of(object) {
