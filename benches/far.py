@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from measure import Failed, clear
-from tools import Bakfs, Restic
+from tools import Bakfs, Restic, Rustic
 
 BUCKET = "bench"
 PART_BYTES = 8 << 20
@@ -160,6 +160,16 @@ class FarBakfs(Far, Bakfs):
     def reach(self, address):
         """Uses the repository over S3 at an address: the server's or that of a proxy."""
         self.env.update(KEYS, AWS_ENDPOINT_URL=f"http://{address}", BAKFS_REPO=f"s3://{BUCKET}/{self.home.name}")
+
+
+class FarRustic(Far, Rustic):
+    """rustic, through OpenDAL."""
+
+    def reach(self, address):
+        self.env.update(RUSTIC_REPOSITORY="opendal:s3", OPENDAL_BUCKET=BUCKET, OPENDAL_ROOT=f"/{self.home.name}",
+                        OPENDAL_ENDPOINT=f"http://{address}", OPENDAL_REGION=KEYS["AWS_REGION"],
+                        OPENDAL_ACCESS_KEY_ID=KEYS["AWS_ACCESS_KEY_ID"],
+                        OPENDAL_SECRET_ACCESS_KEY=KEYS["AWS_SECRET_ACCESS_KEY"])
 
 
 class FarRestic(Far, Restic):
