@@ -133,8 +133,8 @@ impl Tour {
     }
 
     /// Takes note that somebody reads the small files of a directory, up to `max_bytes` each. `children` lists those
-    /// below its parent, unless they are known; none if there are more than [`MAX_CHILDREN`]. `None` says that they could
-    /// not be listed now.
+    /// below its parent, unless they are known; none if there are more than [`MAX_CHILDREN`], and `None` if they cannot
+    /// be listed now.
     pub fn visit(&self, parent: Ino, dir: Ino, max_bytes: u64, children: impl FnOnce() -> Option<Vec<Child>>) {
         let is_known = self.courses.lock().contains(&parent);
         // Listing may wait for the store: nothing is locked meanwhile.
