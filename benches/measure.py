@@ -150,19 +150,25 @@ def wait_quiet(max_secs):
     """Returns the share of the processors others use, 0 to 1, after waiting up to `max_secs` for it to fall below 0.1."""
     deadline = time.monotonic() + max_secs
     while True:
-        before = _cpu_ticks()
+        before = cpu_ticks()
         time.sleep(0.1)
-        after = _cpu_ticks()
-        total = sum(after) - sum(before)
-        idle = after[3] + after[4] - before[3] - before[4]
-        busy = 1 - idle / total if total else 0.0
+        busy = busy_share(before)
         if busy < 0.1 or time.monotonic() > deadline:
-            return max(busy, 0.0)
+            return busy
 
 
-def _cpu_ticks():
+def cpu_ticks():
+    """Returns what all processors did so far, by kind, in the kernel's ticks (proc_stat(5))."""
     with open("/proc/stat") as stat:
         return [int(v) for v in stat.readline().split()[1:9]]
+
+
+def busy_share(before):
+    """Returns the share of all processors, 0 to 1, that was busy since `before`, as cpu_ticks() told it."""
+    after = cpu_ticks()
+    total = sum(after) - sum(before)
+    idle = after[3] + after[4] - before[3] - before[4]
+    return max(1 - idle / total, 0.0) if total else 0.0
 
 
 def mounts():

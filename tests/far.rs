@@ -4,7 +4,6 @@
 
 mod support;
 
-use bakfs::crypto::keys::Secret;
 use bakfs::crypto::slot::Credential;
 use bakfs::error::ErrorKind;
 use bakfs::format::header::Suite;
@@ -103,13 +102,6 @@ fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
     assert!(requests > 500, "without a digest every snapshot is read");
 }
 
-/// Opens the repository as a mount does on a machine that never saw it.
-fn on_demand(store: Arc<dyn Store>, cache: Option<&Path>) -> Arc<Repository> {
-    let options = Options { cache_base: cache, index: IndexLoad::OnDemand, ..Options::default() };
-    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
-    Arc::new(Repository::unlock(store, &options, key).unwrap())
-}
-
 #[test]
 fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     const DAYS: u64 = 60;
@@ -122,7 +114,7 @@ fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     let truth = library::read_all(&repository).unwrap();
     let look = || {
         let far = Arc::new(LossyStore::new(store.clone(), 8));
-        let repository = on_demand(far.clone(), None);
+        let repository = library::open_indexed(far.clone(), None, IndexLoad::OnDemand).unwrap();
         repository.snapshots().unwrap();
         let requests = far.traffic().requests();
         (requests, library::read_all(&repository).unwrap())
@@ -134,7 +126,8 @@ fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     assert!(history.is_whole() && history.lies(&truth).is_empty(), "{:?}", history.warnings);
     // With a cache what digests say is one segment, and nobody else takes it from there.
     let cache = tempfile::tempdir().unwrap();
-    let mounted = on_demand(Arc::new(LossyStore::new(store.clone(), 8)), Some(cache.path()));
+    let far = Arc::new(LossyStore::new(store.clone(), 8));
+    let mounted = library::open_indexed(far, Some(cache.path()), IndexLoad::OnDemand).unwrap();
     let index = mounted.index();
     let digested: Vec<_> = index.segments().iter().filter(|loaded| loaded.is_digested).collect();
     assert_eq!(digested.len(), 1);

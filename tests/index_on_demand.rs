@@ -57,9 +57,7 @@ fn drawn(seed: u64, count: usize) -> Vec<ChunkId> {
 }
 
 fn open(store: Arc<dyn Store>, cache: Option<&Path>, index: IndexLoad) -> Arc<Repository> {
-    let options = Options { cache_base: cache, index, ..Options::default() };
-    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
-    Arc::new(Repository::unlock(store, &options, key).unwrap())
+    library::open_indexed(store, cache, index).unwrap()
 }
 
 /// A repository of large index objects that name packs nobody has, and their chunks.

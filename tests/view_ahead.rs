@@ -4,11 +4,7 @@
 
 mod support;
 
-use bakfs::crypto::keys::Secret;
-use bakfs::crypto::slot::Credential;
 use bakfs::format::header::Suite;
-use bakfs::repo::Repository;
-use bakfs::repo::open::Options;
 use bakfs::store::cached::CachedStore;
 use bakfs::view::View;
 use bakfs_mount::tree::{Ino, ROOT_INO, Tree, Wait};
@@ -46,9 +42,7 @@ impl World {
         library::init(&*store, Suite::Plain, 0, TINY_CHUNKS).unwrap();
         library::back_up(&library::open(store.clone()).unwrap(), source.path(), 0).unwrap();
         let far = Arc::new(CachedStore::open(FarStore::new(store, 4), Some(cache.path()), 1 << 30));
-        let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
-        let repository = Arc::new(Repository::unlock(far, &Options::default(), key).unwrap());
-        let view = View::new(repository, true, Box::new(|| false)).unwrap();
+        let view = View::new(library::open(far).unwrap(), true, Box::new(|| false)).unwrap();
         let top = find(&view, source.path());
         World { view, top, _folders: folders }
     }

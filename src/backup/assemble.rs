@@ -152,12 +152,8 @@ impl<'a> Assembler<'a> {
         let Some(open) = self.open.last_mut() else {
             return Err(Error::new(ErrorKind::Io, "An entry has no directory"));
         };
-        let (files, bytes) = match &entry.node {
-            Node::Directory(directory) => (directory.total_files, directory.total_bytes),
-            Node::File(_) => (0, entry.meta.size_bytes),
-            _ => (0, 0),
-        };
-        open.total_files = open.total_files.saturating_add(files).saturating_add(1);
+        let (files, bytes) = entry.totals();
+        open.total_files = open.total_files.saturating_add(files);
         open.total_bytes = open.total_bytes.saturating_add(bytes);
         match &mut self.writer {
             Some(writer) => open.pages.push(&entry, writer),

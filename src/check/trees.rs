@@ -214,18 +214,13 @@ impl Trees<'_> {
     }
 
     fn entry(&self, entry: &Entry, below: &mut Vec<Directory>) -> Sums {
-        let (files, bytes) = match &entry.node {
-            Node::Directory(directory) => {
-                below.push(*directory);
-                (directory.total_files, directory.total_bytes)
-            }
-            Node::File(content) => {
-                self.content(content, entry.meta.size_bytes);
-                (0, entry.meta.size_bytes)
-            }
-            _ => (0, 0),
-        };
-        Sums { items: 1, files: files.saturating_add(1), bytes }
+        match &entry.node {
+            Node::Directory(directory) => below.push(*directory),
+            Node::File(content) => self.content(content, entry.meta.size_bytes),
+            _ => {}
+        }
+        let (files, bytes) = entry.totals();
+        Sums { items: 1, files, bytes }
     }
 
     fn content(&self, content: &Content, size_bytes: u64) {

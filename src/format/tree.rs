@@ -27,6 +27,18 @@ pub struct Entry {
     pub node: Node,
 }
 
+impl Entry {
+    /// Returns how many files it stands for, itself among them, and their bytes of content, as it says; where it says
+    /// more than there are numbers for, the largest.
+    pub fn totals(&self) -> (u64, u64) {
+        match &self.node {
+            Node::Directory(directory) => (directory.total_files.saturating_add(1), directory.total_bytes),
+            Node::File(_) => (1, self.meta.size_bytes),
+            _ => (1, 0),
+        }
+    }
+}
+
 /// What stat(2) and listxattr(2) show of every type of file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {

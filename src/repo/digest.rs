@@ -93,8 +93,8 @@ impl Repository {
         self.renew(marks.index_digests(), &stored, fresh, |objects| Mark::IndexDigest(IndexDigest { objects }))
     }
 
-    /// Writes digests of what is `fresh` and of what small ones say of objects that are `stored`. Those are then
-    /// removed.
+    /// Writes digests of what is `fresh` and of what small ones say of objects that are `stored`. The small ones are
+    /// then removed.
     fn renew<'a>(
         &self,
         digests: impl Iterator<Item = (ObjectId, &'a [Digested])>,

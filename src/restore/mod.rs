@@ -190,11 +190,7 @@ pub fn run(
         let path = options.path.escape_ascii();
         Error::new(ErrorKind::NotFound, format!("{path} is not in the snapshot {}", snapshot.name))
     })?;
-    let (files, bytes) = match &entry.node {
-        Node::Directory(directory) => (directory.total_files.saturating_add(1), directory.total_bytes),
-        Node::File(_) => (1, entry.meta.size_bytes),
-        _ => (1, 0),
-    };
+    let (files, bytes) = entry.totals();
     monitor.expect(files, bytes);
     let job = Job {
         repository,

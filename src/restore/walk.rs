@@ -209,13 +209,8 @@ impl<'a> Walk<'a> {
 
     /// Tells the monitor that an entry needs no work.
     fn skip(&self, entry: &Entry) {
-        match &entry.node {
-            Node::Directory(directory) => {
-                self.job.monitor.advance(directory.total_files.saturating_add(1), directory.total_bytes)
-            }
-            Node::File(_) => self.job.monitor.advance(1, entry.meta.size_bytes),
-            _ => self.job.monitor.advance(1, 0),
-        }
+        let (files, bytes) = entry.totals();
+        self.job.monitor.advance(files, bytes);
     }
 
     /// Enters a directory; the walk goes on behind it later.

@@ -124,8 +124,8 @@ impl Tour {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let window_bytes = WINDOW_BYTES.min(repository.store().max_wanted_bytes() / 2);
         let is_over = Arc::new(AtomicBool::new(false));
-        let ahead = Ahead { repository, max_bytes: window_bytes / 2, is_over: is_over.clone() };
-        let started = std::thread::Builder::new().name("bakfs-ahead".into()).spawn(move || ahead.work(&waiting));
+        let scout = Scout { repository, max_bytes: window_bytes / 2, is_over: is_over.clone() };
+        let started = std::thread::Builder::new().name("bakfs-ahead".into()).spawn(move || scout.work(&waiting));
         if let Err(error) = started {
             tracing::debug!(%error, "A thread that goes ahead of readers cannot be started");
         }
@@ -151,14 +151,14 @@ impl Tour {
 }
 
 /// The thread that goes ahead.
-struct Ahead {
+struct Scout {
     repository: Arc<Repository>,
     /// What is asked for below one directory.
     max_bytes: u64,
     is_over: Arc<AtomicBool>,
 }
 
-impl Ahead {
+impl Scout {
     fn work(&self, jobs: &Receiver<Job>) {
         while let Ok((directories, max_file_bytes)) = jobs.recv() {
             directories.iter().for_each(|directory| self.repository.want_page(&directory.page));

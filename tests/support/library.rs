@@ -16,7 +16,7 @@ use bakfs::repo::objects::object_id;
 use bakfs::repo::open::Options;
 use bakfs::repo::walk::Visitor;
 use bakfs::repo::write::WriteOptions;
-use bakfs::repo::{Memory, Repository};
+use bakfs::repo::{IndexLoad, Memory, Repository};
 use bakfs::store::{Names, Object, Store, Wait};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,12 @@ pub fn open(store: Arc<dyn Store>) -> Result<Arc<Repository>> {
 
 /// Opens a repository with the first key.
 pub fn open_with(store: Arc<dyn Store>, cache_base: Option<&Path>) -> Result<Arc<Repository>> {
-    let options = Options { cache_base, memory: Memory::default(), ..Options::default() };
+    open_indexed(store, cache_base, IndexLoad::default())
+}
+
+/// Opens a repository with the first key, its index whole or, as a mount does, on demand.
+pub fn open_indexed(store: Arc<dyn Store>, cache_base: Option<&Path>, index: IndexLoad) -> Result<Arc<Repository>> {
+    let options = Options { cache_base, memory: Memory::default(), index, ..Options::default() };
     Repository::unlock(store, &options, |_| Ok(vec![Credential::Key(Secret(KEYS[0]))])).map(Arc::new)
 }
 

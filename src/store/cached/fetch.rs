@@ -388,14 +388,14 @@ impl Landing<'_> {
 /// what came could not be kept.
 fn wait_for(mirror: &Mirror, blocks: &Range<usize>, flights: &[Arc<Flight>]) -> Result<bool> {
     let mut state = mirror.state.lock();
-    while flights.iter().any(|flight| flight.outcome.get().is_none()) {
+    loop {
         if state.has(blocks) {
             return Ok(true);
         }
+        if flights.iter().all(|flight| flight.outcome.get().is_some()) {
+            break;
+        }
         mirror.landed.wait(&mut state);
-    }
-    if state.has(blocks) {
-        return Ok(true);
     }
     drop(state);
     let mut is_kept = true;
