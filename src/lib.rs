@@ -11,12 +11,16 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod monitor;
+pub mod process;
 pub mod prune;
+pub mod quantity;
 pub mod repair;
 pub mod repo;
 pub mod restore;
 pub mod retention;
+pub mod settings;
 pub mod source;
+pub mod state;
 pub mod stats;
 pub mod store;
 #[cfg(feature = "mount")]

@@ -13,6 +13,7 @@ mod trees;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
+use crate::quantity::Share;
 use crate::repo::Repository;
 use crate::repo::index::Index;
 use crate::repo::ledger::{Ledger, now_secs};
@@ -39,17 +40,6 @@ pub struct Selection {
     pub share: Share,
     /// Only packs that were last verified before this second since 1970, or never.
     pub before_secs: Option<u64>,
-}
-
-/// A part of all packs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
-    /// All of them.
-    All,
-    /// Millionths of their length.
-    PerMillion(u32),
-    /// This length.
-    Bytes(u64),
 }
 
 /// What a finding is about.

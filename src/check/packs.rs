@@ -1,10 +1,11 @@
 //! Packs: those that are chosen are read whole, and what is found is noted in the ledger as it goes on.
 
-use super::{Check, Selection, Share, told_text};
+use super::{Check, Selection, told_text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::PackEntry;
 use crate::format::pack::{ChunkRecord, Directory};
 use crate::id::ObjectId;
+use crate::quantity::Share;
 use crate::repo::ledger::{Ledger, Record, Records, State, now_secs};
 use crate::repo::verify::{Counts, PackReader, Witness};
 use crate::store::Object;

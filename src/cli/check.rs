@@ -2,10 +2,10 @@
 
 use super::open::Global;
 use super::output::{Progress, count, json_text, readable, size};
-use super::quantity::parse_bytes;
 use super::{Status, cost, memory};
-use crate::check::{self, Affected, Finding, Part, Report, Selection, Share, Subject, Verified};
+use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
 use crate::error::{Error, ErrorKind};
+use crate::quantity::{Share, parse_share};
 use crate::repo::Repository;
 use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
@@ -45,20 +45,6 @@ impl Args {
         };
         Ok(Some(Selection { share, before_secs: self.max_age.as_ref().map(before).transpose()? }))
     }
-}
-
-/// Reads `5%` or a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
-fn parse_share(text: &str) -> Result<Share, String> {
-    let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
-    if let Some(percent) = text.strip_suffix('%') {
-        let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
-        if !(percent > 0.0 && percent <= 100.0) {
-            return Err(format!("`{text}` is no share: it lies between 0% and 100%"));
-        }
-        return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
-    }
-    let bytes = parse_bytes(text).map_err(|_| wrong())?;
-    Ok(Share::Bytes(bytes))
 }
 
 /// Reads a length of time as people write it.
@@ -273,15 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_read_as_people_write_them() {
-        assert_eq!(parse_share("5%"), Ok(Share::PerMillion(50_000)));
-        assert_eq!(parse_share("0.5 %"), Ok(Share::PerMillion(5_000)));
-        assert_eq!(parse_share("2G"), Ok(Share::Bytes(2 << 30)));
-        assert_eq!(parse_share("500 MiB"), Ok(Share::Bytes(500 << 20)));
-        assert_eq!(parse_share("77"), Ok(Share::Bytes(77)));
-        for wrong in ["", "%", "0%", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
-            assert!(parse_share(wrong).is_err(), "{wrong}");
-        }
+    fn ages_are_read_as_people_write_them() {
         assert!(parse_age("30d").is_ok() && parse_age("2 weeks").is_ok() && parse_age("often").is_err());
     }
 }

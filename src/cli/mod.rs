@@ -42,7 +42,6 @@ pub mod open;
 pub mod output;
 pub mod pin;
 pub mod prune;
-pub mod quantity;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;

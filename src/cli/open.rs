@@ -1,12 +1,12 @@
 //! Global options: where the repository is and what unlocks it.
 
 use super::output;
-use super::quantity::parse_bytes;
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::to_hex;
+use crate::quantity::parse_bytes;
 use crate::repo::open::Options;
 use crate::repo::{IndexLoad, Memory, Repository};
 use crate::store::cached::default_max_bytes;

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod exclude;
+pub mod generated;
 pub mod listing;
 pub mod owners;
 pub mod read;

@@ -1,0 +1,388 @@
+//! Running other programs: in a group of their own, as another user, with a time limit, and their words kept.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a program says on standard error is kept up to this length: its beginning and its end.
+const KEPT_BYTES: usize = 32 << 10;
+/// What a program answers on standard output, where it is asked something.
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
+
+/// The user another program runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// All groups it is in.
+    pub groups: Vec<u32>,
+    /// Its home.
+    pub home: PathBuf,
+}
+
+impl Account {
+    /// Looks up an account of this machine.
+    pub fn of_name(name: &str) -> Result<Self> {
+        let asked = |error: std::io::Error| Error::io(format!("Cannot look up the user `{name}`"), error);
+        let entry = lookup(name).map_err(asked)?;
+        entry.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("There is no user `{name}` on this machine: check the name"))
+        })
+    }
+}
+
+fn lookup(name: &str) -> std::io::Result<Option<Account>> {
+    let Ok(wanted) = std::ffi::CString::new(name) else { return Ok(None) };
+    let mut room = vec![0; 64 << 10];
+    let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all pointers are to memory of the stated length that outlives the call (getpwnam_r(3)).
+    let failed = unsafe {
+        libc::getpwnam_r(wanted.as_ptr(), entry.as_mut_ptr(), room.as_mut_ptr().cast(), room.len(), &mut found)
+    };
+    if failed != 0 {
+        return Err(std::io::Error::from_raw_os_error(failed));
+    }
+    if found.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: getpwnam_r has filled the entry, since it was found; its texts lie in `room`.
+    let (uid, gid, home) = unsafe {
+        let entry = entry.assume_init_ref();
+        (entry.pw_uid, entry.pw_gid, std::ffi::CStr::from_ptr(entry.pw_dir).to_bytes().to_vec())
+    };
+    let mut groups = vec![0; 1024];
+    let mut count = 1024;
+    // SAFETY: `groups` has room for `count` numbers (getgrouplist(3)).
+    let filled = unsafe { libc::getgrouplist(wanted.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
+    let known = if filled < 0 { 0 } else { usize::try_from(count).unwrap_or(0) };
+    groups.truncate(known);
+    if groups.is_empty() {
+        groups.push(gid);
+    }
+    let home = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(home));
+    Ok(Some(Account { name: name.to_string(), uid, gid, groups, home }))
+}
+
+/// A program to run.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// The program and its arguments: no secrets, for everyone on the machine sees them.
+    pub arguments: Vec<OsString>,
+    /// What is added to the environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The user it runs as, if another one.
+    pub account: Option<Account>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// The folder it runs in; `/` without it.
+    pub folder: Option<PathBuf>,
+}
+
+impl Program {
+    /// Makes a program with arguments.
+    pub fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_os_string()).collect();
+        Program { arguments, ..Program::default() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_os_string());
+        self
+    }
+
+    /// Adds a variable.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_os_string(), value.as_ref().to_os_string()));
+        self
+    }
+
+    /// Returns the program's name for people.
+    pub fn name(&self) -> String {
+        let first = self.arguments.first().map(Path::new).unwrap_or(Path::new("(nothing)"));
+        first.file_name().unwrap_or(first.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn command(&self) -> Result<Command> {
+        let Some((program, arguments)) = self.arguments.split_first() else {
+            return Err(Error::usage("A command is empty: write a program and its arguments"));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).envs(self.environment.iter().cloned());
+        // Only this process is told of our secrets.
+        command.env_remove("BAKFS_PASSWORD");
+        command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));
+        command.process_group(0);
+        if let Some(account) = &self.account {
+            command.env("HOME", &account.home).env("USER", &account.name).env("LOGNAME", &account.name);
+            let account = account.clone();
+            let change = move || become_user(&account);
+            // SAFETY: only async-signal-safe system calls are made between fork and exec (setgroups, setgid, setuid).
+            unsafe { command.pre_exec(change) };
+        }
+        Ok(command)
+    }
+
+    /// Starts it with its standard output as a stream.
+    pub fn stream(&self) -> Result<Output> {
+        let mut command = self.command()?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let words = child.stderr.take().map(|stderr| std::thread::spawn(move || keep_words(stderr)));
+        let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
+        let stdout = child.stdout.take();
+        Ok(Output { name: self.name(), child: Some(child), stdout, words, guard, limit: self.timeout })
+    }
+
+    /// Runs it to its end and returns what it printed; fails where it exits with another code than 0.
+    pub fn answer(&self) -> Result<String> {
+        let mut text = Vec::new();
+        let output = self.stream()?;
+        let name = output.name.clone();
+        let asking = || format!("Cannot read what {name} answers");
+        let mut limited = output.take(MAX_ANSWER_BYTES);
+        limited.read_to_end(&mut text).map_err(|error| unwrapped(error, asking()))?;
+        if limited.limit() == 0 {
+            return Err(Error::new(ErrorKind::Io, format!("{name} answers more than is bounded for")));
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Runs it to its end, and returns how it ended with all it has said, standard output and error together.
+    pub fn run(&self) -> Result<(ExitStatus, String)> {
+        let (reader, writer) = std::io::pipe().context(|| "Cannot make a pipe".into())?;
+        let mut command = self.command()?;
+        let other = writer.try_clone().context(|| "Cannot make a pipe".into())?;
+        command.stdin(Stdio::null()).stdout(writer).stderr(other);
+        let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        // The command holds the pipe's other ends.
+        drop(command);
+        let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
+        let (sender, words) = mpsc::channel();
+        std::thread::spawn(move || sender.send(keep_words(reader)));
+        let status = child.wait().context(|| format!("Cannot wait for {}", self.name()))?;
+        // What it left running in the background may hold the pipe for ever; its words so far are not waited for long.
+        let words = words.recv_timeout(Duration::from_secs(2)).unwrap_or_default();
+        if guard.is_some_and(Guard::has_fired) {
+            return Err(self.too_long(&words));
+        }
+        Ok((status, words))
+    }
+
+    fn too_long(&self, words: &str) -> Error {
+        too_long(&self.name(), self.timeout.unwrap_or_default(), words)
+    }
+}
+
+fn too_long(name: &str, limit: Duration, words: &str) -> Error {
+    let said = if words.trim().is_empty() { String::new() } else { format!("; it said: {}", words.trim()) };
+    Error::new(ErrorKind::Io, format!("{name} did not end within {} seconds and was killed{said}", limit.as_secs()))
+}
+
+fn become_user(account: &Account) -> std::io::Result<()> {
+    let done = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: the list outlives the call, and the numbers are plain values.
+    unsafe {
+        done(libc::setgroups(account.groups.len(), account.groups.as_ptr()))?;
+        done(libc::setgid(account.gid))?;
+        done(libc::setuid(account.uid))
+    }
+}
+
+/// Returns the library's error in one of a stream.
+pub fn unwrapped(error: std::io::Error, attempted: String) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::io(attempted, error),
+    }
+}
+
+/// Reads to the end; keeps the beginning and the end of what is long.
+fn keep_words(mut stream: impl Read) -> String {
+    let mut kept: Vec<u8> = Vec::new();
+    let mut left_out = 0;
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => kept.extend_from_slice(&buffer[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+        if kept.len() > KEPT_BYTES {
+            let surplus = kept.len() - KEPT_BYTES;
+            kept.drain(KEPT_BYTES / 2..KEPT_BYTES / 2 + surplus);
+            left_out += surplus;
+        }
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if left_out == 0 {
+        return text(&kept);
+    }
+    let (first, last) = kept.split_at(KEPT_BYTES / 2);
+    format!("{}\n[{left_out} bytes left out]\n{}", text(first), text(last))
+}
+
+/// Kills a group of processes when their time is over.
+struct Guard {
+    end: mpsc::Sender<()>,
+    thread: Option<JoinHandle<bool>>,
+}
+
+impl Guard {
+    fn new(group: u32, limit: Duration) -> Self {
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let until = Instant::now() + limit;
+            let left = until.saturating_duration_since(Instant::now());
+            let fired = ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
+            if fired {
+                kill_group(group);
+            }
+            fired
+        });
+        Guard { end, thread: Some(thread) }
+    }
+
+    /// Ends the watch; returns whether the time was over.
+    fn has_fired(mut self) -> bool {
+        // A watch that has ended hears nothing.
+        let _ = self.end.send(());
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(false)
+    }
+}
+
+fn kill_group(group: u32) {
+    if let Some(pid) = i32::try_from(group).ok().and_then(rustix::process::Pid::from_raw) {
+        // A group that has gone needs no end.
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// What a program prints, as a stream. The read at its end fails where the program has: so what was read is whole, or
+/// known not to be.
+pub struct Output {
+    name: String,
+    child: Option<Child>,
+    stdout: Option<ChildStdout>,
+    words: Option<JoinHandle<String>>,
+    guard: Option<Guard>,
+    limit: Option<Duration>,
+}
+
+impl Output {
+    /// Waits for the program's end.
+    fn finish(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        drop(self.stdout.take());
+        let status = child.wait().context(|| format!("Cannot wait for {}", self.name))?;
+        let words = self.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
+        if self.guard.take().is_some_and(Guard::has_fired) {
+            return Err(too_long(&self.name, self.limit.unwrap_or_default(), &words));
+        }
+        if status.success() {
+            if !words.trim().is_empty() {
+                tracing::info!("{} said: {}", self.name, words.trim());
+            }
+            return Ok(());
+        }
+        Err(failed(&self.name, status, &words))
+    }
+}
+
+/// Makes the error of a program that has failed, with what it said.
+pub fn failed(name: &str, status: ExitStatus, words: &str) -> Error {
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("failed with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "failed".into(),
+    };
+    let words = words.trim();
+    let said = if words.is_empty() { String::new() } else { format!(": {words}") };
+    Error::new(ErrorKind::Io, format!("{name} {how}{said}"))
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Some(stdout) = &mut self.stdout else { return Ok(0) };
+        match stdout.read(buffer)? {
+            0 if !buffer.is_empty() => match self.finish() {
+                Ok(()) => Ok(0),
+                Err(error) => Err(std::io::Error::other(error)),
+            },
+            len => Ok(len),
+        }
+    }
+}
+
+impl Drop for Output {
+    /// Ends a program whose output is not wanted any more.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            kill_group(child.id());
+            // It was killed.
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str) -> Program {
+        Program::new(["/bin/sh", "-c", line])
+    }
+
+    #[test]
+    fn an_answer_is_whole_or_an_error() {
+        assert_eq!(shell("echo yes; echo no >&2").answer().unwrap(), "yes\n");
+        let error = shell("echo partly; echo why >&2; exit 3").answer().unwrap_err().chain();
+        assert!(error.contains("sh failed with exit code 3: why"), "{error}");
+        let error = shell("echo partly; kill -TERM $$").answer().unwrap_err().chain();
+        assert!(error.contains("signal 15"), "{error}");
+        let error = Program::new(["/nonexistent/tool"]).answer().unwrap_err().chain();
+        assert!(error.contains("Cannot start tool: is it installed?"), "{error}");
+        assert!(Program::default().answer().is_err());
+    }
+
+    #[test]
+    fn what_hangs_is_killed_with_all_it_started() {
+        let mut program = shell("echo begun; sleep 1000 & sleep 1000");
+        program.timeout = Some(Duration::from_millis(200));
+        let error = program.run().unwrap_err().chain();
+        assert!(error.contains("sh did not end within 0 seconds and was killed; it said: begun"), "{error}");
+        let error = program.answer().unwrap_err().chain();
+        assert!(error.contains("was killed"), "{error}");
+    }
+
+    #[test]
+    fn words_are_kept_within_bounds() {
+        let (status, words) = shell("echo first; seq 100000; echo last >&2; exit 1").run().unwrap();
+        assert_eq!(status.code(), Some(1));
+        assert!(words.starts_with("first\n1\n") && words.ends_with("last\n"), "{words}");
+        assert!(words.len() < KEPT_BYTES + 100 && words.contains("bytes left out]"));
+    }
+
+    #[test]
+    fn programs_run_as_whom_they_should() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let mut program = shell("id -un; id -Gn; echo $HOME");
+        program.account = Some(Account::of_name("nobody").unwrap());
+        assert_eq!(program.answer().unwrap(), "nobody\nnogroup\n/nonexistent\n");
+        assert!(Account::of_name("no-such-user-here").unwrap_err().chain().contains("no-such-user-here"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Quantities as people write them.
+
+/// Reads a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no length: write `500M` or `2G`");
+    let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let shift = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// A part of what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    All,
+    /// Millionths of its length.
+    PerMillion(u32),
+    /// This length.
+    Bytes(u64),
+}
+
+/// Reads `5%` or a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
+pub fn parse_share(text: &str) -> Result<Share, String> {
+    let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+        if !(percent > 0.0 && percent <= 100.0) {
+            return Err(format!("`{text}` is no share: it lies between 0% and 100%"));
+        }
+        return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
+    }
+    let bytes = parse_bytes(text).map_err(|_| wrong())?;
+    Ok(Share::Bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_in_binary_units() {
+        assert_eq!(parse_bytes("10"), Ok(10));
+        assert_eq!(parse_bytes("2 MiB"), Ok(2 << 20));
+        assert_eq!(parse_bytes("3g"), Ok(3 << 30));
+        for wrong in ["", "0", "M", "-1", "1.5G", "99999999T", "2X"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_as_people_write_them() {
+        assert_eq!(parse_share("5%"), Ok(Share::PerMillion(50_000)));
+        assert_eq!(parse_share("0.5 %"), Ok(Share::PerMillion(5_000)));
+        assert_eq!(parse_share("2G"), Ok(Share::Bytes(2 << 30)));
+        assert_eq!(parse_share("500 MiB"), Ok(Share::Bytes(500 << 20)));
+        assert_eq!(parse_share("77"), Ok(Share::Bytes(77)));
+        for wrong in ["", "%", "0%", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
+            assert!(parse_share(wrong).is_err(), "{wrong}");
+        }
+    }
+}

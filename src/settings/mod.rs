@@ -1,0 +1,124 @@
+//! The configuration: `bakfs.toml` and `profiles.d/*.toml`, with what profiles inherit filled in.
+//!
+//! [`file`] is what may be written, [`Settings`] what it means.
+
+pub mod excludes;
+pub mod file;
+pub mod periodicity;
+pub mod profile;
+pub mod read;
+pub mod schedule;
+pub mod values;
+
+use crate::error::{Error, Result};
+pub use file::Repository;
+pub use periodicity::Periodicity;
+pub use profile::Profile;
+pub use schedule::Schedule;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where it was read; `None` where there is none.
+    pub path: Option<PathBuf>,
+    /// The repository of profiles that name none; its place is empty where the file says none.
+    pub default_repository: Repository,
+    /// The others by name.
+    pub repositories: BTreeMap<String, Repository>,
+    /// Where to keep what saves time.
+    pub cache_dir: Option<PathBuf>,
+    /// Where to keep what is known of earlier runs.
+    pub state_dir: Option<PathBuf>,
+    /// Where logs are written.
+    pub log_dir: Option<PathBuf>,
+    /// Where metrics are written.
+    pub metrics_file: Option<PathBuf>,
+    /// Profiles by name.
+    pub profiles: BTreeMap<String, Profile>,
+    /// When scheduled runs begin.
+    pub schedule: Schedule,
+}
+
+impl Settings {
+    /// Reads a configuration and the profiles beside it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let (file, written) = read::read_all(path)?;
+        let located = |error: Error| Error::usage(format!("{}: {}", path.display(), error.chain()));
+        let schedule = Schedule::of_file(&file.schedule).map_err(located)?;
+        for (name, repository) in &file.repository {
+            profile::check_name("repository", name).map_err(located)?;
+            if repository.repo.is_empty() {
+                return Err(located(Error::usage(format!("repository.{name}: `repo` is missing: a folder or URL"))));
+            }
+        }
+        if !file.defaults.postgresql.is_empty()
+            || !file.defaults.mysql.is_empty()
+            || !file.defaults.sqlite.is_empty()
+            || !file.defaults.command.is_empty()
+        {
+            let message = "defaults: databases belong to a profile, as [[profile.NAME.postgresql]]";
+            return Err(located(Error::usage(message)));
+        }
+        let mut profiles = BTreeMap::new();
+        for (name, (profile, found)) in written {
+            let profile = Profile::resolve(&name, &found, profile, &file.defaults)
+                .map_err(|error| Error::usage(format!("{}: profile `{name}`: {}", found.display(), error.chain())))?;
+            if let Some(repository) = &profile.repository
+                && !file.repository.contains_key(repository)
+            {
+                let known: Vec<_> = file.repository.keys().map(String::as_str).collect();
+                let meant = read::nearest(repository, known.iter().copied());
+                let hint = match meant {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("write a table [repository.{repository}] with its `repo`"),
+                };
+                let place = found.display();
+                return Err(Error::usage(format!("{place}: profile `{name}`: no repository `{repository}`: {hint}")));
+            }
+            profiles.insert(name, profile);
+        }
+        Ok(Settings {
+            path: Some(path.to_path_buf()),
+            default_repository: Repository {
+                repo: file.repo.unwrap_or_default(),
+                password_file: file.password_file,
+                password_command: file.password_command,
+            },
+            repositories: file.repository,
+            cache_dir: file.cache_dir,
+            state_dir: file.state_dir,
+            log_dir: file.log_dir,
+            metrics_file: file.metrics_file,
+            profiles,
+            schedule,
+        })
+    }
+
+    /// Returns the repository of a profile.
+    pub fn repository_of(&self, profile: &Profile) -> &Repository {
+        match &profile.repository {
+            Some(name) => self.repositories.get(name).unwrap_or(&self.default_repository),
+            None => &self.default_repository,
+        }
+    }
+
+    /// Returns the profile of a name; an unknown one is an error that names the nearest.
+    pub fn profile(&self, name: &str) -> Result<&Profile> {
+        self.profiles.get(name).ok_or_else(|| {
+            let known = self.profiles.keys().map(String::as_str);
+            let hint = match (read::nearest(name, known), self.profiles.is_empty()) {
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, true) => "there are none yet: `bakfs config init` writes a first one".into(),
+                (None, false) => {
+                    format!("there are {}", self.profiles.keys().cloned().collect::<Vec<_>>().join(", "))
+                }
+            };
+            Error::usage(format!("There is no profile `{name}`: {hint}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

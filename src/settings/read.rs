@@ -1,0 +1,151 @@
+//! Reading configuration files: what is wrong is told with its line, and a misspelt key with the one that was meant.
+
+use super::file::{File, Profile};
+use crate::error::{Context, Error, Result};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Configuration files are read up to this length.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The most profiles of a folder.
+const MAX_PROFILES: usize = 1000;
+
+/// Reads one file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let reading = || format!("Cannot read the configuration {}", path.display());
+    let file = std::fs::File::open(path).context(reading)?;
+    let mut text = String::new();
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).context(reading)?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(Error::usage(format!("The configuration {} is longer than 1 MiB", path.display())));
+    }
+    parse(path, &text)
+}
+
+/// Reads a file's text.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let place = match line {
+            Some(line) => format!("{}, line {line}", path.display()),
+            None => path.display().to_string(),
+        };
+        Error::usage(format!("{place}: {}", explained(error.message())))
+    })
+}
+
+/// Names the key that was probably meant where one is unknown.
+fn explained(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_string() };
+    let mut words = rest.split('`').step_by(2);
+    let Some(given) = words.next() else { return message.to_string() };
+    // Between the backquotes: the unknown one, then those that are expected.
+    let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+    match nearest(given, known.iter().copied()) {
+        Some(meant) => format!("there is no key `{given}`: did you mean `{meant}`?"),
+        None => format!("there is no key `{given}` here: there are {}", known.join(", ")),
+    }
+}
+
+/// Returns the word that is nearest to a misspelt one, if any is near.
+pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = given.replace('_', "-").to_lowercase();
+    let near = known.map(|word| (distance(&plain, word), word));
+    let (edits, word) = near.min_by_key(|(edits, _)| *edits)?;
+    (edits <= 1 + word.chars().count() / 4 || word.starts_with(&plain) && plain.len() > 2).then_some(word)
+}
+
+/// Counts the edits between two words, a swap of neighbours as one (Damerau, 1964).
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
+    for i in 0..=one.len() {
+        for j in 0..=other.len() {
+            rows[i][j] = match (i, j) {
+                (0, edits) | (edits, 0) => edits,
+                _ => {
+                    let same = usize::from(one[i - 1] != other[j - 1]);
+                    let plain = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + same);
+                    let swapped = i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
+                    if swapped { plain.min(rows[i - 2][j - 2] + 1) } else { plain }
+                }
+            };
+        }
+    }
+    rows[one.len()][other.len()]
+}
+
+/// Reads `bakfs.toml`, and each `*.toml` of the folder `profiles.d` beside it as a profile of the file's name.
+pub fn read_all(path: &Path) -> Result<(File, BTreeMap<String, (Profile, PathBuf)>)> {
+    let mut file: File = read(path)?;
+    let mut profiles: BTreeMap<String, (Profile, PathBuf)> = BTreeMap::new();
+    for (name, profile) in std::mem::take(&mut file.profile) {
+        profiles.insert(name, (profile, path.to_path_buf()));
+    }
+    for (name, found) in profile_files(path)? {
+        if let Some((_, other)) = profiles.get(&name) {
+            let (other, found) = (other.display(), found.display());
+            let message = format!("The profile `{name}` is in {other} and in {found}: give one of them another name");
+            return Err(Error::usage(message));
+        }
+        profiles.insert(name, (read(&found)?, found));
+    }
+    Ok((file, profiles))
+}
+
+/// Lists the files of `profiles.d` by the names of their profiles.
+fn profile_files(path: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let folder = path.parent().unwrap_or(Path::new("/")).join("profiles.d");
+    let listing = || format!("Cannot list the profiles in {}", folder.display());
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context(listing)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let found = entry.context(listing)?.path();
+        let (Some(stem), Some("toml")) = (found.file_stem(), found.extension().and_then(|ending| ending.to_str()))
+        else {
+            continue;
+        };
+        let Some(name) = stem.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        if files.len() == MAX_PROFILES {
+            let message = format!("{} holds more than {MAX_PROFILES} profiles", folder.display());
+            return Err(Error::usage(message));
+        }
+        files.push((name.to_string(), found));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_told_with_its_line_and_the_right_one() {
+        for (text, line, meant) in [
+            ("repo = '/r'\n\n[profile.x]\nexlcude = []\n", 4, "exclude"),
+            ("[profile.x]\nsource = ['/']\n", 2, "sources"),
+            ("[profile.x]\none_file_system = true\n", 2, "one-file-system"),
+            ("[profile.x.keep]\ndayly = 7\n", 2, "daily"),
+            ("passwordfile = 'x'\n", 1, "password-file"),
+            ("[profile.x.hooks]\nonfailure = 'x'\n", 2, "on-failure"),
+            ("[[profile.x.postgresql]]\ndatabase = ['x']\n", 2, "databases"),
+            ("[profiles.x]\n", 1, "profile"),
+        ] {
+            let error = parse::<File>(Path::new("/etc/bakfs.toml"), text).unwrap_err().chain();
+            assert!(error.contains(&format!("/etc/bakfs.toml, line {line}: ")), "{text}: {error}");
+            assert!(error.contains(&format!("did you mean `{meant}`?")), "{text}: {error}");
+        }
+        let error = parse::<File>(Path::new("f"), "zzzzzzzz = 1\n").unwrap_err().chain();
+        assert!(error.contains("there is no key `zzzzzzzz` here: there are repo, "), "{error}");
+        let error = parse::<File>(Path::new("f"), "[profile.x]\nschedule = ['dayly']\n").unwrap_err().chain();
+        assert!(error.contains("line 2") && error.contains("daily"), "{error}");
+        let error = parse::<File>(Path::new("f"), "repo = \n").unwrap_err().chain();
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Configurations as a whole.
+
+use super::*;
+
+fn read(files: &[(&str, &str)]) -> Result<Settings> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    Settings::read(&folder.path().join("bakfs.toml"))
+}
+
+const BASE: &str = "repo = '/r'\n[repository.far]\nrepo = 's3://b/x'\n[defaults]\nexclude = ['*.tmp']\n\
+                    keep = { daily = 7 }\nschedule = ['daily']\n[defaults.hooks]\nbefore = 'a'\ntimeout = '1min'\n\
+                    [profile.web]\nsources = ['/srv']\n";
+
+#[test]
+fn profiles_inherit_and_have_the_last_word() {
+    let own = "sources = ['/etc']\nexclude = ['!keep.tmp']\nrepository = 'far'\nhooks = { after = 'b' }\n\
+               default-excludes = false\nweekly = { keep = { last = 8 } }\n[[postgresql]]\ndatabases = ['shop']\n";
+    let settings = read(&[("bakfs.toml", BASE), ("profiles.d/db.toml", own), ("profiles.d/notes.txt", "x")]).unwrap();
+    let (web, db) = (&settings.profiles["web"], &settings.profiles["db"]);
+    assert!(web.excludes.contains(&"/proc".to_string()) && web.excludes.ends_with(&["*.tmp".to_string()]));
+    assert_eq!(db.excludes, ["*.tmp", "!keep.tmp"]);
+    assert_eq!(web.keep, db.keep);
+    assert_eq!((web.separate.len(), db.separate.len()), (0, 1));
+    assert_eq!(db.hooks.before, web.hooks.before);
+    assert_eq!((db.hooks.after.is_some(), db.hooks.timeout_secs), (true, Some(60)));
+    assert_eq!(settings.repository_of(web).repo, "/r");
+    assert_eq!(settings.repository_of(db).repo, "s3://b/x");
+    assert_eq!(db.tags_of(Periodicity::Weekly), ["db", "weekly"]);
+    assert!(settings.profile("wbe").unwrap_err().chain().contains("did you mean `web`?"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    for (name, text, told) in [
+        ("profiles.d/web.toml", "sources = ['/x']\n", "give one of them another name"),
+        ("profiles.d/db.toml", "sources = ['x']\n", "absolute path"),
+        ("profiles.d/db.toml", "repository = 'fra'\nsources = ['/x']\n", "did you mean `far`?"),
+        ("profiles.d/db.toml", "", "nothing to back up"),
+        ("profiles.d/daily.toml", "sources = ['/x']\n", "cannot name a profile"),
+        ("profiles.d/a b.toml", "sources = ['/x']\n", "cannot name a profile"),
+        ("profiles.d/db.toml", "sources = ['/x']\nschedule = ['manual']\n", "cannot be scheduled"),
+        ("profiles.d/db.toml", "sources = ['/x']\ncompression = 99\n", "no level"),
+        ("profiles.d/db.toml", "sources = ['/x']\ncheck = { share = 'much' }\n", "no share"),
+        ("profiles.d/db.toml", "[[postgresql]]\n[[postgresql]]\nport = 5433\n", "the same name `main`"),
+        ("profiles.d/db.toml", "[[mysql]]\n[[mysql]]\n", "the same name `main`"),
+        ("profiles.d/db.toml", "[[command]]\nname = '../x'\nrun = 'x'\n", "cannot name a command"),
+        ("profiles.d/db.toml", "sources = ['/x']\nexlude = []\n", "db.toml, line 2: there is no key `exlude`"),
+        ("profiles.d/db.toml", "sources = ['/x']\nkeep = { daily = 0 }\n", "keep at least one"),
+    ] {
+        let error = read(&[("bakfs.toml", BASE), (name, text)]).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Usage);
+        assert!(error.chain().contains(told), "{text}: {}", error.chain());
+    }
+    let error = read(&[("bakfs.toml", "[[defaults.sqlite]]\npath = '/x'\n")]).unwrap_err();
+    assert!(error.chain().contains("belong to a profile"), "{}", error.chain());
+}

@@ -1,0 +1,87 @@
+//! Never two runs of one profile at once: a lock that goes with its process.
+
+use super::StateDir;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::settings::Periodicity;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
+
+/// How often a lock that is taken is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// What a lock file says of its holder is no longer than this.
+const MAX_HOLDER_BYTES: u64 = 200;
+
+/// A profile that this process alone runs; given back when dropped, also by the kernel.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl StateDir {
+    /// Takes the lock of a profile. Another kind of run is waited for, at most `patience`; one of the same kind is
+    /// not: the one that holds the lock is late, and says so by this error ([`ErrorKind::Busy`]).
+    pub fn lock(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Lock> {
+        let folder = self.path().join("locks");
+        let path = folder.join(profile);
+        let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).context(locking)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).context(locking)?;
+        let began = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(Error::io(locking(), error)),
+            }
+            let holder = holder(&mut file);
+            let is_same = holder.split(' ').next() == Some(periodicity.word());
+            if is_same || began.elapsed() >= patience {
+                let message = format!("`{profile}` is still being run ({holder}): this run was left out");
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+        let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let text = format!("{periodicity} since {now}, process {}", std::process::id());
+        file.set_len(0).context(locking)?;
+        file.rewind().context(locking)?;
+        file.write_all(text.as_bytes()).context(locking)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = Vec::new();
+    // What cannot be read tells nothing.
+    let _ = file.rewind().and_then(|()| file.take(MAX_HOLDER_BYTES).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::new(folder.path().join("state"));
+        let lock = state.lock("web", Periodicity::Daily, Duration::ZERO).unwrap();
+        for periodicity in [Periodicity::Daily, Periodicity::Weekly] {
+            let error = state.lock("web", periodicity, Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy);
+            assert!(error.chain().contains("daily since 2"), "{}", error.chain());
+        }
+        state.lock("db", Periodicity::Daily, Duration::ZERO).unwrap();
+        let waiting = std::thread::spawn({
+            let state = state.clone();
+            move || state.lock("web", Periodicity::Weekly, Duration::from_secs(60)).map(drop)
+        });
+        drop(lock);
+        waiting.join().unwrap().unwrap();
+    }
+}
