@@ -4,6 +4,7 @@ pub mod check;
 pub mod chunk;
 pub mod cli;
 pub mod crypto;
+pub mod database;
 pub mod diff;
 pub mod dump;
 pub mod error;
