@@ -81,6 +81,14 @@ impl Error {
         Error { kind, message: message.into(), source: Some(Box::new(error)) }
     }
 
+    /// Makes the error of a failed read: the library's own where the stream had one to tell.
+    pub fn of_read(attempted: impl Into<String>, error: std::io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::io(attempted, error),
+        }
+    }
+
     /// Returns what callers decide on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

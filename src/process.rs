@@ -202,10 +202,7 @@ fn become_user(account: &Account) -> std::io::Result<()> {
 
 /// Returns the library's error in one of a stream.
 pub fn unwrapped(error: std::io::Error, attempted: String) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => error,
-        Err(error) => Error::io(attempted, error),
-    }
+    Error::of_read(attempted, error)
 }
 
 /// Reads to the end; keeps the beginning and the end of what is long.

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("quantity", &[]),
     ("process", &["error"]),
     ("retention", &["id", "error"]),
-    ("settings", &["error", "quantity", "retention"]),
+    ("settings", &["error", "format", "quantity", "retention"]),
     ("state", &["error", "settings"]),
     ("database", &["error", "settings", "source", "process"]),
     ("notify", &["error", "settings", "process", "state"]),
@@ -32,6 +32,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("find", &["id", "error", "monitor", "format", "repo", "store"]),
     ("stats", &["id", "error", "monitor", "format", "repo", "store"]),
     ("dump", &["id", "error", "monitor", "format", "repo", "store"]),
+    // One run of a profile uses the verbs, which do not know one another.
+    (
+        "job",
+        &[
+            "id",
+            "error",
+            "monitor",
+            "format",
+            "process",
+            "settings",
+            "state",
+            "database",
+            "retention",
+            "repo",
+            "backup",
+            "check",
+            "prune",
+        ],
+    ),
     ("view", &["id", "error", "format", "repo", "store"]),
 ];
 

@@ -31,6 +31,7 @@ fn snapshot(id: u8, secs: i64) -> Snapshot {
         tags: vec![],
         is_pinned: false,
         has_errors: false,
+        is_incomplete: false,
     }
 }
 

@@ -189,8 +189,8 @@ impl Cutter {
         Ok(Ok(()))
     }
 
-    /// Hands over a stream of unknown length.
-    pub fn read_stream(&self, stream: &mut dyn Read, mut meta: Meta, pieces: &Sender<Piece>) {
+    /// Hands over a stream of unknown length; returns whether it was whole.
+    pub fn read_stream(&self, stream: &mut dyn Read, mut meta: Meta, pieces: &Sender<Piece>) -> bool {
         let fill = |buffer: &mut [u8]| {
             let mut done = 0;
             while done < buffer.len() {
@@ -198,7 +198,7 @@ impl Cutter {
                     Ok(0) => break,
                     Ok(len) => done += len,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(Error::io("Standard input could not be read", error)),
+                    Err(error) => return Err(Error::of_read("The stream could not be read", error)),
                 }
             }
             Ok(done)
@@ -209,10 +209,11 @@ impl Cutter {
                 Piece::End { meta: Box::new(meta), troubles: Vec::new() }
             }
             Ok(Err(error)) => Piece::Failed(error),
-            Err(Closed) => return,
+            Err(Closed) => return false,
         };
+        let is_whole = matches!(last, Piece::End { .. });
         // When nobody takes it any more there is nobody to tell.
-        let _ = pieces.send(last);
+        pieces.send(last).is_ok() && is_whole
     }
 
     /// Reads files until there are no more.

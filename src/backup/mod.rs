@@ -10,6 +10,7 @@
 
 mod assemble;
 mod content;
+mod generated;
 mod kept;
 mod parent;
 mod roots;
@@ -17,7 +18,7 @@ mod walk;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
-use crate::format::snapshot::{MAX_TROUBLES, Snapshot, Trouble};
+use crate::format::snapshot::{INCOMPLETE_TAG, MAX_TROUBLES, Snapshot, Trouble};
 use crate::format::tree::{Directory, Meta, Node, Time};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
@@ -31,6 +32,8 @@ use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_o
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
+pub use generated::Dumps;
+use generated::Making;
 use kept::Held;
 use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
@@ -116,11 +119,29 @@ fn now() -> Time {
 
 /// Backs up paths into a snapshot.
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Outcome> {
+    run_with(repository, options, Dumps::default(), monitor)
+}
+
+/// Backs up paths and dumps into a snapshot. One that lacks a dump, or one of the paths, has the tag
+/// [`INCOMPLETE_TAG`]; nothing is committed where there is nothing but dumps and none of them could be made.
+pub fn run_with(
+    repository: &Arc<Repository>,
+    options: &Options,
+    dumps: Dumps,
+    monitor: &dyn Monitor,
+) -> Result<Outcome> {
     raise_open_files_limit();
     let started = now();
     repository.load_suspects();
-    let roots = Roots::new(&options.paths)?;
-    let sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
+    let Dumps { generated, failed } = dumps;
+    let roots = Roots::new(&options.paths, !(generated.is_empty() && failed.is_empty()))?;
+    let mut sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
+    for top in generated.iter().filter_map(|dump| dump.path.first()) {
+        let path = Bytes([b"/", &top[..]].concat());
+        if !sources.contains(&path) {
+            sources.push(path);
+        }
+    }
     let session = (!options.dry_run).then(|| Session::begin_backup(repository)).transpose()?;
     let snapshots = repository.snapshots()?;
     let parent = choose_parent(&snapshots, &options.host, &sources);
@@ -132,7 +153,7 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     let (jobs, jobs_in) = unbounded();
     let cutter = Cutter::new(repository.clone());
     let writer = (!options.dry_run).then(|| Writer::new(repository.clone(), options.write));
-    let (assembled, owners) = std::thread::scope(|scope| {
+    let (assembled, walked) = std::thread::scope(|scope| {
         let mut director = Director {
             repository,
             options,
@@ -146,14 +167,16 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),
+            making: Making::new(if options.dry_run { Vec::new() } else { generated }, &cutter),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
-        let roots = &roots;
+        let (roots, failed) = (&roots, &failed);
         let walk = std::thread::Builder::new().name("walk".into()).stack_size(DIRECTOR_STACK_BYTES);
         let walking = walk.spawn_scoped(scope, move || {
             // Stopped: the assembler has failed and says why.
-            let _ = director.run(roots, parent_root);
-            std::mem::take(&mut director.owners)
+            let _ = director.run(roots, parent_root, failed);
+            let (made, missing) = (director.making.made, director.making.missing);
+            Walked { owners: std::mem::take(&mut director.owners), made, missing }
         });
         let walking = walking.context(|| "Cannot start a thread".into())?;
         for _ in 0..if options.dry_run { 0 } else { READERS } {
@@ -167,11 +190,25 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
             // The director may be waiting for room.
             budget.give(BUDGET_BYTES);
         }
-        let owners = walking.join().map_err(|_| Error::new(ErrorKind::Io, "The walk panicked"))?;
-        Ok((assembled?, owners))
+        let walked = walking.join().map_err(|_| Error::new(ErrorKind::Io, "The walk panicked"))?;
+        Ok((assembled?, walked))
     })?;
-    let draft = Draft { session, options, started, sources, parent, owners };
+    if roots.paths.is_empty() && walked.made == 0 && !options.dry_run {
+        let why = assembled.troubles.first().map_or(String::new(), |trouble| format!(": {}", trouble.message));
+        return Err(Error::new(ErrorKind::Io, format!("Nothing could be dumped, and nothing was committed{why}")));
+    }
+    let is_incomplete = walked.missing > 0;
+    let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
     commit(repository, options, draft, assembled)
+}
+
+/// What a walk has told besides its events.
+struct Walked {
+    owners: Owners,
+    /// Dumps that were made whole.
+    made: u64,
+    /// Dumps and sources that are missing.
+    missing: u64,
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.
@@ -232,7 +269,8 @@ pub fn run_stream(
             format!("The stream could not be read to its end, nothing was committed: {what}"),
         ));
     }
-    commit(repository, options, Draft { session, options, started, sources, parent, owners }, assembled)
+    let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: false };
+    commit(repository, options, draft, assembled)
 }
 
 /// What a snapshot is made of besides its tree.
@@ -243,6 +281,7 @@ struct Draft<'a> {
     sources: Vec<Bytes>,
     parent: Option<&'a Listed>,
     owners: Owners,
+    is_incomplete: bool,
 }
 
 fn commit(
@@ -262,6 +301,7 @@ fn commit(
     summary.packed_bytes = written.packed_bytes;
     troubles.truncate(MAX_TROUBLES);
     let mut tags = options.tags.clone();
+    tags.extend(draft.is_incomplete.then(|| INCOMPLETE_TAG.to_string()));
     tags.sort();
     tags.dedup();
     let named = |list: Vec<(u32, Vec<u8>)>| list.into_iter().map(|(number, name)| (number, Bytes(name))).collect();

@@ -26,16 +26,16 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Joins paths as a user wrote them; fails when none can be used. A path that is a symbolic link means the link and what it
+    /// Joins paths as a user wrote them; fails when none can be used, unless dumps are backed up too. A path that is a symbolic link means the link and what it
     /// leads to, so that both are there after a restore.
-    pub fn new(paths: &[PathBuf]) -> Result<Self> {
+    pub fn new(paths: &[PathBuf], has_dumps: bool) -> Result<Self> {
         let mut roots = Roots::default();
         for path in paths {
             if let Err(error) = roots.join(path) {
                 roots.missing.push((path.clone(), error));
             }
         }
-        if !roots.paths.is_empty() {
+        if !roots.paths.is_empty() || has_dumps {
             return Ok(roots);
         }
         Err(match roots.missing.pop() {
@@ -104,7 +104,7 @@ mod tests {
         let base = std::fs::canonicalize(folder.path()).unwrap();
         std::fs::create_dir_all(base.join("data/sub")).unwrap();
         std::os::unix::fs::symlink("data", base.join("link")).unwrap();
-        let roots = Roots::new(&[base.join("link/"), base.join("data/sub/../sub")]).unwrap();
+        let roots = Roots::new(&[base.join("link/"), base.join("data/sub/../sub")], false).unwrap();
         let mut node = &roots.root;
         for name in names(&base) {
             assert!(!node.is_source);
@@ -112,9 +112,9 @@ mod tests {
         }
         assert!(node.below[&b"link"[..]].is_source && node.below[&b"data"[..]].is_source);
         assert!(node.below[&b"data"[..]].below[&b"sub"[..]].is_source);
-        assert!(Roots::new(&[base.join("missing")]).unwrap_err().chain().contains("missing"));
-        assert!(Roots::new(&[]).is_err());
-        let partly = Roots::new(&[base.join("missing"), base.join("data")]).unwrap();
+        assert!(Roots::new(&[base.join("missing")], false).unwrap_err().chain().contains("missing"));
+        assert!(Roots::new(&[], false).is_err() && Roots::new(&[], true).is_ok());
+        let partly = Roots::new(&[base.join("missing"), base.join("data")], false).unwrap();
         assert_eq!((partly.paths.len(), partly.missing.len()), (1, 1));
     }
 }

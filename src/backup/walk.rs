@@ -2,6 +2,7 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
+use super::generated::Making;
 use super::kept::{Held, Tally};
 use super::parent::{Cursor, Freshness, Known, is_stored};
 use super::roots::{Node as Root, Roots};
@@ -23,7 +24,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Deeper directories are named as trouble: no path a program can write down leads there (PATH_MAX / 2 = 2 048).
@@ -93,11 +94,18 @@ pub struct Director<'a> {
     pub(super) path: Vec<u8>,
     /// Directories that are open and not told yet, because all of them so far is as the parent has it.
     pub(super) held: Held,
+    /// What is made while it is backed up.
+    pub(super) making: Making<'a>,
 }
 
 impl Director<'_> {
     /// Walks all sources below `/`.
-    pub fn run(&mut self, roots: &Roots, parent: Option<Directory>) -> Result<(), Stopped> {
+    pub fn run(
+        &mut self,
+        roots: &Roots,
+        parent: Option<Directory>,
+        failed: &[(PathBuf, Error)],
+    ) -> Result<(), Stopped> {
         let root = &roots.root;
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
@@ -108,14 +116,17 @@ impl Director<'_> {
         let meta = self.meta_of(&listing, b"")?;
         self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
         for (path, error) in &roots.missing {
+            self.making.missing += 1;
             self.trouble(without_slash(path.as_os_str().as_bytes()), error.chain())?;
         }
+        self.tell_failed(failed)?;
         self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
+        self.make_before(None)?;
         self.tell(Event::Leave)
     }
 
     /// Tells of a difference from the parent, and so first of the directories it is in.
-    fn tell(&mut self, event: Event) -> Result<(), Stopped> {
+    pub(super) fn tell(&mut self, event: Event) -> Result<(), Stopped> {
         let held = self.held.release();
         held.chain([event]).try_for_each(|event| self.events.send(event).map_err(|_| Stopped))
     }
@@ -189,6 +200,12 @@ impl Director<'_> {
             if !is_valid_name(&scanned.name) {
                 self.trouble(&scanned.name, "has a name no Linux directory can have: it was left out")?;
                 continue;
+            }
+            if depth == 0 {
+                self.make_before(Some(&scanned.name))?;
+                if self.making.is_at(&scanned.name) {
+                    return self.tell(Event::Failed(hidden_by_dumps(&scanned.name)));
+                }
             }
             self.owners.note(scanned.stat.uid, scanned.stat.gid);
             let known = cursor.find(&scanned.name);
@@ -374,7 +391,14 @@ impl Director<'_> {
     }
 }
 
-fn without_slash(path: &[u8]) -> &[u8] {
+fn hidden_by_dumps(name: &[u8]) -> Error {
+    let name = name.escape_ascii();
+    Error::usage(format!(
+        "Dumps are stored below /{name}, where this machine has a folder of its own: leave that one out          (`exclude = [\"/{name}\"]`), or move it"
+    ))
+}
+
+pub(super) fn without_slash(path: &[u8]) -> &[u8] {
     path.strip_prefix(b"/").unwrap_or(path)
 }
 

@@ -6,6 +6,8 @@ use super::{Status, cost, init};
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
+use crate::job::thin;
+use crate::repo::Repository;
 use crate::repo::names::{parse_time, time};
 use crate::repo::open::{Found, look};
 use crate::repo::write::WriteOptions;
@@ -13,6 +15,7 @@ use crate::source::exclude::Excludes;
 use crate::store::Traffic;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Options of `bakfs backup`.
 #[derive(Debug, clap::Args)]
@@ -53,10 +56,6 @@ pub struct Args {
     compression: i32,
 }
 
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// Refuses what would not be a safe name of a directory in the mount.
 fn check_word(what: &str, word: &str) -> Result<(), Error> {
     let fits = !word.is_empty() && word.len() <= 200 && !word.contains('/') && !word.chars().any(char::is_control);
@@ -67,7 +66,7 @@ fn check_word(what: &str, word: &str) -> Result<(), Error> {
 }
 
 /// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
-fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
     let place = global.place()?;
     let cache = global.cache_base()?;
     let own = place.folder().into_iter().chain([&*cache]);
@@ -79,7 +78,7 @@ fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
 
 impl Args {
     fn options(&self, global: &Global) -> Result<Options, Error> {
-        let host = self.host.clone().unwrap_or_else(host_name);
+        let host = self.host.clone().unwrap_or_else(thin::host_name);
         check_word("host", &host)?;
         self.tag.iter().try_for_each(|tag| check_word("tag", tag))?;
         let stated = |text: &String| {
@@ -101,9 +100,8 @@ impl Args {
     }
 }
 
-/// Runs the command.
-pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let options = args.options(global)?;
+/// Opens the repository; the default one is made where it is missing.
+pub(super) fn open_or_make(global: &Global) -> Result<Arc<Repository>, Error> {
     let place = global.place()?;
     let folder = place.folder().filter(|_| global.is_default_repo().unwrap_or(false));
     if let Some(folder) = folder
@@ -112,7 +110,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         let made = init::make(global, Suite::Aes256GcmSiv)?;
         init::tell(global, &made)?;
     }
-    let repository = global.open()?;
+    global.open()
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let options = args.options(global)?;
+    let place = global.place()?;
+    let repository = open_or_make(global)?;
     let progress = Progress::new("Backing up", !global.quiet && !global.json);
     let outcome = match &args.stdin {
         Some(name) => {

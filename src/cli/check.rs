@@ -5,6 +5,7 @@ use super::output::{Progress, count, json_text, readable, size};
 use super::{Status, cost, memory};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
 use crate::error::{Error, ErrorKind};
+use crate::monitor::Monitor;
 use crate::quantity::{Share, parse_share};
 use crate::repo::Repository;
 use crate::repo::ledger::{Ledger, now_secs};
@@ -53,8 +54,7 @@ fn parse_age(text: &str) -> Result<Span, String> {
 }
 
 /// Opens the repository with an empty cache: what is checked is what is stored.
-pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::TempDir>)> {
-    memory::spare();
+pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), Error> {
     let base = global.cache_base()?;
     let fresh =
         std::fs::create_dir_all(&base).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
@@ -73,19 +73,35 @@ pub fn open(global: &Global) -> anyhow::Result<(Repository, Option<tempfile::Tem
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
-            Err(error.into())
+            Err(error)
         }
     }
 }
 
+fn check_opened(
+    global: &Global,
+    repository: &Repository,
+    read: Option<Selection>,
+    monitor: &dyn Monitor,
+) -> Result<Report, Error> {
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let ledger = Ledger::open(&global.cache_base()?, &repository.id()).ok();
+    check::run(repository, check::Options { read, threads }, ledger.as_ref(), monitor)
+}
+
+/// Verifies the structure and what is selected, and prints nothing.
+pub fn check(global: &Global, read: Option<Selection>, monitor: &dyn Monitor) -> Result<Report, Error> {
+    let (repository, _cache) = open(global)?;
+    check_opened(global, &repository, read, monitor)
+}
+
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    memory::spare();
     let (repository, _cache) = open(global)?;
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let progress = Progress::new("Checking", !global.quiet && !global.json);
-    let ledger = Ledger::open(&global.cache_base()?, &repository.id()).ok();
     let read = args.selection()?;
-    let report = check::run(&repository, check::Options { read, threads }, ledger.as_ref(), &progress);
+    let report = check_opened(global, &repository, read, &progress);
     progress.finish();
     let report = report?;
     if global.json {

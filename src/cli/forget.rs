@@ -7,6 +7,7 @@ use super::target::exact;
 use super::{Status, keep, memory, prune};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
+use crate::job::thin::judged;
 use crate::repo::snapshots::Listed;
 use crate::repo::{Repository, names};
 use crate::retention::group::Key;
@@ -157,20 +158,6 @@ fn named<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> R
     }
     let forgotten = chosen.iter().map(|listed| listed.id).collect();
     Ok(Plan { known, chosen, groups: Vec::new(), forgotten })
-}
-
-/// Returns what rules look at.
-fn judged(listed: &Listed, is_pinned: bool) -> retention::Snapshot {
-    let snapshot = &listed.snapshot;
-    retention::Snapshot {
-        id: listed.id,
-        time: names::timestamp(snapshot.time),
-        host: snapshot.host.clone(),
-        sources: snapshot.sources.iter().map(|path| path.to_vec()).collect(),
-        tags: snapshot.tags.clone(),
-        is_pinned,
-        has_errors: snapshot.summary.errors > 0,
-    }
 }
 
 /// Names a group for people.

@@ -26,6 +26,7 @@ pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod folders;
 pub mod forget;
 pub mod generate;
 pub mod init;
@@ -44,6 +45,7 @@ pub mod pin;
 pub mod prune;
 pub mod repair;
 pub mod restore;
+pub mod run;
 pub mod snapshots;
 pub mod stats;
 pub mod target;
@@ -71,6 +73,8 @@ enum Command {
     Init(init::Args),
     /// Back up files, or standard input
     Backup(backup::Args),
+    /// Run profiles of the configuration: dumps, backup, forget, check and prune
+    Run(run::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
     /// List what a snapshot holds
@@ -163,6 +167,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(global, args),
         Command::Backup(args) => backup::run(global, args),
+        Command::Run(args) => run::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),
         Command::Ls(args) => ls::run(global, args),
         Command::Find(args) => find::run(global, args),

@@ -9,28 +9,30 @@ use crate::id::to_hex;
 use crate::quantity::parse_bytes;
 use crate::repo::open::Options;
 use crate::repo::{IndexLoad, Memory, Repository};
+use crate::settings::read::{self, Places};
+use crate::settings::{Repository as Configured, Settings};
 use crate::store::cached::default_max_bytes;
 use crate::store::local::LocalStore;
 use crate::store::place::{Place, Remote};
 use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
 use crate::store::{Object, Store};
 use clap::Args;
-use serde::Deserialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use zeroize::Zeroizing;
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://
+    /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://,
+    /// or the name of one in the configuration
     /// [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
     #[arg(long, global = true, env = "BAKFS_REPO", value_name = "PATH|URL")]
     pub repo: Option<OsString>,
-    /// A file with the settings `repo`, `password-file`, `password-command` and `cache-dir`
+    /// The configuration [default: /etc/bakfs/bakfs.toml for root, else ~/.config/bakfs/bakfs.toml]
     #[arg(long, global = true, env = "BAKFS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Read the passphrase from a file's first line
@@ -66,14 +68,20 @@ pub struct Global {
     pub verbose: u8,
 }
 
-/// What a configuration file may say; the command line and the environment have the last word.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Settings {
-    repo: Option<String>,
+/// The repository that is meant, and what the configuration says of its credentials.
+#[derive(Debug, Default)]
+struct Chosen {
+    /// `None` for the default folder.
+    repo: Option<OsString>,
     password_file: Option<PathBuf>,
     password_command: Option<String>,
-    cache_dir: Option<PathBuf>,
+}
+
+impl Chosen {
+    fn of(repository: Configured) -> Self {
+        let Configured { repo, password_file, password_command } = repository;
+        Chosen { repo: Some(repo).filter(|repo| !repo.is_empty()).map(OsString::from), password_file, password_command }
+    }
 }
 
 /// The environment variable with the passphrase itself.
@@ -86,7 +94,7 @@ fn is_root() -> bool {
 }
 
 /// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
-fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
+pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if is_root() {
         return PathBuf::from(of_root);
@@ -96,42 +104,107 @@ fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
     base.join("bakfs")
 }
 
+/// Returns the place a text names; a folder's path is made absolute.
+fn place_of(text: &OsStr) -> Result<Place> {
+    let place = match text.to_str() {
+        Some(text) => Place::parse(text)?,
+        // A URL has no such bytes.
+        None => Place::Local(text.into()),
+    };
+    match place {
+        Place::Local(path) => {
+            let absolute = std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))?;
+            Ok(Place::Local(absolute))
+        }
+        far => Ok(far),
+    }
+}
+
+/// Returns this user's folder of configuration and keys.
+fn config_folder() -> PathBuf {
+    let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
+    base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"))
+}
+
 impl Global {
-    fn settings(&self) -> Result<Settings> {
-        let Some(path) = &self.config else { return Ok(Settings::default()) };
-        let text =
-            std::fs::read_to_string(path).context(|| format!("Cannot read the configuration {}", path.display()))?;
-        toml::from_str(&text).map_err(|error| {
-            Error::usage(format!("The configuration {} makes no sense", path.display())).because(error)
-        })
+    /// Returns the path of the configuration, whether there is one or not.
+    pub fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| config_folder().join("bakfs.toml"))
+    }
+
+    /// Reads the configuration with all its profiles, strictly.
+    pub fn settings(&self) -> Result<Settings> {
+        let path = self.config_path();
+        if self.config.is_none() && !path.exists() {
+            let message = format!("There is no configuration {}: `bakfs config init` writes one", path.display());
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Settings::read(&path)
+    }
+
+    /// Reads what the configuration says of repositories. A mistake in the rest of it is only told: it must not stand
+    /// in the way of a restore.
+    fn places(&self) -> Result<Places> {
+        let path = self.config_path();
+        if self.config.is_none() && !path.exists() {
+            return Ok(Places::default());
+        }
+        let (places, mistake) = read::read_places(&path)?;
+        if let Some(mistake) = mistake {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| eprintln!("bakfs: warning: {}", mistake.chain()));
+        }
+        Ok(places)
+    }
+
+    /// Finds the repository that is meant: the one that is named, by its name or place, or the configuration's first.
+    fn chosen(&self) -> Result<Chosen> {
+        let places = self.places()?;
+        let first = Configured {
+            repo: places.repo.unwrap_or_default(),
+            password_file: places.password_file,
+            password_command: places.password_command,
+        };
+        let Some(given) = &self.repo else { return Ok(Chosen::of(first)) };
+        if let Some(named) = given.to_str().and_then(|name| places.repository.get(name)) {
+            return Ok(Chosen::of(named.clone()));
+        }
+        let place = place_of(given)?.to_string();
+        let is_meant =
+            |known: &&Configured| place_of(OsStr::new(&known.repo)).is_ok_and(|known| known.to_string() == place);
+        let all = std::iter::once(&first).chain(places.repository.values());
+        let known = all.filter(|known| !known.repo.is_empty()).find(is_meant);
+        // A configuration that is named beside a place of its own is meant for that place.
+        let known = known.or(self.config.is_some().then_some(&first));
+        let known = known.cloned().map(Chosen::of).unwrap_or_default();
+        Ok(Chosen { repo: Some(given.clone()), ..known })
+    }
+
+    /// Returns these options for another repository of the configuration.
+    pub fn for_repository(&self, repository: &Configured) -> Self {
+        let mut other = self.clone();
+        if !repository.repo.is_empty() {
+            other.repo = Some(OsString::from(&repository.repo));
+            other.password_file = repository.password_file.clone();
+            other.password_command = repository.password_command.clone();
+        }
+        other
     }
 
     /// Returns where the repository is.
     pub fn place(&self) -> Result<Place> {
-        let given = self.repo.clone().or(self.settings()?.repo.map(OsString::from));
-        let place = match given.as_ref().map(|text| (text, text.to_str())) {
-            Some((_, Some(text))) => Place::parse(text)?,
-            // A URL has no such bytes.
-            Some((text, None)) => Place::Local(text.into()),
-            None => Place::Local(folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo")),
-        };
-        match place {
-            Place::Local(path) => {
-                let absolute =
-                    std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))?;
-                Ok(Place::Local(absolute))
-            }
-            far => Ok(far),
+        match self.chosen()?.repo {
+            Some(text) => place_of(&text),
+            None => place_of(folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo").as_os_str()),
         }
     }
 
     /// Returns the arguments that lead another process of this program to the same repository.
     #[cfg(feature = "mount")]
     pub fn far_arguments(&self) -> Result<Vec<OsString>> {
-        let repo = match (self.place()?, &self.repo) {
-            (Place::Local(path), _) => path.into_os_string(),
-            (_, Some(text)) => text.clone(),
-            (_, None) => self.settings()?.repo.unwrap_or_default().into(),
+        let repo = match self.place()? {
+            Place::Local(path) => path.into_os_string(),
+            Place::Remote(_) => self.chosen()?.repo.unwrap_or_default(),
         };
         let mut arguments = vec![OsString::from("--repo"), repo];
         let numbers = [
@@ -168,28 +241,26 @@ impl Global {
 
     /// Returns whether the repository is the default one, which a first backup may make.
     pub fn is_default_repo(&self) -> Result<bool> {
-        Ok(self.repo.is_none() && self.settings()?.repo.is_none())
+        Ok(self.chosen()?.repo.is_none())
     }
 
     /// Returns the folder of caches.
     pub fn cache_base(&self) -> Result<PathBuf> {
-        let set = self.cache_dir.clone().or(self.settings()?.cache_dir);
+        let set = self.cache_dir.clone().or(self.places()?.cache_dir);
         Ok(set.unwrap_or_else(|| folder("XDG_CACHE_HOME", ".cache", "/var/cache/bakfs")))
     }
 
     /// Returns the file a repository's key is kept in on this machine.
     pub fn key_path(&self, repository: &[u8; 16]) -> PathBuf {
-        let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
-        let base = base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"));
-        base.join("keys").join(format!("{}.key", to_hex(repository)))
+        config_folder().join("keys").join(format!("{}.key", to_hex(repository)))
     }
 
     /// Returns the passphrase or key that was given by option or environment.
     pub fn given_credential(&self) -> Result<Option<Credential>> {
-        let settings = self.settings()?;
-        let text = if let Some(path) = self.password_file.as_ref().or(settings.password_file.as_ref()) {
+        let chosen = self.chosen()?;
+        let text = if let Some(path) = self.password_file.as_ref().or(chosen.password_file.as_ref()) {
             Some(read_secret(path)?)
-        } else if let Some(command) = self.password_command.as_ref().or(settings.password_command.as_ref()) {
+        } else if let Some(command) = self.password_command.as_ref().or(chosen.password_command.as_ref()) {
             Some(secret_of_command(command)?)
         } else {
             std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new)
@@ -236,11 +307,11 @@ impl Global {
     /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
     /// where the child finds what it needs by itself.
     pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
-        let settings = self.settings()?;
+        let chosen = self.chosen()?;
         let given = self.password_file.is_some()
-            || settings.password_file.is_some()
+            || chosen.password_file.is_some()
             || self.password_command.is_some()
-            || settings.password_command.is_some()
+            || chosen.password_command.is_some()
             || std::env::var_os(PASSWORD_VARIABLE).is_some();
         if given || !std::io::stdin().is_terminal() {
             return Ok(None);

@@ -6,6 +6,7 @@ use super::{Status, memory};
 use crate::error::{Error, ErrorKind};
 use crate::format::mark;
 use crate::id::ObjectId;
+use crate::monitor::Monitor;
 use crate::prune::{self, Options, Report};
 use crate::repo::session::{is_surely_alive, is_surely_dead};
 use crate::repo::write::WriteOptions;
@@ -83,7 +84,31 @@ fn status(report: &Report) -> Status {
     Status::Incomplete
 }
 
+/// Prunes as the command does by itself, and prints nothing.
+pub fn prune_quietly(global: &Global, monitor: &dyn Monitor) -> Result<Report, Error> {
+    let repository = global.open_with(memory::SMALL)?;
+    prune_opened(global, &Args::default(), &repository, &[], monitor)
+}
+
 fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
+    let progress = Progress::new("Pruning", !global.quiet && !global.json);
+    let report = prune_opened(global, args, repository, forgotten, &progress);
+    progress.finish();
+    tell_warnings(repository);
+    let report = report?;
+    if !global.json && !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
+        tell(&report, args.dry_run);
+    }
+    Ok(report)
+}
+
+fn prune_opened(
+    global: &Global,
+    args: &Args,
+    repository: &Arc<Repository>,
+    forgotten: &[ObjectId],
+    monitor: &dyn Monitor,
+) -> Result<Report, Error> {
     let now = jiff::Zoned::now();
     let oldest = args.dead_after.start(&now);
     // A clock may have been as far ahead as it may be behind.
@@ -103,10 +128,9 @@ fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: 
         write: WriteOptions::default(),
         is_dead: &is_dead,
     };
-    let progress = Progress::new("Pruning", !global.quiet && !global.json);
     let mut attempt = 1;
     let report = loop {
-        match prune::run(repository, &options, &progress) {
+        match prune::run(repository, &options, monitor) {
             Err(error) if error.kind() == ErrorKind::Busy && attempt < ATTEMPTS => {
                 std::thread::sleep(Duration::from_millis(u64::from(attempt) * (50 + u64::from(random_byte()))));
                 attempt += 1;
@@ -114,9 +138,7 @@ fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: 
             report => break report,
         }
     };
-    progress.finish();
-    tell_warnings(repository);
-    let report = report.map_err(|error| match error.kind() {
+    report.map_err(|error| match error.kind() {
         ErrorKind::Full => Error::new(
             ErrorKind::Full,
             "No room to copy what is still needed: nothing was lost; `bakfs prune --max-waste 100%` deletes only what \
@@ -124,11 +146,7 @@ fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: 
         )
         .because(error),
         _ => error,
-    })?;
-    if !global.json && !global.quiet && (args.dry_run || global.verbose > 0 || std::io::stdout().is_terminal()) {
-        tell(&report, args.dry_run);
-    }
-    Ok(report)
+    })
 }
 
 fn random_byte() -> u8 {

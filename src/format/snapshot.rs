@@ -41,6 +41,9 @@ pub struct Snapshot {
     pub program: String,
 }
 
+/// The tag of a snapshot that lacks a dump or a whole source: no rule counts it among the good ones.
+pub const INCOMPLETE_TAG: &str = "incomplete";
+
 /// The most troubles a snapshot lists; [`Summary::errors`] counts all.
 pub const MAX_TROUBLES: usize = 1000;
 

@@ -3,6 +3,10 @@
 //! Every rule chooses by itself, and a snapshot is kept if any rule chooses it, so that a further rule
 //! never keeps less. Windows count back from the newest snapshot of the group and not from the present:
 //! backups that have stopped never empty a history.
+//!
+//! Incomplete snapshots take no place from complete ones: each rule chooses twice, among all of a group and among the
+//! complete ones alone. Nights without their database never push out those that have it, and what they do have is
+//! kept as long as the rules say.
 
 pub mod group;
 pub mod rule;
@@ -35,6 +39,8 @@ pub struct Snapshot {
     pub is_pinned: bool,
     /// Whether something could not be read when it was made.
     pub has_errors: bool,
+    /// Whether it lacks a dump or a whole source.
+    pub is_incomplete: bool,
 }
 
 /// How far a snapshot's time may lie after the present before it is not believed. Machines in distant
@@ -117,6 +123,19 @@ fn decide_group(history: &[&Snapshot], rules: &[Rule], zone: &TimeZone, now: Tim
     for rule in rules {
         for (at, rank, is_oldest) in judged.chosen(rule) {
             reasons[ahead + at].push(Reason::Rule { rule: rule.clone(), rank, is_oldest });
+        }
+    }
+    let complete: Vec<usize> = (ahead..history.len()).filter(|at| !history[*at].is_incomplete).collect();
+    if complete.len() < history.len() - ahead {
+        let alone: Vec<&Snapshot> = complete.iter().map(|at| history[*at]).collect();
+        let judged = Judged::new(&alone, zone);
+        for rule in rules {
+            for (place, rank, is_oldest) in judged.chosen(rule) {
+                let reasons = &mut reasons[complete[place]];
+                if !reasons.iter().any(|reason| matches!(reason, Reason::Rule { rule: known, .. } if known == rule)) {
+                    reasons.push(Reason::Rule { rule: rule.clone(), rank, is_oldest });
+                }
+            }
         }
     }
     // One that lacks something never stands for the last one that lacks nothing.

@@ -15,6 +15,7 @@ fn snapshot(time: &str) -> Snapshot {
         tags: vec![],
         is_pinned: false,
         has_errors: false,
+        is_incomplete: false,
     }
 }
 
@@ -250,4 +251,21 @@ fn equal_times_are_told_apart_by_id() {
         all[at].id = ObjectId([first; 32]);
     }
     assert_eq!(reasons(&all, &[last("1")]), ["", "last 1 of 1", ""]);
+}
+
+#[test]
+fn incomplete_snapshots_take_no_place_from_complete_ones() {
+    let times = ["2026-03-06", "2026-03-05", "2026-03-04", "2026-03-03", "2026-03-02", "2026-03-01"];
+    let mut all = snapshots(&times.map(|day| format!("{day}T03:00:00Z")).iter().map(|t| &**t).collect::<Vec<_>>());
+    for snapshot in &mut all[..3] {
+        snapshot.is_incomplete = true;
+    }
+    let rules = [every(Level::Daily, "2")];
+    let kept = |all: &[Snapshot]| reasons_by(&berlin(), all, &rules, FAR);
+    assert_eq!(kept(&all), ["daily 1 of 2", "daily 2 of 2", "", "daily 1 of 2", "daily 2 of 2", ""]);
+    // The first complete night afterwards: what lacks the database goes as the rules say.
+    all[0].is_incomplete = false;
+    assert_eq!(kept(&all), ["daily 1 of 2", "daily 2 of 2", "", "daily 2 of 2", "", ""]);
+    all.iter_mut().for_each(|snapshot| snapshot.is_incomplete = true);
+    assert_eq!(kept(&all), ["daily 1 of 2", "daily 2 of 2", "", "", "", ""]);
 }

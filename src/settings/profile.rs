@@ -5,6 +5,7 @@ use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
 use super::values::{Command, Duration, Keep};
 use crate::error::{Error, Result};
+use crate::format::snapshot::INCOMPLETE_TAG;
 use crate::quantity::{Share, parse_share};
 use crate::retention::window::Window;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +122,7 @@ impl Profile {
     /// Fills in what a profile inherits, and refuses what makes no sense.
     pub fn resolve(name: &str, found: &Path, own: file::Profile, defaults: &file::Profile) -> Result<Self> {
         check_name("profile", name)?;
-        if Periodicity::ALL.iter().any(|periodicity| periodicity.word() == name) || name == INCOMPLETE {
+        if Periodicity::ALL.iter().any(|periodicity| periodicity.word() == name) || name == INCOMPLETE_TAG {
             return Err(Error::usage(format!("`{name}` cannot name a profile: it is a tag with a meaning of its own")));
         }
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
@@ -214,9 +215,6 @@ impl Profile {
         tags
     }
 }
-
-/// The tag of a snapshot in which a dump is missing: no rule counts it among the good ones.
-pub const INCOMPLETE: &str = "incomplete";
 
 /// Returns the name of a PostgreSQL cluster below `/databases/postgresql`.
 pub fn postgresql_name(cluster: &Postgresql) -> &str {

@@ -1,7 +1,8 @@
 //! Reading configuration files: what is wrong is told with its line, and a misspelt key with the one that was meant.
 
-use super::file::{File, Profile};
+use super::file::{File, Profile, Repository};
 use crate::error::{Context, Error, Result};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,8 +13,40 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The most profiles of a folder.
 const MAX_PROFILES: usize = 1000;
 
+/// What every command needs of a configuration; whatever else there is, is passed over.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Places {
+    /// The first repository.
+    pub repo: Option<String>,
+    /// A file whose first line is its passphrase.
+    pub password_file: Option<PathBuf>,
+    /// A shell command that prints its passphrase.
+    pub password_command: Option<String>,
+    /// Where to keep what saves time.
+    pub cache_dir: Option<PathBuf>,
+    /// Further repositories by name.
+    pub repository: BTreeMap<String, Repository>,
+}
+
+/// Reads what a file says of repositories, and the mistake in the rest of it, if any.
+pub fn read_places(path: &Path) -> Result<(Places, Option<Error>)> {
+    let text = text_of(path)?;
+    match parse::<File>(path, &text) {
+        Ok(file) => {
+            let File { repo, password_file, password_command, cache_dir, repository, .. } = file;
+            Ok((Places { repo, password_file, password_command, cache_dir, repository }, None))
+        }
+        Err(mistake) => Ok((parse(path, &text)?, Some(mistake))),
+    }
+}
+
 /// Reads one file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    parse(path, &text_of(path)?)
+}
+
+fn text_of(path: &Path) -> Result<String> {
     let reading = || format!("Cannot read the configuration {}", path.display());
     let file = std::fs::File::open(path).context(reading)?;
     let mut text = String::new();
@@ -21,7 +54,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     if read as u64 > MAX_FILE_BYTES {
         return Err(Error::usage(format!("The configuration {} is longer than 1 MiB", path.display())));
     }
-    parse(path, &text)
+    Ok(text)
 }
 
 /// Reads a file's text.

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 pub struct Pending {
     /// The kind of run.
     pub periodicity: Periodicity,
+    /// The process that runs it.
+    pub process: u32,
     /// When it began.
     pub started_secs: i64,
     /// The program and arguments of the last hook, as they were then.

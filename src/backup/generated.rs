@@ -1,0 +1,182 @@
+//! Dumps in the tree: folders and files that no disk holds, told at their place among those it does.
+
+use super::content::{Cutter, Piece};
+use super::walk::{Change, Director, Event, Stopped};
+use super::{assemble, now};
+use crate::error::{Context, Error};
+use crate::format::codec::Bytes;
+use crate::format::tree::Meta;
+use crate::source::generated::{Content, Generated};
+use crossbeam_channel::bounded;
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// The most files of a folder that is made.
+const MAX_FILES: usize = 1_000_000;
+
+/// What is made while it is backed up.
+#[derive(Default)]
+pub struct Dumps {
+    /// What is made, sorted by path.
+    pub generated: Vec<Generated>,
+    /// What cannot be made: where it would be, and why.
+    pub failed: Vec<(PathBuf, Error)>,
+}
+
+/// What is still to be made.
+pub struct Making<'a> {
+    waiting: VecDeque<Generated>,
+    /// The folders that are open, from the root on.
+    open: Vec<Vec<u8>>,
+    cutter: &'a Cutter,
+    /// What was made whole.
+    pub made: u64,
+    /// What is missing.
+    pub missing: u64,
+}
+
+impl<'a> Making<'a> {
+    /// Takes what is to be made.
+    pub fn new(generated: Vec<Generated>, cutter: &'a Cutter) -> Self {
+        Making { waiting: generated.into(), open: Vec::new(), cutter, made: 0, missing: 0 }
+    }
+
+    /// Returns whether something is to be made at this name of the root.
+    pub fn is_at(&self, name: &[u8]) -> bool {
+        self.waiting.front().is_some_and(|next| next.path.first().is_some_and(|top| &top[..] == name))
+    }
+
+    /// Takes the next if it comes before a name of the root; without a name, the next.
+    fn next_before(&mut self, name: Option<&[u8]>) -> Option<Generated> {
+        let is_before = |next: &Generated| name.is_none_or(|name| next.path.first().is_some_and(|top| &top[..] < name));
+        if !self.waiting.front().is_some_and(is_before) {
+            return None;
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Returns the owner of all that is made below a folder; `None` where they differ.
+    fn owner_below(&self, first: &Generated, depth: usize) -> Option<(u32, u32)> {
+        let prefix = &first.path[..depth];
+        let mut below = self.waiting.iter().take_while(|next| next.path.starts_with(prefix));
+        below.all(|next| next.owner == first.owner).then_some(first.owner)
+    }
+}
+
+/// Describes something that is made: for its owner alone.
+fn meta(mode: u32, (uid, gid): (u32, u32), nlink: u32) -> Meta {
+    let time = now();
+    Meta { mode, uid, gid, mtime: time, ctime: time, nlink, ..Meta::default() }
+}
+
+impl Director<'_> {
+    /// Makes all that comes before a name of the root; without a name, all that is left.
+    pub(super) fn make_before(&mut self, name: Option<&[u8]>) -> Result<(), Stopped> {
+        while let Some(next) = self.making.next_before(name) {
+            self.open_folders(&next)?;
+            let Some(file) = next.path.last().cloned() else { continue };
+            self.owners.note(next.owner.0, next.owner.1);
+            let done = match next.content {
+                Content::Stream(start) => match start() {
+                    Ok(mut stream) => self.stream(&file, next.owner, &mut *stream),
+                    Err(error) => self.missing(&file, &error),
+                },
+                Content::Folder(fill) => match fill() {
+                    Ok(folder) => self.folder(&file, next.owner, folder.path()),
+                    Err(error) => self.missing(&file, &error),
+                },
+            };
+            done?;
+        }
+        self.close_folders(0)
+    }
+
+    /// Tells what could not even be begun; called while only the root is open.
+    pub(super) fn tell_failed(&mut self, failed: &[(PathBuf, Error)]) -> Result<(), Stopped> {
+        for (path, error) in failed {
+            let path = path.clone().into_os_string().into_vec();
+            self.missing(super::walk::without_slash(&path), error)?;
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, name: &[u8], error: &Error) -> Result<(), Stopped> {
+        self.making.missing += 1;
+        self.tell(Event::Trouble(name.into(), error.chain()))
+    }
+
+    fn open_folders(&mut self, next: &Generated) -> Result<(), Stopped> {
+        let folders = &next.path[..next.path.len().saturating_sub(1)];
+        let same = self.making.open.iter().zip(folders).take_while(|(open, folder)| open == folder).count();
+        self.close_folders(same)?;
+        for (depth, folder) in folders.iter().enumerate().skip(same) {
+            let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            // Its owner's alone, or to be passed through by each owner of something below.
+            let meta = match self.making.owner_below(next, depth + 1) {
+                Some(owner) => meta(0o700, owner, 2),
+                None => meta(0o711, ours, 2),
+            };
+            self.tell(Event::Enter(Bytes(folder.clone()), Box::new(meta)))?;
+            self.making.open.push(folder.clone());
+        }
+        Ok(())
+    }
+
+    fn close_folders(&mut self, depth: usize) -> Result<(), Stopped> {
+        while self.making.open.len() > depth {
+            self.making.open.pop();
+            self.tell(Event::Leave)?;
+        }
+        Ok(())
+    }
+
+    /// Hands a stream over as a file.
+    fn stream(&mut self, name: &[u8], owner: (u32, u32), stream: &mut dyn Read) -> Result<(), Stopped> {
+        let meta = meta(0o600, owner, 1);
+        let (sender, pieces) = bounded::<Piece>(2);
+        self.tell(Event::File {
+            name: name.into(),
+            stat: Box::new(assemble::stat_of_stream(&meta)),
+            change: Change::New,
+            pieces: Some(pieces),
+            permit_bytes: 0,
+        })?;
+        let is_whole = self.making.cutter.read_stream(stream, meta, &sender);
+        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) += 1;
+        Ok(())
+    }
+
+    /// Hands a folder of files over: all of them, or none where one cannot be read.
+    fn folder(&mut self, name: &[u8], owner: (u32, u32), path: &Path) -> Result<(), Stopped> {
+        let files = match open_files(path) {
+            Ok(files) => files,
+            Err(error) => return self.missing(name, &error),
+        };
+        self.tell(Event::Enter(name.into(), Box::new(meta(0o700, owner, 2))))?;
+        for file in files {
+            match std::fs::File::open(path.join(std::ffi::OsString::from_vec(file.clone()))) {
+                Ok(mut stream) => self.stream(&file, owner, &mut stream)?,
+                Err(error) => self.missing(&file, &Error::io("cannot be opened", error))?,
+            }
+        }
+        self.tell(Event::Leave)
+    }
+}
+
+/// Lists the files of a folder by name; nothing else may be in it.
+fn open_files(path: &Path) -> crate::error::Result<Vec<Vec<u8>>> {
+    let listing = || format!("cannot list what was made in {}", path.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).context(listing)? {
+        let entry = entry.context(listing)?;
+        if files.len() == MAX_FILES || !entry.file_type().context(listing)?.is_file() {
+            let what = entry.path().display().to_string();
+            return Err(Error::new(crate::error::ErrorKind::Io, format!("{what} is more than a folder of files")));
+        }
+        files.push(entry.file_name().into_vec());
+    }
+    files.sort();
+    Ok(files)
+}

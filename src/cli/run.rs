@@ -1,0 +1,285 @@
+//! `bakfs run`: profiles of the configuration, each from its dumps to its prune.
+
+use super::open::Global;
+use super::output::{Progress, count, size};
+use super::{Status, backup, check, folders, prune};
+use crate::backup::Options;
+use crate::check::{Report, Selection};
+use crate::error::{Error, Result};
+use crate::job::{Desk, Job, thin};
+use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::ledger::now_secs;
+use crate::repo::write::WriteOptions;
+use crate::retention::window::Window;
+use crate::settings::values::Duration;
+use crate::settings::{Periodicity, Profile, Settings, secret};
+use crate::source::exclude::Excludes;
+use crate::state::{Outcome, Run, StateDir};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+/// Options of `bakfs run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without --periodicity a run is by hand: its snapshot is kept until `[profile.NAME.manual]` says \
+    otherwise, and takes no scheduled one's place.\n\nExits with 0 if all was done; 1 if a profile made no snapshot; 3 if \
+    every profile made one, but one lacks something or what follows it has failed."
+)]
+pub struct Args {
+    /// The profiles to run
+    #[arg(value_name = "PROFILE", conflicts_with = "all")]
+    profiles: Vec<String>,
+    /// Run all profiles, one after the other
+    #[arg(long)]
+    all: bool,
+    /// As a run of this kind: hourly, daily, weekly, monthly, bimonthly or shutdown; without profiles, those that have
+    /// it in their schedule
+    #[arg(long, value_name = "WORD")]
+    periodicity: Option<Periodicity>,
+    /// Only those whose last success is longer ago than their periodicity
+    #[arg(long, requires = "periodicity")]
+    catch_up: bool,
+    /// Begin later, by up to so long, at random
+    #[arg(long, value_name = "DURATION", hide = true)]
+    jitter: Option<Duration>,
+    /// Run the last hooks that killed runs still owe, and nothing else
+    #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter"])]
+    recover: bool,
+}
+
+impl Args {
+    fn chosen<'a>(&self, settings: &'a Settings, state: &StateDir) -> Result<Vec<&'a Profile>> {
+        let all = || settings.profiles.values();
+        let chosen: Vec<&Profile> = match (self.all, self.periodicity) {
+            (true, _) => all().collect(),
+            (false, _) if !self.profiles.is_empty() => {
+                self.profiles.iter().map(|name| settings.profile(name)).collect::<Result<_>>()?
+            }
+            (false, Some(periodicity)) => all().filter(|profile| profile.schedule.contains(&periodicity)).collect(),
+            (false, None) => {
+                let message = "Say what to run: names of profiles, --all, or --periodicity daily";
+                return Err(Error::usage(message));
+            }
+        };
+        if self.all && chosen.is_empty() {
+            return Err(Error::usage("There is no profile: `bakfs config init` writes a first one"));
+        }
+        let Some(period) = self.periodicity.filter(|_| self.catch_up) else { return Ok(chosen) };
+        let is_late = |profile: &&Profile| is_late(state, profile, period);
+        Ok(chosen.into_iter().filter(is_late).collect())
+    }
+}
+
+/// Returns whether the last success of a kind of run is longer ago than its period.
+fn is_late(state: &StateDir, profile: &Profile, periodicity: Periodicity) -> bool {
+    let Some(hours) = periodicity.longest_hours() else { return false };
+    let known = state.profile(&profile.name);
+    let successes = known.runs.iter().filter(|run| run.periodicity == periodicity && run.outcome == Outcome::Success);
+    let now = jiff::Timestamp::now().as_second();
+    successes.map(|run| run.ended_secs).max().is_none_or(|last| now - last > hours * 3600)
+}
+
+/// What a profile's run needs of the program.
+struct Bench<'a> {
+    global: Global,
+    profile: &'a Profile,
+    settings: &'a Settings,
+    progress: Progress,
+}
+
+impl Desk for Bench<'_> {
+    fn open(&self) -> Result<Arc<Repository>> {
+        if let Some(path) = &self.settings.repository_of(self.profile).password_file {
+            secret::refuse_shared(path)?;
+        }
+        backup::open_or_make(&self.global)
+    }
+
+    fn options(&self) -> Result<Options> {
+        let profile = self.profile;
+        let write = WriteOptions::default();
+        Ok(Options {
+            paths: profile.sources.clone(),
+            excludes: Excludes::new(&profile.excludes, &profile.exclude_files)?,
+            exclude_caches: profile.exclude_caches,
+            one_file_system: profile.one_file_system,
+            tags: Vec::new(),
+            host: thin::host_of(profile),
+            time: None,
+            apart: backup::apart(&self.global)?,
+            dry_run: false,
+            write: WriteOptions { level: profile.compression.unwrap_or(write.level), ..write },
+        })
+    }
+
+    fn check(&self) -> Result<Report> {
+        let before_secs = age_secs(&self.profile.check_max_age);
+        let selection = Selection { share: self.profile.check_share, before_secs: Some(before_secs) };
+        check::check(&self.global, Some(selection), &self.progress)
+    }
+
+    fn prune(&self) -> Result<crate::prune::Report> {
+        prune::prune_quietly(&self.global, &self.progress)
+    }
+
+    fn log(&self, line: &str) {
+        tracing::info!("{line}");
+    }
+
+    fn monitor(&self) -> &dyn Monitor {
+        &self.progress
+    }
+}
+
+/// Returns the moment that lies so long ago.
+fn age_secs(window: &Window) -> u64 {
+    u64::try_from(window.start(&jiff::Zoned::now()).as_second()).unwrap_or(0).min(now_secs())
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let settings = global.settings()?;
+    let state = StateDir::new(folders::state_dir(&settings));
+    if args.recover {
+        return recover(global, &settings, &state);
+    }
+    let chosen = args.chosen(&settings, &state)?;
+    if let Some(secs) = args.jitter.and_then(|jitter| jitter.secs) {
+        std::thread::sleep(std::time::Duration::from_secs(random_below(secs + 1)));
+    }
+    let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
+    end_cleanly_on_signals(&state, &chosen)?;
+    let mut told = Vec::new();
+    let mut status = Status::Done;
+    for profile in chosen {
+        let ended = run_one(global, &settings, profile, periodicity, &state);
+        let one = match &ended {
+            Ok(run) => status_of(run),
+            Err(_) => Status::Failed,
+        };
+        status = worse(status, one);
+        match ended {
+            Ok(run) => {
+                tell(global, &run);
+                told.push(run);
+            }
+            Err(error) => eprintln!("bakfs: {}: {}", profile.name, error.chain()),
+        }
+    }
+    if global.json {
+        println!("{}", serde_json::to_string(&told)?);
+    }
+    Ok(status)
+}
+
+fn random_below(limit: u64) -> u64 {
+    let mut bytes = [0; 8];
+    crate::crypto::keys::fill_random(&mut bytes);
+    u64::from_le_bytes(bytes) % limit.max(1)
+}
+
+fn status_of(run: &Run) -> Status {
+    match run.outcome {
+        Outcome::Success => Status::Done,
+        Outcome::Incomplete => Status::Incomplete,
+        Outcome::Failed => Status::Failed,
+    }
+}
+
+/// Returns the one that is worse: a snapshot that was not made, then one that lacks something.
+fn worse(one: Status, other: Status) -> Status {
+    let rank = |status| match status {
+        Status::Done => 0,
+        Status::Incomplete => 1,
+        Status::Failed => 2,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
+fn run_one(
+    global: &Global,
+    settings: &Settings,
+    profile: &Profile,
+    periodicity: Periodicity,
+    state: &StateDir,
+) -> Result<Run> {
+    let bench = bench(global, settings, profile);
+    let place = bench.global.place()?.to_string();
+    let job = Job { profile, periodicity, state, place, desk: &bench };
+    let run = job.run(|| ());
+    bench.progress.finish();
+    run
+}
+
+fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> Bench<'a> {
+    let shown = !global.quiet && !global.json;
+    let progress = Progress::new(&format!("Running {}", profile.name), shown);
+    let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
+    Bench { global, profile, settings, progress }
+}
+
+/// Runs the last hooks that killed runs owe.
+fn recover(global: &Global, settings: &Settings, state: &StateDir) -> anyhow::Result<Status> {
+    let mut status = Status::Done;
+    for profile in settings.profiles.values() {
+        let bench = bench(global, settings, profile);
+        let place = String::new();
+        let job = Job { profile, periodicity: Periodicity::Manual, state, place, desk: &bench };
+        let problems = job.recover().unwrap_or_else(|error| vec![error.chain()]);
+        for problem in problems {
+            eprintln!("bakfs: {}: {problem}", profile.name);
+            status = Status::Failed;
+        }
+    }
+    Ok(status)
+}
+
+/// Ends this process when it is asked to, after the last hook of the run that is under way.
+fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let state = state.clone();
+    let names: Vec<String> = profiles.iter().map(|profile| profile.name.clone()).collect();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        for name in &names {
+            for problem in crate::job::settle_own(&state, name) {
+                eprintln!("bakfs: {name}: {problem}");
+            }
+        }
+        eprintln!("bakfs: the run was ended by signal {signal}: nothing was committed that is not whole");
+        std::process::exit(128 + signal);
+    })?;
+    Ok(())
+}
+
+/// Tells trouble as one message, and success only to somebody who looks.
+fn tell(global: &Global, run: &Run) {
+    if !run.problems.is_empty() {
+        let mut text = format!("bakfs: {}: {}", run.profile, run.outcome.word());
+        for problem in &run.problems {
+            text.push_str(&format!("\n  {}", super::output::readable(problem.as_bytes())));
+        }
+        eprintln!("{text}");
+    }
+    if global.json || global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0) {
+        return;
+    }
+    if let Some(snapshot) = &run.snapshot {
+        println!("Profile   {}, {}", run.profile, run.periodicity);
+        println!("Snapshot  {snapshot}");
+        println!("Files     {}, {}", count(run.files), size(run.content_bytes));
+        println!("Added     {}, {} compressed", size(run.added_bytes), size(run.packed_bytes));
+        for (path, bytes) in &run.dumps {
+            println!("Dump      {path}  {}", size(*bytes));
+        }
+        if run.forgotten > 0 {
+            println!("Forgotten {} snapshots", count(run.forgotten));
+        }
+        if run.periodicity == Periodicity::Manual {
+            println!("Kept      until it is forgotten by name, as a run by hand");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! One run of a profile: hooks, dumps, backup, forget, and its share of check and prune, told as one record.
+//!
+//! ```text
+//! lock -> what an earlier run owes -> before -> dumps and files -> after | on failure -> finally
+//!      -> forget -> check -> prune
+//! ```
+//!
+//! What reads data comes first and ends as soon as it can: a site in maintenance mode waits for nothing else.
+
+mod hooks;
+pub mod thin;
+mod troubles;
+
+use crate::backup::{self, Options};
+use crate::check::Report;
+use crate::database;
+use crate::error::{Error, ErrorKind, Result};
+use crate::prune;
+use crate::repo::Repository;
+use crate::settings::{Periodicity, Profile};
+use crate::state::{Outcome, RepositoryState, Run, StateDir};
+use hooks::Hooks;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use troubles::Troubles;
+
+/// How long a run waits for another kind of run of the same profile.
+const PATIENCE: Duration = Duration::from_hours(6);
+
+/// What a run needs of the program around it.
+pub trait Desk {
+    /// Opens the profile's repository.
+    fn open(&self) -> Result<Arc<Repository>>;
+    /// Returns how the profile's files are backed up.
+    fn options(&self) -> Result<Options>;
+    /// Verifies the structure and a part of the data.
+    fn check(&self) -> Result<Report>;
+    /// Gives back the room of what no snapshot needs.
+    fn prune(&self) -> Result<prune::Report>;
+    /// Takes a line of the log.
+    fn log(&self, line: &str);
+    /// Shows progress, where somebody looks.
+    fn monitor(&self) -> &dyn crate::monitor::Monitor;
+}
+
+/// A run that is to be made.
+pub struct Job<'a> {
+    /// What is backed up.
+    pub profile: &'a Profile,
+    /// The kind of run.
+    pub periodicity: Periodicity,
+    /// Where states are kept.
+    pub state: &'a StateDir,
+    /// Where the repository is, without secrets.
+    pub place: String,
+    /// What it needs of the program.
+    pub desk: &'a dyn Desk,
+}
+
+/// Held while a last hook runs: a signal and the run itself never run it both.
+static LAST_HOOK: Mutex<()> = Mutex::new(());
+
+/// Runs the last hook of this process's own run, which is being ended, unless it has run. Returns what went wrong.
+pub fn settle_own(state: &StateDir, profile: &str) -> Vec<String> {
+    let _turn = LAST_HOOK.lock();
+    let Some(owed) = state.owed(profile).filter(|owed| owed.process == std::process::id()) else { return Vec::new() };
+    let mut run = blank(profile, owed.periodicity, "");
+    run.problems.push("The run was ended by a signal".into());
+    let result = hooks::run_owed(&owed, &run, &|line| tracing::info!("{profile}: {line}"));
+    let settled = result.and_then(|()| state.settle(profile));
+    settled.err().map(|error| error.chain()).into_iter().collect()
+}
+
+fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
+    Run {
+        profile: profile.to_string(),
+        periodicity,
+        repository: place.to_string(),
+        started_secs: now_secs(),
+        ended_secs: now_secs(),
+        outcome: Outcome::Failed,
+        snapshot: None,
+        snapshot_id: None,
+        problems: Vec::new(),
+        files: 0,
+        content_bytes: 0,
+        added_bytes: 0,
+        packed_bytes: 0,
+        dumps: Vec::new(),
+        forgotten: 0,
+        checked: false,
+        pruned: false,
+    }
+}
+
+fn now_secs() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+impl Job<'_> {
+    /// Makes the run. Fails only where it did not begin: another run of the profile is not over, or the state cannot
+    /// be kept; whatever happens later is told in the record, which is kept.
+    pub fn run(&self, began: impl FnOnce()) -> Result<Run> {
+        let _lock = self.state.lock(&self.profile.name, self.periodicity, PATIENCE)?;
+        let mut run = self.blank();
+        for problem in self.settle_owed() {
+            run.problems.push(problem);
+        }
+        self.log("begins");
+        began();
+        self.back_up(&mut run);
+        if run.snapshot.is_some() {
+            self.maintain(&mut run);
+        }
+        run.ended_secs = now_secs();
+        if run.outcome == Outcome::Success && !run.problems.is_empty() {
+            run.outcome = Outcome::Incomplete;
+        }
+        self.log(&format!("ends: {}", run.outcome.word()));
+        for problem in &run.problems {
+            self.log(&format!("problem: {problem}"));
+        }
+        let mut state = self.state.profile(&self.profile.name);
+        state.add(run.clone());
+        self.state.keep_profile(&state)?;
+        Ok(run)
+    }
+
+    /// Runs what a killed run still owes, unless a run is under way. Returns what went wrong with it.
+    pub fn recover(&self) -> Result<Vec<String>> {
+        if self.state.owed(&self.profile.name).is_none() {
+            return Ok(Vec::new());
+        }
+        match self.state.lock(&self.profile.name, self.periodicity, Duration::ZERO) {
+            Ok(_lock) => Ok(self.settle_owed()),
+            Err(error) if error.kind() == ErrorKind::Busy => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn blank(&self) -> Run {
+        blank(&self.profile.name, self.periodicity, &self.place)
+    }
+
+    fn log(&self, line: &str) {
+        self.desk.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
+    }
+
+    /// Runs the last hook of a run that was killed before it could.
+    fn settle_owed(&self) -> Vec<String> {
+        let Some(owed) = self.state.owed(&self.profile.name) else { return Vec::new() };
+        self.log("an earlier run was killed: its last hook is run now");
+        let mut killed = self.blank();
+        killed.periodicity = owed.periodicity;
+        killed.problems.push("The run was killed before it had ended".into());
+        let result = hooks::run_owed(&owed, &killed, &|line| self.log(line));
+        let settled = result.and_then(|()| self.state.settle(&self.profile.name));
+        settled.err().map(|error| format!("The last hook of a killed run: {}", error.chain())).into_iter().collect()
+    }
+
+    /// Makes the snapshot, with the hooks around it.
+    fn back_up(&self, run: &mut Run) {
+        let log = |line: &str| self.log(line);
+        let hooks = Hooks { hooks: &self.profile.hooks, log: &log };
+        let owed = hooks.owed(run);
+        if let Some(owed) = &owed
+            && let Err(error) = self.state.owe(&self.profile.name, owed)
+        {
+            run.problems.push(format!("{}: nothing was begun", error.chain()));
+            return;
+        }
+        let made = hooks.before(run).and_then(|()| self.snapshot(run));
+        if let Err(error) = made {
+            run.problems.insert(0, error.chain());
+        }
+        let told = match run.outcome {
+            Outcome::Success => hooks.after(run),
+            _ => hooks.on_failure(run),
+        };
+        let turn = LAST_HOOK.lock();
+        let finally = hooks.finally(run);
+        let is_settled = finally.is_ok();
+        for error in [told.err(), finally.err()].into_iter().flatten() {
+            run.problems.push(error.chain());
+        }
+        if owed.is_some()
+            && is_settled
+            && let Err(error) = self.state.settle(&self.profile.name)
+        {
+            run.problems.push(error.chain());
+        }
+        drop(turn);
+    }
+
+    /// Dumps databases and reads files into a snapshot.
+    fn snapshot(&self, run: &mut Run) -> Result<()> {
+        let repository = self.desk.open()?;
+        let mut options = self.desk.options()?;
+        options.tags = self.profile.tags_of(self.periodicity);
+        let database::Dumps { generated, failed } = database::dumps(self.profile);
+        let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
+        let troubles = Troubles::new(self.desk.monitor());
+        let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed }, &troubles);
+        let outcome = outcome.map_err(|error| match error.kind() {
+            ErrorKind::Full => Error::new(
+                ErrorKind::Full,
+                format!("No room left at {}: earlier snapshots are as they were; make room and run again", self.place),
+            )
+            .because(error),
+            _ => error,
+        });
+        let (named, more) = troubles.into_parts();
+        let outcome = outcome?;
+        repository.note_reads();
+        let summary = &outcome.snapshot.summary;
+        run.snapshot = Some(outcome.snapshot.name.clone());
+        run.snapshot_id = outcome.id.map(|id| id.to_hex());
+        run.files = summary.files;
+        run.content_bytes = summary.content_bytes;
+        run.added_bytes = summary.added_bytes;
+        run.packed_bytes = summary.packed_bytes;
+        run.dumps = thin::dumps_in(&repository, &outcome.snapshot, &names);
+        run.outcome = if summary.errors == 0 { Outcome::Success } else { Outcome::Incomplete };
+        run.problems.extend(named);
+        if more > 0 {
+            run.problems.push(format!("and {more} more that could not be read: the snapshot names up to a thousand"));
+        }
+        run.problems.extend(repository.take_warnings().into_iter().map(|warning| format!("warning: {warning}")));
+        self.log(&format!(
+            "snapshot {}: {} files, {} bytes, {} added, {} stored",
+            outcome.snapshot.name, summary.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
+        ));
+        Ok(())
+    }
+
+    /// Forgets, verifies and prunes by the profile's rules; what fails is told, and the rest is done.
+    fn maintain(&self, run: &mut Run) {
+        match self.desk.open().and_then(|repository| thin::forget(&repository, self.profile)) {
+            Ok(names) => {
+                run.forgotten = names.len() as u64;
+                names.iter().for_each(|name| self.log(&format!("forgotten: {name}")));
+            }
+            Err(error) => run.problems.push(format!("Nothing was forgotten: {}", error.chain())),
+        }
+        let mut state = self.state.repository(&self.place);
+        if is_due(self.profile.check_every_secs, state.last_check_secs, run.started_secs) {
+            self.check(run, &mut state);
+        }
+        if is_due(self.profile.prune_every_secs, state.last_prune_secs, run.started_secs) {
+            self.prune(run, &mut state);
+        }
+        if (run.checked || run.pruned)
+            && let Err(error) = self.state.keep_repository(&state)
+        {
+            run.problems.push(error.chain());
+        }
+    }
+
+    fn check(&self, run: &mut Run, state: &mut RepositoryState) {
+        let report = match self.desk.check() {
+            Ok(report) => report,
+            Err(error) => {
+                run.problems.push(format!("The repository could not be verified: {}", error.chain()));
+                return;
+            }
+        };
+        run.checked = true;
+        state.last_check_secs = Some(now_secs());
+        state.is_damaged = !report.findings.is_empty();
+        state.pack_bytes = report.pack_bytes;
+        state.verified_bytes = report.verified.pack_bytes;
+        let is_all_verified = report.verified.pack_bytes >= report.pack_bytes;
+        let oldest = report.verified.oldest_secs.filter(|_| is_all_verified);
+        state.oldest_verified_secs = oldest.and_then(|secs| i64::try_from(secs).ok());
+        self.log(&format!("verified {} bytes of {}", report.read_bytes, report.pack_bytes));
+        if !report.findings.is_empty() {
+            let first = report.findings.iter().take(3).map(|finding| finding.subject.to_string());
+            let named = first.collect::<Vec<_>>().join(", ");
+            run.problems.push(format!(
+                "{} stored objects are damaged ({named}): `bakfs check` names what they cost, and what to do",
+                report.findings.len()
+            ));
+        }
+    }
+
+    fn prune(&self, run: &mut Run, state: &mut RepositoryState) {
+        match self.desk.prune() {
+            Ok(report) => {
+                run.pruned = true;
+                state.last_prune_secs = Some(now_secs());
+                self.log(&format!("pruned {} packs, {} bytes", report.swept.packs, report.swept.pack_bytes));
+                report.waiting_for.iter().for_each(|reason| self.log(&format!("the prune waits: {reason}")));
+                if report.missing_chunks > 0 {
+                    let missing = report.missing_chunks;
+                    run.problems.push(format!(
+                        "{missing} chunks that snapshots need are in no pack: `bakfs check` names the files"
+                    ));
+                }
+            }
+            // Another machine is at it.
+            Err(error) if error.kind() == ErrorKind::Busy => self.log("another prune is running: left to it"),
+            Err(error) => run.problems.push(format!("No room was given back: {}", error.chain())),
+        }
+    }
+}
+
+/// Returns whether something done every so often is due. A time in the future counts as none.
+fn is_due(every_secs: Option<u64>, last_secs: Option<i64>, now_secs: i64) -> bool {
+    let Some(every_secs) = every_secs else { return false };
+    // A nightly run begins some minutes earlier than the last one ended.
+    let every_secs = i64::try_from(every_secs).unwrap_or(i64::MAX) / 10 * 9;
+    last_secs.is_none_or(|last| last > now_secs || now_secs - last >= every_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_due;
+
+    #[test]
+    fn what_is_done_every_so_often_is_due_in_time() {
+        let day = 86_400;
+        for (every, last, due) in [
+            (None, None, false),
+            (Some(86_400), None, true),
+            (Some(86_400), Some(100 * day), false),
+            (Some(86_400), Some(99 * day + 3600), true),
+            (Some(86_400), Some(100 * day - 3600), false),
+            (Some(7 * 86_400), Some(95 * day), false),
+            (Some(7 * 86_400), Some(93 * day), true),
+            (Some(86_400), Some(200 * day), true),
+        ] {
+            assert_eq!(is_due(every, last, 100 * day), due, "{every:?} {last:?}");
+        }
+    }
+}
