@@ -80,6 +80,14 @@ impl Settings {
             }
             profiles.insert(name, profile);
         }
+        for profile in profiles.values() {
+            // Snapshots are thinned by their tags: those of one profile must never look like another's.
+            if let Some(tag) = profile.tags.iter().find(|tag| profiles.contains_key(*tag)) {
+                let (place, name) = (profile.file.display(), &profile.name);
+                let message = format!("{place}: profile `{name}`: the tag `{tag}` is the name of a profile");
+                return Err(Error::usage(message));
+            }
+        }
         Ok(Settings {
             path: Some(path.to_path_buf()),
             default_repository: Repository {

@@ -97,6 +97,11 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     Err(Error::usage(format!("`{name}` cannot name a {what}: use letters, digits, `-`, `_` and `.`")))
 }
 
+/// Returns whether a tag says how a snapshot was made.
+fn is_reserved(tag: &str) -> bool {
+    Periodicity::ALL.iter().any(|periodicity| periodicity.word() == tag) || tag == INCOMPLETE_TAG
+}
+
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
@@ -122,7 +127,7 @@ impl Profile {
     /// Fills in what a profile inherits, and refuses what makes no sense.
     pub fn resolve(name: &str, found: &Path, own: file::Profile, defaults: &file::Profile) -> Result<Self> {
         check_name("profile", name)?;
-        if Periodicity::ALL.iter().any(|periodicity| periodicity.word() == name) || name == INCOMPLETE_TAG {
+        if is_reserved(name) {
             return Err(Error::usage(format!("`{name}` cannot name a profile: it is a tag with a meaning of its own")));
         }
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
@@ -165,6 +170,10 @@ impl Profile {
         let share = share.map(|text| parse_share(text)).transpose().map_err(Error::usage)?;
         let max_age = own.check.max_age.or(defaults.check.max_age);
         let month: Window = "30d".parse()?;
+        let tags = joined(&defaults.tags, own.tags);
+        if let Some(tag) = tags.iter().find(|tag| is_reserved(tag)) {
+            return Err(Error::usage(format!("`{tag}` cannot be one of its tags: it has a meaning of its own")));
+        }
         let mut excludes = Vec::new();
         if own.default_excludes.or(defaults.default_excludes).unwrap_or(true) {
             excludes.extend(BUILT_IN.iter().map(|(glob, _)| glob.to_string()));
@@ -182,7 +191,7 @@ impl Profile {
             exclude_files: joined(&defaults.exclude_file, own.exclude_file),
             exclude_caches: own.exclude_caches.or(defaults.exclude_caches).unwrap_or(true),
             one_file_system: own.one_file_system.or(defaults.one_file_system).unwrap_or(false),
-            tags: joined(&defaults.tags, own.tags),
+            tags,
             host: own.host.or_else(|| defaults.host.clone()),
             compression,
             schedule,

@@ -9,6 +9,7 @@ pub mod hostile;
 pub mod ledger;
 pub mod library;
 pub mod lossy;
+pub mod machine;
 pub mod postgres;
 pub mod process;
 pub mod servers;
