@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -87,6 +87,8 @@ pub struct Program {
     pub timeout: Option<Duration>,
     /// The folder it runs in; `/` without it.
     pub folder: Option<PathBuf>,
+    /// What it reads on standard input; nothing without it.
+    pub input: Option<Vec<u8>>,
 }
 
 impl Program {
@@ -134,10 +136,22 @@ impl Program {
         Ok(command)
     }
 
+    /// Returns its standard input: a file in memory, which no one must write on while the program runs, and which a
+    /// full disk does not keep from being made.
+    fn stdin(&self) -> Result<Stdio> {
+        let Some(input) = &self.input else { return Ok(Stdio::null()) };
+        let making = || format!("Cannot make the input of {}", self.name());
+        let memory = rustix::fs::memfd_create("bakfs-input", rustix::fs::MemfdFlags::CLOEXEC).context(making)?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(input).context(making)?;
+        file.rewind().context(making)?;
+        Ok(file.into())
+    }
+
     /// Starts it with its standard output as a stream.
     pub fn stream(&self) -> Result<Output> {
         let mut command = self.command()?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(self.stdin()?).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
         let words = child.stderr.take().map(|stderr| std::thread::spawn(move || keep_words(stderr)));
         let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
@@ -164,7 +178,7 @@ impl Program {
         let (reader, writer) = std::io::pipe().context(|| "Cannot make a pipe".into())?;
         let mut command = self.command()?;
         let other = writer.try_clone().context(|| "Cannot make a pipe".into())?;
-        command.stdin(Stdio::null()).stdout(writer).stderr(other);
+        command.stdin(self.stdin()?).stdout(writer).stderr(other);
         let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
         // The command holds the pipe's other ends.
         drop(command);
@@ -352,6 +366,15 @@ mod tests {
         let error = Program::new(["/nonexistent/tool"]).answer().unwrap_err().chain();
         assert!(error.contains("Cannot start tool: is it installed?"), "{error}");
         assert!(Program::default().answer().is_err());
+    }
+
+    #[test]
+    fn input_of_any_length_is_read_whole() {
+        let mut program = Program::new(["wc", "-c"]);
+        assert_eq!(program.answer().unwrap(), "0\n");
+        program.input = Some(vec![b'x'; 1 << 20]);
+        assert_eq!(program.answer().unwrap(), "1048576\n");
+        assert_eq!(program.run().unwrap().1, "1048576\n");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("settings", &["error", "format", "quantity", "retention"]),
     ("state", &["error", "settings"]),
     ("database", &["error", "settings", "source", "process"]),
-    ("notify", &["error", "settings", "process", "state"]),
+    ("notify", &["error", "quantity", "settings", "process", "state"]),
     ("schedule", &["error", "settings", "process"]),
     ("store", &["id", "error", "crypto"]),
     ("repo", &["id", "error", "format", "crypto", "store"]),

@@ -46,6 +46,7 @@ pub mod prune;
 pub mod repair;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod snapshots;
 pub mod stats;
 pub mod target;
@@ -107,6 +108,8 @@ enum Command {
     Prune(prune::Args),
     /// Make the index name what can be read, and nothing else
     Repair(repair::Args),
+    /// Let profiles run by themselves: systemd timers, or a crontab
+    Schedule(schedule::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -185,6 +188,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),
         Command::Repair(args) => repair::run(global, args),
+        Command::Schedule(args) => schedule::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

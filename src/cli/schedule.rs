@@ -1,0 +1,177 @@
+//! `bakfs schedule`: lets profiles run by themselves.
+
+use super::Status;
+use super::open::Global;
+use super::output::readable;
+use crate::error::Result;
+use crate::schedule::place::Report;
+use crate::schedule::{self, Entry, Installed, Invocation, Manager, Place};
+use crate::settings::Settings;
+use clap::Subcommand;
+use jiff::Zoned;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Options of `bakfs schedule`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write what begins the runs that profiles have in `schedule`, and take away what none has any more
+    #[command(after_help = "Files are written as root to /etc/systemd/system or /etc/cron.d, as another user to \
+        $XDG_CONFIG_HOME/systemd/user or their crontab. BAKFS_SYSTEM_ROOT=DIR writes below another root and starts \
+        nothing, for building images.")]
+    Install(InstallArgs),
+    /// Show what runs when, and whether it does so by itself
+    List,
+    /// Take away all that `install` has written
+    Remove,
+}
+
+/// Options of `bakfs schedule install`.
+#[derive(Debug, clap::Args)]
+struct InstallArgs {
+    /// Use systemd's timers, as is usual where systemd runs
+    #[arg(long, conflicts_with = "cron")]
+    systemd: bool,
+    /// Use a crontab, as is usual elsewhere
+    #[arg(long)]
+    cron: bool,
+    /// Print what would be written, and change nothing
+    #[arg(long)]
+    print: bool,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let place = Place::of_process()?;
+    match &args.verb {
+        Verb::Install(args) => install(global, args, &place)?,
+        Verb::List => list(global, &place)?,
+        Verb::Remove => {
+            let report = place.remove()?;
+            if report.removed.is_empty() && !global.quiet && !global.json {
+                println!("Nothing was installed");
+            }
+            tell(global, &report);
+        }
+    }
+    Ok(Status::Done)
+}
+
+/// Finds and reads the configuration.
+fn settings_of(global: &Global) -> Result<Settings> {
+    let is_root = rustix::process::geteuid().is_root();
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let folder = set("BAKFS_CONFIG_DIR").or_else(|| {
+        let of_user = || set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        if is_root { Some("/etc/bakfs".into()) } else { of_user().map(|base| base.join("bakfs")) }
+    });
+    Settings::read(&global.config.clone().unwrap_or_else(|| folder.unwrap_or_default().join("bakfs.toml")))
+}
+
+fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result<()> {
+    let settings = settings_of(global)?;
+    let invocation = Invocation::of_process(&settings)?;
+    let manager = match (args.systemd, args.cron) {
+        (true, _) => Manager::Systemd,
+        (_, true) => Manager::Cron,
+        _ => place.usual_manager(),
+    };
+    if args.print {
+        for warning in place.warnings(manager, &settings) {
+            eprintln!("bakfs: warning: {warning}");
+        }
+        let texts = place.texts(manager, &settings, &invocation);
+        let mut out = std::io::stdout().lock();
+        if global.json {
+            let texts: serde_json::Map<_, _> = texts.into_iter().map(|(name, text)| (name, text.into())).collect();
+            serde_json::to_writer(&mut out, &texts)?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        for (at, (name, text)) in texts.into_iter().enumerate() {
+            let gap = if at > 0 { "\n" } else { "" };
+            writeln!(out, "{gap}# {name}\n{text}")?;
+        }
+        return Ok(());
+    }
+    if schedule::wanted(&settings).is_empty() {
+        eprintln!(
+            "bakfs: warning: no profile has a `schedule`, as in `schedule = [\"daily\"]`: nothing runs by itself"
+        );
+    }
+    tell(global, &place.install(manager, &settings, &invocation)?);
+    Ok(())
+}
+
+fn tell(global: &Global, report: &Report) {
+    for warning in &report.warnings {
+        eprintln!("bakfs: warning: {warning}");
+    }
+    if global.json {
+        println!("{}", json!({ "written": report.written, "removed": report.removed }));
+    } else if !global.quiet {
+        for name in &report.removed {
+            println!("removed {}", readable(name.as_bytes()));
+        }
+        for name in &report.written {
+            println!("wrote {}", readable(name.as_bytes()));
+        }
+    }
+}
+
+fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
+    let settings = settings_of(global)?;
+    let entries = place.entries(&settings, &Invocation::of_process(&settings)?)?;
+    let now = Zoned::now();
+    let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if global.json {
+        let list: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                json!({
+                    "periodicity": entry.periodicity,
+                    "profiles": entry.profiles,
+                    "next": next(entry).map(|time| time.timestamp().to_string()),
+                    "installed": word(entry.installed),
+                    "manager": entry.manager.map(Manager::word),
+                })
+            })
+            .collect();
+        serde_json::to_writer(&mut out, &list)?;
+        writeln!(out)?;
+        out.flush()?;
+        return Ok(());
+    }
+    writeln!(out, "{:<11} {:<16} {:<40} PROFILES", "RUNS", "NEXT", "INSTALLED")?;
+    for entry in &entries {
+        let next = match next(entry) {
+            Some(time) => time.strftime("%Y-%m-%d %H:%M").to_string(),
+            None => "going down".into(),
+        };
+        let installed = match (entry.installed, entry.manager) {
+            (Installed::Yes, Some(manager)) => manager.word().to_string(),
+            (Installed::Outdated, _) => "outdated: run bakfs schedule install".into(),
+            _ => "no: run bakfs schedule install".into(),
+        };
+        let profiles = if entry.profiles.is_empty() { "(none)".into() } else { entry.profiles.join(", ") };
+        writeln!(out, "{:<11} {next:<16} {installed:<40} {profiles}", entry.periodicity.word())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn word(installed: Installed) -> &'static str {
+    match installed {
+        Installed::No => "no",
+        Installed::Outdated => "outdated",
+        Installed::Yes => "yes",
+    }
+}
