@@ -11,6 +11,7 @@ pub mod error;
 pub mod find;
 pub mod format;
 pub mod id;
+pub mod log;
 pub mod monitor;
 pub mod process;
 pub mod prune;

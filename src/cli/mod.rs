@@ -20,12 +20,15 @@ macro_rules! println {
 
 pub mod backup;
 pub mod check;
+pub mod config;
+pub mod configured;
 pub mod cost;
 #[cfg(feature = "mount")]
 pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod folders;
 pub mod forget;
 pub mod generate;
 pub mod init;
@@ -46,6 +49,7 @@ pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
+pub mod status;
 pub mod target;
 
 use clap::{Parser, Subcommand};
@@ -103,6 +107,11 @@ enum Command {
     Prune(prune::Args),
     /// Make the index name what can be read, and nothing else
     Repair(repair::Args),
+    /// Show, write and test the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show what was backed up when, and what is overdue
+    Status(status::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -180,6 +189,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),
         Command::Repair(args) => repair::run(global, args),
+        Command::Config(command) => config::run(global, command),
+        Command::Status(args) => status::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

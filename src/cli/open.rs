@@ -86,7 +86,7 @@ fn is_root() -> bool {
 }
 
 /// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
-fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
+pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if is_root() {
         return PathBuf::from(of_root);

@@ -1,6 +1,7 @@
 //! What is printed: errors with their causes, warnings, sizes, and progress on a terminal.
 
 use crate::monitor::Monitor;
+pub use crate::quantity::size;
 use crate::repo::Repository;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::ffi::OsStr;
@@ -83,21 +84,6 @@ pub fn json_text(bytes: &[u8]) -> String {
         Ok(text) => text.to_string(),
         Err(_) => readable(OsStr::from_bytes(bytes).as_bytes()),
     }
-}
-
-/// Writes a number of bytes in binary units, as `1.5 GiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// Writes a count with thin groups, as `55 012`.
