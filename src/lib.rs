@@ -12,6 +12,7 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod job;
+pub mod log;
 pub mod monitor;
 pub mod notify;
 pub mod process;

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chunk", &["crypto", "format"]),
     ("source", &["error", "format"]),
     ("quantity", &[]),
+    ("log", &[]),
     ("process", &["error"]),
     ("retention", &["id", "error"]),
     ("settings", &["error", "format", "quantity", "retention"]),

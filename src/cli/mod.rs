@@ -20,6 +20,8 @@ macro_rules! println {
 
 pub mod backup;
 pub mod check;
+pub mod config;
+pub mod configured;
 pub mod cost;
 #[cfg(feature = "mount")]
 pub mod demo;
@@ -49,6 +51,7 @@ pub mod run;
 pub mod schedule;
 pub mod snapshots;
 pub mod stats;
+pub mod status;
 pub mod target;
 
 use clap::{Parser, Subcommand};
@@ -110,6 +113,11 @@ enum Command {
     Repair(repair::Args),
     /// Let profiles run by themselves: systemd timers, or a crontab
     Schedule(schedule::Args),
+    /// Show, write and test the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show what was backed up when, and what is overdue
+    Status(status::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -189,6 +197,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Prune(args) => prune::run(global, args),
         Command::Repair(args) => repair::run(global, args),
         Command::Schedule(args) => schedule::run(global, args),
+        Command::Config(command) => config::run(global, command),
+        Command::Status(args) => status::run(global, args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

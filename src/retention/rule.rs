@@ -191,6 +191,19 @@ impl fmt::Display for Count {
     }
 }
 
+impl fmt::Display for Rule {
+    /// Writes it as the option of `bakfs forget` that says the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Last(limit) => write!(f, "--keep-last {limit}"),
+            Rule::Level(level, count) => write!(f, "--keep-{} {count}", level.word()),
+            Rule::Within(window) => write!(f, "--keep-within {window}"),
+            Rule::LevelWithin(level, window) => write!(f, "--keep-{}-within {window}", level.word()),
+            Rule::Tags(tags) => write!(f, "--keep-tag {tags}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,11 @@
 //! Nothing here is needed to restore. A state that is lost or damaged counts as none, and is said to be so.
 
 pub mod lock;
+pub mod metrics;
+pub mod overdue;
 pub mod pending;
 pub mod record;
+pub mod running;
 
 use crate::error::{Context, Error, Result};
 pub use record::{Outcome, ProfileState, RepositoryState, Run};

@@ -144,6 +144,8 @@ impl Bakfs {
             ("XDG_RUNTIME_DIR", "run"),
             ("BAKFS_CONFIG_DIR", "config"),
             ("BAKFS_CACHE_DIR", "cache"),
+            ("BAKFS_STATE_DIR", "state"),
+            ("BAKFS_LOG_DIR", "log"),
         ]
         .map(|(name, dir)| (name, self.path(dir).into_os_string()))
         .into();

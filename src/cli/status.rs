@@ -1,0 +1,218 @@
+//! `bakfs status`: how profiles and repositories stand.
+
+use super::Status;
+use super::configured::{chosen, place_of, settings_of};
+use super::folders::state_dir;
+use super::open::Global;
+use super::output::{count, readable, size};
+use crate::settings::Settings;
+use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
+use crate::state::{RepositoryState, StateDir};
+use jiff::{Timestamp, Zoned};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::Write;
+
+/// Options of `bakfs status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes:\n  \
+    0  All is well\n  \
+    1  Something is overdue, the last run failed or its snapshot lacks something, or a repository is damaged\n  \
+    2  The configuration cannot be read, or has no such profile\n\n\
+    A profile is overdue when its last success is older than its `max-age`, or else than one and a half of its \
+    shortest period and an hour. One without either is never overdue.")]
+pub struct Args {
+    /// Only these profiles, and their repositories
+    #[arg(value_name = "PROFILE")]
+    profiles: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let settings = settings_of(global)?;
+    let wanted = chosen(&settings, &args.profiles)?;
+    let now = Zoned::now();
+    let dir = StateDir::new(state_dir(&settings));
+    let states = States::read(&dir, &settings, |profile| place_of(global, &settings, profile));
+    let mut report = Report { settings: &settings, states: &states, now: &now, is_trouble: false };
+    let profiles: Vec<_> = wanted.iter().map(|profile| report.profile(&profile.name)).collect();
+    let places: BTreeSet<&String> =
+        wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();
+    let repositories: Vec<_> = places.iter().map(|place| report.repository(place)).collect();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if global.json {
+        let all = |lines: &[(Value, String)]| lines.iter().map(|(json, _)| json.clone()).collect::<Vec<_>>();
+        writeln!(out, "{}", json!({ "profiles": all(&profiles), "repositories": all(&repositories) }))?;
+    } else if !global.quiet {
+        if profiles.is_empty() {
+            writeln!(out, "There are no profiles: `bakfs config init` writes a first one")?;
+        }
+        for (_, line) in profiles.iter().chain(&repositories) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    out.flush()?;
+    Ok(if report.is_trouble { Status::Failed } else { Status::Done })
+}
+
+/// Writes how long ago a moment was, in the largest unit that fits twice or the one below it, as `5 h ago`.
+fn ago(secs: i64, now: &Zoned) -> String {
+    let age = now.timestamp().as_second().saturating_sub(secs);
+    match age {
+        ..0 => "in the future: check the clock".into(),
+        0..120 => format!("{age} s ago"),
+        120..7200 => format!("{} min ago", age / 60),
+        7200..172_800 => format!("{} h ago", age / 3600),
+        _ => format!("{} d ago", age / 86_400),
+    }
+}
+
+fn minute(time: &Zoned) -> String {
+    time.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Writes a moment by the machine's clock, with its age.
+fn when(secs: i64, now: &Zoned) -> String {
+    let Ok(time) = Timestamp::from_second(secs) else { return "at no time of the calendar".into() };
+    format!("{} ({})", minute(&time.to_zoned(now.time_zone().clone())), ago(secs, now))
+}
+
+fn time_json(secs: Option<i64>) -> Option<String> {
+    secs.and_then(|secs| Timestamp::from_second(secs).ok()).map(|time| time.to_string())
+}
+
+struct Report<'a> {
+    settings: &'a Settings,
+    states: &'a States,
+    now: &'a Zoned,
+    is_trouble: bool,
+}
+
+impl Report<'_> {
+    /// Returns a profile's object and its line.
+    fn profile(&mut self, name: &str) -> (Value, String) {
+        let profile = &self.settings.profiles[name];
+        let known = &self.states.profiles[name];
+        let judged = judge_profile(self.settings, profile, known, self.now);
+        self.is_trouble |= judged.is_trouble;
+        (self.profile_json(known, &judged), self.profile_line(known, &judged))
+    }
+
+    fn profile_json(&self, known: &Known, judged: &ProfileStanding) -> Value {
+        let (run, made) = (known.state.last(), known.last_snapshot());
+        let age_secs = known.state.last_success_secs.map(|secs| self.now.timestamp().as_second() - secs);
+        json!({
+            "profile": known.state.name,
+            "state": judged.standing.word(),
+            "overdue": judged.is_overdue,
+            "running": known.running,
+            "last_success": time_json(known.state.last_success_secs),
+            "last_success_age_secs": age_secs,
+            "last_run": time_json(run.map(|run| run.ended_secs)),
+            "last_outcome": run.map(|run| run.outcome.word()),
+            "problems": run.map_or(&[][..], |run| &run.problems),
+            "next_run": judged.next.as_ref().map(|next| next.timestamp().to_string()),
+            "snapshot": made.and_then(|run| run.snapshot.as_ref()),
+            "content_bytes": made.map(|run| run.content_bytes),
+            "files": made.map(|run| run.files),
+            "packed_bytes": made.map(|run| run.packed_bytes),
+            "week_packed_bytes": judged.week_packed_bytes,
+            "forgotten": run.map(|run| run.forgotten),
+            "repository": known.repository,
+        })
+    }
+
+    fn profile_line(&self, known: &Known, judged: &ProfileStanding) -> String {
+        let width = self.settings.profiles.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+        let mut line = format!("{:width$}  {:<10}", known.state.name, judged.standing.word());
+        match known.state.last_success_secs {
+            Some(secs) => line += &format!("  last success {}", when(secs, self.now)),
+            None => line += "  no success yet",
+        }
+        if let Some(next) = &judged.next {
+            line += &format!("  next {}", minute(next));
+        }
+        if let Some(made) = known.last_snapshot() {
+            let (grown, week) = (size(made.packed_bytes), size(judged.week_packed_bytes));
+            line += &format!("  {}, +{grown}, +{week} in 7 days", size(made.content_bytes));
+        }
+        let last = known.state.last();
+        if let Some(run) = last.filter(|run| run.forgotten > 0) {
+            line += &format!("  {} forgotten", count(run.forgotten));
+        }
+        if let Some(holder) = &known.running {
+            line += &format!("\n{:width$}  now: {}", "", readable(holder.as_bytes()));
+        }
+        if judged.is_overdue && judged.standing != Standing::Overdue {
+            line += &format!("\n{:width$}  overdue", "");
+        }
+        if judged.is_trouble
+            && let Some(run) = last
+        {
+            for problem in &run.problems {
+                line += &format!("\n{:width$}  {}: {}", "", run.outcome.word(), readable(problem.as_bytes()));
+            }
+        }
+        line
+    }
+
+    /// Returns a repository's object and its line.
+    fn repository(&mut self, place: &str) -> (Value, String) {
+        let state = &self.states.repositories[place];
+        let judged = judge_repository(self.settings, self.states, place, self.now);
+        self.is_trouble |= judged.is_trouble;
+        let json = json!({
+            "repository": place,
+            "damaged": state.is_damaged,
+            "check_overdue": judged.is_check_overdue,
+            "last_check": time_json(state.last_check_secs),
+            "oldest_verified": time_json(state.oldest_verified_secs),
+            "pack_bytes": state.pack_bytes,
+            "verified_bytes": state.verified_bytes,
+            "last_prune": time_json(state.last_prune_secs),
+        });
+        (json, self.repository_line(state, judged.is_check_overdue))
+    }
+
+    fn repository_line(&self, state: &RepositoryState, is_check_overdue: bool) -> String {
+        let mut line = readable(state.place.as_bytes());
+        line += match (state.is_damaged, is_check_overdue, state.last_check_secs) {
+            (true, ..) => "  DAMAGED: `bakfs check` tells what",
+            (false, true, _) => "  check overdue",
+            (false, false, Some(_)) => "  sound",
+            (false, false, None) => "  never verified",
+        };
+        if let Some(secs) = state.last_check_secs {
+            line += &format!("  last check {}", when(secs, self.now));
+            line += &match state.oldest_verified_secs {
+                Some(secs) => format!("  all of it verified since {}", when(secs, self.now)),
+                None => format!("  {} of {} ever verified", size(state.verified_bytes), size(state.pack_bytes)),
+            };
+        }
+        if let Some(secs) = state.last_prune_secs {
+            line += &format!("  last prune {}", when(secs, self.now));
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_units_people_think_in() {
+        let now: Zoned = "2026-11-21T20:00:00[UTC]".parse().unwrap();
+        for (age, told) in [
+            (0, "0 s ago"),
+            (119, "119 s ago"),
+            (120, "2 min ago"),
+            (7199, "119 min ago"),
+            (5 * 3600, "5 h ago"),
+            (172_800, "2 d ago"),
+            (-1, "in the future: check the clock"),
+        ] {
+            assert_eq!(ago(now.timestamp().as_second() - age, &now), told);
+        }
+    }
+}
