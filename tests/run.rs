@@ -221,7 +221,7 @@ fn a_disk_that_fills_up_costs_one_profile_and_nothing_that_was_there() {
     machine.ok(["--repo", "small", "init"]);
     silent(&machine.ok(["run", "--all"]));
     std::fs::write(machine.path("source/noise"), support::noise(1, 20 << 20)).unwrap();
-    machine.run(["run", "--all"]).expect(1).says("small: failed").says("No room left at");
+    machine.run(["run", "--all"]).expect(1).says("/small failed: ").says("No room left at");
     assert_eq!(machine.tagged("web").len(), 2, "the other profile has run");
     machine.ok(["--repo", "small", "check", "--read-data"]);
     assert_eq!(machine.json(["--repo", "small", "snapshots"]).as_array().unwrap().len(), 1);

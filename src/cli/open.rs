@@ -129,7 +129,8 @@ fn config_folder() -> PathBuf {
 impl Global {
     /// Returns the path of the configuration, whether there is one or not.
     pub fn config_path(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| config_folder().join("bakfs.toml"))
+        let path = self.config.clone().unwrap_or_else(|| config_folder().join("bakfs.toml"));
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Reads the configuration with all its profiles, strictly.
@@ -137,7 +138,7 @@ impl Global {
         let path = self.config_path();
         if self.config.is_none() && !path.exists() {
             let message = format!("There is no configuration {}: `bakfs config init` writes one", path.display());
-            return Err(Error::new(ErrorKind::NotFound, message));
+            return Err(Error::usage(message));
         }
         Settings::read(&path)
     }

@@ -1,5 +1,6 @@
 //! `bakfs run`: profiles of the configuration, each from its dumps to its prune.
 
+use super::configured::place_of;
 use super::open::Global;
 use super::output::{Progress, count, size};
 use super::{Status, backup, check, folders, prune};
@@ -7,7 +8,9 @@ use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::error::{Error, Result};
 use crate::job::{Desk, Job, thin};
+use crate::log::Log;
 use crate::monitor::Monitor;
+use crate::notify;
 use crate::repo::Repository;
 use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
@@ -15,7 +18,9 @@ use crate::retention::window::Window;
 use crate::settings::values::Duration;
 use crate::settings::{Periodicity, Profile, Settings, secret};
 use crate::source::exclude::Excludes;
-use crate::state::{Outcome, Run, StateDir};
+use crate::state::metrics::metrics;
+use crate::state::overdue::States;
+use crate::state::{Outcome, Run, StateDir, write_whole};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
@@ -88,6 +93,25 @@ struct Bench<'a> {
     profile: &'a Profile,
     settings: &'a Settings,
     progress: Progress,
+    log: LogTarget,
+}
+
+/// Where lines of the log go.
+enum LogTarget {
+    /// Standard output, which is the journal's (systemd.exec(5), JOURNAL_STREAM).
+    Journal,
+    File(Log),
+}
+
+impl LogTarget {
+    fn of_process(settings: &Settings) -> Self {
+        let streamed = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let own = rustix::fs::fstat(std::io::stdout()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+        match own {
+            Ok(own) if own == streamed => LogTarget::Journal,
+            _ => LogTarget::File(Log::open(&folders::log_dir(settings), "bakfs")),
+        }
+    }
 }
 
 impl Desk for Bench<'_> {
@@ -127,6 +151,11 @@ impl Desk for Bench<'_> {
 
     fn log(&self, line: &str) {
         tracing::info!("{line}");
+        match &self.log {
+            // 6: informational (sd-daemon(3)).
+            LogTarget::Journal => println!("<6>{}", super::output::readable(line.as_bytes())),
+            LogTarget::File(log) => log.line(line),
+        }
     }
 
     fn monitor(&self) -> &dyn Monitor {
@@ -162,13 +191,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         };
         status = worse(status, one);
         match ended {
-            Ok(run) => {
-                tell(global, &run);
-                told.push(run);
-            }
+            Ok(run) => told.push(run),
             Err(error) => eprintln!("bakfs: {}: {}", profile.name, error.chain()),
         }
     }
+    write_metrics(global, &settings, &state);
     if global.json {
         println!("{}", serde_json::to_string(&told)?);
     }
@@ -209,16 +236,37 @@ fn run_one(
     let bench = bench(global, settings, profile);
     let place = bench.global.place()?.to_string();
     let job = Job { profile, periodicity, state, place, desk: &bench };
-    let run = job.run(|| ());
+    let run = job.run(|| tell_failures(profile, notify::start(&profile.notify)));
     bench.progress.finish();
+    if let Ok(run) = &run {
+        tell(global, &thin::host_of(profile), run);
+        tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), run));
+    }
     run
+}
+
+/// Says which notifications have failed: they fail no run.
+fn tell_failures(profile: &Profile, failures: Vec<Error>) {
+    for error in failures {
+        eprintln!("bakfs: {}: warning: {}", profile.name, error.chain());
+    }
+}
+
+/// Writes the metrics of all profiles, where the configuration names a file for them.
+fn write_metrics(global: &Global, settings: &Settings, state: &StateDir) {
+    let Some(path) = &settings.metrics_file else { return };
+    let states = States::read(state, settings, |profile| place_of(global, settings, profile));
+    let text = metrics(settings, &states, &jiff::Zoned::now());
+    if let Err(error) = write_whole(path, text.as_bytes(), 0o644) {
+        eprintln!("bakfs: warning: {}", error.chain());
+    }
 }
 
 fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> Bench<'a> {
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
-    Bench { global, profile, settings, progress }
+    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings) }
 }
 
 /// Runs the last hooks that killed runs owe.
@@ -256,13 +304,10 @@ fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Re
 }
 
 /// Tells trouble as one message, and success only to somebody who looks.
-fn tell(global: &Global, run: &Run) {
-    if !run.problems.is_empty() {
-        let mut text = format!("bakfs: {}: {}", run.profile, run.outcome.word());
-        for problem in &run.problems {
-            text.push_str(&format!("\n  {}", super::output::readable(problem.as_bytes())));
-        }
-        eprintln!("{text}");
+fn tell(global: &Global, host: &str, run: &Run) {
+    if run.outcome != Outcome::Success {
+        let message = notify::message(host, run);
+        eprintln!("{}\n\n{}", message.subject, message.body.trim_end());
     }
     if global.json || global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0) {
         return;

@@ -3,15 +3,12 @@
 use super::Status;
 use super::open::Global;
 use super::output::readable;
-use crate::error::Result;
 use crate::schedule::place::Report;
 use crate::schedule::{self, Entry, Installed, Invocation, Manager, Place};
-use crate::settings::Settings;
 use clap::Subcommand;
 use jiff::Zoned;
 use serde_json::json;
 use std::io::Write;
-use std::path::PathBuf;
 
 /// Options of `bakfs schedule`.
 #[derive(Debug, clap::Args)]
@@ -64,19 +61,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// Finds and reads the configuration.
-fn settings_of(global: &Global) -> Result<Settings> {
-    let is_root = rustix::process::geteuid().is_root();
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let folder = set("BAKFS_CONFIG_DIR").or_else(|| {
-        let of_user = || set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
-        if is_root { Some("/etc/bakfs".into()) } else { of_user().map(|base| base.join("bakfs")) }
-    });
-    Settings::read(&global.config.clone().unwrap_or_else(|| folder.unwrap_or_default().join("bakfs.toml")))
-}
-
 fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result<()> {
-    let settings = settings_of(global)?;
+    let settings = global.settings()?;
     let invocation = Invocation::of_process(&settings)?;
     let manager = match (args.systemd, args.cron) {
         (true, _) => Manager::Systemd,
@@ -127,7 +113,7 @@ fn tell(global: &Global, report: &Report) {
 }
 
 fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
-    let settings = settings_of(global)?;
+    let settings = global.settings()?;
     let entries = place.entries(&settings, &Invocation::of_process(&settings)?)?;
     let now = Zoned::now();
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);

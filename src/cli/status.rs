@@ -1,7 +1,7 @@
 //! `bakfs status`: how profiles and repositories stand.
 
 use super::Status;
-use super::configured::{chosen, place_of, settings_of};
+use super::configured::{chosen, place_of};
 use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
@@ -29,7 +29,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = settings_of(global)?;
+    let settings = global.settings()?;
     let wanted = chosen(&settings, &args.profiles)?;
     let now = Zoned::now();
     let dir = StateDir::new(state_dir(&settings));

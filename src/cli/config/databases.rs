@@ -1,7 +1,7 @@
 //! `bakfs config databases`: lists what profiles dump.
 
 use crate::cli::Status;
-use crate::cli::configured::{chosen, settings_of};
+use crate::cli::configured::chosen;
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path, size};
 use crate::database;
@@ -19,7 +19,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = settings_of(global)?;
+    let settings = global.settings()?;
     let names: Vec<String> = args.profile.iter().cloned().collect();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut list = Vec::new();

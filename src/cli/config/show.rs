@@ -1,7 +1,7 @@
 //! `bakfs config show`: what the configuration means.
 
 use crate::cli::Status;
-use crate::cli::configured::{chosen, global_of, settings_of};
+use crate::cli::configured::chosen;
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path};
@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = settings_of(global)?;
+    let settings = global.settings()?;
     let names: Vec<String> = args.profile.iter().cloned().collect();
     let profiles = chosen(&settings, &names)?;
     let now = Zoned::now();
@@ -158,7 +158,7 @@ fn hooks(profile: &Profile) -> Vec<(&'static str, &Command)> {
 
 impl View<'_> {
     fn place(&self, profile: &Profile) -> String {
-        match global_of(self.global, self.settings, self.settings.repository_of(profile)).place() {
+        match self.global.for_repository(self.settings.repository_of(profile)).place() {
             Ok(place) => place.to_string(),
             Err(error) => error.chain(),
         }
