@@ -245,6 +245,24 @@ proptest! {
     }
 
     #[test]
+    fn incomplete_snapshots_cost_no_complete_one_its_place(
+        mut all in any_history(), lacking in proptest::collection::vec(any::<bool>(), 60),
+        said in proptest::collection::vec(any_rule(), 1..5),
+    ) {
+        let as_if_whole = kept(&all, &said);
+        for (one, lacks) in all.iter_mut().zip(lacking) {
+            one.is_incomplete = lacks;
+        }
+        let complete: Vec<Snapshot> = all.iter().filter(|one| !one.is_incomplete).cloned().collect();
+        let mut expected = as_if_whole;
+        expected.extend(kept(&complete, &said));
+        let once = kept(&all, &said);
+        prop_assert_eq!(&once, &expected);
+        let left: Vec<Snapshot> = all.into_iter().filter(|one| once.contains(&one.id)).collect();
+        prop_assert_eq!(kept(&left, &said), once);
+    }
+
+    #[test]
     fn a_rule_that_counts_keeps_the_newest_of_every_group(
         mut all in any_history(), hosts in proptest::collection::vec(0..3_u8, 60), said in any_rule(), count in 1..5_u32,
     ) {
