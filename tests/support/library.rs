@@ -81,7 +81,7 @@ pub fn back_up(repository: &Arc<Repository>, source: &Path, day: i64) -> Result<
 
 /// Checks everything that is stored.
 pub fn check(repository: &Repository) -> Result<Report> {
-    let read = Some(check::Selection { share: check::Share::All, before_secs: None });
+    let read = Some(check::Selection { share: bakfs::quantity::Share::All, before_secs: None });
     check::run(repository, check::Options { read, threads: 1 }, None, &Silent)
 }
 
