@@ -1,6 +1,9 @@
 //! Running other programs: in a group of their own, as another user, with a time limit, and their words kept.
 
+mod conversation;
+
 use crate::error::{Context, Error, ErrorKind, Result};
+pub use conversation::Conversation;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};

@@ -3,9 +3,20 @@
 //! A dump is a [`Generated`] file below `/databases`, and beside it a manifest, `<dump>.json`. It is streamed into the
 //! snapshot by the program that makes it; that program's failure is the stream's, so no half dump is ever kept.
 
+mod command;
+mod local;
+mod manifest;
+mod mysql;
+mod name;
+mod postgresql;
+mod sqlite;
+
 use crate::error::Error;
 use crate::settings::Profile;
 use crate::source::generated::Generated;
+use local::Temporary;
+use manifest::{Unit, absolute};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What a profile dumps.
@@ -38,16 +49,99 @@ pub struct Database {
 }
 
 /// Lists what a profile dumps, asking servers for their databases. Nothing is dumped before its turn.
-pub fn dumps(_profile: &Profile) -> Dumps {
-    Dumps::default()
+pub fn dumps(profile: &Profile) -> Dumps {
+    let Plan { units, failed } = Plan::of(profile);
+    let mut generated: Vec<_> = units.into_iter().flat_map(|unit| [unit.dump, unit.manifest]).collect();
+    generated.sort_by(|one, other| one.path.cmp(&other.path));
+    Dumps { generated, failed }
 }
 
 /// Tries a profile's databases for real: connections, versions, rights, programs, room for what is not streamed.
-pub fn inspect(_profile: &Profile) -> Vec<Inspection> {
-    Vec::new()
+pub fn inspect(profile: &Profile) -> Vec<Inspection> {
+    let temporary = Temporary::new(profile.temporary_dir.as_deref());
+    let mut report = Report::default();
+    profile.postgresql.iter().for_each(|cluster| postgresql::inspect(cluster, &temporary, &mut report));
+    profile.mysql.iter().for_each(|server| mysql::inspect(server, &mut report));
+    profile.sqlite.iter().for_each(|files| sqlite::inspect(files, &temporary, &mut report));
+    profile.command.iter().for_each(|source| command::inspect(source, &mut report));
+    report.inspections
 }
 
-/// Lists a profile's databases.
-pub fn list(_profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
-    (Vec::new(), Vec::new())
+/// Lists a profile's dumps, and what cannot be dumped.
+pub fn list(profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
+    let Plan { units, failed } = Plan::of(profile);
+    let database = |unit: Unit| Database { path: absolute(&unit.dump.path), bytes: unit.database_bytes };
+    (units.into_iter().map(database).collect(), failed)
+}
+
+/// What is going to be dumped.
+#[derive(Default)]
+struct Plan {
+    units: Vec<Unit>,
+    failed: Vec<(PathBuf, Error)>,
+}
+
+impl Plan {
+    fn of(profile: &Profile) -> Plan {
+        let temporary = Temporary::new(profile.temporary_dir.as_deref());
+        let mut plan = Plan::default();
+        profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, &mut plan));
+        profile.mysql.iter().for_each(|server| mysql::plan(server, &mut plan));
+        profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, &mut plan));
+        profile.command.iter().for_each(|source| command::plan(source, &mut plan));
+        plan.part();
+        plan
+    }
+
+    fn fail(&mut self, path: &[Vec<u8>], error: Error) {
+        self.failed.push((absolute(path), error));
+    }
+
+    /// Sorts the dumps, and refuses those at whose path, or at whose manifest's, another has something already.
+    fn part(&mut self) {
+        self.units.sort_by(|one, other| one.dump.path.cmp(&other.dump.path));
+        let mut taken: BTreeSet<Vec<Vec<u8>>> = BTreeSet::new();
+        let (mut parted, mut failed) = (Vec::new(), Vec::new());
+        for unit in self.units.drain(..) {
+            let is_taken = |path: &Vec<Vec<u8>>| {
+                let below = taken.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
+                below || (1..path.len()).any(|len| taken.contains(&path[..len]))
+            };
+            if is_taken(&unit.dump.path) || is_taken(&unit.manifest.path) {
+                let message = "Two dumps, or a dump and another one's manifest, would be written under one name: \
+                               give one of them another name, or put them into profiles of their own";
+                failed.push((absolute(&unit.dump.path), Error::usage(message)));
+                continue;
+            }
+            taken.extend([unit.dump.path.clone(), unit.manifest.path.clone()]);
+            parted.push(unit);
+        }
+        self.units = parted;
+        self.failed.extend(failed);
+        self.failed.sort_by(|one, other| one.0.cmp(&other.0));
+    }
+}
+
+/// What was found out so far.
+#[derive(Default)]
+struct Report {
+    inspections: Vec<Inspection>,
+}
+
+impl Report {
+    fn add(&mut self, subject: &str, text: String, is_problem: bool) {
+        self.inspections.push(Inspection { subject: subject.to_string(), text, is_problem });
+    }
+
+    fn fine(&mut self, subject: &str, text: impl Into<String>) {
+        self.add(subject, text.into(), false);
+    }
+
+    fn problem(&mut self, subject: &str, text: impl Into<String>) {
+        self.add(subject, text.into(), true);
+    }
+
+    fn error(&mut self, subject: &str, error: &Error) {
+        self.add(subject, error.chain(), true);
+    }
 }

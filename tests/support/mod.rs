@@ -4,12 +4,14 @@
 pub mod cli;
 pub mod compare;
 pub mod device;
+pub mod dumps;
 pub mod far;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
 pub mod lossy;
 pub mod machine;
+pub mod mariadb;
 pub mod postgres;
 pub mod process;
 pub mod servers;

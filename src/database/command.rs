@@ -1,0 +1,62 @@
+//! Programs whose standard output is stored.
+
+use super::local::{account, is_program, owner};
+use super::manifest::{Manifest, Subject, names};
+use super::{Plan, Report};
+use crate::error::{Error, Result};
+use crate::process::Program;
+use crate::settings::file::CommandSource;
+use std::path::Path;
+use std::time::Duration;
+
+fn program(source: &CommandSource) -> Result<Program> {
+    let mut program = Program::new(source.run.arguments());
+    if program.arguments.is_empty() {
+        return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
+    }
+    program.account = account(source.user.as_deref())?;
+    program.timeout = source.timeout.and_then(|timeout| timeout.secs).map(Duration::from_secs);
+    Ok(program)
+}
+
+/// Adds a command's output to what is dumped.
+pub fn plan(source: &CommandSource, plan: &mut Plan) {
+    let path = names("command", &[source.name.as_bytes()]);
+    let program = match program(source) {
+        Err(error) => return plan.fail(&path, error),
+        Ok(program) => program,
+    };
+    let subject = Subject {
+        path,
+        owner: owner(program.account.as_ref()),
+        title: format!("the output of the command `{}`", source.name),
+        manifest: Manifest {
+            kind: "command",
+            database: source.name.clone(),
+            format: "output",
+            program: Some(program.name()),
+            ..Manifest::default()
+        },
+    };
+    plan.units.push(subject.stream(move |_| Ok(Box::new(program.stream()?))));
+}
+
+/// Tells whether a command can be run.
+pub fn inspect(source: &CommandSource, report: &mut Report) {
+    let subject = format!("command {}", source.name);
+    let program = match program(source) {
+        Err(error) => return report.error(&subject, &error),
+        Ok(program) => program,
+    };
+    let named = Path::new(&program.arguments[0]);
+    let found = if named.components().count() > 1 {
+        is_program(named)
+    } else {
+        super::local::folders(None).iter().any(|folder| is_program(&folder.join(named)))
+    };
+    if found {
+        report.fine(&subject, format!("runs {}", named.display()));
+    } else {
+        report.problem(&subject, format!("there is no program {}: check its path, or install it", named.display()));
+    }
+}

@@ -1,0 +1,106 @@
+//! What `bakfs config check` tells of a cluster.
+
+use super::programs::{Programs, Version};
+use super::server::{Facts, Server};
+use super::{GLOBALS, chosen};
+use crate::database::Report;
+use crate::database::local::{Temporary, mebibytes};
+use crate::settings::file::{PgFormat, Postgresql};
+use crate::settings::profile::postgresql_name;
+use serde::Deserialize;
+
+/// Tables that the role may not read: their number, and some of their names.
+#[derive(Deserialize)]
+struct Denied {
+    count: u64,
+    names: Vec<String>,
+}
+
+const DENIED: &str = "SELECT json_build_object('count', count(*), 'names', coalesce(json_agg(name ORDER BY name)
+        FILTER (WHERE place <= 3), '[]'))
+    FROM (SELECT n.nspname || '.' || c.relname AS name, row_number() OVER (ORDER BY n.nspname, c.relname) AS place
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S'
+                THEN has_sequence_privilege(c.oid, 'SELECT') ELSE has_table_privilege(c.oid, 'SELECT') END)) denied";
+
+/// Tries a cluster for real.
+pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report) {
+    let subject = format!("postgresql {}", postgresql_name(settings));
+    let server = match Server::new(settings) {
+        Err(error) => return report.error(&subject, &error),
+        Ok(server) => server,
+    };
+    let facts = match server.facts() {
+        Err(error) => return report.error(&subject, &error),
+        Ok(facts) => facts,
+    };
+    report.fine(&subject, format!("connected as `{}` to PostgreSQL {}", facts.role, facts.version));
+    match Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref()) {
+        Err(error) => report.error(&subject, &error),
+        Ok(programs) => {
+            report.fine(&subject, format!("dumped by {} {}", programs.pg_dump.display(), programs.version));
+        }
+    }
+    let (databases, missing) = chosen(settings, &facts.databases);
+    for name in &missing {
+        let text = format!("there is no database `{name}` that accepts connections: take it out of `databases`");
+        report.problem(&subject, text);
+    }
+    if databases.is_empty() && missing.is_empty() {
+        report.problem(&subject, "no database is dumped: look at `databases` and `exclude`");
+    }
+    let size = |name: &String| facts.databases.iter().find(|known| known.name == *name)?.bytes;
+    let told = |name: &String| match size(name) {
+        Some(bytes) => format!("{name} ({})", mebibytes(bytes)),
+        None => name.clone(),
+    };
+    if !databases.is_empty() {
+        let list: Vec<_> = databases.iter().map(told).collect();
+        report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
+    }
+    rights(&server, &facts, &databases, &subject, report);
+    if settings.globals.unwrap_or(true) && !facts.reads_passwords {
+        let text = format!(
+            "`{}` may not read the passwords of roles: {GLOBALS} is dumped without them. Dump as a superuser to have \
+             them, or set `globals = false`",
+            facts.role
+        );
+        report.fine(&subject, text);
+    }
+    if settings.format == PgFormat::Directory {
+        let largest = databases.iter().filter_map(size).max().unwrap_or(0);
+        match temporary.check_room(largest) {
+            Err(error) => report.error(&subject, &error),
+            Ok(()) => report.fine(&subject, format!("there is room for it in {}", temporary.folder.display())),
+        }
+    }
+}
+
+fn rights(server: &Server, facts: &Facts, databases: &[String], subject: &str, report: &mut Report) {
+    if facts.reads_all {
+        return report.fine(subject, format!("`{}` may read everything", facts.role));
+    }
+    let mut lacking = 0;
+    for database in databases {
+        match server.ask::<Denied>(database, DENIED) {
+            Err(error) => report.problem(subject, format!("database `{database}`: {}", error.chain())),
+            Ok(denied) if denied.count > 0 => {
+                lacking += denied.count;
+                let text = format!(
+                    "`{}` may not read {} of the tables and sequences of `{database}`, as {}: \
+                     run `GRANT pg_read_all_data TO \"{}\"` (PostgreSQL 14 and later), or dump as a superuser",
+                    facts.role,
+                    denied.count,
+                    denied.names.join(", "),
+                    facts.role
+                );
+                report.problem(subject, text);
+            }
+            Ok(_) => {}
+        }
+    }
+    if lacking == 0 {
+        report.fine(subject, format!("`{}` may read all tables it is to dump", facts.role));
+    }
+}

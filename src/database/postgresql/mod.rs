@@ -1,0 +1,265 @@
+//! PostgreSQL by its client programs: psql asks, pg_dump and pg_dumpall dump.
+
+mod inspect;
+mod moment;
+mod programs;
+mod server;
+
+use super::Plan;
+use super::local::{Temporary, owner};
+use super::manifest::{MAX_TABLES, Manifest, Record, Subject, Table, names};
+use super::name::file_name;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Output, Program};
+use crate::settings::file::{PgFormat, Postgresql};
+use crate::settings::profile::postgresql_name;
+pub use inspect::inspect;
+use moment::{Moment, Session};
+use parking_lot::Mutex;
+use programs::{Programs, Version};
+use serde::Deserialize;
+use server::{Facts, Known, Server, connection};
+use std::io::Read;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// The name of the dump of roles and tablespaces.
+const GLOBALS: &str = "globals.sql";
+/// Plain dumps are fenced by a word (CVE-2025-8714); one that changes would make each night's dump another one.
+const RESTRICT_KEY: &str = "--restrict-key=bakfsDumpsAreTheSameEveryNight";
+
+/// A cluster that is dumped.
+struct Cluster {
+    server: Server,
+    programs: Programs,
+    facts: Facts,
+    temporary: Temporary,
+    /// The databases that are dumped.
+    databases: Vec<String>,
+    /// Opened when the first dump begins.
+    moment: Mutex<Option<Moment>>,
+}
+
+/// What a database tells of itself.
+#[derive(Deserialize)]
+struct Description {
+    bytes: u64,
+    tables: Vec<(String, i64)>,
+}
+
+/// Adds a cluster's databases to what is dumped.
+pub fn plan(settings: &Postgresql, temporary: &Temporary, plan: &mut Plan) {
+    let folder = |name: &[u8]| names("postgresql", &[postgresql_name(settings).as_bytes(), name]);
+    let (cluster, missing) = match Cluster::open(settings, temporary) {
+        Err(error) => return plan.fail(&names("postgresql", &[postgresql_name(settings).as_bytes()]), error),
+        Ok(opened) => opened,
+    };
+    let cluster = Arc::new(cluster);
+    for name in missing {
+        plan.fail(&folder(&cluster.file_name(&name)), cluster.missing(&name));
+    }
+    for known in cluster.facts.databases.iter().filter(|known| cluster.databases.contains(&known.name)) {
+        plan.units.push(cluster.unit(known, folder(&cluster.file_name(&known.name))));
+    }
+    if settings.globals.unwrap_or(true) {
+        plan.units.push(cluster.globals(folder(GLOBALS.as_bytes())));
+    }
+}
+
+impl Cluster {
+    /// Asks a cluster for its databases; returns those that are listed and missing beside it.
+    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<(Self, Vec<String>)> {
+        let server = Server::new(settings)?;
+        let facts = server.facts()?;
+        let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref())?;
+        let (databases, missing) = chosen(settings, &facts.databases);
+        let (temporary, moment) = (temporary.clone(), Mutex::default());
+        Ok((Cluster { server, programs, facts, temporary, databases, moment }, missing))
+    }
+
+    fn missing(&self, database: &str) -> Error {
+        let message = format!(
+            "There is no database `{database}` in the PostgreSQL cluster `{}` that accepts connections: \
+             create it, or take it out of `databases`",
+            self.server.name
+        );
+        Error::new(ErrorKind::NotFound, message)
+    }
+
+    fn file_name(&self, database: &str) -> Vec<u8> {
+        let suffix = match self.server.settings.format {
+            PgFormat::Custom => ".dump",
+            PgFormat::Directory => ".dir",
+            PgFormat::Plain => ".sql",
+        };
+        file_name(database, suffix, GLOBALS)
+    }
+
+    fn manifest(&self, program: &str) -> Manifest {
+        Manifest {
+            kind: "postgresql",
+            server_version: Some(self.facts.version.clone()),
+            program: Some(format!("{program} {}", self.programs.version)),
+            ..Manifest::default()
+        }
+    }
+
+    fn unit(self: &Arc<Self>, known: &Known, path: Vec<Vec<u8>>) -> super::Unit {
+        let name = known.name.clone();
+        let is_folder = self.server.settings.format == PgFormat::Directory;
+        let format = match self.server.settings.format {
+            PgFormat::Custom => "custom",
+            PgFormat::Directory => "directory",
+            PgFormat::Plain => "plain",
+        };
+        let manifest = self.manifest("pg_dump");
+        let subject = Subject {
+            path,
+            owner: owner(self.server.account.as_ref()),
+            title: format!("the database `{name}` of the PostgreSQL cluster `{}`", self.server.name),
+            manifest: Manifest { database: name.clone(), format, database_bytes: known.bytes, ..manifest },
+        };
+        let cluster = self.clone();
+        if is_folder {
+            subject.folder(move |record| cluster.fill(&name, record))
+        } else {
+            subject.stream(move |record| Ok(Box::new(cluster.start(&name, record)?)))
+        }
+    }
+
+    fn globals(self: &Arc<Self>, path: Vec<Vec<u8>>) -> super::Unit {
+        let mut manifest = Manifest { database: "globals".into(), format: "plain", ..self.manifest("pg_dumpall") };
+        let mut program = self.server.program(&self.programs.pg_dumpall).arg("--globals-only");
+        if !self.facts.reads_passwords {
+            let role = &self.facts.role;
+            manifest.notes.push(format!("roles are dumped without their passwords: `{role}` may not read pg_authid"));
+            program = program.arg("--no-role-passwords");
+        }
+        if self.programs.have("--restrict-key") {
+            program = program.arg(RESTRICT_KEY);
+        }
+        if self.facts.asked_in != "postgres" {
+            program = program.arg(format!("--database={}", self.facts.asked_in));
+        }
+        let subject = Subject {
+            path,
+            owner: owner(self.server.account.as_ref()),
+            title: format!("the roles of the PostgreSQL cluster `{}`", self.server.name),
+            manifest,
+        };
+        let cluster = self.clone();
+        subject.stream(move |_| {
+            cluster.with_moment(|_| ());
+            Ok(Box::new(program.stream()?))
+        })
+    }
+
+    fn with_moment<T>(&self, with: impl FnOnce(&mut Moment) -> T) -> T {
+        with(self.moment.lock().get_or_insert_with(|| Moment::open(&self.server, &self.databases)))
+    }
+
+    /// Takes a database's session and asks for what its manifest tells; returns its size.
+    fn begin(&self, database: &str, record: &Record) -> (Option<Session>, Option<u64>) {
+        let session = self.with_moment(|moment| moment.take(database, record));
+        let sql = format!(
+            "SELECT json_build_object('bytes', pg_database_size(current_database()), 'tables', (SELECT
+                 coalesce(json_agg(json_build_array(name, rows)), '[]') FROM (
+                     SELECT n.nspname || '.' || c.relname AS name, c.reltuples::bigint AS rows
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE c.relkind IN ('r', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+                     ORDER BY 1 LIMIT {MAX_TABLES}) tables))"
+        );
+        match self.server.ask::<Description>(database, &sql) {
+            Err(error) => {
+                record.note(format!("sizes and rows are not known: {}", error.chain()));
+                (session, None)
+            }
+            Ok(description) => {
+                let bytes = description.bytes;
+                let table = |(name, rows)| Table { name, estimated_rows: u64::try_from(rows).ok() };
+                record.change(|manifest| {
+                    manifest.database_bytes = Some(bytes);
+                    manifest.tables = description.tables.into_iter().map(table).collect();
+                });
+                (session, Some(bytes))
+            }
+        }
+    }
+
+    fn pg_dump(&self, database: &str, session: Option<&Session>) -> Program {
+        let format = self.server.settings.format;
+        let mut program = self.server.program(&self.programs.pg_dump).arg("--compress=0");
+        program = program.arg(match format {
+            PgFormat::Custom => "--format=custom",
+            PgFormat::Directory => "--format=directory",
+            PgFormat::Plain => "--format=plain",
+        });
+        if let Some(session) = session {
+            program = program.arg(format!("--snapshot={}", session.snapshot));
+        }
+        if format == PgFormat::Plain && self.programs.have("--restrict-key") {
+            program = program.arg(RESTRICT_KEY);
+        }
+        let options = &self.server.settings.options;
+        options.iter().fold(program, |program, option| program.arg(option)).arg(connection(database))
+    }
+
+    fn start(&self, database: &str, record: &Record) -> Result<Held> {
+        let (session, _) = self.begin(database, record);
+        let output = self.pg_dump(database, session.as_ref()).stream()?;
+        Ok(Held { output, session })
+    }
+
+    fn fill(&self, database: &str, record: &Record) -> Result<TempDir> {
+        let (session, bytes) = self.begin(database, record);
+        self.temporary.check_room(bytes.unwrap_or(0))?;
+        let folder = self.temporary.make(self.server.account.as_ref())?;
+        let mut program = self.pg_dump(database, session.as_ref()).arg("--file").arg(folder.path());
+        if let Some(jobs) = self.server.settings.jobs.filter(|jobs| *jobs > 1) {
+            program = program.arg(format!("--jobs={jobs}"));
+        }
+        if self.programs.have("--no-sync") {
+            program = program.arg("--no-sync");
+        }
+        program.answer().map_err(|error| {
+            let is_full = error.chain().contains("No space left on device");
+            let kind = if is_full { ErrorKind::Full } else { error.kind() };
+            let shown = self.temporary.folder.display();
+            Error::new(kind, format!("It is made in {shown} (`temporary-dir`)")).because(error)
+        })?;
+        Ok(folder)
+    }
+}
+
+/// Returns the databases to be dumped, and those that are listed and missing.
+fn chosen(settings: &Postgresql, known: &[Known]) -> (Vec<String>, Vec<String>) {
+    let is_wanted = |name: &String| !settings.exclude.contains(name);
+    match &settings.databases {
+        None => {
+            let own = known.iter().filter(|known| !known.is_template).map(|known| known.name.clone());
+            (own.filter(is_wanted).collect(), Vec::new())
+        }
+        Some(listed) => {
+            let mut listed: Vec<_> = listed.iter().filter(|name| is_wanted(name)).cloned().collect();
+            listed.sort();
+            listed.dedup();
+            listed.into_iter().partition(|name| known.iter().any(|known| known.name == *name))
+        }
+    }
+}
+
+/// A dump's output, beside the session that keeps its snapshot.
+struct Held {
+    output: Output,
+    session: Option<Session>,
+}
+
+impl Read for Held {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.output.read(buffer);
+        if matches!(read, Ok(0) | Err(_)) && !buffer.is_empty() {
+            self.session = None;
+        }
+        read
+    }
+}
