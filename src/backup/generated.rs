@@ -75,6 +75,10 @@ impl Director<'_> {
     /// Makes all that comes before a name of the root; without a name, all that is left.
     pub(super) fn make_before(&mut self, name: Option<&[u8]>) -> Result<(), Stopped> {
         while let Some(next) = self.making.next_before(name) {
+            // Until no file is being read: closing an SQLite database's file would end the locks its copy relies on
+            // (fcntl(2), advisory record locking).
+            self.budget.take(u64::MAX);
+            self.budget.give(u64::MAX);
             self.open_folders(&next)?;
             let Some(file) = next.path.last().cloned() else { continue };
             self.owners.note(next.owner.0, next.owner.1);
