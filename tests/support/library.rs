@@ -12,6 +12,7 @@ use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Entry, Node, Time};
 use bakfs::monitor::Silent;
 use bakfs::prune;
+use bakfs::quantity::Share;
 use bakfs::repo::objects::object_id;
 use bakfs::repo::open::Options;
 use bakfs::repo::walk::Visitor;
@@ -81,7 +82,7 @@ pub fn back_up(repository: &Arc<Repository>, source: &Path, day: i64) -> Result<
 
 /// Checks everything that is stored.
 pub fn check(repository: &Repository) -> Result<Report> {
-    let read = Some(check::Selection { share: check::Share::All, before_secs: None });
+    let read = Some(check::Selection { share: Share::All, before_secs: None });
     check::run(repository, check::Options { read, threads: 1 }, None, &Silent)
 }
 
