@@ -1,0 +1,376 @@
+//! Promise: what profiles have in `schedule` begins by itself, by systemd or cron, when `bakfs schedule list` says so;
+//! nothing that others wrote is touched.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use bakfs::settings::{Periodicity, Settings};
+use jiff::Zoned;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use support::cli::{Bakfs, json_of};
+use support::process::{Outcome, run, start, tool};
+use support::until;
+
+const ALL: &str = "[profile.web]\nsources = ['/srv/web']\nschedule = ['hourly', 'daily']\n\
+    [profile.all]\nsources = ['/']\nschedule = ['daily', 'weekly', 'monthly', 'bimonthly', 'shutdown']\n";
+
+fn configure(bakfs: &Bakfs, text: &str) -> PathBuf {
+    let path = bakfs.path("config").join("bakfs.toml");
+    std::fs::write(&path, format!("repo = '/srv/repo'\n{text}")).unwrap();
+    path
+}
+
+/// Returns `bakfs schedule ARGS` for a machine that is a folder of the world.
+fn schedule(bakfs: &Bakfs, args: &[&str]) -> Command {
+    let mut command = bakfs.command(["schedule"].iter().chain(args));
+    command.env("BAKFS_SYSTEM_ROOT", bakfs.path("machine"));
+    command
+}
+
+fn ok(bakfs: &Bakfs, args: &[&str]) -> Outcome {
+    run(schedule(bakfs, args)).expect(0)
+}
+
+fn units(bakfs: &Bakfs) -> PathBuf {
+    bakfs.path("machine/etc/systemd/system")
+}
+
+fn unit_names(bakfs: &Bakfs) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(units(bakfs))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Returns the field `installed` of every periodicity in the list.
+fn installed(list: &Value) -> Vec<String> {
+    let word =
+        |entry: &Value| format!("{} {}", entry["periodicity"].as_str().unwrap(), entry["installed"].as_str().unwrap());
+    list.as_array().unwrap().iter().map(word).collect()
+}
+
+fn list(bakfs: &Bakfs) -> Value {
+    json_of(ok(bakfs, &["list", "--json"]))
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, ALL);
+    ok(&bakfs, &["install", "--systemd"]);
+    let names = unit_names(&bakfs);
+    assert_eq!(names.len(), 11, "{names:?}");
+    let paths = names.iter().map(|name| units(&bakfs).join(name).into_os_string());
+    let verified = tool("systemd-analyze", ["verify".into()].into_iter().chain(paths)).expect(0);
+    assert_eq!(verified.stderr, "");
+    let root = format!("--root={}", bakfs.path("machine").display());
+    for name in ["bakfs-daily.timer", "bakfs-bimonthly.timer", "bakfs-shutdown.service"] {
+        assert_eq!(tool("systemctl", [&root, "is-enabled", name]).expect(0).text(), "enabled\n", "{name}");
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_a_users_units() {
+    let bakfs = Bakfs::first_time();
+    configure(&bakfs, ALL);
+    let outcome = ok(&bakfs, &["install", "--systemd"]).says("loginctl enable-linger");
+    let paths: Vec<_> = outcome.text().lines().map(|line| line.strip_prefix("wrote ").unwrap().to_string()).collect();
+    assert_eq!(paths.len(), 11);
+    assert!(paths.iter().all(|path| Path::new(path).starts_with(bakfs.path("config/systemd/user"))), "{paths:?}");
+    let mut verify = bakfs.wrap("systemd-analyze");
+    verify.args(["verify", "--user"]).args(paths);
+    assert_eq!(run(verify).expect(0).stderr, "");
+    assert!(bakfs.path("config/systemd/user/default.target.wants/bakfs-shutdown.service").is_symlink());
+}
+
+#[test]
+fn paths_that_need_quotes_reach_systemd_as_they_are() {
+    let bakfs = Bakfs::empty();
+    let config = bakfs.make_dir("it's 100% \"$HOME\" \\ folder").join("bakfs.toml");
+    std::fs::rename(configure(&bakfs, ALL), &config).unwrap();
+    let mut command = schedule(&bakfs, &["install", "--systemd"]);
+    command.arg("--config").arg(&config);
+    run(command).expect(0);
+    let path = units(&bakfs).join("bakfs-daily.service");
+    let verified = tool("systemd-analyze", ["verify", path.to_str().unwrap()]).expect(0);
+    assert_eq!(verified.stderr, "");
+    let text = std::fs::read_to_string(path).unwrap();
+    let written = config.to_str().unwrap().replace('\\', "\\\\").replace('"', "\\\"");
+    let written = written.replace('%', "%%").replace('$', "$$");
+    assert!(text.contains(&format!(" run --periodicity daily --config \"{written}\"\n")), "{text}");
+}
+
+#[test]
+fn systemd_and_the_list_agree_on_when_runs_begin() {
+    let bakfs = Bakfs::empty();
+    for times in [
+        "",
+        "hourly = ':00'\ndaily = '00:00'\nweekly = 'monday 00:00'\nmonthly = '28 23:59'\nbimonthly = '28 00:00'\n",
+        "hourly = ':59'\ndaily = '23:59'\nweekly = 'saturday 12:30'\nmonthly = '15 07:05'\nbimonthly = '2 07:05'\n",
+    ] {
+        let config = configure(&bakfs, &format!("[schedule]\n{times}{ALL}"));
+        let settings = Settings::read(&config).unwrap();
+        let printed = json_of(ok(&bakfs, &["install", "--systemd", "--print", "--json"]));
+        for periodicity in Periodicity::SCHEDULED {
+            let name = units(&bakfs).join(format!("bakfs-{periodicity}.timer")).display().to_string();
+            let Some(text) = printed[&name].as_str() else {
+                assert_eq!(periodicity, Periodicity::Shutdown, "{printed}");
+                continue;
+            };
+            let event = text.lines().find_map(|line| line.strip_prefix("OnCalendar=")).unwrap();
+            for base in ["2026-11-21 20:00:00", "2027-01-01 00:00:00", "2028-02-29 23:59:59", "2026-12-28 23:58:30"] {
+                let base_time = format!("--base-time={base} UTC");
+                let answer = tool("systemd-analyze", ["calendar", &base_time, event]).expect(0).text();
+                let elapse = answer.lines().find_map(|line| line.trim().strip_prefix("Next elapse: ")).unwrap();
+                let now: Zoned = format!("{}[UTC]", base.replace(' ', "T")).parse().unwrap();
+                let next = settings.schedule.next(periodicity, &now).unwrap();
+                assert_eq!(elapse, next.strftime("%a %Y-%m-%d %H:%M:%S UTC").to_string(), "{event} after {base}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_no_profile_has_any_more_is_taken_away_and_the_rest_stays() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, ALL);
+    let all = ["hourly", "daily", "weekly", "monthly", "bimonthly", "shutdown"];
+    assert_eq!(installed(&list(&bakfs)), all.map(|word| format!("{word} no")));
+    ok(&bakfs, &["install", "--systemd"]);
+    assert_eq!(installed(&list(&bakfs)), all.map(|word| format!("{word} yes")));
+
+    configure(&bakfs, "[schedule]\ndaily = '01:00'\n[profile.web]\nsources = ['/srv']\nschedule = ['daily']\n");
+    let outdated = all.map(|word| format!("{word} outdated"));
+    assert_eq!(installed(&list(&bakfs)), outdated, "another time, and what nobody has");
+    assert!(ok(&bakfs, &["list"]).text().contains("outdated: run bakfs schedule install"));
+    ok(&bakfs, &["install", "--systemd"]);
+    assert_eq!(unit_names(&bakfs), ["bakfs-daily.service", "bakfs-daily.timer"]);
+    assert_eq!(installed(&list(&bakfs)), ["daily yes"]);
+    assert!(!units(&bakfs).join("multi-user.target.wants/bakfs-shutdown.service").is_symlink());
+    assert!(!units(&bakfs).join("timers.target.wants/bakfs-weekly.timer").is_symlink());
+
+    std::fs::remove_file(units(&bakfs).join("timers.target.wants/bakfs-daily.timer")).unwrap();
+    assert_eq!(installed(&list(&bakfs)), ["daily no"], "what is not enabled does not begin");
+    configure(&bakfs, "this is no configuration");
+    ok(&bakfs, &["remove"]);
+    assert!(unit_names(&bakfs).is_empty());
+    assert!(ok(&bakfs, &["remove"]).text().contains("Nothing was installed"));
+}
+
+#[test]
+fn files_of_others_are_never_touched() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, ALL);
+    let foreign = units(&bakfs).join("bakfs-weekly.timer");
+    support::write(&foreign, "# Written by hand\n");
+    let masked = units(&bakfs).join("bakfs-daily.service");
+    let cron = bakfs.path("machine/etc/cron.d/bakfs");
+    support::write(&cron, "# Written by bakfs schedule install, but mended by me\n");
+    run(schedule(&bakfs, &["install", "--systemd"])).refused().says("bakfs-weekly.timer was not written by bakfs");
+    assert_eq!(unit_names(&bakfs), ["bakfs-weekly.timer"], "nothing is half installed");
+    run(schedule(&bakfs, &["install", "--cron"])).refused().says("cron.d/bakfs was not written by bakfs");
+    std::fs::rename(&foreign, bakfs.path("aside")).unwrap();
+    for target in ["/dev/null", "/nonexistent/unit"] {
+        std::os::unix::fs::symlink(target, &masked).unwrap();
+        run(schedule(&bakfs, &["install", "--systemd"])).refused().says("bakfs-daily.service was not written by bakfs");
+        std::fs::remove_file(&masked).unwrap();
+    }
+    std::fs::rename(bakfs.path("aside"), &foreign).unwrap();
+    ok(&bakfs, &["remove"]);
+    assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "# Written by hand\n");
+    assert!(cron.exists());
+}
+
+#[test]
+fn one_manager_takes_over_from_the_other() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, ALL);
+    let cron = bakfs.path("machine/etc/cron.d/bakfs");
+    std::fs::create_dir_all(cron.parent().unwrap()).unwrap();
+    ok(&bakfs, &["install"]).says("`shutdown` needs systemd");
+    assert!(cron.exists(), "where no systemd is, cron is usual");
+    assert_eq!(list(&bakfs)[1]["manager"], "cron");
+    ok(&bakfs, &["install", "--systemd"]);
+    assert!(!cron.exists());
+    assert_eq!(list(&bakfs)[1]["manager"], "systemd");
+    support::write(&bakfs.path("machine/usr/lib/systemd/systemd"), "");
+    ok(&bakfs, &["install", "--cron"]);
+    assert!(unit_names(&bakfs).is_empty() && cron.exists());
+    ok(&bakfs, &["install"]);
+    assert!(!unit_names(&bakfs).is_empty() && !cron.exists(), "where systemd is, it is usual");
+}
+
+#[test]
+fn profiles_without_a_schedule_install_nothing_and_say_so() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, "[profile.web]\nsources = ['/srv']\n");
+    ok(&bakfs, &["install"]).says("no profile has a `schedule`");
+    assert!(!bakfs.path("machine").exists());
+    assert_eq!(list(&bakfs), Value::Array(Vec::new()));
+}
+
+/// Runs a command in a mount namespace where some folders of the world stand for the machine's.
+fn confined(bakfs: &Bakfs, mounts: &[(&str, &str)], command: &Command) -> Command {
+    let mut script = String::new();
+    for (name, place) in mounts {
+        script.push_str(&format!("mount --bind '{}' {place} && ", bakfs.path(name).display()));
+    }
+    let mut confined = Command::new("unshare");
+    confined.args(["-m", "sh", "-c", &format!("{script}exec \"$@\""), "sh"]);
+    confined.arg(command.get_program()).args(command.get_args());
+    confined.env_clear().current_dir(bakfs.path("home"));
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            confined.env(name, value);
+        }
+    }
+    confined
+}
+
+const SPOOL: &str = "/var/spool/cron/crontabs";
+
+fn make_spool(bakfs: &Bakfs) {
+    let spool = bakfs.path("spool");
+    std::fs::create_dir(&spool).unwrap();
+    chown(&spool, Some(0), Some(std::fs::metadata(SPOOL).unwrap().gid())).unwrap();
+    std::fs::set_permissions(&spool, PermissionsExt::from_mode(0o1730)).unwrap();
+}
+
+#[test]
+fn a_users_crontab_keeps_every_byte_that_is_not_ours() {
+    let bakfs = Bakfs::first_time();
+    configure(&bakfs, ALL);
+    make_spool(&bakfs);
+    let mounts = [("spool", SPOOL)];
+    let own = |args: &[&str]| run(confined(&bakfs, &mounts, &bakfs.command(["schedule"].iter().chain(args))));
+    let crontab = |args: &[&OsStr]| {
+        let mut command = bakfs.wrap("crontab");
+        command.args(args);
+        run(confined(&bakfs, &mounts, &command))
+    };
+    let content = || crontab(&["-l".as_ref()]).expect(0).text();
+    own(&["install", "--cron"]).expect(0).says("`shutdown` needs systemd");
+    let fresh = content();
+    assert!(fresh.starts_with("# Written by bakfs schedule install\n"), "{fresh}");
+    own(&["remove"]).expect(0);
+    crontab(&["-l".as_ref()]).refused().says("no crontab for");
+
+    let theirs = "# mine: \u{fc}\nMAILTO=me@example.org\n\n  7 7 * * *  echo 'a  b' \\% c\n";
+    let file = bakfs.path("theirs");
+    std::fs::write(&file, theirs).unwrap();
+    crontab(&[file.as_os_str()]).expect(0);
+    for _ in 0..2 {
+        own(&["install", "--cron"]).expect(0);
+        assert_eq!(content(), format!("{theirs}{fresh}"));
+    }
+    let entries = json_of(own(&["list", "--json"]).expect(0));
+    assert_eq!(installed(&entries)[0], "hourly yes");
+    assert_eq!(installed(&entries)[5], "shutdown no");
+    std::fs::write(&file, format!("{theirs}{fresh}# after\n").replace("--jitter 300", "--jitter 9")).unwrap();
+    crontab(&[file.as_os_str()]).expect(0);
+    assert_eq!(installed(&json_of(own(&["list", "--json"]).expect(0)))[0], "hourly outdated");
+    own(&["install", "--cron"]).expect(0);
+    assert_eq!(content(), format!("{theirs}{fresh}# after\n"));
+    own(&["remove"]).expect(0);
+    assert_eq!(content(), format!("{theirs}# after\n"));
+
+    std::fs::write(&file, format!("{theirs}# Written by bakfs schedule install\n")).unwrap();
+    crontab(&[file.as_os_str()]).expect(0);
+    own(&["install", "--cron"]).refused().says("crontab -e");
+    assert!(content().ends_with("# Written by bakfs schedule install\n"));
+}
+
+#[test]
+fn where_systemd_runs_it_is_told_and_no_shutdown_run_begins_by_the_way() {
+    support::need_root();
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, "[profile.a]\nsources = ['/a']\nschedule = ['daily', 'shutdown']\n");
+    for name in ["units", "cron.d", "booted/systemd/system", "bin"] {
+        bakfs.make_dir(name);
+    }
+    // What stands in for systemctl notes how it was called, and whether the unit's file is there.
+    let (stub, notes, refuses) = (bakfs.path("bin/systemctl"), bakfs.path("notes"), bakfs.path("refuses"));
+    let script = format!(
+        "#!/bin/sh\n[ -f \"/etc/systemd/system/$2\" ] && is=' is there'\necho \"$*$is\" >>'{}'\n\
+         [ ! -e '{}' ] || {{ echo 'no bus' >&2; exit 1; }}\n",
+        notes.display(),
+        refuses.display()
+    );
+    std::fs::write(&stub, script).unwrap();
+    std::fs::set_permissions(&stub, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bakfs.path("bin").display(), std::env::var("PATH").unwrap());
+    let mounts = [("units", "/etc/systemd/system"), ("cron.d", "/etc/cron.d"), ("booted", "/run")];
+    let schedule = |verb: &str| {
+        let mut command = bakfs.command(["schedule", verb]);
+        command.env("PATH", &path);
+        run(confined(&bakfs, &mounts, &command))
+    };
+    let noted = || {
+        let text = std::fs::read_to_string(&notes).unwrap();
+        std::fs::remove_file(&notes).unwrap();
+        text
+    };
+    schedule("install").expect(0);
+    let restart = "restart bakfs-daily.timer is there\n";
+    assert_eq!(noted(), format!("daemon-reload\n{restart}start bakfs-shutdown.service is there\n"));
+    let link = std::fs::read_link(bakfs.path("units/timers.target.wants/bakfs-daily.timer")).unwrap();
+    assert_eq!(link, Path::new("/etc/systemd/system/bakfs-daily.timer"));
+    schedule("remove").expect(0);
+    assert_eq!(noted(), "daemon-reload\nstop bakfs-daily.timer\nstop bakfs-shutdown.service\n");
+    std::fs::write(&refuses, "").unwrap();
+    schedule("install").refused().says("run `systemctl daemon-reload` to see why").says("no bus");
+}
+
+#[test]
+fn cron_runs_what_is_due_and_after_a_restart_what_was_missed() {
+    support::need_root();
+    let bakfs = Bakfs::empty();
+    let folder = bakfs.make_dir("it's 100% a folder");
+    let now = Zoned::now();
+    // One minute is too soon where its beginning is near.
+    let ahead_mins = if now.second() > 45 { 2 } else { 1 };
+    let minute = (now.minute() + ahead_mins) % 60;
+    let config = folder.join("bakfs.toml");
+    let profile = "[profile.web]\nsources = ['/srv']\nschedule = ['hourly']\n";
+    std::fs::write(&config, format!("[schedule]\nhourly = ':{minute:02}'\njitter = '7s'\n{profile}")).unwrap();
+    for name in ["cron.d", "empty"] {
+        bakfs.make_dir(name);
+    }
+    make_spool(&bakfs);
+    // What stands in for bakfs notes how it was called.
+    let (stub, notes) = (bakfs.path("stub"), bakfs.path("notes"));
+    let script = format!("#!/bin/sh\nprintf '<%s>' \"$@\" \"$(nice)\" >>'{0}'\necho >>'{0}'\n", notes.display());
+    std::fs::write(&stub, script).unwrap();
+    std::fs::set_permissions(&stub, PermissionsExt::from_mode(0o755)).unwrap();
+    let mounts = [("cron.d", "/etc/cron.d"), ("spool", SPOOL), ("empty", "/run")];
+    let mut install = bakfs.command(["schedule", "install", "--cron", "--config"]);
+    install.arg(&config);
+    run(confined(&bakfs, &mounts, &install)).expect(0);
+    assert!(bakfs.path("cron.d/bakfs").exists());
+
+    let mut cron = Command::new("unshare");
+    let binary = env!("CARGO_BIN_EXE_bakfs");
+    let script = format!("mount --bind '{}' '{binary}' && exec cron -f", stub.display());
+    cron.args(["--pid", "--fork", "--kill-child", "sh", "-c", &script]);
+    cron.env("PATH", std::env::var_os("PATH").unwrap());
+    let mut running = start(confined(&bakfs, &mounts, &cron), false);
+    let config = config.display();
+    let due = format!("<run><--periodicity><hourly><--jitter><7><--config><{config}><10>\n");
+    let missed = due.replace("<7>", "<7><--catch-up>");
+    let noted = || std::fs::read_to_string(&notes).unwrap_or_default();
+    until("cron has run both lines", Duration::from_secs(180), || {
+        assert!(!running.ended(), "cron has ended");
+        noted().contains(&due) && noted().contains(&missed)
+    });
+    running.kill();
+    assert_eq!(noted().lines().count(), 2, "{}", noted());
+}
