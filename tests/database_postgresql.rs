@@ -3,10 +3,19 @@
 
 mod support;
 
+use bakfs::database::{dumps, inspect, list};
+use bakfs::source::generated::Content;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use support::dumps::{All, all};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::dumps::{All, Made, Small, all, make, profile, shown};
 use support::postgres::Postgres;
+use support::process::tool;
+use support::{SOON, until};
 
 fn furnish(postgres: &Postgres, database: &str, rows: u32) {
     postgres.create(database);
@@ -89,4 +98,267 @@ fn dumps_of_all_formats_restore_the_whole_database() {
     let [one, other] = [(); 2].map(|()| all(&text).file("/databases/postgresql/main/app.sql").to_vec());
     assert!(one == other, "a plain dump of the same data is the same");
     assert!(!String::from_utf8_lossy(&one).contains("CREATE DATABASE"));
+}
+
+const MAIN: &str = "/databases/postgresql/main";
+
+/// Returns how many connections bakfs has open.
+fn connections(postgres: &Postgres) -> u32 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bakfs'";
+    postgres.sql("postgres", sql).parse().unwrap()
+}
+
+/// Counts in two databases, first in `a` and then in `b`, some hundred times a second until told to stop.
+fn count(postgres: &Postgres, stop: &AtomicBool) -> u32 {
+    let mut sessions = ["a", "b"].map(|database| {
+        let mut command = Command::new(support::postgres::programs().join("psql"));
+        command.args(["-X", "-q", "-A", "-t", "-d", database]).env("PGHOST", postgres.socket());
+        let command = command.env("PGUSER", "postgres").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        (child, stdin, stdout)
+    });
+    let mut line = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        for (_, stdin, stdout) in &mut sessions {
+            stdin.write_all(b"UPDATE counter SET n = n + 1 RETURNING n;\n").unwrap();
+            line.clear();
+            stdout.read_line(&mut line).unwrap();
+        }
+        // The pace of a busy site; no moment is the same for two sessions where commits come without a pause.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    for (mut child, stdin, _) in sessions {
+        drop(stdin);
+        child.wait().unwrap();
+    }
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn all_dumps_of_a_cluster_show_one_moment_while_others_write() {
+    let postgres = Postgres::start();
+    for database in ["a", "b"] {
+        postgres.create(database);
+        postgres.sql(database, "CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)");
+    }
+    let text = section(&postgres, "format = \"plain\"\nglobals = false\n");
+    let counter = |all: &All, path: &str| -> i64 {
+        let text = String::from_utf8(all.file(path).to_vec()).unwrap();
+        let rows = text.split("COPY public.counter (n) FROM stdin;\n").nth(1).unwrap();
+        rows.lines().next().unwrap().parse().unwrap()
+    };
+    let stop = AtomicBool::new(false);
+    let (seen, counted) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| count(&postgres, &stop));
+        let seen: Vec<_> = (0..10)
+            .map(|_| {
+                let all = all(&text);
+                let [a, b] = ["a", "b"].map(|name| format!("{MAIN}/{name}.sql"));
+                let moments = [&a, &b].map(|path| all.manifest(path)["moment"].clone());
+                let notes = all.manifest(&a)["notes"].clone();
+                (counter(&all, &a), counter(&all, &b), moments, notes)
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        (seen, writer.join().unwrap())
+    });
+    let last = seen.last().unwrap();
+    assert!(i64::from(counted) >= last.0 && last.0 > seen[0].0 + 10, "others wrote meanwhile: {seen:?}");
+    let mut exact = 0;
+    for (a, b, [moment, other], notes) in &seen {
+        if moment == other {
+            assert!(*b == *a || *b + 1 == *a, "one moment: {seen:?}");
+            assert_eq!(notes, &serde_json::json!([]));
+            exact += 1;
+        } else {
+            assert!(notes[0].as_str().unwrap().contains("were taken within"), "{notes}");
+        }
+    }
+    assert!(exact >= 5, "one moment is found: {seen:?}");
+    until("all sessions have ended", SOON, || connections(&postgres) == 0);
+}
+
+#[test]
+fn a_dump_that_dies_half_way_is_no_dump() {
+    let postgres = Postgres::start();
+    furnish(&postgres, "app", 100_000);
+    let path = format!("{MAIN}/app.dump");
+    let text = section(&postgres, "globals = false\ndatabases = [\"app\"]\n");
+    let at_server = || {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY %' AND pid <> \
+                   pg_backend_pid()";
+        assert_eq!(postgres.sql("postgres", sql), "t");
+    };
+    let here = || {
+        let (parent, line) = (std::process::id().to_string(), format!("pg_dump .*{}", postgres.socket().display()));
+        tool("pkill", ["-KILL", "-P", &parent, "-f", &line]).expect(0);
+    };
+    let ways: [(&dyn Fn(), &str); 2] = [
+        (&at_server, "failed with exit code 1: pg_dump: error: Dumping the contents of"),
+        (&here, "killed by signal 9"),
+    ];
+    for (end, told) in ways {
+        let mut generated = dumps(&profile(&text)).generated.into_iter();
+        let (dump, manifest) = (generated.next().unwrap(), generated.next().unwrap());
+        assert_eq!(shown(&dump), path);
+        let Content::Stream(start) = dump.content else { panic!("a stream") };
+        let mut stream = start().unwrap();
+        let mut some = vec![0; 100_000];
+        stream.read_exact(&mut some).unwrap();
+        end();
+        let error = stream.read_to_end(&mut some).unwrap_err().downcast::<bakfs::error::Error>().unwrap().chain();
+        let whole = "Cannot dump the database `app` of the PostgreSQL cluster `main`: pg_dump ";
+        assert!(error.starts_with(whole) && error.contains(told), "{error}");
+        let Made::File(manifest) = make(manifest.content) else { panic!("a manifest") };
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["error"], error);
+        until("its sessions have ended", SOON, || connections(&postgres) == 0);
+    }
+}
+
+#[test]
+fn sessions_begin_with_the_first_dump_and_end_with_the_last_however_it_ends() {
+    let postgres = Postgres::start();
+    postgres.create("a");
+    postgres.create("b");
+    postgres.sql("postgres", "ALTER SYSTEM SET idle_in_transaction_session_timeout = '50ms'");
+    postgres.sql("postgres", "SELECT pg_reload_conf()");
+    let text = section(&postgres, "globals = false\n");
+    let mut generated = dumps(&profile(&text)).generated.into_iter();
+    assert_eq!(connections(&postgres), 0);
+    let first = make(generated.next().unwrap().content);
+    assert!(matches!(first, Made::File(_)));
+    until("the first's session has ended", SOON, || connections(&postgres) == 2);
+    let old = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND \
+               state_change < clock_timestamp() - interval '200ms'";
+    until("they outlive the server's limit", SOON, || postgres.sql("postgres", old) == "2");
+    drop(generated);
+    until("the others' sessions have ended", SOON, || connections(&postgres) == 0);
+}
+
+#[test]
+fn names_that_are_no_file_names_and_roles_with_little_rights_are_dumped_and_told() {
+    let postgres = Postgres::start();
+    for database in ["a/b", "it's a=b", ".hidden", "globals", "left out", "-dash"] {
+        postgres.sql("postgres", &format!("CREATE DATABASE \"{database}\" TEMPLATE template0"));
+    }
+    // A name with `=` is a connection string to psql.
+    let connection = r"dbname='it\'s a=b'";
+    postgres.sql(connection, "CREATE TABLE t AS SELECT 1 AS i");
+    postgres.sql("postgres", "CREATE ROLE reader LOGIN IN ROLE pg_read_all_data; CREATE ROLE poor LOGIN PASSWORD 'x'");
+    postgres.sql(connection, "REVOKE EXECUTE ON FUNCTION pg_export_snapshot FROM PUBLIC");
+    let more = "role = \"reader\"\nformat = \"plain\"\nexclude = [\"left out\", \"postgres\"]\n";
+    let dumped = all(&section(&postgres, more));
+    let names = ["%2Ehidden.sql", "%67lobals.sql", "-dash.sql", "a%2Fb.sql", "globals.sql", "it's a=b.sql"];
+    assert_eq!(dumped.dumps(), names.map(|name| format!("{MAIN}/{name}")));
+    let odd = format!("{MAIN}/it's a=b.sql");
+    assert!(String::from_utf8_lossy(dumped.file(&odd)).contains("CREATE TABLE public.t"));
+    let notes = dumped.manifest(&odd)["notes"].to_string();
+    assert!(notes.contains("permission denied for function pg_export_snapshot"), "{notes}");
+    assert!(dumped.manifest(&odd)["snapshot"].is_null());
+    assert!(dumped.manifest(&format!("{MAIN}/a%2Fb.sql"))["snapshot"].is_string());
+    let globals = format!("{MAIN}/globals.sql");
+    assert!(String::from_utf8_lossy(dumped.file(&globals)).contains("SCRAM-SHA-256"));
+
+    let more = "role = \"poor\"\ndatabases = [\"it's a=b\", \"gone\"]\n";
+    let poor = all(&section(&postgres, more));
+    let text = String::from_utf8_lossy(poor.file(&globals)).into_owned();
+    assert!(text.contains("CREATE ROLE poor") && !text.contains("SCRAM-SHA-256"), "{text}");
+    assert!(poor.manifest(&globals)["notes"].to_string().contains("without their passwords"));
+    let error = poor.error(&format!("{MAIN}/it's a=b.dump"));
+    assert!(error.contains("permission denied for table t"), "{error}");
+    let error = poor.error(&format!("{MAIN}/gone.dump"));
+    assert!(error.contains("no database `gone` in the PostgreSQL cluster `main`"), "{error}");
+    let found = inspect(&profile(&section(&postgres, more)));
+    let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.text).collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("no database `gone`"), "{problems:?}");
+    assert!(problems[1].contains("`poor` may not read 1 of the tables and sequences of `it's a=b`, as public.t"));
+    let found = inspect(&profile(&section(&postgres, "role = \"reader\"\nformat = \"directory\"\n")));
+    assert!(found.iter().all(|found| !found.is_problem && found.subject == "postgresql main"), "{found:?}");
+    let texts: Vec<_> = found.iter().map(|found| &*found.text).collect();
+    for told in ["connected as `reader` to PostgreSQL 15.", "pg_dump 15.", "7 databases: ", "read everything", "room"] {
+        assert!(texts.iter().any(|text| text.contains(told)), "{told}: {texts:?}");
+    }
+    let (listed, failed) = list(&profile(&section(&postgres, "databases = [\"a/b\", \"gone\"]\nglobals = false\n")));
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].path, Path::new(&format!("{MAIN}/a%2Fb.dump")));
+    assert!(listed[0].bytes.unwrap() > 1 << 20);
+    assert_eq!(failed.len(), 1);
+}
+
+#[test]
+fn a_cluster_of_very_many_databases_is_dumped_without_sessions() {
+    let postgres = Postgres::start();
+    for at in 0..50 {
+        postgres.create(&format!("db{at}"));
+    }
+    let mut generated = dumps(&profile(&section(&postgres, "globals = false\n"))).generated.into_iter();
+    assert_eq!(generated.len(), 2 * 51);
+    assert!(matches!(make(generated.next().unwrap().content), Made::File(_)));
+    until("it has no session", SOON, || connections(&postgres) == 0);
+    let Made::File(manifest) = make(generated.next().unwrap().content) else { panic!("a manifest") };
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert!(manifest["snapshot"].is_null() && manifest["error"].is_null());
+    assert!(manifest["notes"][0].as_str().unwrap().contains("more than 50 databases"), "{manifest}");
+}
+
+#[test]
+fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
+    let mut postgres = Postgres::start();
+    furnish(&postgres, "app", 100);
+    postgres.sql("postgres", "CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'quite secret'");
+    let port = postgres.listen();
+    let dir = tempfile::tempdir().unwrap();
+    let pgpass = dir.path().join("pgpass");
+    let keep = |password: &str, mode: u32| {
+        std::fs::write(&pgpass, format!("127.0.0.1:{port}:*:keeper:{password}\n")).unwrap();
+        std::fs::set_permissions(&pgpass, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let server = format!(
+        "[[profile.test.postgresql]]\nhost = \"127.0.0.1\"\nport = {port}\nrole = \"keeper\"\npgpass = \"{}\"\n",
+        pgpass.display()
+    );
+    keep("quite secret", 0o600);
+    let good = all(&server);
+    assert!(good.file(&format!("{MAIN}/app.dump")).starts_with(b"PGDMP"));
+    assert!(String::from_utf8_lossy(good.file(&format!("{MAIN}/globals.sql"))).contains("SCRAM-SHA-256"));
+    let refused = |text: &str, told: &[&str]| {
+        let error = all(text).error(MAIN).to_string();
+        for told in told {
+            assert!(error.contains(told) && !error.contains("secret"), "{told}: {error}");
+        }
+        let found = inspect(&profile(text));
+        let mut problems = found.iter().filter(|found| found.is_problem);
+        assert!(problems.next().unwrap().text == error && problems.next().is_none(), "{found:?}");
+    };
+    keep("wrong", 0o600);
+    refused(&server, &["check the role's password", "password authentication failed for user \"keeper\""]);
+    keep("quite secret", 0o640);
+    refused(&server, &["Others may read the passwords in", "chmod 600"]);
+    keep("quite secret", 0o600);
+    refused(&format!("{server}user = \"nobody\"\n"), &["`nobody` reads the passwords in", "chown"]);
+    refused(&format!("{server}bin-dir = \"{}\"\n", dir.path().display()), &["no pg_dump", "postgresql-client-15"]);
+    refused(&format!("{server}options = [\"-f\", \"/tmp/x\"]\n"), &["The option `-f` of pg_dump is set by bakfs"]);
+    refused(&server.replace("keeper\"\npg", "nobody-here\"\npg"), &["no password supplied"]);
+    let old = dir.path().join("pg_dump");
+    std::fs::write(&old, "#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9'\n").unwrap();
+    std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).unwrap();
+    refused(&format!("{server}bin-dir = \"{}\"\n", dir.path().display()), &["no pg_dump of that version or a newer"]);
+    postgres.stop();
+    refused(&server, &["Cannot ask the PostgreSQL cluster `main`: check that the server runs", "Connection refused"]);
+}
+
+#[test]
+fn a_folder_without_room_is_named_before_the_dump_begins() {
+    let postgres = Postgres::start();
+    furnish(&postgres, "app", 100);
+    let small = Small::new("2m");
+    let more = "format = \"directory\"\ndatabases = [\"app\"]\nglobals = false\n";
+    let text = format!("temporary-dir = \"{}\"\n{}", small.path().display(), section(&postgres, more));
+    let error = all(&text).error(&format!("{MAIN}/app.dir")).to_string();
+    assert!(error.contains("are needed: set `temporary-dir`") && error.contains("app"), "{error}");
+    assert!(error.contains(small.path().to_str().unwrap()), "{error}");
+    assert_eq!(std::fs::read_dir(small.path()).unwrap().count(), 0);
 }

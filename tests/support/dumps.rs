@@ -121,3 +121,31 @@ impl All {
         serde_json::from_slice(self.file(&format!("{path}.json"))).unwrap()
     }
 }
+
+/// A file system of few bytes; gone when dropped.
+pub struct Small {
+    dir: TempDir,
+}
+
+impl Small {
+    /// Mounts one of a size as `2m`.
+    pub fn new(size: &str) -> Small {
+        super::need_root();
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={size},mode=1777");
+        let args = ["-t", "tmpfs", "-o", &options, "tmpfs", dir.path().to_str().unwrap()];
+        super::process::tool("mount", args).expect(0);
+        Small { dir }
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        super::process::tool("umount", [self.dir.path()]);
+    }
+}

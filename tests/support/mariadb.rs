@@ -1,1 +1,111 @@
-//! A MariaDB server of a test's own.
+//! A MariaDB server of a test's own: fresh data, a socket in a temporary folder, no TCP.
+
+use super::process::{Outcome, run, tool};
+use super::{SOON, until};
+use std::ffi::OsStr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running server; stopped when dropped.
+pub struct Mariadb {
+    dir: tempfile::TempDir,
+    server: Child,
+}
+
+impl Mariadb {
+    /// Makes an empty server and starts it, as the user mysql; root logs in without a password. Durability is off.
+    pub fn start() -> Mariadb {
+        super::need_root();
+        let dir = tempfile::Builder::new().prefix("bakfs-my-").tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let owner = |flag: &str| -> u32 { tool("id", [flag, "mysql"]).expect(0).text().trim().parse().unwrap() };
+        chown(dir.path(), Some(owner("-u")), Some(owner("-g"))).unwrap();
+        let data = format!("--datadir={}", dir.path().join("data").display());
+        let login = "--auth-root-authentication-method=normal";
+        let args = ["--no-defaults", "--user=mysql", &data, "--skip-test-db", "--skip-name-resolve", login];
+        tool("mariadb-install-db", args).expect(0);
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=mysql", "--regid=mysql", "--init-groups", "--", "mariadbd", "--no-defaults", &data]);
+        command.arg(format!("--socket={}", dir.path().join("socket").display()));
+        command.arg(format!("--pid-file={}", dir.path().join("pid").display()));
+        command.args(["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]);
+        command.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]);
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let server = Mariadb { server: command.spawn().unwrap(), dir };
+        until("MariaDB answers", SOON, || server.client("mariadb", ["-e", "SELECT 1"]).code == 0);
+        server
+    }
+
+    /// Returns its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    /// Runs a client program as the server's root.
+    pub fn client<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Outcome {
+        let mut command = Command::new(program);
+        command.arg("--no-defaults").arg(format!("--socket={}", self.socket().display()));
+        command.args(["--user=root", "--default-character-set=utf8mb4"]).args(args);
+        run(command)
+    }
+
+    /// Runs SQL that must succeed, in a database or in none, and returns the answer's lines with tabs between values.
+    #[track_caller]
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let database = (!database.is_empty()).then_some(database);
+        let args = ["--batch", "--skip-column-names", "-e", sql, "--"].into_iter().chain(database);
+        self.client("mariadb", args).expect(0).text().trim_end().to_owned()
+    }
+
+    /// Reads SQL from a file that must succeed.
+    #[track_caller]
+    pub fn restore(&self, database: &str, dump: &Path) {
+        let line = r#"exec mariadb --no-defaults --socket="$0" --user=root -- ${1:+"$1"} < "$2""#;
+        let socket = self.socket();
+        let args = [OsStr::new("-c"), OsStr::new(line), socket.as_os_str(), OsStr::new(database), dump.as_os_str()];
+        tool("sh", args).expect(0);
+    }
+
+    /// Returns all that is in a database: its tables with their rows, its views, routines, triggers and events.
+    pub fn contents(&self, database: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for table in self.sql(database, "SHOW FULL TABLES").lines() {
+            let (name, kind) = table.split_once('\t').unwrap();
+            lines.push(self.sql(database, &format!("SHOW CREATE TABLE `{name}`")));
+            if kind == "BASE TABLE" {
+                let rows = self.sql(database, &format!("SELECT * FROM `{name}` ORDER BY 1"));
+                lines.push(format!("{name} {} {}", rows.lines().count(), blake3::hash(rows.as_bytes())));
+            }
+        }
+        for (kind, from) in [("routine", "ROUTINES"), ("trigger", "TRIGGERS"), ("event", "EVENTS")] {
+            let name = |of: &str| {
+                self.sql(database, &format!(
+                "SELECT {kind}_NAME, {of} FROM information_schema.{from} WHERE {kind}_SCHEMA = DATABASE() ORDER BY 1"
+            ))
+            };
+            let text = match kind {
+                "routine" => "ROUTINE_TYPE, ROUTINE_DEFINITION, SECURITY_TYPE",
+                "trigger" => "ACTION_STATEMENT, ACTION_TIMING, EVENT_MANIPULATION",
+                _ => "EVENT_DEFINITION, INTERVAL_VALUE, INTERVAL_FIELD",
+            };
+            lines.push(format!("{kind} {}", name(text)));
+        }
+        lines
+    }
+
+    /// Stops the server.
+    pub fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.server.id() as i32).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = self.server.wait();
+    }
+}
+
+impl Drop for Mariadb {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

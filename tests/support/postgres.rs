@@ -1,7 +1,6 @@
 //! A PostgreSQL server of a test's own: fresh data, a socket in a temporary folder, TCP where a test asks for it.
 
 use super::process::{Outcome, run, tool};
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::process::Command;
 pub struct Postgres {
     dir: tempfile::TempDir,
     programs: PathBuf,
-    port: Cell<u16>,
+    port: u16,
 }
 
 impl Postgres {
@@ -22,7 +21,7 @@ impl Postgres {
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let owner = |flag: &str| -> u32 { tool("id", [flag, "postgres"]).expect(0).text().trim().parse().unwrap() };
         chown(dir.path(), Some(owner("-u")), Some(owner("-g"))).unwrap();
-        let postgres = Postgres { dir, programs: programs(), port: Cell::new(5432) };
+        let postgres = Postgres { dir, programs: programs(), port: 5432 };
         let data = postgres.data();
         let initdb = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"];
         postgres.as_owner("initdb", initdb.map(OsStr::new).into_iter().chain([data.as_os_str()]));
@@ -62,7 +61,7 @@ impl Postgres {
     pub fn client<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Outcome {
         let mut command = Command::new(self.programs.join(program));
         command.args(args).env("PGHOST", self.dir.path()).env("PGUSER", "postgres");
-        command.env("LC_ALL", "C").env("PGPORT", self.port.get().to_string()).current_dir(self.dir.path());
+        command.env("LC_ALL", "C").env("PGPORT", self.port.to_string()).current_dir(self.dir.path());
         run(command)
     }
 
@@ -79,7 +78,7 @@ impl Postgres {
     }
 
     /// Starts the server anew with a TCP port on loopback, where roles log in by password; returns the port.
-    pub fn listen(&self) -> u16 {
+    pub fn listen(&mut self) -> u16 {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let file = self.data().join("postgresql.auto.conf");
         let settings = std::fs::read_to_string(&file).unwrap();
@@ -88,7 +87,7 @@ impl Postgres {
         let rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
         std::fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
         self.pg_ctl(&["-w", "-t", "120", "-m", "fast", "restart"]);
-        self.port.set(port);
+        self.port = port;
         port
     }
 

@@ -22,9 +22,10 @@ const TRIES_LIMIT: Duration = Duration::from_secs(5);
 /// The server's time limits must not end a session that waits for its dump. Parameters a version lacks are not set.
 const SETTLE: &str = "SELECT count(pg_catalog.set_config(name, '0', false)) FROM pg_catalog.pg_settings WHERE name IN \
      ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout', 'statement_timeout');";
+/// psql answers when the server has.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n\\echo begun";
 /// The first query of the transaction takes its snapshot.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-                     SELECT pg_catalog.txid_current_snapshot() || ' ' || pg_catalog.pg_export_snapshot();";
+const EXPORT: &str = "SELECT pg_catalog.txid_current_snapshot() || ' ' || pg_catalog.pg_export_snapshot();";
 const AGAIN: &str = "ROLLBACK;";
 
 /// A session that keeps a snapshot for as long as it lives.
@@ -79,9 +80,11 @@ impl Moment {
         moment.each(|session| session.talk.hear(ANSWER_LIMIT).map(drop));
         let started = Instant::now();
         for tries in 1.. {
-            // All are told before one is listened to.
+            // All are told before one is listened to, and the snapshot is all that is left to ask for then.
             moment.each(|session| session.talk.say(BEGIN));
+            moment.each(|session| session.talk.hear(ANSWER_LIMIT).map(drop));
             let asked = Instant::now();
+            moment.each(|session| session.talk.say(EXPORT));
             moment.each(Session::hear_snapshot);
             if moment.is_one() {
                 break;
