@@ -1,4 +1,5 @@
 //! bakfs: backups whose history is a file system.
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod chunk;
@@ -12,6 +13,7 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod log;
+pub mod machine;
 pub mod monitor;
 pub mod process;
 pub mod prune;

@@ -3,15 +3,26 @@
 
 use super::open::{Global, folder};
 use crate::error::{Context, Error, Result};
+use crate::machine::Machine;
 use crate::settings::{Profile, Repository, Settings};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Returns the configuration's folder.
+pub fn config_folder() -> PathBuf {
+    let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
+    base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"))
+}
+
+/// Returns the machine that is looked at: what lies below BAKFS_SYSTEM_ROOT, for tests and for a machine whose disk is
+/// mounted somewhere.
+pub fn machine() -> Machine {
+    Machine::at(std::env::var_os("BAKFS_SYSTEM_ROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from))
+}
+
 /// Returns where the configuration is: the named file, else `bakfs.toml` of the configuration folder.
 pub fn settings_path(global: &Global) -> Result<PathBuf> {
-    let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
-    let base = || base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"));
-    let path = global.config.clone().unwrap_or_else(|| base().join("bakfs.toml"));
+    let path = global.config.clone().unwrap_or_else(|| config_folder().join("bakfs.toml"));
     std::path::absolute(&path).context(|| format!("Cannot use the path {}", path.display()))
 }
 
