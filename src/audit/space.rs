@@ -1,4 +1,4 @@
-//! Room on file systems.
+//! Folders that are written to: room and access.
 
 use super::Finding;
 use crate::quantity::size;
@@ -17,6 +17,20 @@ pub fn check(subject: &str, folder: &Path) -> Finding {
             judge(subject, bytes(room.f_bavail), bytes(room.f_blocks))
         }
         None => Finding::problem(subject, "its file system does not tell how much room there is: check the path"),
+    }
+}
+
+/// Looks at whether a folder can be written to, or made.
+pub fn access(subject: &str, folder: &Path) -> Finding {
+    let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
+    match rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK) {
+        Ok(()) if nearest.is_dir() => Finding::fine(subject, "can be written to"),
+        Ok(()) => Finding::problem(subject, format!("{} is no folder: name another place", nearest.display())),
+        Err(error) => {
+            let text =
+                format!("{} cannot be written to ({error}): give access, or name another place", nearest.display());
+            Finding::problem(subject, text)
+        }
     }
 }
 
@@ -50,5 +64,19 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         assert!(check("x", &folder.path().join("not/yet")).text.contains("are free"));
+    }
+
+    #[test]
+    fn a_folder_can_be_written_to_or_made_or_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (path, severity) in [
+            (folder.path().to_path_buf(), Severity::Fine),
+            (folder.path().join("not/yet"), Severity::Fine),
+            (file.join("below"), Severity::Problem),
+        ] {
+            assert_eq!(access("x", &path).severity, severity, "{}", path.display());
+        }
     }
 }

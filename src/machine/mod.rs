@@ -50,7 +50,10 @@ impl Machine {
     /// Returns where a path of the machine can be seen.
     pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
-        self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+        match absolute.strip_prefix("/").unwrap_or(absolute) {
+            nothing if nothing.as_os_str().is_empty() => self.root.clone(),
+            below => self.root.join(below),
+        }
     }
 
     /// Lists the PostgreSQL clusters that are configured as Debian does it, then those whose sockets are there.
@@ -97,7 +100,8 @@ impl Machine {
 /// Returns whether a folder holds the data of PostgreSQL clusters, at most three folders down.
 pub fn is_postgresql_data(folder: &Path) -> bool {
     fn below(folder: &Path, depth: u8) -> bool {
-        folder.join("PG_VERSION").exists() || depth > 0 && entries(folder).iter().any(|path| below(path, depth - 1))
+        folder.join("PG_VERSION").exists()
+            || depth > 0 && entries(folder).iter().take(50).any(|path| below(path, depth - 1))
     }
     below(folder, 3)
 }

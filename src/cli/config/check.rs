@@ -3,6 +3,7 @@
 use crate::audit::{self, Finding, Severity, secrets, space};
 use crate::cli::Status;
 use crate::cli::configured::{chosen, config_folder, global_of, machine, settings_of};
+use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::readable;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +16,7 @@ use crate::store::remote::CREDENTIALS_FILE;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The walk over what is backed up ends after so many entries, or after so long.
@@ -39,6 +40,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if profiles.is_empty() {
         let text = "it has no profile: add one, as `[profile.machine]` with `sources = [\"/\"]`";
         findings.push(Finding::hint("configuration", text));
+    }
+    findings.push(space::access("folder of states", &state_dir(&settings)));
+    findings.push(space::access("folder of logs", &log_dir(&settings)));
+    if let Some(folder) = settings.metrics_file.as_deref().and_then(Path::parent) {
+        findings.push(space::access("metrics file", folder));
     }
     let mut seen = BTreeSet::new();
     for profile in profiles.iter().filter(|profile| seen.insert(&profile.repository)) {
@@ -116,10 +122,7 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
     }
     if let Some(folder) = place.folder() {
         findings.push(space::check(&format!("{subject}: room"), folder));
-        let is_closed = folder.exists() && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_err();
-        if is_closed {
-            findings.push(Finding::problem(&subject, "cannot be written to: give this user access to the folder"));
-        }
+        findings.push(space::access(&format!("{subject}: access"), folder));
     }
     findings
 }

@@ -182,7 +182,8 @@ fn databases(text: &mut String, draft: &Draft) {
         );
     }
     if let Some(server) = &draft.mysql {
-        *text += &format!("\n# MySQL or MariaDB: all databases.\n[[profile.{name}.mysql]]\nname = \"main\"\n");
+        let state = if server.socket.is_some() { "running" } else { "not running now" };
+        *text += &format!("\n# MySQL or MariaDB, {state}: all databases.\n[[profile.{name}.mysql]]\nname = \"main\"\n");
         if let Some(socket) = &server.socket {
             *text += &format!("socket = {}\n", path(socket));
         }
