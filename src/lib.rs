@@ -1,4 +1,5 @@
 //! bakfs: backups whose history is a file system.
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod chunk;
@@ -13,6 +14,7 @@ pub mod format;
 pub mod id;
 pub mod job;
 pub mod log;
+pub mod machine;
 pub mod monitor;
 pub mod notify;
 pub mod process;

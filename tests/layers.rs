@@ -20,6 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("settings", &["error", "format", "quantity", "retention"]),
     ("state", &["error", "settings"]),
     ("database", &["error", "settings", "source", "process"]),
+    ("machine", &["source"]),
+    ("audit", &["error", "machine", "settings", "source", "database", "process", "quantity"]),
     ("notify", &["error", "quantity", "settings", "process", "state"]),
     ("schedule", &["error", "settings", "process"]),
     ("store", &["id", "error", "crypto"]),

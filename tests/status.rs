@@ -104,6 +104,10 @@ fn what_is_wrong_is_named_and_exits_with_1() {
         let outcome = bakfs.run(["status"]).expect(1);
         assert!(outcome.text().contains(&format!("\nweb  {word} ")) && outcome.text().contains(told), "{outcome}");
         bakfs.run(["status", "db"]).expect(0);
+        let metrics = bakfs.run(["status", "--metrics"]).expect(1).text();
+        let is_overdue = u8::from(word == "overdue");
+        assert!(metrics.contains(&format!("\nbakfs_overdue{{profile=\"web\"}} {is_overdue}\n")), "{metrics}");
+        assert!(metrics.contains(&format!("bakfs_damaged{{repository=\"{}\"}} 0\n", bakfs.repo().display())));
         let json = json_of(bakfs.run(["--json", "status", "web"]).expect(1));
         assert_eq!((&json["profiles"][0]["profile"], &json["profiles"][0]["state"]), (&"web".into(), &word.into()));
         assert_eq!(json["profiles"].as_array().unwrap().len(), 1);

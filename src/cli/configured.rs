@@ -2,7 +2,15 @@
 
 use super::open::Global;
 use crate::error::Result;
+use crate::machine::Machine;
 use crate::settings::{Profile, Settings};
+use std::path::PathBuf;
+
+/// Returns the machine that is looked at: what lies below BAKFS_SYSTEM_ROOT, for tests and for a machine whose disk is
+/// mounted somewhere.
+pub fn machine() -> Machine {
+    Machine::at(std::env::var_os("BAKFS_SYSTEM_ROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from))
+}
 
 /// Returns the profiles of these names; all without any.
 pub fn chosen<'a>(settings: &'a Settings, names: &[String]) -> Result<Vec<&'a Profile>> {

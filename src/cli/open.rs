@@ -121,7 +121,7 @@ fn place_of(text: &OsStr) -> Result<Place> {
 }
 
 /// Returns this user's folder of configuration and keys.
-fn config_folder() -> PathBuf {
+pub fn config_folder() -> PathBuf {
     let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
     base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"))
 }
@@ -192,11 +192,17 @@ impl Global {
         other
     }
 
+    /// Returns where the repository of a first configuration is: where the command line says, else the default folder.
+    pub fn first_place(&self) -> Result<Place> {
+        let or = || folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo").into_os_string();
+        place_of(&self.repo.clone().unwrap_or_else(or))
+    }
+
     /// Returns where the repository is.
     pub fn place(&self) -> Result<Place> {
         match self.chosen()?.repo {
             Some(text) => place_of(&text),
-            None => place_of(folder("XDG_DATA_HOME", ".local/share", "/var/lib/bakfs").join("repo").as_os_str()),
+            None => Global { repo: None, ..self.clone() }.first_place(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
 use crate::settings::Settings;
+use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
 use crate::state::{RepositoryState, StateDir};
 use jiff::{Timestamp, Zoned};
@@ -25,6 +26,9 @@ pub struct Args {
     /// Only these profiles, and their repositories
     #[arg(value_name = "PROFILE")]
     profiles: Vec<String>,
+    /// Print metrics of all profiles as Prometheus reads them
+    #[arg(long, conflicts_with = "profiles")]
+    metrics: bool,
 }
 
 /// Runs the command.
@@ -40,7 +44,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();
     let repositories: Vec<_> = places.iter().map(|place| report.repository(place)).collect();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    if global.json {
+    if args.metrics {
+        out.write_all(metrics(&settings, &states, &now).as_bytes())?;
+    } else if global.json {
         let all = |lines: &[(Value, String)]| lines.iter().map(|(json, _)| json.clone()).collect::<Vec<_>>();
         writeln!(out, "{}", json!({ "profiles": all(&profiles), "repositories": all(&repositories) }))?;
     } else if !global.quiet {

@@ -242,6 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_written_as_the_options_that_say_the_same() {
+        let window = "1y6m".parse().unwrap();
+        for (rule, option) in [
+            (Rule::Last(Limit::Unlimited), "--keep-last unlimited"),
+            (Rule::Level(Level::Monthly, count("6/2").unwrap()), "--keep-monthly 6/2"),
+            (Rule::Within(window), "--keep-within 1y6m"),
+            (Rule::LevelWithin(Level::Daily, window), "--keep-daily-within 1y6m"),
+            (Rule::Tags("a,b".parse().unwrap()), "--keep-tag a,b"),
+        ] {
+            assert_eq!(rule.to_string(), option);
+        }
+    }
+
+    #[test]
     fn periods_are_those_of_the_calendar() {
         let at = |text: &str| text.parse::<DateTime>().unwrap();
         let same =

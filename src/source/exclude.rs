@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 
 /// What that file begins with.
-const CACHE_TAG_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
+pub const CACHE_TAG_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Patterns of what is left out.
 #[derive(Debug, Clone, Default)]

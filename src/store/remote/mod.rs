@@ -22,7 +22,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
+pub use environment::{CREDENTIALS_FILE, Environment};
 pub use retry::Policy;
 
 use super::place::Remote;

@@ -1,0 +1,179 @@
+//! `bakfs config check`: tries everything for real, and says what to mend.
+
+use crate::audit::{self, Finding, Severity, secrets, space};
+use crate::cli::Status;
+use crate::cli::configured::{chosen, machine};
+use crate::cli::folders::{log_dir, state_dir};
+use crate::cli::open::{Global, config_folder};
+use crate::cli::output::readable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::survey::Budget;
+use crate::notify;
+use crate::repo::open::Options;
+use crate::repo::{IndexLoad, Memory, Repository};
+use crate::schedule::{self, Installed};
+use crate::settings::{Profile, Settings};
+use crate::store::place::Place;
+use crate::store::remote::CREDENTIALS_FILE;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The walk over what is backed up ends after so many entries, or after so long.
+const MAX_ENTRIES: u64 = 2_000_000;
+const MAX_WALK: Duration = Duration::from_secs(60);
+
+/// Options of `bakfs config check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 all is well, 1 something must be mended, 2 the configuration cannot be read")]
+pub struct Args {
+    /// Only these profiles
+    #[arg(value_name = "PROFILE")]
+    profiles: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let settings = global.settings()?;
+    let profiles = chosen(&settings, &args.profiles)?;
+    let mut findings = audit::files(&settings);
+    if profiles.is_empty() {
+        let text = "it has no profile: add one, as `[profile.machine]` with `sources = [\"/\"]`";
+        findings.push(Finding::hint("configuration", text));
+    }
+    findings.push(space::access("folder of states", &state_dir(&settings)));
+    findings.push(space::access("folder of logs", &log_dir(&settings)));
+    if let Some(folder) = settings.metrics_file.as_deref().and_then(Path::parent) {
+        findings.push(space::access("metrics file", folder));
+    }
+    let mut seen = BTreeSet::new();
+    for profile in profiles.iter().filter(|profile| seen.insert(&profile.repository)) {
+        findings.extend(repository(global, &settings, profile));
+    }
+    let mut budget = Budget::new(MAX_ENTRIES, MAX_WALK);
+    for profile in &profiles {
+        findings.extend(audit::profile(profile, &machine(), &mut budget));
+        findings.extend(notifications(profile));
+    }
+    findings.extend(audit::together(&settings));
+    findings.extend(schedules(&settings));
+    // Repositories may share a file.
+    let mut told = BTreeSet::new();
+    findings.retain(|finding| told.insert((finding.subject.clone(), finding.text.clone())));
+    tell(global, &findings)?;
+    let is_well = findings.iter().all(|finding| finding.severity < Severity::Problem);
+    Ok(if is_well { Status::Done } else { Status::Failed })
+}
+
+/// Tries what a profile tells people by.
+fn notifications(profile: &Profile) -> Vec<Finding> {
+    let tried = notify::check(&profile.notify).into_iter().map(|(what, error)| {
+        let subject = format!("{}: {what}", profile.name);
+        match error {
+            Some(error) => Finding::problem(&subject, error.chain()),
+            None => Finding::fine(&subject, "can be reached"),
+        }
+    });
+    tried.collect()
+}
+
+/// Looks whether scheduled runs are installed, as they would be now.
+fn schedules(settings: &Settings) -> Vec<Finding> {
+    let entries = match schedule::installed(settings) {
+        Ok(entries) => entries,
+        Err(error) => return vec![Finding::problem("schedule", error.chain())],
+    };
+    let told = entries.iter().filter(|entry| !entry.profiles.is_empty()).map(|entry| {
+        let subject = format!("schedule {}", entry.periodicity);
+        match entry.installed {
+            Installed::Yes => Finding::fine(&subject, "is installed"),
+            Installed::No => Finding::hint(&subject, "nothing begins these runs: `bakfs schedule install` does"),
+            Installed::Outdated => Finding::hint(&subject, "is outdated: run `bakfs schedule install`"),
+        }
+    });
+    told.collect()
+}
+
+fn tell(global: &Global, findings: &[Finding]) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if global.json {
+        let all = findings.iter().map(
+            |finding| json!({ "severity": finding.severity.word(), "subject": finding.subject, "text": finding.text }),
+        );
+        writeln!(out, "{}", serde_json::Value::Array(all.collect()))?;
+        return out.flush();
+    }
+    let least = match () {
+        () if global.quiet => Severity::Problem,
+        () if global.verbose > 0 || std::io::stdout().is_terminal() => Severity::Fine,
+        () => Severity::Hint,
+    };
+    for finding in findings.iter().filter(|finding| finding.severity >= least) {
+        let [subject, text] = [&finding.subject, &finding.text].map(|text| readable(text.as_bytes()));
+        writeln!(out, "{:<7}  {subject}: {text}", finding.severity.word())?;
+    }
+    out.flush()
+}
+
+/// Opens a profile's repository as its runs will, without anybody to ask.
+fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Finding> {
+    let repository = settings.repository_of(profile);
+    let global = global.for_repository(repository);
+    let named = profile.repository.as_ref().map_or("repository".into(), |name| format!("repository {name}"));
+    let place = match global.place() {
+        Ok(place) => place,
+        Err(error) => return vec![Finding::problem(named, error.chain())],
+    };
+    let subject = format!("{named} {place}");
+    let mut findings: Vec<Finding> = audit::secret_file(repository).into_iter().collect();
+    let credentials = std::env::var_os(CREDENTIALS_FILE).map(PathBuf::from);
+    let credentials = credentials.unwrap_or_else(|| config_folder().join("credentials.toml"));
+    findings.extend(secrets::check("credentials", &credentials));
+    match open(&global, &place) {
+        Ok(opened) => {
+            findings.extend(secrets::check("key", &global.key_path(&opened.id())));
+            let warnings = opened.take_warnings();
+            if warnings.is_empty() {
+                findings.push(Finding::fine(&subject, "can be opened"));
+            }
+            findings.extend(warnings.into_iter().map(|warning| Finding::hint(&subject, warning)));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let option = profile.repository.as_ref().map_or(String::new(), |name| format!("--repo {name} "));
+            let text = format!("there is none yet: `bakfs {option}init` makes it");
+            findings.push(Finding::problem(&subject, text));
+        }
+        Err(error) => findings.push(Finding::problem(&subject, error.chain())),
+    }
+    if let Some(folder) = place.folder() {
+        findings.push(space::check(&format!("{subject}: room"), folder));
+        findings.push(space::access(&format!("{subject}: access"), folder));
+    }
+    findings
+}
+
+fn open(global: &Global, place: &Place) -> Result<Repository> {
+    let cache = global.cache_base()?;
+    let cache_max_bytes = global.cache_max_bytes()?;
+    let memory = Memory::default();
+    let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand };
+    // A run has nobody who could type a passphrase.
+    let credentials = |id: &[u8; 16]| match global.given_credential()? {
+        Some(given) => Ok(vec![given]),
+        None if !global.key_path(id).exists() => {
+            let message = format!(
+                "nothing here unlocks it: there is no key file {}. Copy it there, or name a `password-file` or \
+                 `password-command`",
+                global.key_path(id).display()
+            );
+            Err(Error::new(ErrorKind::Locked, message))
+        }
+        None => global.credentials(id),
+    };
+    match place {
+        Place::Local(path) => Repository::open(path, &options, credentials),
+        Place::Remote(_) => Repository::open_far(global.store()?, &options, credentials),
+    }
+}
