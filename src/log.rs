@@ -136,11 +136,16 @@ mod tests {
                 scope.spawn(move || {
                     let log = Log::open(path, "web").bounded(2000, 100);
                     (0..100).for_each(|number| log.line(&format!("line <{thread}.{number}>")));
+                    assert!(!log.has_failed.load(Ordering::Relaxed));
                 });
             }
         });
         let text = text_of(folder.path());
         assert_eq!(text.lines().count(), 800);
+        for number in (1..).take_while(|number| folder.path().join(format!("web.log.{number}")).exists()) {
+            let aside = std::fs::metadata(folder.path().join(format!("web.log.{number}"))).unwrap();
+            assert!(aside.len() > 2000, "{number} was put aside before it was full");
+        }
         for (thread, number) in (0..8).flat_map(|thread| (0..100).map(move |number| (thread, number))) {
             assert!(text.contains(&format!("<{thread}.{number}>\n")), "{thread}.{number}");
         }

@@ -44,7 +44,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let is_root = rustix::process::geteuid().is_root();
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let text = match (is_root, home) {
-        (false, Some(home)) => draft(&Draft { repo, sqlite: sqlite(&[home.clone()]), ..Draft::of_home(home) }),
+        (false, Some(home)) => {
+            draft(&Draft { repo, sqlite: sqlite(std::slice::from_ref(&home)), ..Draft::of_home(home) })
+        }
         _ => draft(&of_machine(repo, &machine())),
     };
     if args.print {
