@@ -105,13 +105,10 @@ impl All {
     /// Returns why a dump failed.
     #[track_caller]
     pub fn error(&self, path: &str) -> &str {
-        match self.made.get(path) {
-            Some(Made::Failed(error)) => error,
-            Some(_) => panic!("{path} was made"),
-            None => match self.failed.iter().find(|(failed, _)| failed == Path::new(path)) {
-                Some((_, error)) => error,
-                None => panic!("no {path} in {:?}: {:?}", self.paths(), self.failed),
-            },
+        match (self.failed.iter().find(|(failed, _)| failed == Path::new(path)), self.made.get(path)) {
+            (Some((_, error)), _) | (None, Some(Made::Failed(error))) => error,
+            (None, Some(_)) => panic!("{path} was made"),
+            (None, None) => panic!("no {path} in {:?}: {:?}", self.paths(), self.failed),
         }
     }
 

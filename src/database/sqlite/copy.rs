@@ -4,13 +4,17 @@ use crate::database::local::Temporary;
 use crate::database::manifest::Record;
 use crate::error::{Context, Error, ErrorKind, Result};
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most faults an error names.
 const MAX_FAULTS: usize = 5;
+
+/// How long to wait before a lock is tried for again. Constant writers leave gaps of milliseconds: SQLite's own waiting,
+/// of up to a tenth of a second at a time, misses most of them.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A copy to be made.
 pub struct Copying {
@@ -87,15 +91,21 @@ impl Copying {
     fn open(&self) -> Result<Connection> {
         let begin = |flags: OpenFlags| {
             let source = Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-            source.busy_timeout(self.wait)?;
+            source.busy_timeout(Duration::ZERO)?;
             source.execute_batch("BEGIN")?;
-            source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            Ok(source)
+            let until = Instant::now() + self.wait;
+            let is_busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+            loop {
+                match source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+                    Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_PAUSE),
+                    read => return read.map(|()| source),
+                }
+            }
         };
         let read_only = begin(OpenFlags::SQLITE_OPEN_READ_ONLY);
         let needs_repair = |error: &rusqlite::Error| {
             // A crash has left a journal that must be rolled back before anybody can read.
-            let codes = [rusqlite::ErrorCode::ReadOnly, rusqlite::ErrorCode::CannotOpen];
+            let codes = [ErrorCode::ReadOnly, ErrorCode::CannotOpen];
             error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
         };
         match read_only {
@@ -151,17 +161,17 @@ impl Copying {
 
     fn failed(&self, attempted: &str, error: rusqlite::Error) -> Error {
         let (kind, advice) = match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => {
+            Some(ErrorCode::DiskFull) => {
                 let shown = self.temporary.folder.display();
                 (ErrorKind::Full, format!(": there is no room in {shown}, set `temporary-dir` in the profile"))
             }
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 (ErrorKind::Busy, ": others hold a lock, set a longer `busy-timeout`".into())
             }
-            Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly) => {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
                 (ErrorKind::Denied, ": run bakfs as root, or as the owner of the database and its folder".into())
             }
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 (ErrorKind::Damaged, ": mend it by `sqlite3 FILE .recover`".into())
             }
             _ => (ErrorKind::Io, String::new()),
