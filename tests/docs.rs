@@ -7,7 +7,7 @@ use std::path::Path;
 fn every_test_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
-    for document in ["docs/semantics.md", "docs/operations.md", "docs/prune.md", "README.md"] {
+    for document in ["docs/semantics.md", "docs/operations.md", "docs/configuration.md", "docs/prune.md", "README.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for part in text.split('`').skip(1).step_by(2) {
             let Some((file, test)) = part.split_once("::").filter(|(file, _)| file.ends_with(".rs")) else { continue };

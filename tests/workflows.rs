@@ -51,9 +51,9 @@ fn nightly_dumps_kept_14_days_beside_uploads_kept_7_and_busy_data_by_the_hour() 
     shop(&postgres);
     let machine = Machine::new(&format!(
         "[defaults]\ncheck = {{ every = '7d' }}\n\
-         [profile.databases]\nschedule = ['daily']\nkeep = {{ within = '14d' }}\n\
+         [profile.databases]\nschedule = ['daily']\nkeep = {{ daily = 14 }}\n\
          [[profile.databases.postgresql]]\nhost = '{}'\n\
-         [profile.uploads]\nsources = ['@/uploads']\nschedule = ['daily']\nkeep = {{ within = '7d' }}\n\
+         [profile.uploads]\nsources = ['@/uploads']\nschedule = ['daily']\nkeep = {{ daily = 7 }}\n\
          [profile.busy]\nsources = ['@/busy']\nschedule = ['hourly']\nkeep = {{ hourly = 24 }}\n",
         postgres.socket().display()
     ));

@@ -40,6 +40,7 @@ pub mod memory;
 pub mod mount;
 #[cfg(feature = "mount")]
 pub mod mount_helper;
+#[cfg(feature = "mount")]
 mod mount_keeper;
 pub mod open;
 pub mod output;

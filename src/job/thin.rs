@@ -47,7 +47,7 @@ pub fn forget(repository: &Repository, profile: &Profile) -> Result<Vec<String>>
     let host = host_of(profile);
     let snapshots = repository.snapshots()?;
     let marks = repository.marks()?;
-    let pinned: HashSet<ObjectId> = marks.pins().into_iter().map(|(id, _)| id).collect();
+    let pinned: HashSet<ObjectId> = marks.pins().into_keys().collect();
     // `None`: what scheduled runs share.
     let mut histories: BTreeMap<Option<Periodicity>, Vec<&Listed>> = BTreeMap::new();
     for listed in &snapshots {

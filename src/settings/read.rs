@@ -110,10 +110,13 @@ fn distance(one: &str, other: &str) -> usize {
     rows[one.len()][other.len()]
 }
 
+/// Profiles by name, each with the file it is written in.
+pub type Written = BTreeMap<String, (Profile, PathBuf)>;
+
 /// Reads `bakfs.toml`, and each `*.toml` of the folder `profiles.d` beside it as a profile of the file's name.
-pub fn read_all(path: &Path) -> Result<(File, BTreeMap<String, (Profile, PathBuf)>)> {
+pub fn read_all(path: &Path) -> Result<(File, Written)> {
     let mut file: File = read(path)?;
-    let mut profiles: BTreeMap<String, (Profile, PathBuf)> = BTreeMap::new();
+    let mut profiles = Written::new();
     for (name, profile) in std::mem::take(&mut file.profile) {
         profiles.insert(name, (profile, path.to_path_buf()));
     }
