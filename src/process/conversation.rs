@@ -55,7 +55,7 @@ impl Conversation {
     pub fn say(&mut self, line: &str) -> Result<()> {
         let said = self.stdin.write_all(line.as_bytes()).and_then(|()| self.stdin.write_all(b"\n"));
         // A program that has gone tells why.
-        said.or_else(|error| Err(self.end().unwrap_or_else(|| Error::io(format!("Cannot tell {}", self.name), error))))
+        said.map_err(|error| self.end().unwrap_or_else(|| Error::io(format!("Cannot tell {}", self.name), error)))
     }
 
     /// Waits for the next line; fails where the program has ended, with what it said.
