@@ -37,7 +37,8 @@ fn furnish(database: &Path, mode: &str) {
         "PRAGMA journal_mode = {mode}; CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER);
          CREATE TABLE move (id INTEGER PRIMARY KEY AUTOINCREMENT, amount INTEGER, note TEXT);
          CREATE INDEX by_amount ON move (amount);
-         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99) INSERT INTO account SELECT i, 0 FROM n;"
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99)
+             INSERT INTO account SELECT i, 0 FROM n;"
     );
     sqlite(database, &sql);
 }

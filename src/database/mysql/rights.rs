@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What a dump needs in its database. `LOCK TABLES` is not used in a transaction, but where somebody's options ask for it.
+/// What a dump needs in its database. `LOCK TABLES` is used where somebody's options ask for more than a transaction.
 pub const NEEDED: [&str; 5] = ["SELECT", "LOCK TABLES", "SHOW VIEW", "TRIGGER", "EVENT"];
 
 /// Rights, as `SHOW GRANTS` tells them.

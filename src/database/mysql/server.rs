@@ -182,8 +182,8 @@ fn check_options(options: &[String]) -> Result<()> {
         if is_long || (!option.starts_with("--") && short.iter().any(|taken| option.starts_with(taken))) {
             let shown = if option.starts_with("-p") { "-p" } else { word };
             let message = format!(
-                "The option `{shown}` of the dump program is set by bakfs: leave it out of `options`. A password belongs \
-                 into `option-file`"
+                "The option `{shown}` of the dump program is set by bakfs: leave it out of `options`. A password \
+                 belongs into `option-file`"
             );
             return Err(Error::usage(message));
         }

@@ -1,7 +1,7 @@
 //! One moment for all dumps of a cluster: a session for each database, which exports its snapshot and keeps it.
 //!
 //! A snapshot belongs to one database, but transaction ids to the whole cluster: two sessions whose
-//! `txid_current_snapshot` is the same see the same transactions. Sessions are asked at once, and once more until it is.
+//! `txid_current_snapshot` is the same see the same transactions. They are asked at once, and once more until it is.
 
 use super::server::Server;
 use crate::database::manifest::Record;

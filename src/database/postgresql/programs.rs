@@ -106,7 +106,7 @@ fn told(path: &Path, option: &str) -> Result<String> {
 }
 
 impl Programs {
-    /// Finds the programs that dump a server of a version: of the same major version, or of the next newer one there is.
+    /// Finds the programs that dump a server of a version: of the same major version, or of the next newer one.
     pub fn find(server: Version, bin_dir: Option<&Path>) -> Result<Self> {
         let mut best: Option<(Version, PathBuf)> = None;
         for pg_dump in searched(bin_dir).into_iter().map(|folder| folder.join("pg_dump")) {

@@ -65,7 +65,8 @@ const FACTS: &str = "SELECT json_build_object(
     'reads_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
     'role', current_user,
     'databases', (SELECT coalesce(json_agg(json_build_object('name', datname, 'is_template', datistemplate,
-            'bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END) ORDER BY datname), '[]')
+            'bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END)
+            ORDER BY datname), '[]')
         FROM pg_database WHERE datallowconn))";
 
 impl Server {

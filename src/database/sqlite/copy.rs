@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// The most faults an error names.
 const MAX_FAULTS: usize = 5;
 
-/// How long to wait before a lock is tried for again. Constant writers leave gaps of milliseconds: SQLite's own waiting,
-/// of up to a tenth of a second at a time, misses most of them.
+/// How long to wait before a lock is tried for again. Constant writers leave gaps of milliseconds: SQLite's own
+/// waiting, of up to a tenth of a second at a time, misses most of them.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A copy to be made.
