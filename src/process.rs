@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// What a program says on standard error is kept up to this length: its beginning and its end.
 const KEPT_BYTES: usize = 32 << 10;
+/// What a program has left running in the background may hold its standard error for ever: after its end its words are
+/// waited for no longer than this.
+const WORDS_LIMIT: Duration = Duration::from_secs(2);
 /// What a program answers on standard output, where it is asked something.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
@@ -156,7 +159,7 @@ impl Program {
         let mut command = self.command()?;
         command.stdin(self.stdin()?).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
-        let words = child.stderr.take().map(|stderr| std::thread::spawn(move || keep_words(stderr)));
+        let words = child.stderr.take().map(listen);
         let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
         let stdout = child.stdout.take();
         Ok(Output { name: self.name(), child: Some(child), stdout, words, guard, limit: self.timeout })
@@ -186,11 +189,9 @@ impl Program {
         // The command holds the pipe's other ends.
         drop(command);
         let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
-        let (sender, words) = mpsc::channel();
-        std::thread::spawn(move || sender.send(keep_words(reader)));
+        let words = listen(reader);
         let status = child.wait().context(|| format!("Cannot wait for {}", self.name()))?;
-        // What it left running in the background may hold the pipe for ever; its words so far are not waited for long.
-        let words = words.recv_timeout(Duration::from_secs(2)).unwrap_or_default();
+        let words = words.recv_timeout(WORDS_LIMIT).unwrap_or_default();
         if guard.is_some_and(Guard::has_fired) {
             return Err(self.too_long(&words));
         }
@@ -220,6 +221,14 @@ fn become_user(account: &Account) -> std::io::Result<()> {
 /// Returns the library's error in one of a stream.
 pub fn unwrapped(error: std::io::Error, attempted: String) -> Error {
     Error::of_read(attempted, error)
+}
+
+/// Hears what is said on a stream; it is told when the stream has ended.
+fn listen(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, words) = mpsc::channel();
+    // Nobody may want to know any more.
+    std::thread::spawn(move || sender.send(keep_words(stream)));
+    words
 }
 
 /// Reads to the end; keeps the beginning and the end of what is long.
@@ -290,7 +299,7 @@ pub struct Output {
     name: String,
     child: Option<Child>,
     stdout: Option<ChildStdout>,
-    words: Option<JoinHandle<String>>,
+    words: Option<mpsc::Receiver<String>>,
     guard: Option<Guard>,
     limit: Option<Duration>,
 }
@@ -301,7 +310,7 @@ impl Output {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         drop(self.stdout.take());
         let status = child.wait().context(|| format!("Cannot wait for {}", self.name))?;
-        let words = self.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
+        let words = self.words.take().and_then(|words| words.recv_timeout(WORDS_LIMIT).ok()).unwrap_or_default();
         if self.guard.take().is_some_and(Guard::has_fired) {
             return Err(too_long(&self.name, self.limit.unwrap_or_default(), &words));
         }
@@ -388,6 +397,8 @@ mod tests {
         assert!(error.contains("sh did not end within 0 seconds and was killed; it said: begun"), "{error}");
         let error = program.answer().unwrap_err().chain();
         assert!(error.contains("was killed"), "{error}");
+        // What is left behind is not waited for.
+        assert_eq!(shell("echo yes; sleep 1000 >/dev/null &").answer().unwrap(), "yes\n");
     }
 
     #[test]
