@@ -26,6 +26,9 @@ pub struct Dumps {
     pub generated: Vec<Generated>,
     /// What cannot be dumped, under the path where it would be, and why.
     pub failed: Vec<(PathBuf, Error)>,
+    /// Files that a dump stands for: a copy of them taken while programs write is no database, and would only be
+    /// mistaken for one.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// Something that was found out about a profile's databases.
@@ -50,10 +53,10 @@ pub struct Database {
 
 /// Lists what a profile dumps, asking servers for their databases. Nothing is dumped before its turn.
 pub fn dumps(profile: &Profile) -> Dumps {
-    let Plan { units, failed } = Plan::of(profile);
+    let Plan { units, failed, replaced } = Plan::of(profile);
     let mut generated: Vec<_> = units.into_iter().flat_map(|unit| [unit.dump, unit.manifest]).collect();
     generated.sort_by(|one, other| one.path.cmp(&other.path));
-    Dumps { generated, failed }
+    Dumps { generated, failed, replaced }
 }
 
 /// Tries a profile's databases for real: connections, versions, rights, programs, room for what is not streamed.
@@ -69,7 +72,7 @@ pub fn inspect(profile: &Profile) -> Vec<Inspection> {
 
 /// Lists a profile's dumps, and what cannot be dumped.
 pub fn list(profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
-    let Plan { units, failed } = Plan::of(profile);
+    let Plan { units, failed, .. } = Plan::of(profile);
     let database = |unit: Unit| Database { path: absolute(&unit.dump.path), bytes: unit.database_bytes };
     (units.into_iter().map(database).collect(), failed)
 }
@@ -79,6 +82,7 @@ pub fn list(profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
 struct Plan {
     units: Vec<Unit>,
     failed: Vec<(PathBuf, Error)>,
+    replaced: Vec<PathBuf>,
 }
 
 impl Plan {

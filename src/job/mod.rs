@@ -198,7 +198,8 @@ impl Job<'_> {
         let repository = self.desk.open()?;
         let mut options = self.desk.options()?;
         options.tags = self.profile.tags_of(self.periodicity);
-        let database::Dumps { generated, failed } = database::dumps(self.profile);
+        let database::Dumps { generated, failed, replaced } = database::dumps(self.profile);
+        options.apart.extend(replaced);
         let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
         let troubles = Troubles::new(self.desk.monitor());
         let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed }, &troubles);

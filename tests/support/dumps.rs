@@ -65,7 +65,7 @@ pub fn make(content: Content) -> Made {
 
 /// Makes all dumps of a profile.
 pub fn all(text: &str) -> All {
-    let Dumps { generated, failed } = dumps(&profile(text));
+    let Dumps { generated, failed, .. } = dumps(&profile(text));
     assert!(generated.is_sorted_by(|one, other| one.path < other.path), "sorted, and each path once");
     let made = generated.into_iter().map(|generated| (shown(&generated), make(generated.content))).collect();
     All { made, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect() }

@@ -11,7 +11,7 @@ use copy::Copying;
 use find::{Found, find};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// How long is waited for a database others write to.
@@ -24,6 +24,16 @@ fn dump_names(path: &Path) -> Vec<Vec<u8>> {
         _ => None,
     });
     names("sqlite", &names_of_path.collect::<Vec<_>>())
+}
+
+/// Returns the files a database is made of, where a walk meets them (<https://sqlite.org/tempfiles.html>).
+fn files_of(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    ["", "-wal", "-shm", "-journal"].into_iter().map(move |suffix| {
+        let mut name = real.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
 }
 
 fn copying(settings: &Sqlite, path: &Path, temporary: &Temporary) -> Copying {
@@ -61,6 +71,7 @@ pub fn plan(settings: &Sqlite, temporary: &Temporary, plan: &mut Plan) {
                 ..Manifest::default()
             },
         };
+        plan.replaced.extend(files_of(&path));
         let copying = copying(settings, &path, temporary);
         plan.units.push(subject.stream(move |record| Ok(Box::new(copying.start(record)?))));
     }
