@@ -250,6 +250,19 @@ fn what_cannot_be_right_is_refused_with_its_place_and_what_was_meant() {
         // A mistake in a profile never stands in the way of a restore.
         machine.ok(["snapshots"]);
     }
+    // A profile that is wrong costs no other one its night.
+    machine.configure(&format!("{WEB}[profile.bad]\nsorces = ['/x']\n"));
+    machine.profile("worse", "sources = ['/x']\nkeep = { last = 0 }\n");
+    for args in [&["run", "--all"][..], &["run", "--periodicity", "daily"]] {
+        let outcome = machine.run(args).expect(1).says("did you mean `sources`?").says("would let every snapshot go");
+        assert!(outcome.stderr.contains("this profile was not run"), "{outcome}");
+    }
+    assert_eq!(machine.tagged("web").len(), 2);
+    machine.ok(["run", "web"]);
+    machine.run(["run", "bad"]).expect(2).says("did you mean `sources`?");
+    machine.run(["config", "check"]).expect(2);
+    machine.run(["status"]).expect(1).says("did you mean `sources`?");
+    std::fs::remove_file(machine.path("config/profiles.d/worse.toml")).unwrap();
     machine.configure(WEB);
     machine.run(["run", "wbe"]).expect(2).says("did you mean `web`?");
     machine.run(["run"]).expect(2).says("Say what to run");

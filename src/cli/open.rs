@@ -133,14 +133,23 @@ impl Global {
         std::path::absolute(&path).unwrap_or(path)
     }
 
-    /// Reads the configuration with all its profiles, strictly.
+    /// Reads the configuration with all its profiles; one that is wrong is an error.
     pub fn settings(&self) -> Result<Settings> {
+        Settings::read(&self.present_config()?)
+    }
+
+    /// Reads the configuration with those of its profiles that are right.
+    pub fn sound_settings(&self) -> Result<Settings> {
+        Settings::read_sound(&self.present_config()?)
+    }
+
+    fn present_config(&self) -> Result<PathBuf> {
         let path = self.config_path();
         if self.config.is_none() && !path.exists() {
             let message = format!("There is no configuration {}: `bakfs config init` writes one", path.display());
             return Err(Error::usage(message));
         }
-        Settings::read(&path)
+        Ok(path)
     }
 
     /// Reads what the configuration says of repositories. A mistake in the rest of it is only told: it must not stand

@@ -69,7 +69,7 @@ impl Args {
                 return Err(Error::usage(message));
             }
         };
-        if self.all && chosen.is_empty() {
+        if self.all && chosen.is_empty() && settings.broken.is_empty() {
             return Err(Error::usage("There is no profile: `bakfs config init` writes a first one"));
         }
         let Some(period) = self.periodicity.filter(|_| self.catch_up) else { return Ok(chosen) };
@@ -170,7 +170,7 @@ fn age_secs(window: &Window) -> u64 {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.settings()?;
+    let settings = global.sound_settings()?;
     let state = StateDir::new(folders::state_dir(&settings));
     if args.recover {
         return recover(global, &settings, &state);
@@ -182,7 +182,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
     end_cleanly_on_signals(&state, &chosen)?;
     let mut told = Vec::new();
-    let mut status = Status::Done;
+    let mut status = tell_broken(args, &settings, chosen.len())?;
     for profile in chosen {
         let ended = run_one(global, &settings, profile, periodicity, &state);
         let one = match &ended {
@@ -200,6 +200,19 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         println!("{}", serde_json::to_string(&told)?);
     }
     Ok(status)
+}
+
+/// Says which profiles cannot be run because they are wrong; nobody knows whether they were meant. Fails where there is
+/// no other.
+fn tell_broken(args: &Args, settings: &Settings, chosen: usize) -> Result<Status> {
+    if !args.profiles.is_empty() || settings.broken.is_empty() {
+        return Ok(Status::Done);
+    }
+    if chosen == 0 {
+        return Err(Error::usage(settings.broken.values().cloned().collect::<Vec<_>>().join("\n")));
+    }
+    settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile was not run"));
+    Ok(Status::Failed)
 }
 
 fn random_below(limit: u64) -> u64 {

@@ -33,12 +33,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.settings()?;
+    let settings = global.sound_settings()?;
+    settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile is not run"));
     let wanted = chosen(&settings, &args.profiles)?;
     let now = Zoned::now();
     let dir = StateDir::new(state_dir(&settings));
     let states = States::read(&dir, &settings, |profile| place_of(global, &settings, profile));
-    let mut report = Report { settings: &settings, states: &states, now: &now, is_trouble: false };
+    let mut report =
+        Report { settings: &settings, states: &states, now: &now, is_trouble: !settings.broken.is_empty() };
     let profiles: Vec<_> = wanted.iter().map(|profile| report.profile(&profile.name)).collect();
     let places: BTreeSet<&String> =
         wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();

@@ -16,7 +16,7 @@ pub use file::Repository;
 pub use periodicity::Periodicity;
 pub use profile::Profile;
 pub use schedule::Schedule;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A configuration.
@@ -38,13 +38,24 @@ pub struct Settings {
     pub metrics_file: Option<PathBuf>,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
+    /// Profiles that are wrong, by name, and why: the others can be run all the same.
+    pub broken: BTreeMap<String, String>,
     /// When scheduled runs begin.
     pub schedule: Schedule,
 }
 
 impl Settings {
-    /// Reads a configuration and the profiles beside it.
+    /// Reads a configuration and the profiles beside it; one that is wrong is an error.
     pub fn read(path: &Path) -> Result<Self> {
+        let settings = Settings::read_sound(path)?;
+        match settings.broken.values().next() {
+            Some(why) => Err(Error::usage(why)),
+            None => Ok(settings),
+        }
+    }
+
+    /// Reads a configuration and the profiles beside it, as far as they are right.
+    pub fn read_sound(path: &Path) -> Result<Self> {
         let (file, written) = read::read_all(path)?;
         let located = |error: Error| Error::usage(format!("{}: {}", path.display(), error.chain()));
         let schedule = Schedule::of_file(&file.schedule).map_err(located)?;
@@ -62,30 +73,12 @@ impl Settings {
             let message = "defaults: databases belong to a profile, as [[profile.NAME.postgresql]]";
             return Err(located(Error::usage(message)));
         }
-        let mut profiles = BTreeMap::new();
-        for (name, (profile, found)) in written {
-            let profile = Profile::resolve(&name, &found, profile, &file.defaults)
-                .map_err(|error| Error::usage(format!("{}: profile `{name}`: {}", found.display(), error.chain())))?;
-            if let Some(repository) = &profile.repository
-                && !file.repository.contains_key(repository)
-            {
-                let known: Vec<_> = file.repository.keys().map(String::as_str).collect();
-                let meant = read::nearest(repository, known.iter().copied());
-                let hint = match meant {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("write a table [repository.{repository}] with its `repo`"),
-                };
-                let place = found.display();
-                return Err(Error::usage(format!("{place}: profile `{name}`: no repository `{repository}`: {hint}")));
-            }
-            profiles.insert(name, profile);
-        }
-        for profile in profiles.values() {
-            // Snapshots are thinned by their tags: those of one profile must never look like another's.
-            if let Some(tag) = profile.tags.iter().find(|tag| profiles.contains_key(*tag)) {
-                let (place, name) = (profile.file.display(), &profile.name);
-                let message = format!("{place}: profile `{name}`: the tag `{tag}` is the name of a profile");
-                return Err(Error::usage(message));
+        let names: BTreeSet<String> = written.keys().cloned().collect();
+        let (mut profiles, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        for (name, written) in written {
+            match written.and_then(|(profile, found)| resolve(&name, &found, profile, &file, &names)) {
+                Ok(profile) => drop(profiles.insert(name, profile)),
+                Err(error) => drop(broken.insert(name, error.chain())),
             }
         }
         Ok(Settings {
@@ -101,6 +94,7 @@ impl Settings {
             log_dir: file.log_dir,
             metrics_file: file.metrics_file,
             profiles,
+            broken,
             schedule,
         })
     }
@@ -115,6 +109,9 @@ impl Settings {
 
     /// Returns the profile of a name; an unknown one is an error that names the nearest.
     pub fn profile(&self, name: &str) -> Result<&Profile> {
+        if let Some(why) = self.broken.get(name) {
+            return Err(Error::usage(why));
+        }
         self.profiles.get(name).ok_or_else(|| {
             let known = self.profiles.keys().map(String::as_str);
             let hint = match (read::nearest(name, known), self.profiles.is_empty()) {
@@ -127,6 +124,32 @@ impl Settings {
             Error::usage(format!("There is no profile `{name}`: {hint}"))
         })
     }
+}
+
+/// Fills in what a profile inherits, and refuses one that does not fit the rest of the configuration.
+fn resolve(
+    name: &str,
+    found: &Path,
+    written: file::Profile,
+    file: &file::File,
+    names: &BTreeSet<String>,
+) -> Result<Profile> {
+    let told = |error: Error| Error::usage(format!("{}: profile `{name}`: {}", found.display(), error.chain()));
+    let profile = Profile::resolve(name, found, written, &file.defaults).map_err(told)?;
+    if let Some(repository) = &profile.repository
+        && !file.repository.contains_key(repository)
+    {
+        let hint = match read::nearest(repository, file.repository.keys().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("write a table [repository.{repository}] with its `repo`"),
+        };
+        return Err(told(Error::usage(format!("no repository `{repository}`: {hint}"))));
+    }
+    // Snapshots are thinned by their tags: those of one profile must never look like another's.
+    if let Some(tag) = profile.tags.iter().find(|tag| names.contains(*tag)) {
+        return Err(told(Error::usage(format!("the tag `{tag}` is the name of a profile"))));
+    }
+    Ok(profile)
 }
 
 #[cfg(test)]

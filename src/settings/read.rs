@@ -59,14 +59,19 @@ fn text_of(path: &Path) -> Result<String> {
 
 /// Reads a file's text.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let place = match line {
-            Some(line) => format!("{}, line {line}", path.display()),
-            None => path.display().to_string(),
-        };
-        Error::usage(format!("{place}: {}", explained(error.message())))
-    })
+    toml::from_str(text).map_err(|error| located(path, text, &error))
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn located(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let place = match error.span() {
+        Some(span) => format!("{}, line {}", path.display(), line_of(text, span.start)),
+        None => path.display().to_string(),
+    };
+    Error::usage(format!("{place}: {}", explained(error.message())))
 }
 
 /// Names the key that was probably meant where one is unknown.
@@ -110,25 +115,78 @@ fn distance(one: &str, other: &str) -> usize {
     rows[one.len()][other.len()]
 }
 
-/// Profiles by name, each with the file it is written in.
-pub type Written = BTreeMap<String, (Profile, PathBuf)>;
+/// A profile as it is written, with its file; or what is wrong with it.
+pub type Written = Result<(Profile, PathBuf)>;
 
-/// Reads `bakfs.toml`, and each `*.toml` of the folder `profiles.d` beside it as a profile of the file's name.
-pub fn read_all(path: &Path) -> Result<(File, Written)> {
-    let mut file: File = read(path)?;
-    let mut profiles = Written::new();
+/// Reads `bakfs.toml`, and each `*.toml` of the folder `profiles.d` beside it as a profile of the file's name. A profile
+/// that is wrong costs no other one.
+pub fn read_all(path: &Path) -> Result<(File, BTreeMap<String, Written>)> {
+    let (mut file, broken) = parse_file(path, text_of(path)?)?;
+    let mut profiles: BTreeMap<String, Written> = broken.into_iter().map(|(name, error)| (name, Err(error))).collect();
     for (name, profile) in std::mem::take(&mut file.profile) {
-        profiles.insert(name, (profile, path.to_path_buf()));
+        profiles.insert(name, Ok((profile, path.to_path_buf())));
     }
     for (name, found) in profile_files(path)? {
-        if let Some((_, other)) = profiles.get(&name) {
-            let (other, found) = (other.display(), found.display());
-            let message = format!("The profile `{name}` is in {other} and in {found}: give one of them another name");
-            return Err(Error::usage(message));
-        }
-        profiles.insert(name, (read(&found)?, found));
+        let written = match profiles.contains_key(&name) {
+            true => Err(Error::usage(format!(
+                "The profile `{name}` is in {} and in {}: give one of them another name",
+                path.display(),
+                found.display()
+            ))),
+            false => read(&found).map(|profile| (profile, found)),
+        };
+        profiles.insert(name, written);
     }
     Ok((file, profiles))
+}
+
+/// Reads `bakfs.toml`; profiles that are wrong are taken out of it, each with its error.
+fn parse_file(path: &Path, mut text: String) -> Result<(File, Vec<(String, Error)>)> {
+    let mut broken = Vec::new();
+    loop {
+        let error = match toml::from_str::<File>(&text) {
+            Ok(file) => return Ok((file, broken)),
+            Err(error) => error,
+        };
+        let told = located(path, &text, &error);
+        let line = error.span().map(|span| line_of(&text, span.start));
+        let Some(name) = line.and_then(|line| profile_at(&text, line)).filter(|_| broken.len() < MAX_PROFILES) else {
+            return Err(told);
+        };
+        text = without_profile(&text, &name);
+        broken.push((name, told));
+    }
+}
+
+/// Returns the profile whose table a header begins: `[profile.NAME]`, `[[profile.NAME.mysql]]`.
+fn profile_of_header(line: &str) -> Option<&str> {
+    let rest = line.trim().trim_start_matches('[').trim_start().strip_prefix("profile.")?;
+    let name = rest.split(['.', ']']).next()?.trim();
+    Some(name.trim_matches(['"', '\''])).filter(|name| !name.is_empty())
+}
+
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[') && line.contains(']')
+}
+
+/// Returns the profile in whose tables a line lies.
+fn profile_at(text: &str, line: usize) -> Option<String> {
+    let header = text.lines().take(line).filter(|line| is_header(line)).last()?;
+    profile_of_header(header).map(str::to_string)
+}
+
+/// Empties the lines of a profile's tables; the others keep their numbers.
+fn without_profile(text: &str, name: &str) -> String {
+    let mut is_inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if is_header(line) {
+            is_inside = profile_of_header(line) == Some(name);
+        }
+        kept.push_str(if is_inside { "" } else { line });
+        kept.push('\n');
+    }
+    kept
 }
 
 /// Lists the files of `profiles.d` by the names of their profiles.

@@ -56,6 +56,23 @@ fn what_makes_no_sense_is_refused_by_name() {
         assert_eq!(error.kind(), crate::error::ErrorKind::Usage);
         assert!(error.chain().contains(told), "{text}: {}", error.chain());
     }
+    // Whatever is wrong with one profile, the others stand.
+    let texts = [
+        "[profile.a]\nsources = ['/a']\n\n[profile.bad]\nsorces = ['/b']\n[[profile.bad.mysql]]\nport = 3307\n\
+         [profile.c]\nsources = ['/c']\n[profile.\"worse\"]\nkeep = { daily = 0 }\nsources = ['/d']\n",
+        "[profile.bad.hooks]\nbefore = 1\n[profile.a]\nsources = ['/a']\n[profile.c]\nsources = ['/c']\n",
+    ];
+    for text in texts {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bakfs.toml");
+        std::fs::write(&path, text).unwrap();
+        let settings = Settings::read_sound(&path).unwrap();
+        assert_eq!(settings.profiles.keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert!(settings.broken["bad"].contains("bakfs.toml, line "), "{:?}", settings.broken);
+        let worse = settings.broken.get("worse");
+        assert!(worse.is_none_or(|why| why.contains("line 9") || why.contains("line 10")), "{worse:?}");
+        assert!(Settings::read(&path).is_err() && settings.profile("bad").is_err());
+    }
     let error = read(&[("bakfs.toml", "[[defaults.sqlite]]\npath = '/x'\n")]).unwrap_err();
     assert!(error.chain().contains("belong to a profile"), "{}", error.chain());
 }
