@@ -300,7 +300,8 @@ fn recover(global: &Global, settings: &Settings, state: &StateDir) -> anyhow::Re
 
 /// Ends this process when it is asked to, after the last hook of the run that is under way.
 fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = Signals::new(asked)?;
     let state = state.clone();
     let names: Vec<String> = profiles.iter().map(|profile| profile.name.clone()).collect();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -314,6 +315,16 @@ fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Re
         std::process::exit(128 + signal);
     })?;
     Ok(())
+}
+
+/// Returns whether this process was started to ignore a signal, as nohup(1) does.
+fn is_ignored(signal: i32) -> bool {
+    let mut set = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: sigaction(2) only writes what is set now; all bytes zero are a value of the type.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), set.as_mut_ptr()) == 0
+            && set.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Tells trouble as one message, and success only to somebody who looks.

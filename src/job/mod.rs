@@ -94,13 +94,20 @@ fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
     }
 }
 
+/// A run in which anything went wrong is no success.
+fn judge(run: &mut Run) {
+    if run.outcome == Outcome::Success && !run.problems.is_empty() {
+        run.outcome = Outcome::Incomplete;
+    }
+}
+
 fn now_secs() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 impl Job<'_> {
-    /// Makes the run. Fails only where it did not begin: another run of the profile is not over, or the state cannot
-    /// be kept; whatever happens later is told in the record, which is kept.
+    /// Makes the run. Fails only where it did not begin: another run of the profile is not over; whatever happens later
+    /// is told in the record, which is kept.
     pub fn run(&self, began: impl FnOnce()) -> Result<Run> {
         let _lock = self.state.lock(&self.profile.name, self.periodicity, PATIENCE)?;
         let mut run = self.blank();
@@ -114,16 +121,17 @@ impl Job<'_> {
             self.maintain(&mut run);
         }
         run.ended_secs = now_secs();
-        if run.outcome == Outcome::Success && !run.problems.is_empty() {
-            run.outcome = Outcome::Incomplete;
+        judge(&mut run);
+        let mut state = self.state.profile(&self.profile.name);
+        state.add(run.clone());
+        if let Err(error) = self.state.keep_profile(&state) {
+            run.problems.push(format!("What is known of runs could not be kept: {}", error.chain()));
+            judge(&mut run);
         }
         self.log(&format!("ends: {}", run.outcome.word()));
         for problem in &run.problems {
             self.log(&format!("problem: {problem}"));
         }
-        let mut state = self.state.profile(&self.profile.name);
-        state.add(run.clone());
-        self.state.keep_profile(&state)?;
         Ok(run)
     }
 
