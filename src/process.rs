@@ -4,6 +4,8 @@ mod conversation;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 pub use conversation::Conversation;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,8 +20,39 @@ const KEPT_BYTES: usize = 32 << 10;
 /// What a program has left running in the background may hold its standard error for ever: after its end its words are
 /// waited for no longer than this.
 const WORDS_LIMIT: Duration = Duration::from_secs(2);
+/// What of the environment programs of other users are told.
+const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"];
 /// What a program answers on standard output, where it is asked something.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
+
+/// The programs that run, each in a group of its own.
+static RUNNING: Mutex<Groups> = Mutex::new(Groups { are_ended: false, groups: BTreeSet::new() });
+
+struct Groups {
+    are_ended: bool,
+    groups: BTreeSet<u32>,
+}
+
+/// A program that runs; it leaves the list when dropped.
+struct Member(u32);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        RUNNING.lock().groups.remove(&self.0);
+    }
+}
+
+/// Kills all programs that run, but for last ones, and lets no other one start: this process is being ended.
+pub fn end_all() {
+    let mut running = RUNNING.lock();
+    running.are_ended = true;
+    running.groups.iter().for_each(|group| kill_group(*group));
+}
+
+/// Returns whether this process is being ended.
+pub fn is_ended() -> bool {
+    RUNNING.lock().are_ended
+}
 
 /// The user another program runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +126,8 @@ pub struct Program {
     pub timeout: Option<Duration>,
     /// The folder it runs in; `/` without it.
     pub folder: Option<PathBuf>,
+    /// Whether it runs although this process is being ended ([`end_all`]).
+    pub is_last: bool,
     /// What it reads on standard input; nothing without it.
     pub input: Option<Vec<u8>>,
 }
@@ -127,9 +162,14 @@ impl Program {
             return Err(Error::usage("A command is empty: write a program and its arguments"));
         };
         let mut command = Command::new(program);
-        command.args(arguments).envs(self.environment.iter().cloned());
-        // Only this process is told of our secrets.
+        command.args(arguments);
+        // Only this process is told of our secrets; another user's processes of nothing else either.
         command.env_remove("BAKFS_PASSWORD");
+        if self.account.is_some() {
+            command.env_clear();
+            command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        }
+        command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));
         command.process_group(0);
         if let Some(account) = &self.account {
@@ -154,15 +194,32 @@ impl Program {
         Ok(file.into())
     }
 
+    fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {
+        // Held while it starts, so that `end_all` misses none.
+        let mut running = RUNNING.lock();
+        if running.are_ended && !self.is_last {
+            let message = format!("{} was not started: this run is being ended", self.name());
+            return Err(Error::new(ErrorKind::Io, message));
+        }
+        let child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let group = child.id();
+        if self.is_last {
+            return Ok((child, None));
+        }
+        running.groups.insert(group);
+        Ok((child, Some(Member(group))))
+    }
+
     /// Starts it with its standard output as a stream.
     pub fn stream(&self) -> Result<Output> {
         let mut command = self.command()?;
         command.stdin(self.stdin()?).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let (mut child, member) = self.spawn(&mut command)?;
         let words = child.stderr.take().map(listen);
         let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
         let stdout = child.stdout.take();
-        Ok(Output { name: self.name(), child: Some(child), stdout, words, guard, limit: self.timeout })
+        let (name, limit) = (self.name(), self.timeout);
+        Ok(Output { name, child: Some(child), stdout, words, guard, limit, _member: member })
     }
 
     /// Runs it to its end and returns what it printed; fails where it exits with another code than 0.
@@ -185,7 +242,7 @@ impl Program {
         let mut command = self.command()?;
         let other = writer.try_clone().context(|| "Cannot make a pipe".into())?;
         command.stdin(self.stdin()?).stdout(writer).stderr(other);
-        let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let (mut child, _member) = self.spawn(&mut command)?;
         // The command holds the pipe's other ends.
         drop(command);
         let guard = self.timeout.map(|limit| Guard::new(child.id(), limit));
@@ -302,6 +359,7 @@ pub struct Output {
     words: Option<mpsc::Receiver<String>>,
     guard: Option<Guard>,
     limit: Option<Duration>,
+    _member: Option<Member>,
 }
 
 impl Output {

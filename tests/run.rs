@@ -101,6 +101,9 @@ fn maintenance_mode_goes_off_also_after_a_run_that_was_killed() {
     machine.configure(&format!("{WEB}[profile.web.hooks]\nfinally = 'test -e @/mended && echo mended >> @/mode'\n"));
     machine.run(["run", "web"]).expect(3).says("The hook `finally` failed");
     machine.run(["run", "--recover"]).expect(1).says("finally");
+    // What the configuration has become meanwhile does not matter.
+    machine.configure("[profile.renamed]\nsorces = 1\n");
+    machine.run(["run", "--recover"]).expect(1).says("web: The last hook");
     machine.write("mended", "");
     machine.ok(["run", "--recover"]);
     machine.ok(["run", "--recover"]);
@@ -294,4 +297,67 @@ fn what_was_missed_is_caught_up_with_once() {
     assert_eq!(machine.tagged("daily").len(), 1);
     catch_up("2026-03-02 18:00:00");
     assert_eq!((machine.tagged("daily").len(), machine.tagged("weekly-only").len()), (2, 0));
+}
+
+#[test]
+fn nothing_comes_after_off_when_a_run_is_ended() {
+    // The switch takes a while to be on: the run is ended in between.
+    let machine = web(
+        "[profile.web.hooks]\nbefore = 'touch @/begun; while [ -e @/hold ]; do sleep 0.05; done; echo on >> @/mode'\n\
+         finally = 'echo off >> @/mode; rm @/hold'\non-failure = 'echo late >> @/mode'\n",
+    );
+    machine.write("hold", "");
+    let running = machine.start(["run", "web"]);
+    until("the first hook runs", SOON, || machine.path("begun").exists());
+    tool("kill", ["-TERM", &running.pid().to_string()]).expect(0);
+    let outcome = running.finish().expect(128 + 15).says("ended by signal 15");
+    assert_eq!(outcome.stderr.matches("bakfs: ").count(), 1, "{outcome}");
+    assert_eq!(machine.last_run("web")["outcome"], "failed");
+    let hook = || tool("pgrep", ["-f", machine.path("hold").to_str().unwrap()]).text();
+    until("the first hook is dead", SOON, || hook().is_empty());
+    assert_eq!(machine.text("mode"), "off\n");
+    silent(&machine.ok(["run", "--recover"]));
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_missing() {
+    let bakfs = support::cli::Bakfs::as_nobody();
+    let good = bakfs.make_dir("good");
+    let closed = bakfs.make_dir("closed");
+    std::fs::write(good.join("file"), "x").unwrap();
+    std::fs::write(closed.join("secret"), "x").unwrap();
+    let secret = closed.join("secret");
+    let has_tag = |paths: &[&std::path::Path]| {
+        let args = paths.iter().map(|path| path.as_os_str().to_owned());
+        let outcome = bakfs.backup_outcome(args);
+        let listed = bakfs.json(["snapshots"]);
+        let tags = listed.as_array().unwrap().last().unwrap()["tags"].to_string();
+        (outcome.code, tags.contains("incomplete"))
+    };
+    use std::os::unix::fs::PermissionsExt;
+    let close = |path: &std::path::Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    assert_eq!(has_tag(&[&good, &closed]), (0, false));
+    close(&secret, 0o000);
+    assert_eq!(has_tag(&[&good, &closed]), (3, false), "a file of a source that was read");
+    assert_eq!(has_tag(&[&good, &secret]), (3, true), "a source that is one file");
+    close(&closed, 0o000);
+    assert_eq!(has_tag(&[&good, &closed]), (3, true), "a folder");
+}
+
+#[test]
+fn every_line_of_a_crontab_is_one_that_bakfs_understands() {
+    let machine = Machine::new(
+        "[schedule]\njitter = '1s'\n[defaults]\nschedule = ['hourly', 'daily', 'weekly', 'monthly', 'bimonthly']\n\
+         check = { every = 'never' }\nprune = { every = 'never' }\n[profile.web]\nsources = ['@/source']\n",
+    );
+    machine.write("source/page", "hello\n");
+    let printed = machine.ok(["schedule", "install", "--cron", "--print"]).text();
+    let runs = printed.lines().filter_map(|line| Some(line.split_once("/bakfs ")?.1));
+    let runs: Vec<&str> = runs.filter(|arguments| arguments.starts_with("run ")).collect();
+    assert_eq!(runs.len(), 10, "{printed}");
+    for arguments in runs {
+        silent(&machine.run(arguments.split_whitespace().map(|word| word.trim_matches('\''))).expect(0));
+    }
+    // Caught up with is only what has not just run.
+    assert_eq!(machine.tagged("web").len(), 5);
 }

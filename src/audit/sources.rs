@@ -7,6 +7,7 @@ use crate::machine::{Machine, is_mysql_data, is_postgresql_data};
 use crate::quantity::size;
 use crate::settings::Profile;
 use crate::settings::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL};
+use crate::settings::profile::{is_whole_local_cluster, is_whole_local_server};
 use crate::source::exclude::Excludes;
 use std::path::{Path, PathBuf};
 
@@ -82,16 +83,16 @@ fn is_backed_up(profile: &Profile, excludes: &Excludes, folder: &Path) -> bool {
 
 /// Names files of running servers that are backed up as files while none of their databases is dumped.
 fn raw_folders(profile: &Profile, machine: &Machine, excludes: &Excludes) -> Vec<Finding> {
-    let postgresql = RAW_POSTGRESQL.iter().filter(|_| profile.postgresql.is_empty());
-    let mysql = RAW_MYSQL.iter().filter(|_| profile.mysql.is_empty());
+    let postgresql = RAW_POSTGRESQL.iter().filter(|_| !profile.postgresql.iter().any(is_whole_local_cluster));
+    let mysql = RAW_MYSQL.iter().filter(|_| !profile.mysql.iter().any(is_whole_local_server));
     let all = postgresql
         .map(|folder| (machine.path(folder), "PostgreSQL", "postgresql", is_postgresql_data as fn(&Path) -> bool))
         .chain(mysql.map(|folder| (machine.path(folder), "MySQL", "mysql", is_mysql_data as fn(&Path) -> bool)));
     let found = all.filter(|(folder, _, _, holds_data)| is_backed_up(profile, excludes, folder) && holds_data(folder));
     let problem = |(folder, server, table, _): (PathBuf, &str, &str, _)| {
         let text = format!(
-            "files of a {server} server are backed up while it may write to them, which restores no database: add \
-             `[[profile.{}.{table}]]`, or leave them out with `exclude = [\"{}\"]`",
+            "files of a {server} server are backed up while it may write to them, which restores no database: have \
+             `[[profile.{}.{table}]]` dump all of it, or leave them out with `exclude = [\"{}\"]`",
             profile.name,
             folder.display()
         );

@@ -3,18 +3,20 @@
 use super::content::{Cutter, Piece};
 use super::walk::{Change, Director, Event, Stopped};
 use super::{assemble, now};
-use crate::error::{Context, Error};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
 use crate::source::generated::{Content, Generated};
 use crossbeam_channel::bounded;
+use rustix::fs::{Mode, OFlags, openat};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The most files of a folder that is made.
-const MAX_FILES: usize = 1_000_000;
+/// The most files of a folder that is made: all are open at once.
+const MAX_FILES: usize = 100_000;
 
 /// What is made while it is backed up.
 #[derive(Default)]
@@ -84,7 +86,10 @@ impl Director<'_> {
             self.owners.note(next.owner.0, next.owner.1);
             let done = match next.content {
                 Content::Stream(start) => match start() {
-                    Ok(mut stream) => self.stream(&file, next.owner, &mut *stream),
+                    Ok(mut stream) => self.stream(&file, next.owner, &mut *stream).map(|is_whole| {
+                        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) +=
+                            u64::from(!next.is_note || !is_whole);
+                    }),
                     Err(error) => self.missing(&file, &error),
                 },
                 Content::Folder(fill) => match fill() {
@@ -136,8 +141,8 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// Hands a stream over as a file.
-    fn stream(&mut self, name: &[u8], owner: (u32, u32), stream: &mut dyn Read) -> Result<(), Stopped> {
+    /// Hands a stream over as a file; returns whether it was whole.
+    fn stream(&mut self, name: &[u8], owner: (u32, u32), stream: &mut dyn Read) -> Result<bool, Stopped> {
         let meta = meta(0o600, owner, 1);
         let (sender, pieces) = bounded::<Piece>(2);
         self.tell(Event::File {
@@ -147,40 +152,42 @@ impl Director<'_> {
             pieces: Some(pieces),
             permit_bytes: 0,
         })?;
-        let is_whole = self.making.cutter.read_stream(stream, meta, &sender);
-        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) += 1;
-        Ok(())
+        Ok(self.making.cutter.read_stream(stream, meta, &sender))
     }
 
-    /// Hands a folder of files over: all of them, or none where one cannot be read.
+    /// Hands a folder of files over. All of them are open before the first is read; a disk that cannot read one after
+    /// all leaves the folder without it, and named.
     fn folder(&mut self, name: &[u8], owner: (u32, u32), path: &Path) -> Result<(), Stopped> {
         let files = match open_files(path) {
             Ok(files) => files,
             Err(error) => return self.missing(name, &error),
         };
         self.tell(Event::Enter(name.into(), Box::new(meta(0o700, owner, 2))))?;
-        for file in files {
-            match std::fs::File::open(path.join(std::ffi::OsString::from_vec(file.clone()))) {
-                Ok(mut stream) => self.stream(&file, owner, &mut stream)?,
-                Err(error) => self.missing(&file, &Error::io("cannot be opened", error))?,
-            }
+        let mut is_whole = true;
+        for (file, mut stream) in files {
+            is_whole &= self.stream(&file, owner, &mut stream)?;
         }
+        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) += 1;
         self.tell(Event::Leave)
     }
 }
 
-/// Lists the files of a folder by name; nothing else may be in it.
-fn open_files(path: &Path) -> crate::error::Result<Vec<Vec<u8>>> {
-    let listing = || format!("cannot list what was made in {}", path.display());
+/// Opens the files of a folder, sorted by name; nothing else may be in it. The folder belongs to another user, who must
+/// not lead us elsewhere: no link is followed.
+fn open_files(path: &Path) -> Result<Vec<(Vec<u8>, File)>> {
+    let listing = || format!("Cannot list what was made in {}", path.display());
+    let folder = File::open(path).context(listing)?;
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).context(listing)? {
-        let entry = entry.context(listing)?;
-        if files.len() == MAX_FILES || !entry.file_type().context(listing)?.is_file() {
-            let what = entry.path().display().to_string();
-            return Err(Error::new(crate::error::ErrorKind::Io, format!("{what} is more than a folder of files")));
+        let name = entry.context(listing)?.file_name();
+        let opening = || format!("Cannot read {} of what was made in {}", name.display(), path.display());
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&folder, &name, flags, Mode::empty()).context(opening)?);
+        if files.len() == MAX_FILES || !file.metadata().context(opening)?.is_file() {
+            return Err(Error::new(ErrorKind::Io, format!("{}: it is no file, or one too many", opening())));
         }
-        files.push(entry.file_name().into_vec());
+        files.push((name.into_vec(), file));
     }
-    files.sort();
+    files.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(files)
 }

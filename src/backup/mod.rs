@@ -38,9 +38,10 @@ use kept::Held;
 use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use walk::{Director, Event};
 
@@ -197,7 +198,13 @@ pub fn run_with(
         let why = assembled.troubles.first().map_or(String::new(), |trouble| format!(": {}", trouble.message));
         return Err(Error::new(ErrorKind::Io, format!("Nothing could be dumped, and nothing was committed{why}")));
     }
-    let is_incomplete = walked.missing > 0;
+    // A source that is one file, and could not be read.
+    let is_lost = |trouble: &Trouble| {
+        let is_file =
+            || std::fs::symlink_metadata(Path::new(OsStr::from_bytes(&trouble.path))).is_ok_and(|it| it.is_file());
+        sources.contains(&trouble.path) && is_file()
+    };
+    let is_incomplete = walked.missing > 0 || assembled.troubles.iter().any(is_lost);
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
     commit(repository, options, draft, assembled)
 }

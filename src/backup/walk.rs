@@ -171,10 +171,13 @@ impl Director<'_> {
             if self.is_apart(name) {
                 continue;
             }
-            if is_source || roots.is_some_and(|roots| roots.below.contains_key(&name.0)) {
+            let below = roots.and_then(|roots| roots.below.get(&name.0));
+            if is_source || below.is_some() {
+                self.making.missing += u64::from(below.is_some());
                 self.trouble(name, error.chain())?;
             }
         }
+        self.tell_gone(listing, roots)?;
         if let Some(error) = &listing.incomplete {
             self.trouble(b"", error.chain())?;
         }
@@ -228,6 +231,20 @@ impl Director<'_> {
         Ok(())
     }
 
+    /// Names sources, and folders that lead to some, that were there when the backup began and are no more.
+    fn tell_gone(&mut self, listing: &Listing, roots: Option<&Root>) -> Result<(), Stopped> {
+        let Some(roots) = roots else { return Ok(()) };
+        for name in roots.below.keys() {
+            let is_listed = listing.entries.iter().any(|scanned| scanned.name[..] == **name)
+                || listing.errors.iter().any(|(failed, _)| failed[..] == **name);
+            if !is_listed {
+                self.making.missing += 1;
+                self.trouble(name, "was there when the backup began, and is no more")?;
+            }
+        }
+        Ok(())
+    }
+
     fn path_of(&self, name: &[u8]) -> Vec<u8> {
         [&self.path, b"/".as_slice(), name].concat()
     }
@@ -271,6 +288,7 @@ impl Director<'_> {
         let listing = match ticket.take() {
             Ok(listing) => listing,
             Err(error) => {
+                self.making.missing += u64::from(below.is_some());
                 self.trouble(&scanned.name, error.chain())?;
                 let mut meta = scanned.stat.to_meta(Vec::new());
                 meta.marks |= marks::UNREADABLE;
@@ -394,7 +412,8 @@ impl Director<'_> {
 fn hidden_by_dumps(name: &[u8]) -> Error {
     let name = name.escape_ascii();
     Error::usage(format!(
-        "Dumps are stored below /{name}, where this machine has a folder of its own: leave that one out          (`exclude = [\"/{name}\"]`), or move it"
+        "Dumps are stored below /{name}, where this machine has a folder of its own: leave that one out \
+         (`exclude = [\"/{name}\"]`), or move it"
     ))
 }
 

@@ -7,7 +7,7 @@ use super::{Status, backup, check, folders, prune};
 use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::error::{Error, Result};
-use crate::job::{Desk, Job, thin};
+use crate::job::{self, Desk, Job, thin};
 use crate::log::Log;
 use crate::monitor::Monitor;
 use crate::notify;
@@ -44,7 +44,7 @@ pub struct Args {
     /// it in their schedule
     #[arg(long, value_name = "WORD")]
     periodicity: Option<Periodicity>,
-    /// Only those whose last success is longer ago than their periodicity
+    /// Only those whose last snapshot of this kind is longer ago than their periodicity
     #[arg(long, requires = "periodicity")]
     catch_up: bool,
     /// Begin later, by up to so long, at random
@@ -78,13 +78,12 @@ impl Args {
     }
 }
 
-/// Returns whether the last success of a kind of run is longer ago than its period.
+/// Returns whether the last snapshot of a kind of run is longer ago than its period.
 fn is_late(state: &StateDir, profile: &Profile, periodicity: Periodicity) -> bool {
     let Some(hours) = periodicity.longest_hours() else { return false };
     let known = state.profile(&profile.name);
-    let successes = known.runs.iter().filter(|run| run.periodicity == periodicity && run.outcome == Outcome::Success);
     let now = jiff::Timestamp::now().as_second();
-    successes.map(|run| run.ended_secs).max().is_none_or(|last| now - last > hours * 3600)
+    known.last_snapshot_secs.get(&periodicity).is_none_or(|last| now - last > hours * 3600)
 }
 
 /// What a profile's run needs of the program.
@@ -170,11 +169,13 @@ fn age_secs(window: &Window) -> u64 {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    if args.recover {
+        // Nothing else of the configuration is needed, so nothing that is wrong with it stands in the way.
+        let settings = global.sound_settings().unwrap_or_default();
+        return Ok(recover(&StateDir::new(folders::state_dir(&settings))));
+    }
     let settings = global.sound_settings()?;
     let state = StateDir::new(folders::state_dir(&settings));
-    if args.recover {
-        return recover(global, &settings, &state);
-    }
     let chosen = args.chosen(&settings, &state)?;
     if let Some(secs) = args.jitter.and_then(|jitter| jitter.secs) {
         std::thread::sleep(std::time::Duration::from_secs(random_below(secs + 1)));
@@ -184,16 +185,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let mut told = Vec::new();
     let mut status = tell_broken(args, &settings, chosen.len())?;
     for profile in chosen {
-        let ended = run_one(global, &settings, profile, periodicity, &state);
-        let one = match &ended {
-            Ok(run) => status_of(run),
-            Err(_) => Status::Failed,
-        };
-        status = worse(status, one);
-        match ended {
-            Ok(run) => told.push(run),
-            Err(error) => eprintln!("bakfs: {}: {}", profile.name, error.chain()),
-        }
+        let run = run_one(global, &settings, profile, periodicity, &state);
+        status = worse(status, status_of(&run));
+        told.push(run);
     }
     write_metrics(global, &settings, &state);
     if global.json {
@@ -239,22 +233,15 @@ fn worse(one: Status, other: Status) -> Status {
     if rank(other) > rank(one) { other } else { one }
 }
 
-fn run_one(
-    global: &Global,
-    settings: &Settings,
-    profile: &Profile,
-    periodicity: Periodicity,
-    state: &StateDir,
-) -> Result<Run> {
+fn run_one(global: &Global, settings: &Settings, profile: &Profile, periodicity: Periodicity, state: &StateDir) -> Run {
     let bench = bench(global, settings, profile);
-    let place = bench.global.place()?.to_string();
-    let job = Job { profile, periodicity, state, place, desk: &bench };
-    let run = job.run(|| tell_failures(profile, notify::start(&profile.notify)));
+    let place = place_of(global, settings, profile);
+    let job = Job { profile, periodicity, state, place: place.clone(), desk: &bench };
+    let began = || tell_failures(profile, notify::start(&profile.notify));
+    let run = job.run(began).unwrap_or_else(|error| job::not_begun(&profile.name, periodicity, &place, &error));
     bench.progress.finish();
-    if let Ok(run) = &run {
-        tell(global, &thin::host_of(profile), run);
-        tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), run));
-    }
+    tell(global, &thin::host_of(profile), &run);
+    tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), &run));
     run
 }
 
@@ -282,20 +269,16 @@ fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> B
     Bench { global, profile, settings, progress, log: LogTarget::of_process(settings) }
 }
 
-/// Runs the last hooks that killed runs owe.
-fn recover(global: &Global, settings: &Settings, state: &StateDir) -> anyhow::Result<Status> {
+/// Runs the last hooks that killed runs owe, whatever has become of their profiles since.
+fn recover(state: &StateDir) -> Status {
     let mut status = Status::Done;
-    for profile in settings.profiles.values() {
-        let bench = bench(global, settings, profile);
-        let place = String::new();
-        let job = Job { profile, periodicity: Periodicity::Manual, state, place, desk: &bench };
-        let problems = job.recover().unwrap_or_else(|error| vec![error.chain()]);
-        for problem in problems {
-            eprintln!("bakfs: {}: {problem}", profile.name);
+    for profile in state.owing() {
+        for problem in job::recover(state, &profile, &|line| tracing::info!("{profile}: {line}")) {
+            eprintln!("bakfs: {profile}: {problem}");
             status = Status::Failed;
         }
     }
-    Ok(status)
+    status
 }
 
 /// Ends this process when it is asked to, after the last hook of the run that is under way.
@@ -303,15 +286,16 @@ fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Re
     let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = Signals::new(asked)?;
     let state = state.clone();
-    let names: Vec<String> = profiles.iter().map(|profile| profile.name.clone()).collect();
+    let profiles: Vec<Profile> = profiles.iter().map(|profile| (*profile).clone()).collect();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
-        for name in &names {
-            for problem in crate::job::settle_own(&state, name) {
-                eprintln!("bakfs: {name}: {problem}");
-            }
+        let why = format!("The run was ended by signal {signal}");
+        if let Some(run) = job::end(&state, &why)
+            && let Some(profile) = profiles.iter().find(|profile| profile.name == run.profile)
+        {
+            tell_trouble(&thin::host_of(profile), &run);
+            tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), &run));
         }
-        eprintln!("bakfs: the run was ended by signal {signal}: nothing was committed that is not whole");
         std::process::exit(128 + signal);
     })?;
     Ok(())
@@ -327,11 +311,15 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
+fn tell_trouble(host: &str, run: &Run) {
+    let message = notify::message(host, run);
+    eprintln!("{}\n\n{}", message.subject, message.body.trim_end());
+}
+
 /// Tells trouble as one message, and success only to somebody who looks.
 fn tell(global: &Global, host: &str, run: &Run) {
     if run.outcome != Outcome::Success {
-        let message = notify::message(host, run);
-        eprintln!("{}\n\n{}", message.subject, message.body.trim_end());
+        tell_trouble(host, run);
     }
     if global.json || global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0) {
         return;

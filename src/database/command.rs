@@ -1,13 +1,12 @@
 //! Programs whose standard output is stored.
 
-use super::local::{account, is_program, owner};
+use super::local::{account, dump_limit, is_program, owner};
 use super::manifest::{Manifest, Subject, names};
 use super::{Plan, Report};
 use crate::error::{Error, Result};
 use crate::process::Program;
 use crate::settings::file::CommandSource;
 use std::path::Path;
-use std::time::Duration;
 
 fn program(source: &CommandSource) -> Result<Program> {
     let mut program = Program::new(source.run.arguments());
@@ -15,7 +14,7 @@ fn program(source: &CommandSource) -> Result<Program> {
         return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
     }
     program.account = account(source.user.as_deref())?;
-    program.timeout = source.timeout.and_then(|timeout| timeout.secs).map(Duration::from_secs);
+    program.timeout = dump_limit(source.timeout);
     Ok(program)
 }
 

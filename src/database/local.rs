@@ -2,8 +2,10 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::Account;
+use crate::settings::values;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Returns the account programs run as, where that is another one than ours.
@@ -65,6 +67,20 @@ pub fn folders(bin_dir: Option<&Path>) -> Vec<PathBuf> {
     std::env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).collect()
 }
 
+/// How long a dump may take that says nothing else: longer than a night, but not for ever.
+const DUMP_LIMIT: Duration = Duration::from_hours(24);
+
+/// Returns how long a dump may take.
+pub fn dump_limit(written: Option<values::Duration>) -> Option<Duration> {
+    match written {
+        None => Some(DUMP_LIMIT),
+        Some(timeout) => timeout.secs.map(Duration::from_secs),
+    }
+}
+
+/// How folders of dumps begin, before the process that makes them.
+const PREFIX: &str = "bakfs-dump-";
+
 /// Where files are made that cannot be streamed.
 #[derive(Debug, Clone)]
 pub struct Temporary {
@@ -98,13 +114,30 @@ impl Temporary {
         Err(Error::new(ErrorKind::Full, message))
     }
 
+    /// Removes what processes that were killed have left.
+    fn remove_stale(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+            let is_stale = process
+                .is_some_and(|process| process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists());
+            if is_stale && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                // Another run may be at it too.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Makes a folder in it that only the account can enter; it is removed when dropped.
     pub fn make(&self, account: Option<&Account>) -> Result<TempDir> {
         let making =
             || format!("Cannot make a folder in {}: set `temporary-dir` in the profile", self.folder.display());
         let permissions = std::fs::Permissions::from_mode(0o700);
+        self.remove_stale();
         let mut builder = tempfile::Builder::new();
-        let folder = builder.prefix("bakfs-dump-").permissions(permissions).tempdir_in(&self.folder).context(making)?;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let folder = builder.prefix(&prefix).permissions(permissions).tempdir_in(&self.folder).context(making)?;
         if let Some(account) = account {
             chown(folder.path(), Some(account.uid), Some(account.gid)).context(making)?;
         }

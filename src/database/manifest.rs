@@ -153,8 +153,10 @@ impl Subject {
         let record = Record(Arc::new(Mutex::new(manifest)));
         let shown = record.clone();
         let tell = move || Ok(Box::new(Cursor::new(shown.json()?)) as Box<dyn Read + Send>);
-        let manifest = Generated { path: beside, owner: self.owner, content: Content::Stream(Box::new(tell)) };
-        let dump = Generated { path: self.path, owner: self.owner, content: content(record, self.title) };
+        let manifest =
+            Generated { path: beside, owner: self.owner, is_note: true, content: Content::Stream(Box::new(tell)) };
+        let dump =
+            Generated { path: self.path, owner: self.owner, is_note: false, content: content(record, self.title) };
         Unit { dump, manifest, database_bytes }
     }
 

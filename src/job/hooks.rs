@@ -8,6 +8,9 @@ use crate::state::pending::Pending;
 use crate::state::{Outcome, Run};
 use std::time::Duration;
 
+/// The name of the hook that always runs.
+const FINALLY: &str = "finally";
+
 /// The hooks of a run.
 pub struct Hooks<'a> {
     /// What they are.
@@ -46,7 +49,7 @@ impl Hooks<'_> {
 
     /// Runs the hook that always runs.
     pub fn finally(&self, run: &Run) -> Result<()> {
-        self.run("finally", self.hooks.finally.as_ref(), run)
+        self.run(FINALLY, self.hooks.finally.as_ref(), run)
     }
 
     fn run(&self, name: &str, command: Option<&Command>, run: &Run) -> Result<()> {
@@ -59,11 +62,12 @@ impl Hooks<'_> {
 
 /// Runs the last hook of a run that was killed.
 pub fn run_owed(owed: &Pending, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
-    hook("finally", owed.finally.clone(), owed.timeout_secs, run, log)
+    hook(FINALLY, owed.finally.clone(), owed.timeout_secs, run, log)
 }
 
 fn hook(name: &str, arguments: Vec<String>, timeout_secs: Option<u64>, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
     let mut program = Program::new(arguments);
+    program.is_last = name == FINALLY;
     program.timeout = timeout_secs.map(Duration::from_secs);
     for (variable, value) in environment(name, run) {
         program = program.env(variable, value);

@@ -15,9 +15,11 @@ use crate::backup::{self, Options};
 use crate::check::Report;
 use crate::database;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process;
 use crate::prune;
 use crate::repo::Repository;
 use crate::settings::{Periodicity, Profile};
+use crate::state::pending::Pending;
 use crate::state::{Outcome, RepositoryState, Run, StateDir};
 use hooks::Hooks;
 use parking_lot::Mutex;
@@ -60,16 +62,66 @@ pub struct Job<'a> {
 
 /// Held while a last hook runs: a signal and the run itself never run it both.
 static LAST_HOOK: Mutex<()> = Mutex::new(());
+/// The run that is under way in this process, as far as it has come.
+static UNDER_WAY: Mutex<Option<Run>> = Mutex::new(None);
 
-/// Runs the last hook of this process's own run, which is being ended, unless it has run. Returns what went wrong.
-pub fn settle_own(state: &StateDir, profile: &str) -> Vec<String> {
+/// Ends the run that is under way in this process, for `why`: its programs are killed, its last hook is run unless it
+/// has been, and its record is kept. Returns the record; the process is to end then.
+pub fn end(state: &StateDir, why: &str) -> Option<Run> {
+    process::end_all();
     let _turn = LAST_HOOK.lock();
-    let Some(owed) = state.owed(profile).filter(|owed| owed.process == std::process::id()) else { return Vec::new() };
-    let mut run = blank(profile, owed.periodicity, "");
-    run.problems.push("The run was ended by a signal".into());
-    let result = hooks::run_owed(&owed, &run, &|line| tracing::info!("{profile}: {line}"));
-    let settled = result.and_then(|()| state.settle(profile));
-    settled.err().map(|error| error.chain()).into_iter().collect()
+    let mut run = UNDER_WAY.lock().take()?;
+    run.ended_secs = now_secs();
+    run.problems.insert(0, why.to_string());
+    judge(&mut run);
+    let own = |owed: &Pending| owed.process == std::process::id();
+    match state.owed(&run.profile) {
+        Ok(Some(owed)) if own(&owed) => {
+            let result = hooks::run_owed(&owed, &run, &|line| tracing::info!("{}: {line}", run.profile));
+            if let Err(error) = result.and_then(|()| state.settle(&run.profile)) {
+                run.problems.push(error.chain());
+            }
+        }
+        Ok(_) => {}
+        Err(error) => run.problems.push(error.chain()),
+    }
+    let mut known = state.profile(&run.profile);
+    known.add(run.clone());
+    if let Err(error) = state.keep_profile(&known) {
+        run.problems.push(error.chain());
+    }
+    Some(run)
+}
+
+/// Runs the last hook that a killed run of a profile owes, unless a run of it is under way: it needs nothing of the
+/// configuration. Returns what went wrong.
+pub fn recover(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Vec<String> {
+    match state.lock(profile, Periodicity::Manual, Duration::ZERO) {
+        Ok(_lock) => settle_owed(state, &blank(profile, Periodicity::Manual, ""), log),
+        Err(error) if error.kind() == ErrorKind::Busy => Vec::new(),
+        Err(error) => vec![error.chain()],
+    }
+}
+
+/// Makes the record of a run that could not begin.
+pub fn not_begun(profile: &str, periodicity: Periodicity, place: &str, error: &Error) -> Run {
+    let mut run = blank(profile, periodicity, place);
+    run.problems.push(error.chain());
+    run
+}
+
+/// Runs the last hook of a run that was killed before it could. Only the holder of the profile's lock may.
+fn settle_owed(state: &StateDir, next: &Run, log: &dyn Fn(&str)) -> Vec<String> {
+    let owed = match state.owed(&next.profile) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(owed)) => owed,
+        Err(error) => return vec![error.chain()],
+    };
+    log("an earlier run was killed: its last hook is run now");
+    let mut killed = blank(&next.profile, owed.periodicity, &next.repository);
+    killed.problems.push("The run was killed before it had ended".into());
+    let settled = hooks::run_owed(&owed, &killed, log).and_then(|()| state.settle(&next.profile));
+    settled.err().map(|error| format!("The last hook of a killed run: {}", error.chain())).into_iter().collect()
 }
 
 fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
@@ -94,6 +146,13 @@ fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
     }
 }
 
+/// Waits for the process to be ended by who has taken the run over.
+fn wait_for_the_end() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// A run in which anything went wrong is no success.
 fn judge(run: &mut Run) {
     if run.outcome == Outcome::Success && !run.problems.is_empty() {
@@ -111,14 +170,17 @@ impl Job<'_> {
     pub fn run(&self, began: impl FnOnce()) -> Result<Run> {
         let _lock = self.state.lock(&self.profile.name, self.periodicity, PATIENCE)?;
         let mut run = self.blank();
-        for problem in self.settle_owed() {
-            run.problems.push(problem);
-        }
+        run.problems.extend(settle_owed(self.state, &run, &|line| self.log(line)));
+        *UNDER_WAY.lock() = Some(run.clone());
         self.log("begins");
         began();
         self.back_up(&mut run);
+        *UNDER_WAY.lock() = Some(run.clone());
         if run.snapshot.is_some() {
             self.maintain(&mut run);
+        }
+        if UNDER_WAY.lock().take().is_none() {
+            wait_for_the_end();
         }
         run.ended_secs = now_secs();
         judge(&mut run);
@@ -135,36 +197,12 @@ impl Job<'_> {
         Ok(run)
     }
 
-    /// Runs what a killed run still owes, unless a run is under way. Returns what went wrong with it.
-    pub fn recover(&self) -> Result<Vec<String>> {
-        if self.state.owed(&self.profile.name).is_none() {
-            return Ok(Vec::new());
-        }
-        match self.state.lock(&self.profile.name, self.periodicity, Duration::ZERO) {
-            Ok(_lock) => Ok(self.settle_owed()),
-            Err(error) if error.kind() == ErrorKind::Busy => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
     fn blank(&self) -> Run {
         blank(&self.profile.name, self.periodicity, &self.place)
     }
 
     fn log(&self, line: &str) {
         self.desk.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
-    }
-
-    /// Runs the last hook of a run that was killed before it could.
-    fn settle_owed(&self) -> Vec<String> {
-        let Some(owed) = self.state.owed(&self.profile.name) else { return Vec::new() };
-        self.log("an earlier run was killed: its last hook is run now");
-        let mut killed = self.blank();
-        killed.periodicity = owed.periodicity;
-        killed.problems.push("The run was killed before it had ended".into());
-        let result = hooks::run_owed(&owed, &killed, &|line| self.log(line));
-        let settled = result.and_then(|()| self.state.settle(&self.profile.name));
-        settled.err().map(|error| format!("The last hook of a killed run: {}", error.chain())).into_iter().collect()
     }
 
     /// Makes the snapshot, with the hooks around it.
@@ -187,6 +225,10 @@ impl Job<'_> {
             _ => hooks.on_failure(run),
         };
         let turn = LAST_HOOK.lock();
+        if process::is_ended() {
+            drop(turn);
+            wait_for_the_end();
+        }
         let finally = hooks.finally(run);
         let is_settled = finally.is_ok();
         for error in [told.err(), finally.err()].into_iter().flatten() {

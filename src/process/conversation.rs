@@ -1,7 +1,7 @@
 //! A program that is told lines and answers with lines.
 
-use super::{Program, failed, keep_words, kill_group};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{Member, Program, failed, keep_words, kill_group};
+use crate::error::{Error, ErrorKind, Result};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -23,6 +23,7 @@ pub struct Conversation {
     stdin: ChildStdin,
     lines: Receiver<String>,
     words: Option<JoinHandle<String>>,
+    _member: Option<Member>,
 }
 
 impl Program {
@@ -30,7 +31,7 @@ impl Program {
     pub fn converse(&self) -> Result<Conversation> {
         let mut command = self.command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let (mut child, member) = self.spawn(&mut command)?;
         let words = child.stderr.take().map(|stderr| std::thread::spawn(move || keep_words(stderr)));
         let stdin = child.stdin.take().expect("its standard input is a pipe");
         let stdout = child.stdout.take().expect("its standard output is a pipe");
@@ -46,7 +47,7 @@ impl Program {
                 }
             }
         });
-        Ok(Conversation { name: self.name(), child, stdin, lines, words })
+        Ok(Conversation { name: self.name(), child, stdin, lines, words, _member: member })
     }
 }
 

@@ -33,7 +33,7 @@ pub fn fields(schedule: &Schedule, periodicity: Periodicity) -> Option<String> {
 /// Returns a periodicity's lines: the runs, and after a restart those that were missed. cron knows no shutdown.
 pub fn lines(settings: &Settings, invocation: &Invocation, style: &Style, periodicity: Periodicity) -> Vec<String> {
     let Some(fields) = fields(&settings.schedule, periodicity) else { return Vec::new() };
-    let jitter = settings.schedule.jitter_secs.to_string();
+    let jitter = format!("{}s", settings.schedule.jitter_secs);
     let mut arguments = vec!["--periodicity", periodicity.word()];
     if settings.schedule.jitter_secs > 0 {
         arguments.extend(["--jitter", &jitter]);

@@ -223,6 +223,8 @@ pub struct Postgresql {
     pub jobs: Option<u16>,
     /// Whether roles and tablespaces are dumped too.
     pub globals: Option<bool>,
+    /// How long a dump may take; a day without it.
+    pub timeout: Option<Duration>,
     /// Further options of pg_dump.
     pub options: Vec<String>,
     /// Where pg_dump is, if not where packages put it.
@@ -266,6 +268,8 @@ pub struct Mysql {
     pub user: Option<String>,
     /// Whether users and their rights are dumped too.
     pub globals: Option<bool>,
+    /// How long a dump may take; a day without it.
+    pub timeout: Option<Duration>,
     /// Further options of the dump program.
     pub options: Vec<String>,
     /// Where the dump program is, if not in the PATH.
@@ -294,6 +298,6 @@ pub struct CommandSource {
     pub run: Command,
     /// The account it runs as.
     pub user: Option<String>,
-    /// How long it may take.
+    /// How long it may take; a day without it.
     pub timeout: Option<Duration>,
 }

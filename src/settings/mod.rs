@@ -1,6 +1,6 @@
 //! The configuration: `bakfs.toml` and `profiles.d/*.toml`, with what profiles inherit filled in.
 //!
-//! [`file`] is what may be written, [`Settings`] what it means.
+//! [`mod@file`] is what may be written, [`Settings`] what it means.
 
 pub mod excludes;
 pub mod file;
@@ -73,6 +73,15 @@ impl Settings {
             let message = "defaults: databases belong to a profile, as [[profile.NAME.postgresql]]";
             return Err(located(Error::usage(message)));
         }
+        let mut paths = vec![
+            ("password-file", &file.password_file),
+            ("cache-dir", &file.cache_dir),
+            ("state-dir", &file.state_dir),
+            ("log-dir", &file.log_dir),
+            ("metrics-file", &file.metrics_file),
+        ];
+        paths.extend(file.repository.values().map(|repository| ("password-file", &repository.password_file)));
+        paths.into_iter().try_for_each(|(key, path)| profile::check_absolute(key, path.as_deref())).map_err(located)?;
         let names: BTreeSet<String> = written.keys().cloned().collect();
         let (mut profiles, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (name, written) in written {

@@ -102,6 +102,14 @@ fn is_reserved(tag: &str) -> bool {
     Periodicity::ALL.iter().any(|periodicity| periodicity.word() == tag) || tag == INCOMPLETE_TAG
 }
 
+/// Refuses a path that means another place where another program begins the run.
+pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
+    match path.filter(|path| !path.is_absolute()) {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format!("{key}: {} must be an absolute path", path.display()))),
+    }
+}
+
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
@@ -134,6 +142,11 @@ impl Profile {
         if let Some(relative) = sources.iter().find(|path| !path.is_absolute()) {
             return Err(Error::usage(format!("the source {} must be an absolute path", relative.display())));
         }
+        check_absolute("temporary-dir", own.temporary_dir.as_deref())?;
+        own.exclude_file.iter().try_for_each(|path| check_absolute("exclude-file", Some(path)))?;
+        own.postgresql.iter().try_for_each(|it| check_absolute("pgpass", it.pgpass.as_deref()))?;
+        own.mysql.iter().try_for_each(|it| check_absolute("option-file", it.option_file.as_deref()))?;
+        own.sqlite.iter().try_for_each(|it| check_absolute("path", Some(&it.path)))?;
         let has_databases =
             !(own.postgresql.is_empty() && own.mysql.is_empty() && own.sqlite.is_empty() && own.command.is_empty());
         if sources.is_empty() && !has_databases {
@@ -177,8 +190,8 @@ impl Profile {
         let mut excludes = Vec::new();
         if own.default_excludes.or(defaults.default_excludes).unwrap_or(true) {
             excludes.extend(BUILT_IN.iter().map(|(glob, _)| glob.to_string()));
-            let raw_postgresql = RAW_POSTGRESQL.iter().filter(|_| !own.postgresql.is_empty());
-            let raw_mysql = RAW_MYSQL.iter().filter(|_| !own.mysql.is_empty());
+            let raw_postgresql = RAW_POSTGRESQL.iter().filter(|_| own.postgresql.iter().any(is_whole_local_cluster));
+            let raw_mysql = RAW_MYSQL.iter().filter(|_| own.mysql.iter().any(is_whole_local_server));
             excludes.extend(raw_postgresql.chain(raw_mysql).map(|glob| glob.to_string()));
         }
         excludes.extend(joined(&defaults.exclude, own.exclude));
@@ -223,6 +236,16 @@ impl Profile {
         tags.extend(self.tags.iter().cloned());
         tags
     }
+}
+
+/// Returns whether all databases of a cluster on this machine are dumped.
+pub fn is_whole_local_cluster(cluster: &Postgresql) -> bool {
+    cluster.databases.is_none() && cluster.host.as_ref().is_none_or(|host| host.starts_with('/'))
+}
+
+/// Returns whether all databases of a server on this machine are dumped.
+pub fn is_whole_local_server(server: &Mysql) -> bool {
+    server.databases.is_none() && server.host.as_ref().is_none_or(|host| host == "localhost")
 }
 
 /// Returns the name of a PostgreSQL cluster below `/databases/postgresql`.

@@ -90,6 +90,9 @@ impl Schedule {
     pub fn of_file(written: &file::Schedule) -> Result<Self> {
         let or = Schedule::default();
         let minute = |text: &str| clock(&format!("00{text}")).map(|clock| clock.minute);
+        if written.shutdown_timeout.is_some_and(|timeout| timeout.secs.is_none()) {
+            return Err(Error::usage("schedule.shutdown-timeout: a machine that goes down waits for no one for ever"));
+        }
         let month_form = "1 05:15 (a day up to 28, and a time)";
         Ok(Schedule {
             hourly_minute: stated(&written.hourly, "hourly", ":15", minute, or.hourly_minute)?,

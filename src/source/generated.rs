@@ -15,6 +15,8 @@ pub struct Generated {
     pub path: Vec<Vec<u8>>,
     /// The owner and group it gets, and the folders that only it and its like are in.
     pub owner: (u32, u32),
+    /// Whether it only tells of another one, as a manifest does.
+    pub is_note: bool,
     /// How it is made.
     pub content: Content,
 }

@@ -17,7 +17,14 @@ const MAX_HOLDER_BYTES: u64 = 200;
 /// A profile that this process alone runs; given back when dropped, also by the kernel.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The next one to hold it must not be taken for this one before it has said who it is.
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl StateDir {
@@ -32,6 +39,7 @@ impl StateDir {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).context(locking)?;
         let began = Instant::now();
+        let mut was_same = false;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
@@ -40,10 +48,12 @@ impl StateDir {
             }
             let holder = holder(&mut file);
             let is_same = holder.split(' ').next() == Some(periodicity.word());
-            if is_same || began.elapsed() >= patience {
+            // What was read first may have been written by the one before.
+            if is_same && was_same || began.elapsed() >= patience && (was_same || !is_same) {
                 let message = format!("`{profile}` is still being run ({holder}): this run was left out");
                 return Err(Error::new(ErrorKind::Busy, message));
             }
+            was_same = is_same;
             std::thread::sleep(TRY_AGAIN);
         }
         let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
@@ -51,7 +61,7 @@ impl StateDir {
         file.set_len(0).context(locking)?;
         file.rewind().context(locking)?;
         file.write_all(text.as_bytes()).context(locking)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
 

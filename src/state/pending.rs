@@ -35,9 +35,25 @@ impl StateDir {
         write_whole(&path, &text, 0o600)
     }
 
-    /// Returns what is owed; only the holder of the profile's lock may act on it.
-    pub fn owed(&self, profile: &str) -> Option<Pending> {
-        load(&self.pending_file(profile))
+    /// Returns what is owed; only the holder of the profile's lock may act on it. Fails where that cannot be read.
+    pub fn owed(&self, profile: &str) -> Result<Option<Pending>> {
+        let path = self.pending_file(profile);
+        match (path.symlink_metadata(), load(&path)) {
+            (_, Some(owed)) => Ok(Some(owed)),
+            (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            _ => Err(Error::damaged(format!(
+                "What a killed run of `{profile}` still owes cannot be read in {}: see to it that its last hook has \
+                 run, then remove that file",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Returns the profiles whose runs owe something.
+    pub fn owing(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.path().join("pending")) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| Some(name.to_str()?.strip_suffix(".json")?.to_string())).collect()
     }
 
     /// Notes that nothing is owed any more.

@@ -2,6 +2,7 @@
 
 use crate::settings::Periodicity;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The most runs that are kept of a profile.
 const MAX_RUNS: usize = 100;
@@ -75,6 +76,9 @@ pub struct ProfileState {
     pub name: String,
     /// When a run last succeeded, by its end.
     pub last_success_secs: Option<i64>,
+    /// When a run of each kind last made a snapshot, by its end.
+    #[serde(default)]
+    pub last_snapshot_secs: BTreeMap<Periodicity, i64>,
     /// The last runs, oldest first.
     pub runs: Vec<Run>,
 }
@@ -84,6 +88,9 @@ impl ProfileState {
     pub fn add(&mut self, run: Run) {
         if run.outcome == Outcome::Success {
             self.last_success_secs = Some(run.ended_secs);
+        }
+        if run.snapshot.is_some() {
+            self.last_snapshot_secs.insert(run.periodicity, run.ended_secs);
         }
         self.runs.push(run);
         let surplus = self.runs.len().saturating_sub(MAX_RUNS);

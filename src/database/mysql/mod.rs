@@ -82,6 +82,14 @@ pub fn plan(settings: &Mysql, plan: &mut Plan) {
         Err(error) => return plan.fail(&names("mysql", &[mysql_name(settings).as_bytes()]), error),
         Ok(source) => Arc::new(source),
     };
+    if settings.databases.is_none() && !source.facts.rights.sees_all_databases() {
+        let message = format!(
+            "`{}` may not see every database of the MySQL server `{}`, and one it does not see would be missing \
+             without a word: `GRANT SHOW DATABASES, SELECT, ... ON *.*`, or list `databases`",
+            source.facts.role, source.server.name
+        );
+        plan.fail(&folder(b"(others)"), Error::new(ErrorKind::Denied, message));
+    }
     let (databases, missing) = source.facts.chosen(settings);
     for name in missing {
         let message = format!(

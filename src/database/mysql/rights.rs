@@ -46,6 +46,15 @@ impl Rights {
             })
     }
 
+    /// Returns whether all databases are seen, also those that are made later.
+    pub fn sees_all_databases(&self) -> bool {
+        let shows = ["ALL PRIVILEGES", "SELECT", "SHOW DATABASES"];
+        let is_global = |(place, rights): &(Option<String>, BTreeSet<String>)| {
+            place.is_none() && shows.iter().any(|right| rights.contains(*right))
+        };
+        self.has_roles || self.granted.iter().any(is_global)
+    }
+
     /// Returns whether the definitions of others' routines are seen.
     pub fn sees_routines(&self) -> bool {
         let is_global =
@@ -78,12 +87,14 @@ mod tests {
             "GRANT PROXY ON ''@'%' TO x",
         ]);
         assert!(NEEDED.iter().all(|right| root.has(right, "any")) && root.sees_routines());
+        assert!(root.sees_all_databases());
         let some = rights(&[
             "GRANT USAGE ON *.* TO `u`@`%`",
             "GRANT SELECT, LOCK TABLES ON `app\\_%`.* TO `u`@`%`",
             "GRANT SELECT (id, name), TRIGGER ON `shop`.`t` TO `u`@`%`",
         ]);
         assert!(some.has("SELECT", "app_1") && !some.has("SELECT", "appx1") && !some.has("TRIGGER", "app_1"));
+        assert!(!some.sees_all_databases());
         assert!(!some.has("SELECT", "shop") && !some.has("TRIGGER", "shop") && !some.sees_routines());
         assert!(rights(&["GRANT `reader`@`%` TO `u`@`%`"]).has("SELECT", "any"), "what a role may is not known");
         assert!(rights(&["GRANT SELECT ON `mysql`.* TO `u`@`%`"]).sees_routines());

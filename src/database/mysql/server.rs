@@ -1,7 +1,7 @@
 //! A MySQL or MariaDB server as its client programs see it.
 
 use super::rights::Rights;
-use crate::database::local::{account, check_secret, folders, is_program};
+use crate::database::local::{account, check_secret, dump_limit, folders, is_program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
@@ -91,6 +91,7 @@ impl Server {
     pub fn program(&self, path: &Path) -> Program {
         let mut program = Program::new([path.as_os_str()]);
         program.account = self.account.clone();
+        program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;
         let named = |option: &str, value: &Path| {
             let mut argument = std::ffi::OsString::from(option);

@@ -25,8 +25,9 @@ use tempfile::TempDir;
 
 /// The name of the dump of roles and tablespaces.
 const GLOBALS: &str = "globals.sql";
-/// Plain dumps are fenced by a word (CVE-2025-8714); one that changes would make each night's dump another one.
-const RESTRICT_KEY: &str = "--restrict-key=bakfsDumpsAreTheSameEveryNight";
+
+/// Somebody's change of a table that is never committed must not hold up a night.
+const LOCK_WAIT: &str = "--lock-wait-timeout=30min";
 
 /// A cluster that is dumped.
 struct Cluster {
@@ -135,9 +136,6 @@ impl Cluster {
             manifest.notes.push(format!("roles are dumped without their passwords: `{role}` may not read pg_authid"));
             program = program.arg("--no-role-passwords");
         }
-        if self.programs.have("--restrict-key") {
-            program = program.arg(RESTRICT_KEY);
-        }
         if self.facts.asked_in != "postgres" {
             program = program.arg(format!("--database={}", self.facts.asked_in));
         }
@@ -197,10 +195,10 @@ impl Cluster {
         if let Some(session) = session {
             program = program.arg(format!("--snapshot={}", session.snapshot));
         }
-        if format == PgFormat::Plain && self.programs.have("--restrict-key") {
-            program = program.arg(RESTRICT_KEY);
-        }
         let options = &self.server.settings.options;
+        if !options.iter().any(|option| option.starts_with("--lock-wait-timeout")) {
+            program = program.arg(LOCK_WAIT);
+        }
         options.iter().fold(program, |program, option| program.arg(option)).arg(connection(database))
     }
 

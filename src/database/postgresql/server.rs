@@ -1,7 +1,7 @@
 //! A PostgreSQL server as its client programs see it.
 
 use super::programs::psql;
-use crate::database::local::{account, check_secret};
+use crate::database::local::{account, check_secret, dump_limit};
 use crate::error::{Error, Result};
 use crate::process::{Account, Program};
 use crate::settings::file::Postgresql;
@@ -88,6 +88,7 @@ impl Server {
     pub fn program(&self, path: &Path) -> Program {
         let mut program = Program::new([path.as_os_str()]).arg("--no-password");
         program.account = self.account.clone();
+        program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;
         let port = settings.port.map(|port| port.to_string());
         for (option, value) in [("--host", &settings.host), ("--port", &port), ("--username", &settings.role)] {
