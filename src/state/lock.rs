@@ -49,7 +49,8 @@ impl StateDir {
             let holder = holder(&mut file);
             let is_same = holder.split(' ').next() == Some(periodicity.word());
             // What was read first may have been written by the one before.
-            if is_same && was_same || began.elapsed() >= patience && (was_same || !is_same) {
+            let is_sure = was_same || !is_same;
+            if is_sure && (is_same || began.elapsed() >= patience) {
                 let message = format!("`{profile}` is still being run ({holder}): this run was left out");
                 return Err(Error::new(ErrorKind::Busy, message));
             }
