@@ -158,7 +158,6 @@ fn what_the_configuration_means_is_shown_whole() {
     let text = outcome.text();
     for told in [
         "/proc                          made by the kernel",
-        "/var/lib/postgresql            a running server's files; its databases are dumped",
         "*.tmp",
         "--keep-daily 7",
         "weekly runs apart: --keep-last 8",

@@ -96,7 +96,12 @@ fn dumps_of_all_formats_restore_the_whole_database() {
     }
     let text = section(&postgres, "format = \"plain\"\nglobals = false\ndatabases = [\"app\"]\n");
     let [one, other] = [(); 2].map(|()| all(&text).file("/databases/postgresql/main/app.sql").to_vec());
-    assert!(one == other, "a plain dump of the same data is the same");
+    // But for the word by which it is fenced, which must not be known beforehand (CVE-2025-8714).
+    let told = |dump: &[u8]| {
+        let text = String::from_utf8_lossy(dump).into_owned();
+        text.lines().filter(|line| !line.contains("restrict ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(told(&one) == told(&other), "a plain dump of the same data is the same");
     assert!(!String::from_utf8_lossy(&one).contains("CREATE DATABASE"));
 }
 

@@ -249,7 +249,7 @@ fn what_cannot_be_right_is_refused_with_its_place_and_what_was_meant() {
         ),
     ] {
         machine.configure(text);
-        machine.run(["run", "--all"]).expect(2).says(told);
+        machine.run(["config", "check"]).expect(2).says(told);
         // A mistake in a profile never stands in the way of a restore.
         machine.ok(["snapshots"]);
     }

@@ -275,7 +275,7 @@ fn a_users_crontab_keeps_every_byte_that_is_not_ours() {
     let entries = json_of(own(&["list", "--json"]).expect(0));
     assert_eq!(installed(&entries)[0], "hourly yes");
     assert_eq!(installed(&entries)[5], "shutdown no");
-    std::fs::write(&file, format!("{theirs}{fresh}# after\n").replace("--jitter 300", "--jitter 9")).unwrap();
+    std::fs::write(&file, format!("{theirs}{fresh}# after\n").replace("--jitter 300s", "--jitter 9s")).unwrap();
     crontab(&[file.as_os_str()]).expect(0);
     assert_eq!(installed(&json_of(own(&["list", "--json"]).expect(0)))[0], "hourly outdated");
     own(&["install", "--cron"]).expect(0);
@@ -364,7 +364,7 @@ fn cron_runs_what_is_due_and_after_a_restart_what_was_missed() {
     cron.env("PATH", std::env::var_os("PATH").unwrap());
     let mut running = start(confined(&bakfs, &mounts, &cron), false);
     let config = config.display();
-    let due = format!("<run><--periodicity><hourly><--jitter><7><--config><{config}><10>\n");
+    let due = format!("<run><--periodicity><hourly><--jitter><7s><--config><{config}><10>\n");
     let missed = due.replace("<7>", "<7><--catch-up>");
     let noted = || std::fs::read_to_string(&notes).unwrap_or_default();
     until("cron has run both lines", Duration::from_secs(180), || {

@@ -154,7 +154,7 @@ mod tests {
             (Periodicity::Bimonthly, "15 6 1 1-11/2 *"),
         ];
         for (periodicity, fields) in expected {
-            let run = format!("root nice -n 10 /usr/bin/bakfs run --periodicity {periodicity} --jitter 90");
+            let run = format!("root nice -n 10 /usr/bin/bakfs run --periodicity {periodicity} --jitter 90s");
             let lines = lines(&settings, &invocation(), &style, periodicity);
             assert_eq!(lines, [format!("{fields} {run}"), format!("@reboot {run} --catch-up")]);
             assert!(lines.iter().all(|line| begins(line, periodicity) && !begins(line, Periodicity::Shutdown)));
