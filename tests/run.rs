@@ -304,8 +304,11 @@ fn nothing_comes_after_off_when_a_run_is_ended() {
     // The switch takes a while to be on: the run is ended in between.
     let machine = web(
         "[profile.web.hooks]\nbefore = 'touch @/begun; while [ -e @/hold ]; do sleep 0.05; done; echo on >> @/mode'\n\
-         finally = 'echo off >> @/mode; rm @/hold'\non-failure = 'echo late >> @/mode'\n",
+         finally = 'echo off >> @/mode; rm @/hold'\non-failure = 'echo late >> @/mode'\n\
+         [profile.web.notify]\nmail = 'root@localhost'\nsendmail = '@/sendmail'\n",
     );
+    let sendmail = machine.write("sendmail", "#!/bin/sh\ncat > @/mail\n");
+    std::fs::set_permissions(&sendmail, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     machine.write("hold", "");
     let running = machine.start(["run", "web"]);
     until("the first hook runs", SOON, || machine.path("begun").exists());
@@ -313,6 +316,7 @@ fn nothing_comes_after_off_when_a_run_is_ended() {
     let outcome = running.finish().expect(128 + 15).says("ended by signal 15");
     assert_eq!(outcome.stderr.matches("bakfs: ").count(), 1, "{outcome}");
     assert_eq!(machine.last_run("web")["outcome"], "failed");
+    assert!(machine.text("mail").contains("ended by signal 15"), "{}", machine.text("mail"));
     let hook = || tool("pgrep", ["-f", machine.path("hold").to_str().unwrap()]).text();
     until("the first hook is dead", SOON, || hook().is_empty());
     assert_eq!(machine.text("mode"), "off\n");
@@ -360,4 +364,22 @@ fn every_line_of_a_crontab_is_one_that_bakfs_understands() {
     }
     // Caught up with is only what has not just run.
     assert_eq!(machine.tagged("web").len(), 5);
+}
+
+#[test]
+fn a_profile_whose_only_dump_fails_commits_nothing() {
+    let machine = Machine::new(
+        "[profile.db]\n[[profile.db.command]]\nname = 'x'\nrun = 'echo partly; echo why >&2; exit 3'\n\
+         [profile.two]\n[[profile.two.command]]\nname = 'bad'\nrun = 'exit 3'\n\
+         [[profile.two.command]]\nname = 'good'\nrun = 'echo whole'\n",
+    );
+    machine.run(["run", "db"]).expect(1).says("Nothing could be dumped").says("why");
+    assert!(machine.snapshots().is_empty());
+    machine.run(["run", "two"]).expect(3).says("/databases/command/bad");
+    assert_eq!(machine.snapshots()[0].1, ["incomplete", "manual", "two"]);
+    let mount = machine.mount();
+    let folder = mount.path().join("latest/databases/command");
+    assert_eq!(std::fs::read_to_string(folder.join("good")).unwrap(), "whole\n");
+    assert!(!folder.join("bad").exists());
+    assert!(std::fs::read_to_string(folder.join("bad.json")).unwrap().contains("exit code 3"));
 }
