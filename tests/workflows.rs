@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use support::compare::{self, Rules};
 use support::machine::{Machine, below, silent};
+use support::mariadb::Mariadb;
 use support::postgres::Postgres;
 use support::process::tool;
 
@@ -276,4 +277,47 @@ fn database_and_folder_are_one_set_while_the_site_is_in_maintenance_mode() {
         let bytes = std::fs::read(&path).unwrap();
         assert!(!bytes.windows(32).any(|window| window == &noise[1000..1032]), "{}", path.display());
     }
+}
+
+/// The same site with MySQL, whose password is in an option file: dumped every night beside its files, restored under
+/// another name.
+#[test]
+fn a_site_with_mysql_and_uploads_comes_back() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Mariadb::start();
+    server.sql("", "CREATE DATABASE site");
+    server.sql(
+        "site",
+        "CREATE TABLE node (id int AUTO_INCREMENT PRIMARY KEY, title varchar(100));
+         INSERT INTO node (title) SELECT CONCAT('node ', seq) FROM seq_1_to_2000;
+         CREATE PROCEDURE noted(INOUT i int) SET i = i + 1",
+    );
+    server.sql("", "CREATE USER backup@localhost IDENTIFIED BY 'correct horse'");
+    server.sql("", "GRANT SELECT, LOCK TABLES, SHOW VIEW, TRIGGER, EVENT, SHOW DATABASES ON *.* TO backup@localhost");
+    let machine = Machine::new(&format!(
+        "[profile.site]\nsources = ['@/files']\nschedule = ['daily']\nkeep = {{ daily = 7 }}\n\
+         check = {{ every = 'never' }}\n\
+         [[profile.site.mysql]]\nsocket = '{}'\noption-file = '@/my.cnf'\n",
+        server.socket().display()
+    ));
+    machine.write("files/logo.png", "png\n");
+    let secret = machine.write("my.cnf", "[client]\nuser = backup\npassword = correct horse\n");
+    std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+    let mut nights = Vec::new();
+    for day in 1..=2 {
+        quietly(&machine, &format!("2026-03-{day:02} 03:15:00"), &["--periodicity", "daily"]);
+        nights.push(server.contents("site"));
+        server.sql("site", "DELETE FROM node WHERE id % 3 = 0; INSERT INTO node (title) VALUES ('new')");
+    }
+    let mount = machine.mount();
+    for (name, expected) in machine.tagged("site").iter().zip(&nights) {
+        let snapshot = mount.path().join(name);
+        server.sql("", "CREATE DATABASE fresh");
+        server.restore("fresh", &snapshot.join("databases/mysql/main/site.sql"));
+        assert_eq!(&server.contents("fresh"), expected, "{name}");
+        server.sql("", "DROP DATABASE fresh");
+        let logo = below(&snapshot, &machine.path("files/logo.png"));
+        assert_eq!(std::fs::read_to_string(logo).unwrap(), "png\n");
+    }
+    assert_ne!(nights[0], nights[1]);
 }
