@@ -25,6 +25,8 @@ pub struct Assembled {
     pub root: Entry,
     /// What could not be read, at most [`MAX_TROUBLES`] of it.
     pub troubles: Vec<Trouble>,
+    /// Paths of files whose content could not be stored, at most [`MAX_TROUBLES`].
+    pub lost: Vec<Bytes>,
     /// What was counted.
     pub summary: Summary,
     /// What was stored.
@@ -57,6 +59,7 @@ pub struct Assembler<'a> {
     open: Vec<Open>,
     linked: HashMap<(u64, u64), Linked>,
     troubles: Vec<Trouble>,
+    lost: Vec<Bytes>,
     summary: Summary,
     has_xattrs: bool,
 }
@@ -71,6 +74,7 @@ impl<'a> Assembler<'a> {
             open: Vec::new(),
             linked: HashMap::new(),
             troubles: Vec::new(),
+            lost: Vec::new(),
             summary: Summary::default(),
             has_xattrs: false,
         }
@@ -101,7 +105,8 @@ impl<'a> Assembler<'a> {
             Some(writer) => writer.finish()?,
             None => Written::default(),
         };
-        Ok(Assembled { root, troubles: self.troubles, summary: self.summary, written, has_xattrs: self.has_xattrs })
+        let Assembler { troubles, lost, summary, has_xattrs, .. } = self;
+        Ok(Assembled { root, troubles, lost, summary, written, has_xattrs })
     }
 
     fn path(&self, name: &[u8]) -> Vec<u8> {
@@ -120,6 +125,14 @@ impl<'a> Assembler<'a> {
         if self.troubles.len() < MAX_TROUBLES {
             self.troubles.push(trouble(path, message));
         }
+    }
+
+    /// Tells of a file that is not in the tree.
+    fn lose(&mut self, name: &[u8], message: String) {
+        if self.lost.len() < MAX_TROUBLES {
+            self.lost.push(Bytes(self.path(name)));
+        }
+        self.trouble(name, message);
     }
 
     fn enter(&mut self, name: Bytes, meta: Meta) {
@@ -203,7 +216,7 @@ impl<'a> Assembler<'a> {
         let key = (stat.dev, stat.ino);
         let Some(linked) = self.linked.get_mut(&key) else {
             if self.writer.is_some() {
-                self.trouble(&name, "is another name of a file that could not be read".into());
+                self.lose(&name, "is another name of a file that could not be read".into());
                 return Ok(());
             }
             return self.file(name, stat, change, None);
@@ -244,12 +257,12 @@ impl<'a> Assembler<'a> {
                     return Ok(Some((content, *meta)));
                 }
                 Piece::Failed(error) => {
-                    self.trouble(name, error.chain());
+                    self.lose(name, error.chain());
                     return Ok(None);
                 }
             }
         }
-        self.trouble(name, "was not read: its reader ended early".into());
+        self.lose(name, "was not read: its reader ended early".into());
         Ok(None)
     }
 }

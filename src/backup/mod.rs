@@ -38,10 +38,9 @@ use kept::Held;
 use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
-use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use walk::{Director, Event};
 
@@ -75,6 +74,9 @@ pub struct Options {
     pub apart: Vec<PathBuf>,
     /// Whether nothing is read or written.
     pub dry_run: bool,
+    /// Tells whether the run is being ended, asked before the snapshot is committed: what was read after its last hook
+    /// is not what was meant.
+    pub is_ended: Option<fn() -> bool>,
     /// How to write.
     pub write: WriteOptions,
 }
@@ -198,13 +200,11 @@ pub fn run_with(
         let why = assembled.troubles.first().map_or(String::new(), |trouble| format!(": {}", trouble.message));
         return Err(Error::new(ErrorKind::Io, format!("Nothing could be dumped, and nothing was committed{why}")));
     }
+    if options.is_ended.is_some_and(|is_ended| is_ended()) {
+        return Err(Error::new(ErrorKind::Io, "The run is being ended: nothing was committed"));
+    }
     // A source that is one file, and could not be read.
-    let is_lost = |trouble: &Trouble| {
-        let is_file =
-            || std::fs::symlink_metadata(Path::new(OsStr::from_bytes(&trouble.path))).is_ok_and(|it| it.is_file());
-        sources.contains(&trouble.path) && is_file()
-    };
-    let is_incomplete = walked.missing > 0 || assembled.troubles.iter().any(is_lost);
+    let is_incomplete = walked.missing > 0 || assembled.lost.iter().any(|path| sources.contains(path));
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
     commit(repository, options, draft, assembled)
 }
@@ -297,7 +297,7 @@ fn commit(
     draft: Draft<'_>,
     assembled: assemble::Assembled,
 ) -> Result<Outcome> {
-    let assemble::Assembled { root, mut troubles, mut summary, written, has_xattrs } = assembled;
+    let assemble::Assembled { root, mut troubles, mut summary, written, has_xattrs, .. } = assembled;
     let Node::Directory(directory) = root.node else {
         return Err(Error::new(ErrorKind::Io, "The tree has no root"));
     };

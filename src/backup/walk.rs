@@ -194,8 +194,7 @@ impl Director<'_> {
             if self.is_apart(&scanned.name) {
                 continue;
             }
-            let is_directory = scanned.stat.kind == Kind::Directory;
-            let ticket = is_directory.then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));
+            let ticket = is_directory_of(scanned).then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));
             wanted.push((scanned, below, here || asked, ticket));
         }
         let mut cursor = Cursor::new(self.repository, parent);
@@ -226,6 +225,10 @@ impl Director<'_> {
                 }
                 None if is_source => self.file(listing, scanned, known)?,
                 None => {}
+            }
+            if !is_directory_of(scanned) && below.is_some_and(|below| !below.below.is_empty()) {
+                self.making.missing += 1;
+                self.trouble(&scanned.name, "is no folder any more: what was to be backed up below it is missing")?;
             }
         }
         Ok(())
@@ -310,7 +313,7 @@ impl Director<'_> {
             _ => None,
         });
         let asked = below.is_some_and(|below| below.is_source);
-        if listing.stat.dev != device && !asked && is_pseudo(&listing.fd) {
+        if listing.stat.dev != device && below.is_none() && is_pseudo(&listing.fd) {
             meta.marks |= marks::LEFT_OUT;
             self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
             return self.tell(Event::Leave);
@@ -407,6 +410,10 @@ impl Director<'_> {
         jobs.send(job).map_err(|_| Stopped)?;
         self.tell(Event::File { name, stat: Box::new(stat.clone()), change, pieces: Some(pieces), permit_bytes })
     }
+}
+
+fn is_directory_of(scanned: &Scanned) -> bool {
+    scanned.stat.kind == Kind::Directory
 }
 
 fn hidden_by_dumps(name: &[u8]) -> Error {

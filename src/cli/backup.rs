@@ -95,6 +95,7 @@ impl Args {
             time: self.time.as_ref().map(stated).transpose()?,
             apart: apart(global)?,
             dry_run: self.dry_run,
+            is_ended: None,
             write: WriteOptions { level: self.compression, ..WriteOptions::default() },
         })
     }

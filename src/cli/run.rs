@@ -11,6 +11,7 @@ use crate::job::{self, Desk, Job, thin};
 use crate::log::Log;
 use crate::monitor::Monitor;
 use crate::notify;
+use crate::process;
 use crate::repo::Repository;
 use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
@@ -134,6 +135,7 @@ impl Desk for Bench<'_> {
             time: None,
             apart: backup::apart(&self.global)?,
             dry_run: false,
+            is_ended: Some(process::is_ended),
             write: WriteOptions { level: profile.compression.unwrap_or(write.level), ..write },
         })
     }
@@ -205,7 +207,14 @@ fn tell_broken(args: &Args, settings: &Settings, chosen: usize) -> Result<Status
     if chosen == 0 {
         return Err(Error::usage(settings.broken.values().cloned().collect::<Vec<_>>().join("\n")));
     }
-    settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile was not run"));
+    for (name, why) in &settings.broken {
+        eprintln!("bakfs: {why}: this profile was not run");
+        let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
+        let run = job::not_begun(name, periodicity, "", &Error::usage(why));
+        for error in notify::ended(&settings.notify, &thin::host_name(), &run) {
+            eprintln!("bakfs: {name}: warning: {}", error.chain());
+        }
+    }
     Ok(Status::Failed)
 }
 

@@ -80,6 +80,8 @@ pub fn dump_limit(written: Option<values::Duration>) -> Option<Duration> {
 
 /// How folders of dumps begin, before the process that makes them.
 const PREFIX: &str = "bakfs-dump-";
+/// How many random characters end their names.
+const RANDOM_CHARS: usize = 12;
 
 /// Where files are made that cannot be streamed.
 #[derive(Debug, Clone)]
@@ -103,6 +105,7 @@ impl Temporary {
 
     /// Fails where there is no room for so many bytes.
     pub fn check_room(&self, bytes: u64) -> Result<()> {
+        self.remove_stale();
         let free_bytes = self.free_bytes()?;
         if free_bytes >= bytes {
             return Ok(());
@@ -119,9 +122,14 @@ impl Temporary {
         let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
-            let is_stale = process
-                .is_some_and(|process| process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists());
+            let Some((process, random)) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'))
+            else {
+                continue;
+            };
+            let is_ours = process.parse::<u32>().is_ok()
+                && random.len() == RANDOM_CHARS
+                && random.chars().all(|c| c.is_ascii_alphanumeric());
+            let is_stale = is_ours && !Path::new("/proc").join(process).exists();
             if is_stale && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 // Another run may be at it too.
                 let _ = std::fs::remove_dir_all(entry.path());
@@ -134,10 +142,14 @@ impl Temporary {
         let making =
             || format!("Cannot make a folder in {}: set `temporary-dir` in the profile", self.folder.display());
         let permissions = std::fs::Permissions::from_mode(0o700);
-        self.remove_stale();
         let mut builder = tempfile::Builder::new();
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let folder = builder.prefix(&prefix).permissions(permissions).tempdir_in(&self.folder).context(making)?;
+        let folder = builder
+            .prefix(&prefix)
+            .rand_bytes(RANDOM_CHARS)
+            .permissions(permissions)
+            .tempdir_in(&self.folder)
+            .context(making)?;
         if let Some(account) = account {
             chown(folder.path(), Some(account.uid), Some(account.gid)).context(making)?;
         }

@@ -118,6 +118,7 @@ fn settle_owed(state: &StateDir, next: &Run, log: &dyn Fn(&str)) -> Vec<String> 
         Err(error) => return vec![error.chain()],
     };
     log("an earlier run was killed: its last hook is run now");
+    let _turn = LAST_HOOK.lock();
     let mut killed = blank(&next.profile, owed.periodicity, &next.repository);
     killed.problems.push("The run was killed before it had ended".into());
     let settled = hooks::run_owed(&owed, &killed, log).and_then(|()| state.settle(&next.profile));
@@ -171,15 +172,17 @@ impl Job<'_> {
         let _lock = self.state.lock(&self.profile.name, self.periodicity, PATIENCE)?;
         let mut run = self.blank();
         run.problems.extend(settle_owed(self.state, &run, &|line| self.log(line)));
-        *UNDER_WAY.lock() = Some(run.clone());
         self.log("begins");
+        *UNDER_WAY.lock() = Some(run.clone());
         began();
         self.back_up(&mut run);
-        *UNDER_WAY.lock() = Some(run.clone());
         if run.snapshot.is_some() {
             self.maintain(&mut run);
         }
+        // From here on this thread tells of the run: who ends the process waits.
+        let turn = LAST_HOOK.lock();
         if UNDER_WAY.lock().take().is_none() {
+            drop(turn);
             wait_for_the_end();
         }
         run.ended_secs = now_secs();
@@ -207,6 +210,9 @@ impl Job<'_> {
 
     /// Makes the snapshot, with the hooks around it.
     fn back_up(&self, run: &mut Run) {
+        if process::is_ended() {
+            wait_for_the_end();
+        }
         let log = |line: &str| self.log(line);
         let hooks = Hooks { hooks: &self.profile.hooks, log: &log };
         let owed = hooks.owed(run);
@@ -239,6 +245,10 @@ impl Job<'_> {
             && let Err(error) = self.state.settle(&self.profile.name)
         {
             run.problems.push(error.chain());
+        }
+        // Unless it was taken over.
+        if let Some(known) = &mut *UNDER_WAY.lock() {
+            known.clone_from(run);
         }
         drop(turn);
     }

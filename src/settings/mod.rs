@@ -38,6 +38,8 @@ pub struct Settings {
     pub metrics_file: Option<PathBuf>,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
+    /// Who is told of profiles that are wrong.
+    pub notify: file::Notify,
     /// Profiles that are wrong, by name, and why: the others can be run all the same.
     pub broken: BTreeMap<String, String>,
     /// When scheduled runs begin.
@@ -102,6 +104,7 @@ impl Settings {
             state_dir: file.state_dir,
             log_dir: file.log_dir,
             metrics_file: file.metrics_file,
+            notify: file.defaults.notify,
             profiles,
             broken,
             schedule,

@@ -158,21 +158,21 @@ fn parse_file(path: &Path, mut text: String) -> Result<(File, Vec<(String, Error
     }
 }
 
-/// Returns the profile whose table a header begins: `[profile.NAME]`, `[[profile.NAME.mysql]]`.
-fn profile_of_header(line: &str) -> Option<&str> {
-    let rest = line.trim().trim_start_matches('[').trim_start().strip_prefix("profile.")?;
-    let name = rest.split(['.', ']']).next()?.trim();
-    Some(name.trim_matches(['"', '\''])).filter(|name| !name.is_empty())
+/// Returns a header line as the tables it opens; `None` where the line is none.
+fn header(line: &str) -> Option<toml::Table> {
+    let line = line.trim_start();
+    line.starts_with('[').then(|| toml::from_str(line).ok())?
 }
 
-fn is_header(line: &str) -> bool {
-    line.trim_start().starts_with('[') && line.contains(']')
+/// Returns the profile whose table a header begins: `[profile.NAME]`, `[[profile.NAME.mysql]]`.
+fn profile_of(header: &toml::Table) -> Option<&str> {
+    header.get("profile")?.as_table()?.keys().next().map(String::as_str)
 }
 
 /// Returns the profile in whose tables a line lies.
 fn profile_at(text: &str, line: usize) -> Option<String> {
-    let header = text.lines().take(line).filter(|line| is_header(line)).last()?;
-    profile_of_header(header).map(str::to_string)
+    let header = text.lines().take(line).filter_map(header).last()?;
+    profile_of(&header).map(str::to_string)
 }
 
 /// Empties the lines of a profile's tables; the others keep their numbers.
@@ -180,8 +180,8 @@ fn without_profile(text: &str, name: &str) -> String {
     let mut is_inside = false;
     let mut kept = String::new();
     for line in text.lines() {
-        if is_header(line) {
-            is_inside = profile_of_header(line) == Some(name);
+        if let Some(header) = header(line) {
+            is_inside = profile_of(&header) == Some(name);
         }
         kept.push_str(if is_inside { "" } else { line });
         kept.push('\n');

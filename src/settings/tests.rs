@@ -63,6 +63,14 @@ fn what_makes_no_sense_is_refused_by_name() {
          [profile.c]\nsources = ['/c']\n[profile.\"worse\"]\nkeep = { daily = 0 }\nsources = ['/d']\n",
         "[profile.bad.hooks]\nbefore = 1\n[profile.a]\nsources = ['/a']\n[profile.c]\nsources = ['/c']\n",
     ];
+    let dotted = "[profile.'a.org']\nsources = ['/a']\n[profile.\"a.com\"] # not yet\nsorces = ['/b']\n\
+                  [profile.c]\nsources = ['/c']\nhooks.before = \"\"\"\n[ -d /srv ] || exit 1\n\"\"\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bakfs.toml");
+    std::fs::write(&path, dotted).unwrap();
+    let settings = Settings::read_sound(&path).unwrap();
+    assert_eq!(settings.profiles.keys().collect::<Vec<_>>(), ["a.org", "c"]);
+    assert!(settings.broken["a.com"].contains("line 4"), "{:?}", settings.broken);
     for text in texts {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bakfs.toml");
