@@ -3,10 +3,11 @@
 mod conversation;
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::source::accounts::{self, User};
 pub use conversation::Conversation;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -72,45 +73,26 @@ pub struct Account {
 impl Account {
     /// Looks up an account of this machine.
     pub fn of_name(name: &str) -> Result<Self> {
-        let asked = |error: std::io::Error| Error::io(format!("Cannot look up the user `{name}`"), error);
-        let entry = lookup(name).map_err(asked)?;
-        entry.ok_or_else(|| {
+        let found = accounts::user(name.as_bytes()).context(|| format!("Cannot look up the user `{name}`"))?;
+        let User { uid, gid, home } = found.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("There is no user `{name}` on this machine: check the name"))
-        })
+        })?;
+        Ok(Account { name: name.to_string(), uid, gid, groups: groups_of(name, gid), home })
     }
 }
 
-fn lookup(name: &str) -> std::io::Result<Option<Account>> {
-    let Ok(wanted) = std::ffi::CString::new(name) else { return Ok(None) };
-    let mut room = vec![0; 64 << 10];
-    let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
-    let mut found = std::ptr::null_mut();
-    // SAFETY: all pointers are to memory of the stated length that outlives the call (getpwnam_r(3)).
-    let failed = unsafe {
-        libc::getpwnam_r(wanted.as_ptr(), entry.as_mut_ptr(), room.as_mut_ptr().cast(), room.len(), &mut found)
-    };
-    if failed != 0 {
-        return Err(std::io::Error::from_raw_os_error(failed));
-    }
-    if found.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: getpwnam_r has filled the entry, since it was found; its texts lie in `room`.
-    let (uid, gid, home) = unsafe {
-        let entry = entry.assume_init_ref();
-        (entry.pw_uid, entry.pw_gid, std::ffi::CStr::from_ptr(entry.pw_dir).to_bytes().to_vec())
-    };
+/// Returns the groups a user is in: the one they are known by alone where there are more than fit.
+fn groups_of(name: &str, gid: u32) -> Vec<u32> {
+    let Ok(name) = CString::new(name) else { return vec![gid] };
     let mut groups = vec![0; 1024];
     let mut count = 1024;
     // SAFETY: `groups` has room for `count` numbers (getgrouplist(3)).
-    let filled = unsafe { libc::getgrouplist(wanted.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
-    let known = if filled < 0 { 0 } else { usize::try_from(count).unwrap_or(0) };
-    groups.truncate(known);
+    let filled = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
+    groups.truncate(if filled < 0 { 0 } else { usize::try_from(count).unwrap_or(0) });
     if groups.is_empty() {
         groups.push(gid);
     }
-    let home = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(home));
-    Ok(Some(Account { name: name.to_string(), uid, gid, groups, home }))
+    groups
 }
 
 /// A program to run.
@@ -229,7 +211,7 @@ impl Program {
         let name = output.name.clone();
         let asking = || format!("Cannot read what {name} answers");
         let mut limited = output.take(MAX_ANSWER_BYTES);
-        limited.read_to_end(&mut text).map_err(|error| unwrapped(error, asking()))?;
+        limited.read_to_end(&mut text).map_err(|error| Error::of_read(asking(), error))?;
         if limited.limit() == 0 {
             return Err(Error::new(ErrorKind::Io, format!("{name} answers more than is bounded for")));
         }
@@ -273,11 +255,6 @@ fn become_user(account: &Account) -> std::io::Result<()> {
         done(libc::setgid(account.gid))?;
         done(libc::setuid(account.uid))
     }
-}
-
-/// Returns the library's error in one of a stream.
-pub fn unwrapped(error: std::io::Error, attempted: String) -> Error {
-    Error::of_read(attempted, error)
 }
 
 /// Hears what is said on a stream; it is told when the stream has ended.

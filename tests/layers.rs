@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("source", &["error", "format"]),
     ("quantity", &[]),
     ("log", &[]),
-    ("process", &["error"]),
+    ("process", &["error", "source"]),
     ("retention", &["id", "error"]),
     ("settings", &["error", "format", "quantity", "retention"]),
     ("state", &["error", "settings"]),

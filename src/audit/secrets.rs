@@ -1,6 +1,7 @@
 //! Files that only their owner may read.
 
 use super::Finding;
+use crate::settings::secret::is_shared;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ pub fn check(what: &str, path: &Path) -> Option<Finding> {
     let subject = format!("{what} {shown}");
     let me = rustix::process::geteuid().as_raw();
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if is_shared(&metadata) {
         let text = format!("it holds secrets and others may reach it (mode {mode:04o}): `chmod 600 {shown}`");
         return Some(Finding::problem(subject, text));
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::Account;
-use crate::settings::values;
+use crate::settings::{secret, values};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub fn check_secret(path: &Path, account: Option<&Account>) -> Result<()> {
     if !found.is_file() {
         return Err(Error::usage(format!("The file of passwords {shown} is no regular file")));
     }
-    if found.permissions().mode() & 0o077 != 0 {
+    if secret::is_shared(&found) {
         let message = format!("Others may read the passwords in {shown}: run `chmod 600 {shown}`");
         return Err(Error::new(ErrorKind::Denied, message));
     }

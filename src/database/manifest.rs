@@ -224,7 +224,7 @@ impl Read for Recorded {
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Err(error),
             Err(error) => {
-                let error = crate::process::unwrapped(error, "Cannot read it".into());
+                let error = Error::of_read("Cannot read it", error);
                 return Err(std::io::Error::other(failed(&self.record, &self.title, self.started, error)));
             }
         }

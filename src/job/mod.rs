@@ -175,9 +175,8 @@ impl Job<'_> {
         self.log("begins");
         *UNDER_WAY.lock() = Some(run.clone());
         began();
-        self.back_up(&mut run);
-        if run.snapshot.is_some() {
-            self.maintain(&mut run);
+        if let Some(repository) = self.back_up(&mut run) {
+            self.maintain(repository, &mut run);
         }
         // From here on this thread tells of the run: who ends the process waits.
         let turn = LAST_HOOK.lock();
@@ -208,8 +207,8 @@ impl Job<'_> {
         self.desk.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
     }
 
-    /// Makes the snapshot, with the hooks around it.
-    fn back_up(&self, run: &mut Run) {
+    /// Makes the snapshot, with the hooks around it; returns the repository it is in.
+    fn back_up(&self, run: &mut Run) -> Option<Arc<Repository>> {
         if process::is_ended() {
             wait_for_the_end();
         }
@@ -220,12 +219,16 @@ impl Job<'_> {
             && let Err(error) = self.state.owe(&self.profile.name, owed)
         {
             run.problems.push(format!("{}: nothing was begun", error.chain()));
-            return;
+            return None;
         }
         let made = hooks.before(run).and_then(|()| self.snapshot(run));
-        if let Err(error) = made {
-            run.problems.insert(0, error.chain());
-        }
+        let made = match made {
+            Ok(repository) => Some(repository),
+            Err(error) => {
+                run.problems.insert(0, error.chain());
+                None
+            }
+        };
         let told = match run.outcome {
             Outcome::Success => hooks.after(run),
             _ => hooks.on_failure(run),
@@ -251,10 +254,11 @@ impl Job<'_> {
             known.clone_from(run);
         }
         drop(turn);
+        made
     }
 
     /// Dumps databases and reads files into a snapshot.
-    fn snapshot(&self, run: &mut Run) -> Result<()> {
+    fn snapshot(&self, run: &mut Run) -> Result<Arc<Repository>> {
         let repository = self.desk.open()?;
         let mut options = self.desk.options()?;
         options.tags = self.profile.tags_of(self.periodicity);
@@ -292,18 +296,20 @@ impl Job<'_> {
             "snapshot {}: {} files, {} bytes, {} added, {} stored",
             outcome.snapshot.name, summary.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
         ));
-        Ok(())
+        Ok(repository)
     }
 
     /// Forgets, verifies and prunes by the profile's rules; what fails is told, and the rest is done.
-    fn maintain(&self, run: &mut Run) {
-        match self.desk.open().and_then(|repository| thin::forget(&repository, self.profile)) {
+    fn maintain(&self, repository: Arc<Repository>, run: &mut Run) {
+        match thin::forget(&repository, self.profile) {
             Ok(names) => {
                 run.forgotten = names.len() as u64;
                 names.iter().for_each(|name| self.log(&format!("forgotten: {name}")));
             }
             Err(error) => run.problems.push(format!("Nothing was forgotten: {}", error.chain())),
         }
+        // What follows opens it with caches of its own size.
+        drop(repository);
         let mut state = self.state.repository(&self.place);
         if is_due(self.profile.check_every_secs, state.last_check_secs, run.started_secs) {
             self.check(run, &mut state);

@@ -3,7 +3,7 @@
 use super::cron::{self, Crontab, Style};
 use super::{Entry, Installed, Invocation, MARK, Manager, profiles_of, systemd, wanted};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::process::{Program, failed, unwrapped};
+use crate::process::{Program, failed};
 use crate::settings::{Periodicity, Settings};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -340,7 +340,9 @@ fn read_crontab() -> Result<Option<Vec<u8>>> {
     let read = match crontab(&["-l"]).stream() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
-        Ok(output) => output.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| unwrapped(error, reading())),
+        Ok(output) => {
+            output.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| Error::of_read(reading(), error))
+        }
     };
     match read {
         Err(error) if error.chain().contains("no crontab for") => Ok(None),

@@ -111,6 +111,13 @@ pub struct Profile {
     pub command: Vec<CommandSource>,
 }
 
+impl Profile {
+    /// Returns whether it dumps anything.
+    pub fn has_databases(&self) -> bool {
+        !(self.postgresql.is_empty() && self.mysql.is_empty() && self.sqlite.is_empty() && self.command.is_empty())
+    }
+}
+
 /// Runs of one periodicity as a history of their own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -67,11 +67,7 @@ impl Settings {
                 return Err(located(Error::usage(format!("repository.{name}: `repo` is missing: a folder or URL"))));
             }
         }
-        if !file.defaults.postgresql.is_empty()
-            || !file.defaults.mysql.is_empty()
-            || !file.defaults.sqlite.is_empty()
-            || !file.defaults.command.is_empty()
-        {
+        if file.defaults.has_databases() {
             let message = "defaults: databases belong to a profile, as [[profile.NAME.postgresql]]";
             return Err(located(Error::usage(message)));
         }

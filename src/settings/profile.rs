@@ -138,6 +138,7 @@ impl Profile {
         if is_reserved(name) {
             return Err(Error::usage(format!("`{name}` cannot name a profile: it is a tag with a meaning of its own")));
         }
+        let has_databases = own.has_databases();
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
         if let Some(relative) = sources.iter().find(|path| !path.is_absolute()) {
             return Err(Error::usage(format!("the source {} must be an absolute path", relative.display())));
@@ -147,8 +148,6 @@ impl Profile {
         own.postgresql.iter().try_for_each(|it| check_absolute("pgpass", it.pgpass.as_deref()))?;
         own.mysql.iter().try_for_each(|it| check_absolute("option-file", it.option_file.as_deref()))?;
         own.sqlite.iter().try_for_each(|it| check_absolute("path", Some(&it.path)))?;
-        let has_databases =
-            !(own.postgresql.is_empty() && own.mysql.is_empty() && own.sqlite.is_empty() && own.command.is_empty());
         if sources.is_empty() && !has_databases {
             return Err(Error::usage("there is nothing to back up: add `sources = [\"/\"]` or a database"));
         }

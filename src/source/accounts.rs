@@ -2,9 +2,12 @@
 //! getgrnam_r(3)). Each function returns `None` where there is none, and fails when the database cannot be asked.
 
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr::null_mut;
 
 /// Room for an entry's texts; a longer one (a group of thousands) is asked for again with more.
@@ -31,14 +34,34 @@ pub fn group_name(gid: u32) -> io::Result<Option<Vec<u8>>> {
     )
 }
 
-/// Returns the number of the user of a name.
-pub fn user_number(name: &[u8]) -> io::Result<Option<u32>> {
+/// What the machine knows of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The number.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The home.
+    pub home: PathBuf,
+}
+
+/// Returns the user of a name.
+pub fn user(name: &[u8]) -> io::Result<Option<User>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     ask(
         // SAFETY: as above, and `name` ends with NUL.
         |entry, room, len, found| unsafe { libc::getpwnam_r(name.as_ptr(), entry, room, len, found) },
-        |entry: &libc::passwd| entry.pw_uid,
+        |entry: &libc::passwd| {
+            // SAFETY: the home of an entry that was found ends with NUL.
+            let home = unsafe { CStr::from_ptr(entry.pw_dir) }.to_bytes().to_vec();
+            User { uid: entry.pw_uid, gid: entry.pw_gid, home: PathBuf::from(OsString::from_vec(home)) }
+        },
     )
+}
+
+/// Returns the number of the user of a name.
+pub fn user_number(name: &[u8]) -> io::Result<Option<u32>> {
+    Ok(user(name)?.map(|user| user.uid))
 }
 
 /// Returns the number of the group of a name.

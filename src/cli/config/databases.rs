@@ -20,11 +20,10 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.settings()?;
-    let names: Vec<String> = args.profile.iter().cloned().collect();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut list = Vec::new();
     let mut is_whole = true;
-    for profile in chosen(&settings, &names)?.into_iter().filter(|profile| profile.has_databases()) {
+    for profile in chosen(&settings, args.profile.as_slice())?.into_iter().filter(|profile| profile.has_databases()) {
         let (databases, failed) = database::list(profile);
         is_whole &= failed.is_empty();
         if global.json {

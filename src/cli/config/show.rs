@@ -27,8 +27,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.settings()?;
-    let names: Vec<String> = args.profile.iter().cloned().collect();
-    let profiles = chosen(&settings, &names)?;
+    let profiles = chosen(&settings, args.profile.as_slice())?;
     let now = Zoned::now();
     let view = View { global, settings: &settings, now: &now };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
