@@ -22,14 +22,16 @@ impl Mariadb {
         let owner = |flag: &str| -> u32 { tool("id", [flag, "mysql"]).expect(0).text().trim().parse().unwrap() };
         chown(dir.path(), Some(owner("-u")), Some(owner("-g"))).unwrap();
         let data = format!("--datadir={}", dir.path().join("data").display());
+        // A server that starts removes the temporary tables it finds there, also those of others.
+        let temporary = format!("--tmpdir={}", dir.path().display());
         let login = "--auth-root-authentication-method=normal";
-        let args = ["--no-defaults", "--user=mysql", &data, "--skip-test-db", "--skip-name-resolve", login];
+        let args = ["--no-defaults", "--user=mysql", &data, &temporary, "--skip-test-db", "--skip-name-resolve", login];
         tool("mariadb-install-db", args).expect(0);
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--reuid=mysql", "--regid=mysql", "--init-groups", "--", "mariadbd", "--no-defaults", &data]);
         command.arg(format!("--socket={}", dir.path().join("socket").display()));
-        command.arg(format!("--pid-file={}", dir.path().join("pid").display()));
+        command.arg(&temporary).arg(format!("--pid-file={}", dir.path().join("pid").display()));
         command.args(["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]);
         command.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
