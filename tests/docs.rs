@@ -31,3 +31,17 @@ fn every_promise_names_a_test() {
         assert!(promise.contains("Tests: `"), "no test is named for: {}", promise.lines().next().unwrap());
     }
 }
+
+#[test]
+fn a_promise_has_a_name_of_its_own() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/semantics.md")).unwrap();
+    let mut names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("**")?.split(' ').next())
+        .map(|name| name.trim_end_matches("**"))
+        .collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all, "two promises have one name");
+}

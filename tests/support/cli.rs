@@ -13,6 +13,11 @@ use std::process::Command;
 /// Debian's `nobody`: the ordinary user of the tests.
 pub const NOBODY: u32 = 65534;
 
+/// Returns the program under test: `BAKFS_TEST_PROGRAM` names another, such as an earlier one that a new test must fail on.
+pub fn program() -> PathBuf {
+    std::env::var_os("BAKFS_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_bakfs").into(), PathBuf::from)
+}
+
 /// One user's bakfs.
 pub struct Bakfs {
     dir: tempfile::TempDir,
@@ -42,7 +47,7 @@ impl Bakfs {
     pub fn empty() -> Bakfs {
         let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
         let repo = Some(dir.path().join("repo"));
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_bakfs"));
+        let binary = program();
         let bakfs = Bakfs { dir, binary, uid: None, repo, of_place: Vec::new() };
         bakfs.furnish();
         bakfs
@@ -72,7 +77,7 @@ impl Bakfs {
         std::fs::set_permissions("/dev/fuse", PermissionsExt::from_mode(0o666)).unwrap();
         let dir = tempfile::Builder::new().prefix("bakfs-test-").tempdir().unwrap();
         let binary = dir.path().join("bakfs");
-        std::fs::copy(env!("CARGO_BIN_EXE_bakfs"), &binary).unwrap();
+        std::fs::copy(program(), &binary).unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         let bakfs = Bakfs { dir, binary, uid: Some(NOBODY), repo: None, of_place: Vec::new() };
