@@ -357,7 +357,7 @@ impl Global {
     pub fn open_indexed(&self, memory: Memory, index: IndexLoad) -> Result<Arc<Repository>> {
         let cache = self.cache_base()?;
         let cache_max_bytes = self.cache_max_bytes()?;
-        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index };
+        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() };
         let repository = self.open_at(&options)?;
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))

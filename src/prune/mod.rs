@@ -375,6 +375,9 @@ impl Prune<'_> {
                 Ok(_) => return Err(Error::new(ErrorKind::Busy, "The snapshots change: run the prune again")),
             }
         }
+        for missing in self.repository.missing_snapshots()? {
+            troubles.push(format!("{} was here, and nothing says that it was removed", Object::Snapshot(missing.id)));
+        }
         let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
         // A prune that was killed as it cleared up leaves the verdict before its own.
         let removed: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.removed.iter()).collect();

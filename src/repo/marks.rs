@@ -187,6 +187,12 @@ impl Marks {
         void
     }
 
+    /// Returns the snapshots whose absence is explained: prunes have removed them, or they never counted.
+    pub fn removed(&self) -> HashSet<ObjectId> {
+        let removed = self.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().copied());
+        removed.chain(self.given_up()).collect()
+    }
+
     /// Returns the packs nothing new may rely on.
     pub fn condemned_packs(&self) -> HashSet<ObjectId> {
         self.condemned().flat_map(|(_, condemn)| condemn.packs.iter().copied()).collect()

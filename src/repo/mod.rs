@@ -22,6 +22,7 @@ mod parallel;
 pub mod pieces;
 mod put;
 pub mod reads;
+pub mod seen;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
@@ -39,6 +40,7 @@ use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::tree::Extent;
 use crate::id::{ChunkId, ObjectId};
+use crate::known::Visited;
 use crate::store::{Listed, Object, ObjectKind, Store};
 use cache::Cache;
 use frames::{FrameCache, Openers};
@@ -124,6 +126,9 @@ pub struct Repository {
     pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
     known_snapshots: Mutex<snapshots::Known>,
+    /// Where this machine keeps what it has seen here.
+    known: Option<Visited>,
+    lost: Mutex<seen::Lost>,
     /// While this process writes: the packs that something new may rely on.
     reliable: RwLock<Option<HashSet<ObjectId>>>,
 }

@@ -158,7 +158,8 @@ fn open(global: &Global, place: &Place) -> Result<Repository> {
     let cache = global.cache_base()?;
     let cache_max_bytes = global.cache_max_bytes()?;
     let memory = Memory::default();
-    let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand };
+    let options =
+        Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand, ..Options::default() };
     // A run has nobody who could type a passphrase.
     let credentials = |id: &[u8; 16]| match global.given_credential()? {
         Some(given) => Ok(vec![given]),
