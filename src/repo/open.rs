@@ -188,7 +188,7 @@ fn put_config(store: &dyn Store, bytes: &[u8]) -> Result<()> {
 }
 
 /// How to open a repository.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// Where to keep what saves time; `None` keeps it in memory.
     pub cache_base: Option<&'a Path>,
@@ -329,7 +329,7 @@ impl Repository {
             open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             digests_distrusted: AtomicBool::new(false),
-            warnings: Mutex::new(Vec::new()),
+            warnings: Arc::default(),
             openers: Openers::default(),
             reads: Reads::default(),
             frames: FrameCache::new(options.memory.frames_bytes),
@@ -382,8 +382,8 @@ fn recognise(address: Address, stored: &Stored, config: &[u8], options: &Options
         Some(why) => Err(Error::new(
             ErrorKind::Exchanged,
             format!(
-                "The repository at {place} is {identity}, and {why}: whoever can write there may have exchanged it, to \
-                 read what is backed up next. Nothing was read from it or written to it"
+                "The repository at {place} is {identity}: whoever can write there may have exchanged it, to read what is \
+                 backed up next. Nothing was read from it or written to it; {why}"
             ),
         )),
     }

@@ -13,6 +13,7 @@ use crate::id::ObjectId;
 use crate::known::{History, Seen};
 use crate::store::{self, Object};
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 /// No more snapshots that are missing are told one by one.
 const MAX_TOLD: usize = 10;
@@ -67,7 +68,7 @@ impl Repository {
             history.remove(&missing);
             known.keep(&history, &self.keys);
         }
-        self.lost.lock().missing.clear();
+        self.tell_missing(Vec::new());
         Ok(())
     }
 
@@ -117,6 +118,7 @@ impl Repository {
     fn tell_missing(&self, missing: Vec<Seen>) {
         let mut lost = self.lost.lock();
         let fresh: Vec<Seen> = missing.iter().filter(|seen| lost.told.insert(seen.id)).cloned().collect();
+        self.warnings.is_history_shrunk.store(!missing.is_empty(), Ordering::Relaxed);
         lost.missing = missing;
         drop(lost);
         for seen in fresh.iter().rev().take(MAX_TOLD) {
