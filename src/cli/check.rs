@@ -103,6 +103,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let read = args.selection()?;
     let report = check_opened(global, &repository, read, &progress);
     progress.finish();
+    repository.missing_snapshots()?;
     let report = report?;
     if global.json {
         println!("{}", json(&report, read.is_some(), &repository.store().traffic()));

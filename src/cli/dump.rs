@@ -22,6 +22,9 @@ pub struct Args {
     /// Write an archive of it and everything below
     #[arg(long, value_enum, value_name = "FORMAT")]
     archive: Option<Archive>,
+    /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
+    #[arg(long)]
+    accept_missing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let snapshots = repository.snapshots()?;
     let target = Target::parse(&snapshots, &args.target)?;
+    target.require_certain(&repository, args.accept_missing)?;
     let entry = target.entry(&repository)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let path = readable(crate::repo::walk::shown_path(&target.path));

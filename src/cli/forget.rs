@@ -42,6 +42,9 @@ pub struct Args {
     /// Prune afterwards: what only forgotten snapshots need is deleted, and they cannot be brought back
     #[arg(long, conflicts_with = "undo")]
     prune: bool,
+    /// Forget although snapshots are missing that were here, and take what is left for all there is
+    #[arg(long, conflicts_with = "undo")]
+    accept_missing: bool,
     #[command(flatten)]
     keep: keep::Args,
 }
@@ -102,7 +105,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let (forgotten, told) = forget(global, args, &repository)?;
     let warned = tell_warnings(&repository) > 0;
     if args.prune {
-        let status = prune::run_after_forget(global, args.dry_run, &repository, &forgotten, told)?;
+        let prune = prune::Args::after_forget(args.dry_run, args.accept_missing);
+        let status = prune::run_after_forget(global, &prune, &repository, &forgotten, told)?;
         return Ok(if warned && status == Status::Done { Status::Incomplete } else { status });
     }
     if let Some(told) = told {
@@ -115,6 +119,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// is to be told as JSON.
 fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<(Vec<ObjectId>, Option<Value>)> {
     let known = Known::new(repository.snapshots()?);
+    if !args.accept_missing && !args.dry_run {
+        repository.require_no_missing("Nothing was forgotten", "forget with --accept-missing")?;
+    }
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
     let plan = if args.snapshots.is_empty() { plan(args, &known, &pins)? } else { named(args, &known, &pins)? };
@@ -127,6 +134,9 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     }
     if !args.dry_run {
         repository.forget(&plan.forgotten)?;
+        if args.accept_missing {
+            repository.accept_missing()?;
+        }
     }
     let told = global.json.then(|| plan.json(args.dry_run));
     if told.is_none() {

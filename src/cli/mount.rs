@@ -307,8 +307,13 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
         None => Box::new(|| false),
     };
     let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
-    let note = note_if_inside_source(&view, &real);
-    super::output::tell_warnings(&repository);
+    // The log has all; who waits for the mount to answer is told what it must not miss.
+    repository.take_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let shrunk =
+        repository.require_no_missing("It shows what there is", "take what is left by `bakfs prune --accept-missing`");
+    let notes: Vec<String> =
+        shrunk.err().map(|error| error.to_string()).into_iter().chain(note_if_inside_source(&view, &real)).collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let options = Options {
         fs_name: fs_name(&place.to_string()),
         allow_other: args.allow_other,

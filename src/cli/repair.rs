@@ -51,6 +51,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = Options { suspects: suspects.collect(), dry_run: args.dry_run };
     let done = {
         let (repository, _cache) = open(global)?;
+        repository.missing_snapshots()?;
         let progress = Progress::new("Repairing", !global.quiet && !global.json);
         let done = repair::run(&Arc::new(repository), &options, &progress);
         progress.finish();

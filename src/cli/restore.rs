@@ -38,6 +38,9 @@ pub struct Args {
     /// Return only when everything is on the disk
     #[arg(long)]
     sync: bool,
+    /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
+    #[arg(long)]
+    accept_missing: bool,
 }
 
 /// Runs the command.
@@ -46,6 +49,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
     let source = Target::parse(&repository.snapshots()?, &args.source)?;
+    source.require_certain(&repository, args.accept_missing)?;
     let options = Options {
         path: source.path,
         filter,

@@ -16,6 +16,8 @@ pub struct Target {
     pub name: String,
     /// Absolute, without `.` and doubled or final slashes; empty for `/`.
     pub path: Vec<u8>,
+    /// Whether it was named by a word that means another snapshot when one is missing.
+    pub is_relative: bool,
 }
 
 /// Finds the snapshot a name means among `snapshots`.
@@ -61,18 +63,32 @@ impl Target {
     /// as a whole is one (times have colons), and else the last colon parts name and path.
     pub fn parse(snapshots: &[Listed], text: &OsStr) -> Result<Self> {
         let bytes = text.as_bytes();
-        let (listed, path) = match bytes.windows(2).position(|pair| pair == b":/") {
-            Some(at) => (snapshot(snapshots, OsStr::from_bytes(&bytes[..at]))?, &bytes[at + 1..]),
+        let whole = (text, &b""[..]);
+        let split = |at: usize| (OsStr::from_bytes(&bytes[..at]), &bytes[at + 1..]);
+        let ((name, path), listed) = match bytes.windows(2).position(|pair| pair == b":/") {
+            Some(at) => (split(at), snapshot(snapshots, split(at).0)?),
             None => match snapshot(snapshots, text) {
-                Ok(listed) => (listed, &b""[..]),
+                Ok(listed) => (whole, listed),
                 Err(error) => {
                     let Some(at) = bytes.iter().rposition(|byte| *byte == b':') else { return Err(error) };
-                    let Ok(listed) = snapshot(snapshots, OsStr::from_bytes(&bytes[..at])) else { return Err(error) };
-                    (listed, &bytes[at + 1..])
+                    let Ok(listed) = snapshot(snapshots, split(at).0) else { return Err(error) };
+                    (split(at), listed)
                 }
             },
         };
-        Ok(Target { listed: listed.clone(), name: shown_name(snapshots, listed), path: clean_path(path) })
+        let is_relative = name.to_str().is_some_and(|name| names::is_relative(snapshots, name, &jiff::Zoned::now()));
+        Ok(Target { listed: listed.clone(), name: shown_name(snapshots, listed), path: clean_path(path), is_relative })
+    }
+
+    /// Refuses to take another snapshot for the one that is meant, where some are missing, unless that is accepted.
+    pub fn require_certain(&self, repository: &Repository, is_accepted: bool) -> Result<()> {
+        if !self.is_relative || is_accepted {
+            return Ok(());
+        }
+        let found = &self.name;
+        let what = format!("This would be {found}, and may not be the one that is meant");
+        repository
+            .require_no_missing(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")
     }
 
     /// Returns what the path names.

@@ -48,9 +48,17 @@ pub struct Address {
 impl Address {
     /// Returns that of a folder: however it is written, and through whatever links, it is the same one.
     pub fn of_folder(path: &Path) -> Self {
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.components().collect());
+        let real = real_path(path);
         Address { key: real.as_os_str().as_encoded_bytes().to_vec(), shown: real.display().to_string() }
     }
+}
+
+/// Returns a path without links; of what does not exist yet, with those above it.
+fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real_path(parent).join(name),
+        _ => path.to_path_buf(),
+    })
 }
 
 /// The folder of what this machine knows.

@@ -101,6 +101,13 @@ pub fn find<'a>(snapshots: &'a [Listed], name: &str, now: &Zoned) -> Result<&'a 
     }
 }
 
+/// Returns whether a name means another snapshot when one is missing: every one but a dated name and an id.
+pub fn is_relative(snapshots: &[Listed], name: &str, now: &Zoned) -> bool {
+    name.starts_with("latest")
+        || matches!(name, "today" | "yesterday")
+        || parse_time(name, now).is_some() && !shown(snapshots).iter().any(|shown| shown == name)
+}
+
 /// Reads a time as people write it.
 pub fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {

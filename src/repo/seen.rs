@@ -83,6 +83,10 @@ impl Repository {
         let listed: HashSet<ObjectId> = stored.iter().map(|listed| listed.id).collect();
         let seen = before.map_or(&[][..], |before| &before.seen);
         let gone: Vec<&Seen> = seen.iter().filter(|seen| !listed.contains(&seen.id)).collect();
+        if gone.is_empty() {
+            self.tell_missing(Vec::new());
+            return Ok(Vec::new());
+        }
         let mut explained = marks.removed();
         for _ in 1..MAX_LOOKS {
             if gone.iter().all(|seen| explained.contains(&seen.id)) {
