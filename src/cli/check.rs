@@ -68,7 +68,7 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
     match global.open_at(&options) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
-            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged) {
+            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged | ErrorKind::Exchanged) {
                 for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
@@ -103,13 +103,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let read = args.selection()?;
     let report = check_opened(global, &repository, read, &progress);
     progress.finish();
-    repository.missing_snapshots()?;
     let report = report?;
     if global.json {
         println!("{}", json(&report, read.is_some(), &repository.store().traffic()));
     } else {
         tell(global, &report, &repository.store().traffic())?;
     }
+    // After the check, which tells its own troubles only.
+    repository.missing_snapshots()?;
     Ok(if report.findings.is_empty() { Status::Done } else { Status::Failed })
 }
 

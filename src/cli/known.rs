@@ -78,7 +78,7 @@ impl Global {
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
-            (std::env::var_os(PASSWORD_VARIABLE).is_some(), PASSWORD_VARIABLE),
+            (std::env::var_os(PASSWORD_VARIABLE).is_some_and(|text| !text.is_empty()), PASSWORD_VARIABLE),
         ];
         Ok(all.into_iter().find_map(|(is_given, by)| is_given.then_some(by)))
     }

@@ -165,7 +165,7 @@ impl Visit {
         Error::new(
             ErrorKind::Exchanged,
             format!(
-                "The repository at {place} {what}: it was {was}; it is {}. Whoever can write there may have exchanged \
+                "By its configuration the repository at {place} {what}: it was {was}; it is {}. Whoever can write there may have exchanged \
                  it, to read what is backed up next, or to have files restored that you never had. If you have \
                  exchanged it yourself, `bakfs forget-place` with the same --repo makes this machine forget the old one",
                 self.identity

@@ -376,7 +376,7 @@ impl Prune<'_> {
             }
         }
         for missing in self.repository.missing_snapshots()? {
-            troubles.push(format!("{} was here, and nothing says that it was removed", Object::Snapshot(missing.id)));
+            troubles.push(format!("{} was seen here, and is gone", Object::Snapshot(missing.id)));
         }
         let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
         // A prune that was killed as it cleared up leaves the verdict before its own.

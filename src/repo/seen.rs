@@ -157,12 +157,7 @@ impl Repository {
         let meanwhile: HashSet<ObjectId> =
             history.removed.iter().copied().filter(|id| !before.removed.contains(id)).collect();
         let there = all.iter().filter(|listed| !meanwhile.contains(&listed.id));
-        history.add(there.map(|Listed { id, snapshot }| Seen {
-            id: *id,
-            time: snapshot.time,
-            name: snapshot.name.clone(),
-            host: snapshot.host.clone(),
-        }));
+        history.add(there.map(|Listed { id, snapshot }| Seen::new(*id, snapshot.time, &snapshot.name, &snapshot.host)));
         history.remove(gone);
         place.keep(&history, &self.keys);
     }
