@@ -5,6 +5,7 @@
 mod support;
 
 use bakfs::crypto::keys::{Keys, Secret};
+use bakfs::crypto::recovery;
 use bakfs::format::config::{CHUNK_SIZES, Config};
 use bakfs::format::header::Suite;
 use bakfs::format::tree::Time;
@@ -22,7 +23,8 @@ const SECRET: &str = "a line only the owner of the key may read";
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum By {
     KeyFile,
-    Passphrase,
+    /// A written key and no passphrase, which takes as long as it is meant to.
+    PasswordFile,
 }
 
 struct World {
@@ -39,9 +41,9 @@ impl World {
         let restored = std::cell::Cell::new(0);
         let world = World { bakfs, source, restored };
         let mut text = format!("repo = {:?}\n", world.bakfs.repo());
-        if by == By::Passphrase {
-            write(&world.bakfs.path("passphrase"), "of the owner\n");
+        if by == By::PasswordFile {
             let path = world.bakfs.path("passphrase");
+            write(&path, recovery::to_text(&Secret([5; 32])).as_str());
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             text += &format!("password-file = {path:?}\n");
         }
@@ -158,7 +160,8 @@ const COMMANDS: [(&str, i32); 19] = [
 
 #[test]
 fn a_repository_whose_encryption_went_down_is_refused_by_every_command() {
-    for (by, is_forged) in [(By::KeyFile, false), (By::KeyFile, true), (By::Passphrase, false), (By::Passphrase, true)]
+    for (by, is_forged) in
+        [(By::KeyFile, false), (By::KeyFile, true), (By::PasswordFile, false), (By::PasswordFile, true)]
     {
         let world = World::new(by);
         world.night(1);
@@ -184,7 +187,7 @@ fn a_repository_whose_encryption_went_down_is_refused_by_every_command() {
 
 #[test]
 fn an_open_repository_is_refused_where_somebody_has_a_credential_though_nothing_was_seen_before() {
-    for (by, is_forged) in [(By::KeyFile, true), (By::Passphrase, false), (By::Passphrase, true)] {
+    for (by, is_forged) in [(By::KeyFile, true), (By::PasswordFile, false), (By::PasswordFile, true)] {
         let world = World::new(by);
         world.night(1);
         match is_forged {
@@ -220,7 +223,7 @@ fn who_uses_an_open_repository_with_a_passphrase_around_says_so_on_the_command_l
 
 #[test]
 fn another_repository_at_a_place_is_refused_until_the_place_is_forgotten() {
-    for by in [By::KeyFile, By::Passphrase] {
+    for by in [By::KeyFile, By::PasswordFile] {
         let world = World::new(by);
         world.night(1);
         std::fs::rename(world.bakfs.repo(), world.bakfs.path("first")).unwrap();
@@ -320,7 +323,7 @@ impl Loss {
 #[test]
 fn snapshots_that_are_gone_are_named_by_every_command_and_stop_what_deletes() {
     for loss in [Loss::Newest, Loss::AllButTheOldest] {
-        let (world, names) = World::with_nights(By::Passphrase);
+        let (world, names) = World::with_nights(By::PasswordFile);
         world.is_well("prune");
         let away = world.bakfs.make_dir("away");
         let lost = loss.happen(&world, &names, &away);
@@ -394,7 +397,7 @@ fn what_other_machines_prune_and_take_back_is_no_loss() {
 
 #[test]
 fn what_is_known_is_for_its_owner_and_tells_no_secret() {
-    let (world, names) = World::with_nights(By::Passphrase);
+    let (world, names) = World::with_nights(By::PasswordFile);
     let files = support::files_below(&world.known());
     assert_eq!(files.len(), 2, "one for the place, one for the repository: {files:?}");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -404,7 +407,8 @@ fn what_is_known_is_for_its_owner_and_tells_no_secret() {
         assert_eq!(mode(&path), 0o600);
         let bytes = std::fs::read(&path).unwrap();
         let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        assert!(!names.iter().any(|name| has(name)) && !has(&host) && !has("source") && !has("of the owner"));
+        assert!(!has(&recovery::to_text(&Secret([5; 32]))));
+        assert!(!names.iter().any(|name| has(name)) && !has(&host) && !has("source"));
     }
 }
 
