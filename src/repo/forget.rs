@@ -53,15 +53,24 @@ impl Repository {
         if !staying.is_empty() {
             self.put_mark(self.forget_mark(staying))?;
         }
-        for (object, _) in &concerned {
-            self.delete_mark(*object)?;
-        }
+        let concerned: Vec<_> = concerned.into_iter().map(|(object, _)| object).collect();
+        self.retract_marks(&concerned)?;
         // Also of marks that a killed process has removed: none of them may come back.
         self.store.barrier(Names::All)?;
         // A prune condemns first and looks at the marks then: at least one of the two sees the other. The objects
         // are listed last, so that a prune that has ended meanwhile is seen by what it has deleted.
         let marks = self.marks()?;
         marks.require_whole()?;
+        let hidden = marks.forgotten();
+        if let Some(id) = ids.iter().find(|id| hidden.contains(*id)) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "{} is hidden by a mark that was not listed a moment ago: run the command again",
+                    Object::Snapshot(*id)
+                ),
+            ));
+        }
         let condemned = marks.condemned_snapshots();
         let stored: HashSet<_> = self.store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
         let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id) || !stored.contains(id)).collect();
@@ -76,7 +85,7 @@ impl Repository {
         let before = self.marks()?;
         self.put_mark(Mark::Pin { snapshot: id, time: now(), reason: reason.into() })?;
         if let Some(pin) = before.pins().get(&id) {
-            self.delete_mark(pin.mark)?;
+            self.retract_marks(&[pin.mark])?;
         }
         // As for bringing back: a prune may be removing it.
         let marks = self.marks()?;
@@ -95,9 +104,7 @@ impl Repository {
     /// Takes all pins off a snapshot; returns whether there was one.
     pub fn unpin(&self, id: ObjectId) -> Result<bool> {
         let pins = self.marks()?.objects_of(|mark| matches!(mark, Mark::Pin { snapshot, .. } if *snapshot == id));
-        for pin in &pins {
-            self.delete_mark(*pin)?;
-        }
+        self.retract_marks(&pins)?;
         self.store.barrier(Names::Mine)?;
         Ok(!pins.is_empty())
     }

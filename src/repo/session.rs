@@ -18,6 +18,8 @@ pub struct Session {
     marks: Vec<ObjectId>,
     /// Marks that could not be read when the session began: they concern others.
     unreadable: HashSet<ObjectId>,
+    /// Of a backup: the verdicts that were listed when it began.
+    verdicts: Option<HashSet<ObjectId>>,
     /// Whether something was stored of which it is not known whether it will appear.
     is_uncertain: bool,
 }
@@ -42,8 +44,14 @@ impl Session {
             id = random_id();
             Mark::Session(describe(id, kind, &repository.process))
         })?;
-        let unreadable = HashSet::new();
-        Ok(Session { repository: repository.clone(), id, marks: vec![mark], unreadable, is_uncertain: false })
+        Ok(Session {
+            repository: repository.clone(),
+            id,
+            marks: vec![mark],
+            unreadable: HashSet::new(),
+            verdicts: None,
+            is_uncertain: false,
+        })
     }
 
     /// Announces a prune or a repair, of which one runs at a time; fails with [`ErrorKind::Busy`] where another does.
@@ -81,6 +89,7 @@ impl Session {
             repository.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
             session.unreadable.insert(*id);
         }
+        session.verdicts = Some(marks.verdicts().map(|(object, _)| object).collect());
         // After the marks: what a prune has copied elsewhere is then found at its new place.
         repository.refresh_index()?;
         let condemned = marks.condemned_packs();
@@ -128,13 +137,51 @@ impl Session {
                 Object::Mark(*id)
             )));
         }
-        if marks.is_open(&self.id) {
-            return Ok(());
+        if !marks.is_open(&self.id) {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                "A prune has taken this run for dead, because it was silent for too long: nothing was committed; run \
+                 it again",
+            ));
         }
-        Err(Error::new(
-            ErrorKind::Fenced,
-            "A prune has taken this run for dead, because it was silent for too long: nothing was committed; run it again",
-        ))
+        match self.verdicts.as_ref().map(|seen| self.lost_pack(seen, marks)).transpose()?.flatten() {
+            None => Ok(()),
+            Some(pack) => Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "A prune that has not seen this run removes {}, which the run relies on: nothing was committed; \
+                     run it again",
+                    Object::Pack(pack)
+                ),
+            )),
+        }
+    }
+
+    /// Returns a pack this backup relies on that a prune removes which has not waited for it, because its listing
+    /// lacked this session or the backup's own lacked what was condemned. A prune that has seen it condemns none of
+    /// them without it in its census, and has no verdict on any.
+    fn lost_pack(&self, seen: &HashSet<ObjectId>, marks: &Marks) -> Result<Option<ObjectId>> {
+        let relied = self.repository.reliable.read();
+        let Some(relied) = &*relied else { return Ok(None) };
+        let has_missed = |id: &MarkId| marks.census(id).is_some_and(|census| !census.contains(&self.id));
+        let condemned = marks.condemned().filter(|(_, condemn)| has_missed(&condemn.id));
+        let new: Vec<_> = marks.verdicts().filter(|(object, _)| !seen.contains(object)).collect();
+        let mut removed = condemned
+            .flat_map(|(_, condemn)| &condemn.packs)
+            .chain(new.iter().flat_map(|(_, verdict)| &verdict.packs));
+        if let Some(pack) = removed.find(|pack| relied.contains(*pack)) {
+            return Ok(Some(*pack));
+        }
+        if new.is_empty() {
+            return Ok(None);
+        }
+        // Of several prunes only the last one's verdict is left.
+        let listed: HashSet<_> =
+            self.repository.store.list(ObjectKind::Pack)?.into_iter().map(|listed| listed.id).collect();
+        let lacking: Vec<_> = relied.difference(&listed).map(|pack| Object::Pack(*pack)).collect();
+        let stored = self.repository.find_stored(&lacking)?;
+        let lost = lacking.into_iter().find(|object| !stored.contains(object));
+        Ok(lost.and_then(|object| if let Object::Pack(pack) = object { Some(pack) } else { None }))
     }
 
     /// Announces a snapshot that is about to be stored, and looks for a fence.
