@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The key or passphrase does not open it.
     Locked,
+    /// What is at a place is not what was there before, or not what is expected there.
+    Exchanged,
     /// What was asked for makes no sense; wrong usage.
     Usage,
     /// No room on the device.

@@ -13,6 +13,7 @@ pub mod find;
 pub mod format;
 pub mod id;
 pub mod job;
+pub mod known;
 pub mod log;
 pub mod machine;
 pub mod monitor;

@@ -87,6 +87,8 @@ impl Vacancy {
 /// Makes the repository: with the passphrase that was given and a recovery key, or with a key file.
 pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     let vacancy = Vacancy::find(global)?;
+    // Whoever makes a repository at a place knows that it is another one.
+    global.forget_place()?;
     let mut id = [0; 16];
     fill_random(&mut id);
     if suite == Suite::Plain {

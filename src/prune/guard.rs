@@ -75,8 +75,9 @@ impl Prune<'_> {
     /// Lists the objects of snapshots and reads them, and refuses a listing that may not be whole.
     pub fn snapshots(&mut self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
         let seen = self.seen.snapshots.clone();
-        let listed = self.stored_snapshots()?;
+        let mut listed = self.stored_snapshots()?;
         let all = self.repository.all_snapshots()?;
+        listed.extend(all.iter().map(|listed| listed.id));
         let mut troubles = self.unreadable(marks, &listed, &all)?;
         let lost = self.lost(marks, &listed, &seen)?;
         troubles.extend(lost.iter().map(|(id, who)| format!("{} is gone: {who}", Object::Snapshot(*id))));
@@ -148,7 +149,10 @@ impl Prune<'_> {
         for entry in marks.digests().flat_map(|(_, digest)| digest) {
             hear(entry.id, digested, &|| "a digest tells of it".into());
         }
-        let removed: HashSet<_> = marks.removed().collect();
+        for missing in self.repository.missing() {
+            hear(missing.id, Must::Always, &|| "it was here, and nothing says that it was removed".into());
+        }
+        let removed = marks.removed();
         spoken.retain(|id, _| !removed.contains(id) && !self.seen.accepted.contains(id));
         if spoken.is_empty() {
             return Ok(HashMap::new());
@@ -179,7 +183,8 @@ impl Prune<'_> {
     pub fn told_removed(&self, marks: &Marks, own: &HashSet<ObjectId>, listed: &HashSet<ObjectId>) -> Vec<ObjectId> {
         let mut told = sorted(own.iter().copied());
         let mut known = own.clone();
-        let earlier = sorted(self.seen.accepted.iter().copied()).into_iter().chain(marks.removed());
+        let earlier = marks.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().copied());
+        let earlier = sorted(self.seen.accepted.iter().copied()).into_iter().chain(earlier);
         let room = MAX_REMOVED.saturating_sub(told.len());
         told.extend(earlier.filter(|id| !listed.contains(id) && known.insert(*id)).take(room));
         told

@@ -193,11 +193,6 @@ impl Marks {
         void
     }
 
-    /// Returns what prunes say they have removed, the newest first in each verdict.
-    pub fn removed(&self) -> impl Iterator<Item = ObjectId> {
-        self.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().copied())
-    }
-
     /// Returns the snapshots prunes have seen and left there.
     pub fn kept(&self) -> HashSet<ObjectId> {
         self.verdicts().flat_map(|(_, verdict)| verdict.kept.iter().copied()).collect()
@@ -207,6 +202,12 @@ impl Marks {
     pub fn objects(&self) -> impl Iterator<Item = ObjectId> {
         let unreadable = self.unreadable.iter().map(|(id, _)| *id);
         self.all.iter().map(|(id, _)| *id).chain(self.recalled.iter().copied()).chain(unreadable)
+    }
+
+    /// Returns the snapshots whose absence is explained: prunes have removed them, or they never counted.
+    pub fn removed(&self) -> HashSet<ObjectId> {
+        let removed = self.verdicts().flat_map(|(_, verdict)| verdict.removed.iter().copied());
+        removed.chain(self.given_up()).collect()
     }
 
     /// Returns the packs nothing new may rely on.

@@ -89,8 +89,10 @@ impl Repository {
     /// A snapshot is read once. What earlier commands of this machine have read is in the cache, and what no command
     /// of this machine has read, in the digests; the rest is read from the store.
     pub(super) fn listed(&self) -> Result<(Vec<Listed>, Marks)> {
+        let before = self.history();
         let mut stored = self.store.list(ObjectKind::Snapshot)?;
-        let marks = self.marks()?;
+        let mut marks = self.marks()?;
+        let gone = self.look_for_gone(before.as_ref(), &mut stored, &mut marks)?;
         for (id, reason) in &marks.unreadable {
             self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
         }
@@ -127,6 +129,9 @@ impl Repository {
             known.snapshots.len() == known.cached.len() && known.snapshots.keys().all(|id| known.cached.contains(id));
         if !is_cached && self.cache_snapshots(&all) {
             known.cached = known.snapshots.keys().copied().collect();
+        }
+        if let Some(before) = &before {
+            self.remember(before, &all, &gone);
         }
         Ok((all, marks))
     }

@@ -25,6 +25,8 @@ pub struct Places {
     pub password_command: Option<String>,
     /// Where to keep what saves time.
     pub cache_dir: Option<PathBuf>,
+    /// Where to keep what is known of earlier runs and visits.
+    pub state_dir: Option<PathBuf>,
     /// Further repositories by name.
     pub repository: BTreeMap<String, Repository>,
 }
@@ -34,8 +36,8 @@ pub fn read_places(path: &Path) -> Result<(Places, Option<Error>)> {
     let text = text_of(path)?;
     match parse::<File>(path, &text) {
         Ok(file) => {
-            let File { repo, password_file, password_command, cache_dir, repository, .. } = file;
-            Ok((Places { repo, password_file, password_command, cache_dir, repository }, None))
+            let File { repo, password_file, password_command, cache_dir, state_dir, repository, .. } = file;
+            Ok((Places { repo, password_file, password_command, cache_dir, state_dir, repository }, None))
         }
         Err(mistake) => Ok((parse(path, &text)?, Some(mistake))),
     }

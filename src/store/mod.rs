@@ -162,6 +162,11 @@ pub trait Store: Send + Sync {
     /// Tells the place, for messages.
     fn location(&self) -> String;
 
+    /// Tells the place apart from all others, with the server it is at where that is set elsewhere.
+    fn address(&self) -> String {
+        self.location()
+    }
+
     /// Reads an object whole, refusing one longer than `max_bytes`; one request where the store is far away.
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
         let len = self.len_bytes(object)?;

@@ -84,6 +84,8 @@ pub struct Contents {
 /// A place in a service reached over a network.
 pub struct RemoteStore {
     place: Remote,
+    /// The server, where the place does not tell.
+    server: Option<String>,
     service: Arc<Service>,
     client: Arc<Client>,
     policy: Policy,
@@ -159,6 +161,7 @@ impl RemoteStore {
             .map_err(|error| Error::io("Cannot start the threads for connections", error))?;
         Ok(RemoteStore {
             place: place.clone(),
+            server: settings.server(),
             service: Arc::new(Service::new(settings, client.clone())),
             client,
             policy,
@@ -407,6 +410,13 @@ impl Store for RemoteStore {
 
     fn location(&self) -> String {
         self.place.to_string()
+    }
+
+    fn address(&self) -> String {
+        match &self.server {
+            Some(server) => format!("{} at {server}", self.place),
+            None => self.place.to_string(),
+        }
     }
 
     fn connections(&self) -> usize {
