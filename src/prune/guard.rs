@@ -9,7 +9,7 @@ use crate::format::mark::{Mark, Verdict};
 use crate::id::ObjectId;
 use crate::repo::marks::Marks;
 use crate::repo::snapshots::Listed;
-use crate::store::{Object, ObjectKind};
+use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 
 /// So often marks are listed where a listing lacks some that are there.
@@ -64,20 +64,21 @@ impl Prune<'_> {
         }
     }
 
-    /// Lists the objects of snapshots.
+    /// Lists the objects of snapshots; returns all that this prune has seen so far.
     pub fn stored_snapshots(&mut self) -> Result<HashSet<ObjectId>> {
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
-        let listed: HashSet<_> = stored.into_iter().map(|listed| listed.id).collect();
-        self.seen.snapshots.extend(&listed);
-        Ok(listed)
+        self.seen.snapshots.extend(stored.into_iter().map(|listed| listed.id));
+        Ok(self.seen.snapshots.clone())
     }
 
     /// Lists the objects of snapshots and reads them, and refuses a listing that may not be whole.
     pub fn snapshots(&mut self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
         let seen = self.seen.snapshots.clone();
-        let mut listed = self.stored_snapshots()?;
+        let stored = self.repository.store().list(ObjectKind::Snapshot)?;
         let all = self.repository.all_snapshots()?;
-        listed.extend(all.iter().map(|listed| listed.id));
+        let listed = stored.iter().map(|listed| listed.id).chain(all.iter().map(|listed| listed.id));
+        let listed: HashSet<_> = listed.collect();
+        self.seen.snapshots.extend(&listed);
         let mut troubles = self.unreadable(marks, &listed, &all)?;
         let lost = self.lost(marks, &listed, &seen)?;
         troubles.extend(lost.iter().map(|(id, who)| format!("{} is gone: {who}", Object::Snapshot(*id))));
@@ -90,6 +91,9 @@ impl Prune<'_> {
         }
         if self.options.accept_missing {
             self.seen.accepted.extend(lost.into_keys());
+            if !self.options.dry_run {
+                self.repository.accept_missing()?;
+            }
             return Ok((listed, all));
         }
         troubles.sort();
@@ -170,12 +174,20 @@ impl Prune<'_> {
         Ok(lost.map(|(id, (_, who))| (id, who)).collect())
     }
 
-    /// Returns which of the snapshots are there for good: those that were listed `before` their announcements were
-    /// looked for in `marks`, and are not announced.
-    pub fn kept(&self, marks: &Marks, roots: &[Listed], before: &HashSet<ObjectId>) -> HashSet<ObjectId> {
-        let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
-        let roots = roots.iter().map(|root| root.id);
-        roots.filter(|id| before.contains(id) && !announced.contains(id)).collect()
+    /// Returns which of some snapshots are there for good: those a verdict has kept, and those that were listed `before`
+    /// their announcements were looked for in `marks`, and are not announced. A power cut may take one that is.
+    ///
+    /// One that a fenced session has announced is made durable first: its owner can only recall it.
+    pub fn kept(&self, marks: &Marks, snapshots: &[Listed], before: &HashSet<ObjectId>) -> Result<HashSet<ObjectId>> {
+        let earlier = marks.kept();
+        let ids = snapshots.iter().map(|listed| listed.id);
+        let ids: HashSet<_> = ids.filter(|id| earlier.contains(id) || before.contains(id)).collect();
+        let announced: HashMap<_, _> = marks.intents().map(|(_, (session, snapshot))| (snapshot, session)).collect();
+        let is_open = |id: &ObjectId| announced.get(id).is_some_and(|session| !marks.is_fenced(session));
+        if ids.iter().any(|id| !earlier.contains(id) && announced.contains_key(id) && !is_open(id)) {
+            self.repository.store().barrier(Names::All)?;
+        }
+        Ok(ids.into_iter().filter(|id| earlier.contains(id) || !is_open(id)).collect())
     }
 
     /// Returns what a verdict says of removed snapshots: its own first, then those earlier ones tell of and what is
@@ -195,8 +207,9 @@ impl Prune<'_> {
     pub fn remember(&mut self, session: &crate::repo::session::Session) -> Result<()> {
         let before = self.stored_snapshots()?;
         let marks = self.marks()?;
-        let (roots, listed) = self.roots(&marks, &marks.condemned_snapshots())?;
-        let kept = self.kept(&marks, &roots, &before);
+        // Also those that are to go: the verdict that removes them says so.
+        let (listed, all) = self.snapshots(&marks)?;
+        let kept = self.kept(&marks, &all, &before)?;
         // What an open one says of its packs and snapshots is still needed.
         let open: HashSet<_> = marks.condemned().map(|(_, condemn)| condemn.id).collect();
         let old: Vec<_> = marks.verdicts().filter(|(_, verdict)| !open.contains(&verdict.condemn)).collect();

@@ -195,7 +195,8 @@ impl Prune<'_> {
 
     /// Returns whether some of these sessions live, which have to end first, and names them in the report.
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
-        let living = turn::settle(self.repository, self.options, sessions)?;
+        let marks = self.marks()?;
+        let living = turn::settle(self.repository, self.options, &marks, sessions)?;
         self.report.waiting_for =
             living.iter().map(|session| format!("a backup runs: {}", session::told(session))).collect();
         Ok(!living.is_empty())
@@ -252,7 +253,7 @@ impl Prune<'_> {
             true => marks
                 .sessions(SessionKind::Backup)
                 .all(|(_, session)| marks.is_fenced(&session.id) || (self.options.is_dead)(session)),
-            false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
+            false => turn::settle(self.repository, self.options, &marks, &backups)?.is_empty(),
         };
         let seen = snapshots.len();
         snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
@@ -333,7 +334,7 @@ impl Prune<'_> {
             packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied()),
             removed: self.told_removed(&marks, &removed, &listed),
             revoked: self.revoked(&marks, &case, &listed)?,
-            kept: sorted(self.kept(&marks, &roots, &before)),
+            kept: sorted(self.kept(&marks, &roots, &before)?),
         };
         session.check()?;
         self.repository.put_mark(Mark::Verdict(verdict.clone()))?;
@@ -341,7 +342,8 @@ impl Prune<'_> {
         session.check()?;
         self.has_judged = true;
         let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, &removed, self.monitor)?;
-        sweep::clear_marks(self.repository, &marks, &listed, &case.condemned, &verdict, &removed)?;
+        let now = self.marks()?;
+        sweep::clear_marks(self.repository, &marks, &now, &listed, &case.condemned, &verdict, &removed)?;
         let total = &mut self.report.swept;
         total.packs += swept.packs;
         total.pack_bytes += swept.pack_bytes;
@@ -355,17 +357,20 @@ impl Prune<'_> {
     /// themselves for alive; a census, without the backups that began since; and verdicts, which this one contradicts.
     fn revoked(&self, marks: &Marks, case: &Case, listed: &HashSet<ObjectId>) -> Result<Vec<ObjectId>> {
         let mut revoked: HashSet<_> = marks.given_up().collect();
+        let open: HashSet<_> =
+            marks.condemned().map(|(_, condemn)| condemn.id).filter(|id| !case.condemned.contains(id)).collect();
         let fenced = marks.intents().filter(|(_, (session, _))| marks.is_fenced(session));
         let absent: Vec<_> =
             fenced.map(|(_, (_, snapshot))| snapshot).filter(|snapshot| !listed.contains(snapshot)).collect();
-        let objects: Vec<_> = absent.iter().filter(|id| !revoked.contains(*id)).copied().map(Object::Snapshot).collect();
+        let objects: Vec<_> =
+            absent.iter().filter(|id| !revoked.contains(*id)).copied().map(Object::Snapshot).collect();
         if let Some(object) = self.repository.find_stored(&objects)?.first() {
             return Err(guard::short_listing("snapshots", object));
         }
         revoked.extend(absent);
         revoked.extend(marks.objects_of(|mark| match mark {
             Mark::Session(session) => marks.is_fenced(&session.id),
-            Mark::Census { condemn, .. } => case.condemned.contains(condemn),
+            Mark::Census { condemn, .. } => !open.contains(condemn),
             Mark::Verdict(_) => true,
             _ => false,
         }));

@@ -133,11 +133,12 @@ pub fn has_litter(marks: &Marks) -> bool {
 /// are gone, and the announcements of sessions that were fenced.
 ///
 /// Of these, `marks` are those that were read before the verdict: later ones may be of another prune that has taken
-/// this one for dead. `listed` are the snapshots' objects that were listed after `marks`, and `removed` those that are
+/// this one for dead. `now` are those that were read after it. `listed` are the snapshots' objects that were listed after `marks`, and `removed` those that are
 /// gone since.
 pub fn clear_marks(
     repository: &Repository,
     marks: &Marks,
+    now: &Marks,
     listed: &HashSet<ObjectId>,
     condemned: &[MarkId],
     verdict: &Verdict,
@@ -148,7 +149,6 @@ pub fn clear_marks(
     // condemned is listed does this one contradict them. It condemns and revokes all that they do.
     remove(repository, marks.objects_of(|mark| matches!(mark, Mark::Verdict(old) if old.condemn != verdict.condemn)))?;
     // Then what was condemned: a verdict or census without it says nothing.
-    let now = repository.marks()?;
     remove(
         repository,
         now.objects_of(|mark| match mark {

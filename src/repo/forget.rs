@@ -37,7 +37,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Brings forgotten snapshots back; returns those that stay forgotten because a prune has begun to remove them.
+    /// Brings forgotten snapshots back; returns those that stay forgotten because a prune has begun to remove them. Fails
+    /// with [`ErrorKind::NotFound`] where no listed mark hides one of them: nothing was done then.
+    ///
+    /// The marks that hid them never count again, whoever puts them back.
     pub fn undo_forget(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>> {
         let wanted: HashSet<_> = ids.iter().copied().collect();
         let marks = self.marks()?;
@@ -47,6 +50,12 @@ impl Repository {
             .filter(|(_, forget)| forget.snapshots.iter().any(|id| wanted.contains(id)))
             .map(|(object, forget)| (object, forget.snapshots.clone()))
             .collect();
+        let hidden: HashSet<_> = concerned.iter().flat_map(|(_, ids)| ids).collect();
+        if let Some(id) = ids.iter().find(|id| !hidden.contains(id)) {
+            let message =
+                format!("{} is not forgotten, or a listing lacks the mark that says so", Object::Snapshot(*id));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
         // What stays forgotten is hidden by another mark before the old one goes.
         let staying: Vec<_> =
             concerned.iter().flat_map(|(_, ids)| ids).copied().filter(|id| !wanted.contains(id)).collect();

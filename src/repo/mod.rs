@@ -180,13 +180,12 @@ impl Repository {
 
     /// Looks for each of some objects by its name, whatever listings show; returns those that are there.
     pub fn find_stored(&self, objects: &[Object]) -> Result<Vec<Object>> {
-        let found = parallel::for_each(&*self.store, parallel::SMALL, objects, |object| {
-            match self.store.len_bytes(*object) {
+        let found =
+            parallel::for_each(&*self.store, parallel::SMALL, objects, |object| match self.store.len_bytes(*object) {
                 Ok(_) => Ok(Some(*object)),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
-            }
-        })?;
+            })?;
         Ok(found.into_iter().flatten().collect())
     }
 
