@@ -12,6 +12,7 @@ const HEADING: &str = "Whose snapshots";
 
 /// Whose snapshots are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
 pub struct Whose {
     /// Only those of a host
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
@@ -26,6 +27,7 @@ pub struct Whose {
 
 /// Whose snapshots are meant, and of what.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     whose: Whose,

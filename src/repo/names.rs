@@ -253,34 +253,10 @@ pub fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::snapshot::Snapshot;
-    use crate::format::tree::{Directory, HOLE};
-    use crate::id::ObjectId;
-    use std::sync::Arc;
+    use crate::repo::snapshots::example;
 
     fn listed(first: u8, at: &str) -> Listed {
-        let time = time(at.parse().unwrap());
-        let snapshot = Snapshot {
-            name: dated(time),
-            time,
-            started: time,
-            ended: time,
-            host: "h".into(),
-            tags: vec![],
-            sources: vec![],
-            parent: None,
-            root_meta: Default::default(),
-            root: Directory { page: HOLE, entries: 0, total_files: 0, total_bytes: 0 },
-            users: vec![],
-            groups: vec![],
-            has_xattrs: false,
-            summary: Default::default(),
-            troubles: vec![],
-            program: String::new(),
-        };
-        let mut id = [first; 32];
-        id[31] = 1;
-        Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
+        example(first, at, "h", &[], &[])
     }
 
     #[test]
@@ -317,5 +293,91 @@ mod tests {
         for name in ["latest~3", "2026-11-17", "beef", "nonsense", "111"] {
             assert!(found(name).unwrap_err().contains("bakfs snapshots"), "{name}");
         }
+    }
+    #[test]
+    fn a_scope_is_said_before_the_name_or_beside_it() {
+        let all = [
+            example(1, "2026-11-18T03:00:00Z", "web1", &["daily", "main"], &["/"]),
+            example(2, "2026-11-18T04:00:00Z", "web2", &["daily", "main"], &["/"]),
+            example(3, "2026-11-19T03:00:00Z", "web1", &["daily", "main"], &["/"]),
+            example(4, "2026-11-19T05:00:00Z", "web1", &["hourly", "shop"], &["/srv/shop/media"]),
+            example(5, "2026-11-19T06:00:00Z", "web1", &["shop"], &["/etc/nginx"]),
+            example(6, "2026-11-19T07:00:00Z", "tags", &["by: hand"], &["/srv"]),
+            example(7, "2026-11-19T08:00:00Z", "a/b", &[], &["/home"]),
+            example(8, "2036-11-19T08:00:00Z", "web1", &["daily", "main"], &["/"]),
+        ];
+        let now: Zoned = "2026-11-19T12:00:00[UTC]".parse().unwrap();
+        let of = |host: &str, tags: &[&str], paths: &[&str], profile: &str| Scope {
+            host: Some(host.to_string()).filter(|host| !host.is_empty()),
+            tags: tags.iter().map(|tag| tag.to_string()).collect(),
+            paths: paths.iter().map(|path| path.as_bytes().to_vec()).collect(),
+            profile: Some(profile.to_string()).filter(|profile| !profile.is_empty()),
+        };
+        let all_of = Scope::default;
+        for (scope, name, expected) in [
+            (all_of(), "latest", 7),
+            (all_of(), "latest~1", 6),
+            (all_of(), "2036-11-19", 7),
+            (all_of(), "2036-11-19T08-00-00Z", 8),
+            (all_of(), "main/latest", 3),
+            (all_of(), "main/latest~2", 1),
+            (all_of(), "main/yesterday", 2),
+            (all_of(), "main/2026-11-18", 2),
+            (all_of(), "main/2026-11-18T03:30", 1),
+            (all_of(), "main/1 day ago", 2),
+            (all_of(), "main/2026-11-18T03-00-00Z", 1),
+            (all_of(), "main/0101", 1),
+            // By hand with the same tag is no run of the profile.
+            (all_of(), "shop/latest", 4),
+            (all_of(), "tags/shop/latest", 5),
+            (all_of(), "hosts/web2/latest", 2),
+            (all_of(), "hosts/tags/latest", 6),
+            (all_of(), "hosts/a_b/latest", 7),
+            (all_of(), "hosts/a_b/2026-11-19T08-00-00Z", 7),
+            // No run has this tag, so it is the tag.
+            (all_of(), "by: hand/latest", 6),
+            (of("web1", &[], &[], ""), "latest", 5),
+            (of("web1", &[], &[], ""), "main/latest", 3),
+            (of("web2", &[], &[], "main"), "latest", 2),
+            (of("", &["main", "daily"], &[], ""), "latest", 3),
+            (of("", &[], &[], "shop"), "latest", 4),
+            (of("", &[], &["/srv/shop/media"], ""), "latest", 6),
+            (of("", &[], &["/srv/shop/media", "/etc/nginx"], ""), "latest", 3),
+            (of("", &[], &["/etc/nginx/sites"], ""), "latest", 5),
+            (of("", &[], &[""], ""), "latest", 3),
+        ] {
+            let found = find(&all, &scope, name, &now).map(|found| found.listed.id.0[0]);
+            assert_eq!(found.as_ref().ok(), Some(&expected), "{scope} {name}: {found:?}");
+        }
+        for (scope, name, told) in [
+            (all_of(), "mian/latest", "did you mean `main`? there are the profiles main, shop"),
+            (all_of(), "tags/mian/latest", "did you mean `main`?"),
+            (all_of(), "hosts/web3/latest", "did you mean `web1`? there are the hosts a/b, tags, web1, web2"),
+            (of("web3", &[], &[], ""), "latest", "there are the hosts"),
+            (of("", &["typo"], &[], ""), "latest", "there are the tags by: hand, daily"),
+            (of("", &[], &[], "by: hand"), "latest", "`--tag by: hand`"),
+            (of("", &[], &["/var"], "shop"), "latest", "of the profile shop and of /var"),
+            (of("", &[], &["/srv"], ""), "2026-11-19T08-00-00Z", "not of /srv"),
+            (of("web2", &[], &[], ""), "today", "of the host web2 is of today"),
+            (of("web2", &[], &[], ""), "latest~1", "only 1 snapshots of the host web2"),
+            (of("web1", &[], &[], ""), "hosts/web2/latest", "--host says web1"),
+            (of("", &[], &[], "main"), "shop/latest", "--profile says main"),
+            (all_of(), "latest/etc/nginx", "write `latest:/etc/nginx`"),
+            (all_of(), "main/latest/etc", "write `main/latest:/etc`"),
+            (all_of(), "hosts/web1/latest/etc/", "write `hosts/web1/latest:/etc`"),
+            (all_of(), "/mnt/history/latest", "No snapshot is named `/mnt/history/latest`"),
+        ] {
+            let error = find(&all, &scope, name, &now).map(|found| found.listed.id.0[0]).unwrap_err().chain();
+            assert!(error.contains(told), "{scope} {name}: {error}");
+        }
+        // A machine whose clock stands at its beginning believes none.
+        let dawn: Zoned = "1970-01-01T00:00:00[UTC]".parse().unwrap();
+        for name in ["latest", "today", "2040-01-01", "main/latest"] {
+            let error = find(&all, &Scope::default(), name, &dawn).unwrap_err().chain();
+            assert!(error.contains("1970-01-01") && error.contains("2026-11-18T03-00-00Z"), "{name}: {error}");
+        }
+        let found = find(&all, &Scope::default(), "main/latest", &now).unwrap();
+        assert_eq!((found.is_relative(), found.among.len(), found.ahead.len()), (true, 3, 1));
+        assert!(!find(&all, &Scope::default(), "main/2026-11-18T03-00-00Z", &now).unwrap().is_relative());
     }
 }

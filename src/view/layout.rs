@@ -261,3 +261,80 @@ impl Layout {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::snapshots::example;
+
+    /// Returns where a link of a directory of the layout leads.
+    fn leads(layout: &Layout, path: &str) -> Option<String> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let open = |ino: Ino, name: &str| Some(layout.folder(ino)?.find(name.as_bytes())?.ino);
+        let folder = folder.split('/').filter(|name| !name.is_empty()).try_fold(ROOT_INO, open)?;
+        Some(String::from_utf8(layout.target(open(folder, name)?)?.to_vec()).unwrap())
+    }
+
+    fn names(layout: &Layout, ino: Ino) -> Vec<(u64, String)> {
+        let entries = layout.folder(ino).unwrap().after(0);
+        entries.map(|(name, child)| (child.position, String::from_utf8(name.to_vec()).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_host_and_tag_has_its_own_newest_and_what_is_dated_ahead_waits_for_its_time() {
+        let snapshots = vec![
+            example(1, "2026-11-18T10:00:00Z", "web1", &["main", "daily"], &[]),
+            example(2, "2026-11-19T11:00:00Z", "web1", &["main", "daily"], &[]),
+            example(3, "2026-11-20T11:00:00Z", "web2", &["hourly", "shop"], &[]),
+            example(4, "2026-11-22T10:00:00Z", "web1", &["main", "daily"], &[]),
+        ];
+        let now: jiff::Zoned = "2026-11-20T12:00:00[UTC]".parse().unwrap();
+        let [first, second, third, ahead] =
+            ["2026-11-18T10-00-00Z", "2026-11-19T11-00-00Z", "2026-11-20T11-00-00Z", "2026-11-22T10-00-00Z"];
+        let before = Layout::build(&Layout::default(), snapshots.clone(), &now);
+        let up = |name: &str| Some(format!("../../{name}"));
+        for (path, expected) in [
+            ("latest", Some(third.to_string())),
+            ("today", Some(third.to_string())),
+            ("yesterday", Some(second.to_string())),
+            ("hosts/web1/latest", up(second)),
+            ("hosts/web1/today", None),
+            ("hosts/web1/yesterday", up(second)),
+            ("hosts/web2/latest", up(third)),
+            ("tags/main/latest", up(second)),
+            ("tags/shop/latest", up(third)),
+            ("tags/shop/today", up(third)),
+            ("tags/shop/yesterday", None),
+            // It is there all the same.
+            ("tags/main/2026-11-22T10-00-00Z", up(ahead)),
+            ("hosts/web1/2026-11-18T10-00-00Z", up(first)),
+        ] {
+            assert_eq!(leads(&before, path), expected, "{path}");
+        }
+        assert_eq!((before.ahead().len(), before.newest().map(|newest| newest.id.0[0])), (1, Some(3)));
+
+        // A second before it is a day ahead, and then.
+        let at = |text: &str| text.parse::<jiff::Zoned>().unwrap();
+        let same_day = at("2026-11-20T23:59:59[UTC]");
+        assert!(before.is_as_of(&same_day) && !before.is_as_of(&at("2026-11-21T00:00:00[UTC]")), "midnight");
+        let next = Layout::build(&before, snapshots.clone(), &at("2026-11-21T09:59:59[UTC]"));
+        assert!(next.is_as_of(&at("2026-11-21T09:59:59[UTC]")) && !next.is_as_of(&at("2026-11-21T10:00:00[UTC]")));
+        assert_eq!((leads(&next, "tags/main/latest"), leads(&next, "tags/shop/today")), (up(second), None));
+        assert_eq!(leads(&next, "tags/shop/yesterday"), up(third));
+        let after = Layout::build(&next, snapshots, &at("2026-11-21T10:00:00[UTC]"));
+        assert_eq!((leads(&after, "latest"), leads(&after, "tags/main/latest")), (Some(ahead.into()), up(ahead)));
+        // The kernel is told of what leads elsewhere, in every directory.
+        let changed: usize = after.changes_since(&next).iter().map(|change| change.names.len()).sum();
+        assert_eq!(changed, 4, "latest in the root, of web1, of main and of daily");
+        // A clock that is set back again.
+        assert!(!after.is_as_of(&at("2026-11-21T09:00:00[UTC]")));
+
+        // No name has moved in a listing.
+        for folder in [ROOT_INO, before.folder(HOSTS_INO).unwrap().find(b"web1").unwrap().ino] {
+            let (old, new) = (names(&before, folder), names(&after, folder));
+            let kept =
+                |(position, name): &(u64, String)| new.iter().all(|(other, known)| known != name || other == position);
+            assert!(old.iter().all(kept), "{old:?} {new:?}");
+        }
+    }
+}
