@@ -186,7 +186,7 @@ pub fn ahead_warning(ahead: &[&Listed]) -> Option<String> {
     };
     Some(format!(
         "{what} more than a day in the future of this machine's clock, as {first}: {they} nobody's place as `latest` or \
-         a day's. If the clock is right, `bakfs forget {first}`"
+         a day's. If the clock is right, forget it by name: `bakfs forget {first}`"
     ))
 }
 
