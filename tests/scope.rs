@@ -90,6 +90,14 @@ fn leads(mount: &Mounted<'_>, link: &str) -> Option<String> {
     Some(target.file_name().unwrap().to_str().unwrap().to_owned())
 }
 
+/// Returns where in the mount the documentation looks first.
+fn documented_folder() -> String {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let words = page.lines().find_map(|line| line.split_once("bakfs mount /mnt/history && cd /mnt/history/"));
+    let (_, rest) = words.expect("docs/operations.md goes into the mount");
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
 /// Returns the line of the documentation that restores a whole machine, for another target.
 fn documented_restore(target: &Path) -> String {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
@@ -115,6 +123,9 @@ fn the_documented_recipe_restores_the_machine_and_not_its_busy_part() {
     }
     assert!(server.below(&target, "machine/etc/passwd").exists());
     assert_eq!(std::fs::read(server.below(&target, "machine/srv/media/photo")).unwrap(), b"old photo\n");
+    let mount = server.machine.mount();
+    assert_eq!(leads(&mount, &documented_folder()), Some(server.main.clone()));
+    mount.unmount();
 }
 
 #[test]

@@ -77,7 +77,10 @@ impl Folder {
         let kept = old.and_then(|old| old.by_name.get(name)).map(|child| child.position);
         let position = kept.unwrap_or(self.next_position.max(FIRST_POSITION));
         self.next_position = self.next_position.max(position + 1);
-        self.by_name.insert(name.to_vec(), Child { ino, position });
+        // Whoever named a snapshot `latest`: the link has the name, once.
+        if let Some(other) = self.by_name.insert(name.to_vec(), Child { ino, position }) {
+            self.by_position.remove(&other.position);
+        }
         self.by_position.insert(position, name.to_vec());
     }
 
@@ -335,6 +338,23 @@ mod tests {
             let kept =
                 |(position, name): &(u64, String)| new.iter().all(|(other, known)| known != name || other == position);
             assert!(old.iter().all(kept), "{old:?} {new:?}");
+        }
+    }
+    #[test]
+    fn a_snapshot_that_is_named_latest_hides_nobodys_link() {
+        let mut hostile = example(1, "2026-11-18T10:00:00Z", "web1", &[], &[]);
+        std::sync::Arc::make_mut(&mut hostile.snapshot).name = "latest".into();
+        let snapshots = vec![hostile, example(2, "2026-11-19T10:00:00Z", "web1", &[], &[])];
+        let now: jiff::Zoned = "2026-11-25T12:00:00[UTC]".parse().unwrap();
+        let mut layout = Layout::build(&Layout::default(), snapshots.clone(), &now);
+        for _ in 0..2 {
+            assert_eq!(leads(&layout, "latest").as_deref(), Some("2026-11-19T10-00-00Z"));
+            assert_eq!(leads(&layout, "hosts/web1/latest").as_deref(), Some("../../2026-11-19T10-00-00Z"));
+            for folder in [ROOT_INO, layout.folder(HOSTS_INO).unwrap().find(b"web1").unwrap().ino] {
+                let all = names(&layout, folder);
+                assert_eq!(all.iter().filter(|(_, name)| name == "latest").count(), 1, "{all:?}");
+            }
+            layout = Layout::build(&layout, snapshots.clone(), &now);
         }
     }
 }
