@@ -10,6 +10,14 @@ use std::io::Write;
 
 /// Options of `bakfs snapshots`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Wherever a command takes SNAP: a dated name as they are listed here; `latest`, or `latest~1` for \
+    the last but one; `today`, `yesterday`; a day or a time, as `2026-11-19`, `2026-11-19T15:00`, `3 days ago`, for the \
+    newest until then; the beginning of an id. Before it may stand whose it is: `main/latest` is the newest of the \
+    profile main, `hosts/web1/yesterday` of a host, `tags/db/latest` of a tag. A path in it stands behind a colon: \
+    `main/latest:/etc`.\n\nWhat is dated more than a day in the future of this machine's clock is listed, and found by \
+    its dated name and id alone."
+)]
 pub struct Args {
     #[command(flatten)]
     scope: scope::Args,

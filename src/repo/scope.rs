@@ -104,10 +104,12 @@ impl Scope {
     fn missed(&self, snapshots: &[Listed]) -> Error {
         let all = || snapshots.iter().map(|listed| &*listed.snapshot);
         if let Some(host) = self.host.as_ref().filter(|host| !all().any(|snapshot| is_named(&snapshot.host, host))) {
-            return none_such("host", host, all().map(|snapshot| &*snapshot.host));
+            let hosts: BTreeSet<_> = all().map(|snapshot| &*snapshot.host).collect();
+            return none_such("host", host, &hosts, &hosts);
         }
         if let Some(tag) = self.tags.iter().find(|tag| !all().any(|snapshot| has_tag(snapshot, tag))) {
-            return none_such("tag", tag, all().flat_map(|snapshot| snapshot.tags.iter().map(String::as_str)));
+            let tags: BTreeSet<_> = all().flat_map(|snapshot| snapshot.tags.iter().map(String::as_str)).collect();
+            return none_such("tag", tag, &tags, &tags);
         }
         if let Some(name) = self.profile.as_ref().filter(|name| !all().any(|snapshot| is_run_of(snapshot, name))) {
             if all().any(|snapshot| has_tag(snapshot, name)) {
@@ -115,7 +117,9 @@ impl Scope {
                 return Error::new(ErrorKind::NotFound, format!("{message}: write `--tag {name}`"));
             }
             let runs = all().filter(|snapshot| snapshot.is_of_a_run());
-            return none_such("profile", name, runs.flat_map(Snapshot::plain_tags));
+            // `main/latest` may have been meant as a tag's.
+            let tags = all().flat_map(Snapshot::plain_tags).collect();
+            return none_such("profile", name, &runs.flat_map(Snapshot::plain_tags).collect(), &tags);
         }
         if let Some(path) = self.paths.iter().find(|path| !all().any(|snapshot| has_path(snapshot, path))) {
             let path = String::from_utf8_lossy(path);
@@ -130,15 +134,14 @@ impl Scope {
     }
 }
 
-/// Makes the error of a name that no snapshot has.
-fn none_such<'a>(what: &str, given: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let known: BTreeSet<&str> = known.collect();
-    let meant = match nearest(given, known.iter().copied()) {
+/// Makes the error of a name that no snapshot has: it lists those that are known, and says which was `likely` meant.
+fn none_such(what: &str, given: &str, known: &BTreeSet<&str>, likely: &BTreeSet<&str>) -> Error {
+    let meant = match nearest(given, likely.iter().copied()) {
         Some(meant) => format!("did you mean `{}`? ", meant.escape_debug()),
         None => String::new(),
     };
     let has = if what == "tag" { "has" } else { "is of" };
-    let known = listing(&format!("{what}s"), known.into_iter());
+    let known = listing(&format!("{what}s"), known.iter().copied());
     let message = format!("No snapshot {has} the {what} `{}`: {meant}{known}", given.escape_debug());
     Error::new(ErrorKind::NotFound, message)
 }
