@@ -1,9 +1,9 @@
 //! `bakfs dump`: a file's content, or a folder as an archive, to standard output.
 
-use super::Status;
 use super::open::Global;
 use super::output::{readable, tell_warnings};
-use super::target::Target;
+use super::target::Choice;
+use super::{Status, scope};
 use crate::dump;
 use crate::error::{Error, ErrorKind};
 use crate::format::tree::Node;
@@ -25,6 +25,8 @@ pub struct Args {
     /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
     #[arg(long)]
     accept_missing: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,10 +50,14 @@ fn stdout() -> std::io::Result<File> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
-    let target = Target::parse(&snapshots, &args.target)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let target = choice.target(&args.target)?;
     target.require_certain(&repository, args.accept_missing)?;
-    let entry = target.entry(&repository)?;
+    if global.verbose > 0 {
+        target.tell("Reading");
+        target.warn_of_others();
+    }
+    let entry = choice.entry(&target)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let path = readable(crate::repo::walk::shown_path(&target.path));
     let dumped = match (&entry.node, args.archive) {

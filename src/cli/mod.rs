@@ -52,6 +52,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod schedule;
+pub mod scope;
 pub mod snapshots;
 pub mod stats;
 pub mod status;

@@ -2,8 +2,8 @@
 
 use super::open::Global;
 use super::output::{Progress, count, size, tell_warnings};
-use super::target::Target;
-use super::{Status, cost};
+use super::target::{Choice, Target, described};
+use super::{Status, cost, scope, snapshots};
 use crate::restore::{self, Filter, Options, Outcome};
 use crate::store::Traffic;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Options of `bakfs restore`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to restore: a snapshot, or a path in it
+    /// What to restore: a snapshot, or a path in it, as `main/latest:/etc`
     #[arg(value_name = "SNAP[:PATH]")]
     source: OsString,
     /// Where to: full source paths are made below this directory
@@ -41,6 +41,8 @@ pub struct Args {
     /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
     #[arg(long)]
     accept_missing: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// Runs the command.
@@ -48,10 +50,17 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let started = Instant::now();
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
-    let source = Target::parse(&repository.snapshots()?, &args.source)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let source = choice.target(&args.source)?;
     source.require_certain(&repository, args.accept_missing)?;
+    choice.entry(&source)?;
+    let is_told = source.is_relative || global.verbose > 0 || args.dry_run || std::io::stderr().is_terminal();
+    if is_told && !global.quiet && !global.json {
+        source.tell("Restoring");
+    }
+    source.warn_of_others();
     let options = Options {
-        path: source.path,
+        path: source.path.clone(),
         filter,
         overwrite: args.overwrite,
         numeric_owner: args.numeric_owner,
@@ -64,15 +73,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     repository.note_reads();
     tell_warnings(&repository);
     let outcome = outcome?;
-    report(global, args, &outcome, started.elapsed(), &repository.store().traffic());
+    report(global, args, &source, &outcome, started.elapsed(), &repository.store().traffic());
     Ok(if outcome.errors > 0 { Status::Incomplete } else { Status::Done })
 }
 
-fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
+fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
     if global.json {
         println!(
             "{}",
             serde_json::json!({
+                "snapshot": snapshots::identity_json(&source.listed, &source.name),
                 "files": outcome.files,
                 "content_bytes": outcome.content_bytes,
                 "files_written": outcome.files_written,
@@ -95,6 +105,7 @@ fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, tr
         return;
     }
     println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64());
+    println!("Snapshot {}", described(&source.listed, &source.name));
     if outcome.files_kept > 0 {
         println!("Kept     {} files that were there already", count(outcome.files_kept));
     }

@@ -22,6 +22,7 @@ mod parallel;
 pub mod pieces;
 mod put;
 pub mod reads;
+pub mod scope;
 pub mod seen;
 pub mod session;
 pub mod snapshots;

@@ -181,3 +181,35 @@ impl Repository {
         true
     }
 }
+
+/// Makes a snapshot that holds nothing, for tests of lists of them.
+#[cfg(test)]
+pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str]) -> Listed {
+    let time = super::names::time(at.parse().unwrap());
+    let snapshot = Snapshot {
+        name: super::names::dated(time),
+        time,
+        started: time,
+        ended: time,
+        host: host.into(),
+        tags: tags.iter().map(|tag| tag.to_string()).collect(),
+        sources: sources.iter().map(|path| Bytes(path.as_bytes().to_vec())).collect(),
+        parent: None,
+        root_meta: Default::default(),
+        root: crate::format::tree::Directory {
+            page: crate::format::tree::HOLE,
+            entries: 0,
+            total_files: 0,
+            total_bytes: 0,
+        },
+        users: Vec::new(),
+        groups: Vec::new(),
+        has_xattrs: false,
+        summary: Default::default(),
+        troubles: Vec::new(),
+        program: String::new(),
+    };
+    let mut id = [first; 32];
+    id[31] = 1;
+    Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
+}
