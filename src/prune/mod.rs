@@ -361,20 +361,26 @@ impl Prune<'_> {
     /// prune has seen, an empty one, and one with objects that cannot be read.
     fn guard_listing(&self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
-        let listed: HashSet<_> = stored.iter().map(|listed| listed.id).collect();
+        let mut listed: HashSet<_> = stored.iter().map(|listed| listed.id).collect();
         let all = self.repository.all_snapshots()?;
         let readable: HashSet<_> = all.iter().map(|listed| listed.id).collect();
         let void = marks.void();
         let mut troubles = Vec::new();
+        let mut foreign = HashSet::new();
         for id in listed.iter().filter(|id| !void.contains(*id) && !readable.contains(*id)) {
             match self.repository.snapshot(*id) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // It never was a snapshot of this repository: nothing can be lost with it.
+                Err(error) if error.kind() == ErrorKind::Foreign => {
+                    foreign.insert(*id);
+                }
                 Err(error) if error.kind() == ErrorKind::Damaged => troubles.push(error.chain()),
                 Err(error) => return Err(error),
                 // It came after the listing, or could not be read a moment ago.
                 Ok(_) => return Err(Error::new(ErrorKind::Busy, "The snapshots change: run the prune again")),
             }
         }
+        listed.retain(|id| !foreign.contains(id));
         let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
         // A prune that was killed as it cleared up leaves the verdict before its own.
         let removed: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.removed.iter()).collect();
