@@ -122,13 +122,18 @@ struct Listing {
     begun_at: Instant,
     /// Objects that were kept of it.
     kept: usize,
-    /// The first name of the last page.
+    /// How many there were when the last page came, and its first name.
+    kept_before: usize,
     first: Option<String>,
+    /// Pages that brought nothing, one after the other.
+    idle_pages: usize,
 }
 
 /// However slowly a listing moves, it may take ten minutes, and as long as at this speed.
 const CRAWL_OBJECTS_PER_SEC: u32 = 5;
 const CRAWL_LISTING: Duration = Duration::from_secs(600);
+/// Pages may be empty where much was removed, but not for ever.
+const MAX_IDLE_PAGES: usize = 1000;
 
 impl Call {
     pub fn new(client: Arc<Client>, purpose: Purpose, max_body_bytes: u64, digest: Option<Digest>) -> Arc<Self> {
@@ -142,7 +147,7 @@ impl Call {
             range_start: None,
             was_begun: false,
             is_entering: false,
-            listing: Listing { begun_at: Instant::now(), kept: 0, first: None },
+            listing: Listing { begun_at: Instant::now(), kept: 0, kept_before: 0, first: None, idle_pages: 0 },
         };
         Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
     }
@@ -240,11 +245,17 @@ impl Call {
     pub fn add_page(&self, page: Page) -> Result<(), Failure> {
         let kept = self.notes.lock().listing.kept;
         self.kept(kept)?;
-        let mut notes = self.notes.lock();
-        if page.first.is_some() && page.first == notes.listing.first {
+        let listing = &mut self.notes.lock().listing;
+        if page.first.is_some() && page.first == listing.first {
             return Err(Failure::passing(Cause::NoListing, "the server's listing goes round in circles"));
         }
-        notes.listing.first = page.first;
+        listing.first = page.first;
+        listing.idle_pages = if kept == listing.kept_before { listing.idle_pages + 1 } else { 0 };
+        listing.kept_before = kept;
+        if listing.idle_pages > MAX_IDLE_PAGES {
+            let text = format!("{MAX_IDLE_PAGES} pages of the listing brought no object, and it goes on");
+            return Err(Failure::lasting(Cause::Other, text));
+        }
         Ok(())
     }
 }
