@@ -146,11 +146,7 @@ fn marks(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object
 }
 
 /// Reads all snapshots, forgotten ones too: they can be brought back.
-fn snapshots(
-    repository: &Repository,
-    damage: &mut Damage,
-    foreign: &mut Vec<(Object, String)>,
-) -> Result<Vec<Listed>> {
+fn snapshots(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object, String)>) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
     let listing = repository.store().list(ObjectKind::Snapshot)?;
     // Read after the listing: what a prune removes is told before it goes.

@@ -7,9 +7,9 @@ use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Ve
 use crate::error::{Error, ErrorKind};
 use crate::monitor::Monitor;
 use crate::quantity::{Share, parse_share};
-use crate::repo::{Repository, foreign};
 use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
+use crate::repo::{Repository, foreign};
 use crate::store::{Object, Traffic};
 use jiff::{Span, Timestamp, Zoned};
 use std::io::{IsTerminal, Write};

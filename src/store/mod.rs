@@ -85,7 +85,9 @@ impl Object {
     pub fn id(&self) -> Option<ObjectId> {
         match self {
             Object::Config => None,
-            Object::Key(id) | Object::Pack(id) | Object::Index(id) | Object::Snapshot(id) | Object::Mark(id) => Some(*id),
+            Object::Key(id) | Object::Pack(id) | Object::Index(id) | Object::Snapshot(id) | Object::Mark(id) => {
+                Some(*id)
+            }
         }
     }
 

@@ -177,7 +177,8 @@ impl Server {
 
     /// Answers with a page and the length that is announced; `None` for one that does not end.
     fn list(&self, query: &str) -> Option<(usize, Vec<u8>)> {
-        let field = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(decoded);
+        let field =
+            |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(decoded);
         let prefix = field("prefix").unwrap_or_default();
         let from: usize = field("continuation-token").map_or(0, |token| token.parse().unwrap());
         let mut state = self.state.lock();
@@ -215,9 +216,10 @@ impl Server {
         let last = "<IsTruncated>false</IsTruncated>";
         Some(match shape {
             None => whole(honest),
-            Some(Shape::Html) => whole("<!DOCTYPE html><html><body>log in<br></body></html>".into()),
+            Some(Shape::Html) => whole("<html><body>log in</body></html>".into()),
             Some(Shape::Error) => whole(
-                "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>We are sorry</Message></Error>".into(),
+                "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>We are sorry</Message></Error>"
+                    .into(),
             ),
             Some(Shape::Empty) => whole(String::new()),
             Some(Shape::Cut) => whole(honest[..honest.len() - 25].into()),
@@ -227,7 +229,9 @@ impl Server {
             Some(Shape::Contradiction) => whole(page(names, &(last.to_string() + &token(to)))),
             Some(Shape::OtherFolder) => whole(page(&other, last)),
             // The first page of a listing of one page is an honest one, but for what it says of more.
-            Some(Shape::SamePage) if from == 0 => whole(page(names, &format!("<IsTruncated>true</IsTruncated>{}", token(0)))),
+            Some(Shape::SamePage) if from == 0 => {
+                whole(page(names, &format!("<IsTruncated>true</IsTruncated>{}", token(0))))
+            }
             Some(Shape::SamePage) => whole(page(&found[..self.page_names.min(found.len())], last)),
             Some(Shape::Fewer) => whole(page(&names[..names.len().saturating_sub(1)], &(last.to_string() + &count))),
             Some(Shape::Twice) => whole(honest.clone() + &honest),

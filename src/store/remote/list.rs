@@ -55,7 +55,8 @@ impl RemoteStore {
         let folder = format!("{}/", kind.folder());
         let task = Task { verb: "list", name: &folder };
         loop {
-            let mut listed = if self.has_folders() { self.in_folders(kind).await? } else { self.below_prefix(kind).await? };
+            let mut listed =
+                if self.has_folders() { self.in_folders(kind).await? } else { self.below_prefix(kind).await? };
             listed.sort_unstable_by_key(|listed| listed.id);
             listed.dedup_by_key(|listed| listed.id);
             let lacking = self.shown.lock().lacking(kind, &listed, MAX_LOOKED_FOR);
@@ -95,9 +96,8 @@ impl RemoteStore {
             return self.folder(kind, &folder, may_be_missing, &|item| listed_of(kind, &item)).await;
         }
         let shards = self.folder(kind, &folder, false, &|item| shard_of(&item)).await?;
-        let listings = stream::iter(shards).map(|shard| async move {
-            self.folder(kind, &shard, true, &|item| listed_of(kind, &item)).await
-        });
+        let listings = stream::iter(shards)
+            .map(|shard| async move { self.folder(kind, &shard, true, &|item| listed_of(kind, &item)).await });
         let listed: Vec<Vec<Listed>> = listings.buffer_unordered(self.connections).try_collect().await?;
         Ok(listed.into_iter().flatten().collect())
     }

@@ -95,7 +95,8 @@ impl Xml {
         let mut text = String::new();
         let mut was_closed = false;
         loop {
-            let event = reader.read_event().map_err(|error| format!("its XML is broken: {}", plain(&error.to_string())))?;
+            let event =
+                reader.read_event().map_err(|error| format!("its XML is broken: {}", plain(&error.to_string())))?;
             let (opened, closed) = match &event {
                 Event::Start(start) => (Some(name_of(start.local_name())), false),
                 Event::Empty(start) => (Some(name_of(start.local_name())), true),
@@ -303,7 +304,8 @@ impl Names {
 }
 
 fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("it is not the service's JSON ({})", plain(&error.to_string())))
+    serde_json::from_slice(body)
+        .map_err(|error| format!("it is not the service's JSON ({})", plain(&error.to_string())))
 }
 
 fn gcs(body: &[u8], prefix: &str) -> Result<Page, String> {
@@ -351,4 +353,118 @@ fn swift(body: &[u8], prefix: &str) -> Result<Page, String> {
     // Its end is a page without names.
     let has_next = names.names > 0;
     names.page(prefix, has_next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S3: &str = "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+        <Prefix>p&amp;q/</Prefix><KeyCount>2</KeyCount><IsTruncated>false</IsTruncated>\
+        <Contents><Key>p&amp;q/a</Key><Size>1</Size><Owner><ID>x</ID></Owner></Contents>\
+        <CommonPrefixes><Prefix>p&amp;q/b/</Prefix></CommonPrefixes></ListBucketResult>";
+    const AZURE: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults><Prefix>p&amp;q/</Prefix><Blobs>\
+        <Blob><Name>p&amp;q/a</Name><Properties/></Blob><BlobPrefix><Name>p&amp;q/b/</Name></BlobPrefix></Blobs>\
+        <NextMarker/></EnumerationResults>";
+    const WEB_DAV: &str = "<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>/dav/p/</D:href></D:response>\
+        <D:response><D:href>/dav/p/a</D:href></D:response></D:multistatus>";
+    const GCS: &str = "{\"kind\": \"storage#objects\", \"prefixes\": [\"p&q/b/\"], \"items\": [{\"name\": \"p&q/a\"}]}";
+    const B2: &str = "{\"files\": [{\"fileName\": \"p&q/a\"}, {\"fileName\": \"p&q/b/\"}], \"nextFileName\": null}";
+    const SWIFT: &str = "[{\"name\": \"p&q/a\", \"bytes\": 1}, {\"subdir\": \"p&q/b/\"}]";
+    const ALL: [(Form, &str); 6] = [
+        (Form::S3, S3),
+        (Form::Azure, AZURE),
+        (Form::WebDav, WEB_DAV),
+        (Form::Gcs, GCS),
+        (Form::B2, B2),
+        (Form::Swift, SWIFT),
+    ];
+
+    fn look(form: Form, body: &str) -> Result<Page, String> {
+        look_over(form, "p&q/", body.as_bytes()).map_err(|failure| {
+            assert!(failure.cause == Cause::NoListing && failure.is_temporary);
+            failure.text
+        })
+    }
+
+    #[test]
+    fn whole_pages_of_every_service_are_taken_and_nothing_else() {
+        for (form, body) in ALL {
+            let page = look(form, body).unwrap();
+            let first = if form == Form::WebDav { "/dav/p/" } else { "p&q/a" };
+            assert_eq!((page.names, page.first.as_deref()), (2, Some(first)), "{form:?}");
+            assert_eq!(page.has_next, form == Form::Swift);
+            // Wherever it breaks off, and whatever comes after it.
+            for len in (0..body.len()).filter(|len| body.is_char_boundary(*len)) {
+                look(form, &body[..len]).unwrap_err();
+            }
+            look(form, &format!("{body}\n")).unwrap();
+            for more in ["x", "<a/>", "{}", body] {
+                look(form, &format!("{body}{more}")).unwrap_err();
+            }
+            for (other, foreign) in ALL.into_iter().filter(|(other, _)| *other != form) {
+                look(form, foreign).expect_err(&format!("{other:?} for {form:?}"));
+            }
+            for nothing in [
+                "",
+                " ",
+                "null",
+                "{}",
+                "\"\"",
+                "<html><body>log in</body></html>",
+                "<!DOCTYPE html><html></html>",
+                "<Error><Code>SlowDown</Code></Error>",
+                "{\"error\": {\"code\": 503, \"message\": \"later\"}}",
+                "\u{1f}\u{8b}",
+            ] {
+                look(form, nothing).unwrap_err();
+            }
+            if form != Form::WebDav {
+                let elsewhere = body.replace("p&amp;q/b", "other/b").replace("p&q/b", "other/b");
+                assert!(look(form, &elsewhere).unwrap_err().contains("another place"), "{form:?}");
+            }
+        }
+        let error = look(Form::S3, "<Error><Code>InternalError</Code><Message>We are sorry</Message></Error>");
+        assert!(error.unwrap_err().contains("InternalError, We are sorry"));
+    }
+
+    #[test]
+    fn a_page_says_whether_more_is_to_come_and_from_where() {
+        let last = "<IsTruncated>false</IsTruncated>";
+        let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>";
+        assert!(look(Form::S3, &S3.replace(last, more)).unwrap().has_next);
+        for wrong in [
+            "",
+            "<IsTruncated>true</IsTruncated>",
+            "<IsTruncated>true</IsTruncated><NextContinuationToken/>",
+            "<IsTruncated>perhaps</IsTruncated>",
+            "<IsTruncated>false</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+            "<IsTruncated>false</IsTruncated><IsTruncated>false</IsTruncated>",
+            "<a><IsTruncated>false</IsTruncated></a>",
+        ] {
+            look(Form::S3, &S3.replace(last, wrong)).expect_err(wrong);
+        }
+        look(Form::S3, &S3.replace("<KeyCount>2<", "<KeyCount>3<")).unwrap_err();
+        // Folders are not counted by all.
+        look(Form::S3, &S3.replace("<KeyCount>2<", "<KeyCount>1<")).unwrap();
+        assert!(look(Form::Azure, &AZURE.replace("<NextMarker/>", "<NextMarker>t</NextMarker>")).unwrap().has_next);
+        look(Form::Azure, &AZURE.replace("<NextMarker/>", "")).unwrap_err();
+        look(Form::Azure, "<EnumerationResults><NextMarker/></EnumerationResults>").unwrap_err();
+        look(Form::WebDav, "<multistatus/>").unwrap_err();
+        assert!(look(Form::B2, &B2.replace("null", "\"p&q/c\"")).unwrap().has_next);
+        look(Form::B2, "{\"files\": []}").unwrap_err();
+        look(Form::B2, "{\"nextFileName\": null}").unwrap_err();
+        assert!(look(Form::Gcs, &GCS.replace("{\"kind\"", "{\"nextPageToken\": \"t\", \"kind\"")).unwrap().has_next);
+        look(Form::Gcs, &GCS.replace("{\"kind\"", "{\"nextPageToken\": \"\", \"kind\"")).unwrap_err();
+        look(Form::Gcs, "{\"kind\": \"storage#objects\", \"items\": {}}").unwrap_err();
+        assert_eq!(look(Form::Gcs, "{\"kind\": \"storage#objects\"}").unwrap(), Page::default());
+        assert_eq!(look(Form::Swift, "[]").unwrap(), Page::default());
+        look(Form::Swift, "[{\"bytes\": 1}]").unwrap_err();
+    }
+
+    #[test]
+    fn deep_pages_are_refused() {
+        let body = format!("<ListBucketResult>{}", "<a>".repeat(100_000));
+        assert!(look(Form::S3, &body).unwrap_err().contains("too deep"));
+    }
 }
