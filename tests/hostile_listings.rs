@@ -16,7 +16,7 @@ use std::time::Duration;
 use support::bent::{Bend, Endless, SHAPES, Server, Shape};
 use support::cli::Bakfs;
 use support::library::{self, Source, TINY_CHUNKS};
-use support::process::start;
+use support::process::{most_memory_bytes, start};
 use support::{noise, servers, write};
 
 /// A listing that does not end is given up within this, and within so much memory.
@@ -207,15 +207,4 @@ fn a_listing_that_does_not_end_is_given_up_in_bounded_time_and_memory() {
     let memory = most_memory_bytes();
     println!("endless listings: at most {} MiB of memory", memory >> 20);
     assert!(memory < MAX_MEMORY_BYTES, "{memory}");
-}
-
-/// Returns the most memory any child of this process has had.
-fn most_memory_bytes() -> u64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the structure it is given.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
-    assert_eq!(done, 0);
-    // SAFETY: zeroed above, and filled by the call that succeeded.
-    let usage = unsafe { usage.assume_init() };
-    usage.ru_maxrss as u64 * 1024
 }

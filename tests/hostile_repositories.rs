@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use support::cli::Bakfs;
 use support::device::Device;
 use support::library::{self, Source};
-use support::process::{Outcome, start};
+use support::process::{Outcome, most_memory_bytes, start};
 use support::{SOON, files_below, noise};
 
 /// No command takes more memory, stacks included, whatever a repository says.
@@ -187,17 +187,6 @@ fn read_some(path: &Path) {
     for at in [0, len / 2, len.saturating_sub(100)] {
         let _ = file.read_at(&mut buffer, at);
     }
-}
-
-/// Returns the most memory any child of this process has had.
-fn most_memory_bytes() -> u64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the structure it is given.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
-    assert_eq!(done, 0);
-    // SAFETY: zeroed above, and filled by the call that succeeded.
-    let usage = unsafe { usage.assume_init() };
-    usage.ru_maxrss as u64 * 1024
 }
 
 #[test]

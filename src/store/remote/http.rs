@@ -332,7 +332,8 @@ impl Client {
         parts.status = answer.status();
         parts.headers = answer.headers().clone();
         let max_bytes = match purpose {
-            Purpose::Get | Purpose::List if !is_error => call.max_body_bytes,
+            Purpose::Get if !is_error => call.max_body_bytes,
+            Purpose::List if !is_error => call.max_body_bytes.min(MAX_ANSWER_BYTES),
             _ => MAX_ANSWER_BYTES,
         };
         let body = incoming(call.clone(), answer, is_object, max_bytes);

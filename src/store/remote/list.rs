@@ -18,7 +18,7 @@ const MAX_LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// Names of a listing that are no objects may be so many, and as many as it has objects.
 const MAX_STRAYS: usize = 1 << 16;
 /// No page is longer: a service sends at most 10 000 names on one, most 1000.
-const MAX_PAGE_BYTES: u64 = 16 << 20;
+pub(super) const MAX_PAGE_BYTES: u64 = 16 << 20;
 /// No listing of key slots, which are read before anything is known of a repository, is longer or takes longer.
 const MAX_KEYS_BYTES: u64 = 4 << 20;
 const MAX_KEYS_TIME: Duration = Duration::from_secs(30);

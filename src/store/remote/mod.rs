@@ -34,7 +34,7 @@ use crate::id::ObjectId;
 use explain::{Task, explain};
 use failure::{Cause, Failure};
 use http::{Call, Client, Digest, Purpose};
-use list::Bounds;
+use list::{Bounds, MAX_PAGE_BYTES};
 use parking_lot::Mutex;
 use service::{Service, Session};
 use settings::Settings;
@@ -188,7 +188,8 @@ impl RemoteStore {
             }
             let task = Task { verb: "list", name: "what is" };
             let sample = Bounds { max_objects: MAX_LOOKED_AT, is_sample: true };
-            let listed = self.retried(task, Terms::of(Purpose::List), async |session| {
+            let terms = Terms { max_body_bytes: MAX_PAGE_BYTES, ..Terms::of(Purpose::List) };
+            let listed = self.retried(task, terms, async |session| {
                 match session.list("", false, &sample, &|item| Some(item.path)).await {
                     Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
                     names => names,
