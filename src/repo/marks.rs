@@ -149,9 +149,14 @@ impl Marks {
         })
     }
 
-    /// Leaves out what was recalled.
+    /// Leaves out what was recalled. A verdict that was recalled revokes nothing; one that a later verdict revokes
+    /// revokes no more than that one.
     fn heed_recalls(&mut self) {
-        let recalled: HashSet<ObjectId> = self.given_up().collect();
+        let recalls = self.find(|mark| if let Mark::Recall { objects } = mark { Some(objects) } else { None });
+        let recalled: HashSet<ObjectId> = recalls.flat_map(|(_, objects)| objects.iter().copied()).collect();
+        let verdicts = self.verdicts().filter(|(id, _)| !recalled.contains(id));
+        let revoked: Vec<_> = verdicts.flat_map(|(_, verdict)| verdict.revoked.iter().copied()).collect();
+        let recalled: HashSet<ObjectId> = recalled.into_iter().chain(revoked).collect();
         self.unreadable.retain(|(id, _)| !recalled.contains(id));
         let counts = |id: &ObjectId| !recalled.contains(id);
         self.recalled = self.all.iter().map(|(id, _)| *id).filter(|id| !counts(id)).collect();
@@ -174,17 +179,29 @@ impl Marks {
 
     /// Returns the objects that are no snapshots any more, or never were.
     ///
-    /// What a verdict removes counts only while what was condemned is listed: a verdict that appears late must not
-    /// hide what was brought back.
+    /// What a verdict removes counts only while the condemn mark that names it is listed: a verdict that appears late
+    /// must not hide what was brought back, nor does what it says of earlier prunes.
     pub fn void(&self) -> HashSet<ObjectId> {
-        let open: HashSet<_> = self.condemned().map(|(_, condemn)| condemn.id).collect();
+        let open: HashMap<_, _> = self.condemned().map(|(_, condemn)| (condemn.id, &condemn.snapshots)).collect();
         let mut void: HashSet<_> = self.given_up().collect();
         for (_, verdict) in self.verdicts() {
-            if open.contains(&verdict.condemn) {
-                void.extend(verdict.removed.iter().copied());
+            if let Some(condemned) = open.get(&verdict.condemn) {
+                let condemned: HashSet<_> = condemned.iter().collect();
+                void.extend(verdict.removed.iter().filter(|id| condemned.contains(id)).copied());
             }
         }
         void
+    }
+
+    /// Returns the snapshots prunes have seen and left there.
+    pub fn kept(&self) -> HashSet<ObjectId> {
+        self.verdicts().flat_map(|(_, verdict)| verdict.kept.iter().copied()).collect()
+    }
+
+    /// Returns the objects of all marks that were listed, whatever they say.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> {
+        let unreadable = self.unreadable.iter().map(|(id, _)| *id);
+        self.all.iter().map(|(id, _)| *id).chain(self.recalled.iter().copied()).chain(unreadable)
     }
 
     /// Returns the snapshots whose absence is explained: prunes have removed them, or they never counted.
@@ -286,6 +303,14 @@ impl Repository {
         let mark = made.into_inner().expect("what was stored was made");
         self.known_marks.lock().insert(id, Arc::new(mark));
         Ok(id)
+    }
+
+    /// Takes marks back for good: should they appear again, from a copy or by a store that lags, they say nothing.
+    pub fn retract_marks(&self, marks: &[ObjectId]) -> Result<()> {
+        if !marks.is_empty() {
+            self.put_mark(Mark::Recall { objects: marks.to_vec() })?;
+        }
+        marks.iter().try_for_each(|mark| self.delete_mark(*mark))
     }
 
     /// Removes a mark. The removal is durable after the next barrier.

@@ -178,6 +178,17 @@ impl Repository {
         &self.store
     }
 
+    /// Looks for each of some objects by its name, whatever listings show; returns those that are there.
+    pub fn find_stored(&self, objects: &[Object]) -> Result<Vec<Object>> {
+        let found =
+            parallel::for_each(&*self.store, parallel::SMALL, objects, |object| match self.store.len_bytes(*object) {
+                Ok(_) => Ok(Some(*object)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// Tells others of another process than this one: for a program that simulates many.
     pub fn act_as(&mut self, process: Process) {
         self.process = process;
