@@ -372,13 +372,23 @@ fn a_loss_that_is_accepted_is_not_told_again() {
         world.is_well("restore latest %");
         world.is_well("prune");
     }
+    // What one machine has accepted is told by its prune to the others.
+    let (world, names) = World::with_nights(By::KeyFile);
+    run(world.other_machine("snapshots")).expect(0);
+    std::fs::remove_file(world.snapshot_path(&names[1])).unwrap();
+    run(world.other_machine("snapshots")).expect(3).says(&names[1]);
+    run(world.other_machine("prune --accept-missing")).expect(0);
+    world.is_well("snapshots");
 }
 
 #[test]
 fn what_other_machines_prune_and_take_back_is_no_loss() {
     let (world, names) = World::with_nights(By::KeyFile);
     world.is_well("snapshots");
-    run(world.other_machine(&format!("forget --prune {} {}", names[0], names[2]))).expect(0);
+    // One verdict replaces the other while this machine is away.
+    run(world.other_machine(&format!("forget --prune {}", names[0]))).expect(0);
+    run(world.other_machine("backup @")).expect(0);
+    run(world.other_machine(&format!("forget --prune {}", names[2]))).expect(0);
     for line in ["snapshots", "check", "backup @", "forget --keep-last 1", "prune", "snapshots"] {
         world.is_well(line);
     }
