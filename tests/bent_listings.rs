@@ -28,7 +28,6 @@ const KINDS: [ObjectKind; 4] = [ObjectKind::Pack, ObjectKind::Index, ObjectKind:
 /// How a store bends what it shows.
 #[derive(Debug, Clone)]
 enum Bend {
-    Truth,
     /// Listings of a kind lack these objects, always; `is_deaf` tells that they are not found by their names either.
     Lacks {
         kind: ObjectKind,
