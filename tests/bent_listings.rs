@@ -28,7 +28,6 @@ const KINDS: [ObjectKind; 4] = [ObjectKind::Pack, ObjectKind::Index, ObjectKind:
 /// How a store bends what it shows.
 #[derive(Debug, Clone)]
 enum Bend {
-    Truth,
     /// Listings of a kind lack these objects, always; `is_deaf` tells that they are not found by their names either.
     Lacks {
         kind: ObjectKind,
@@ -266,7 +265,7 @@ impl<F: FnOnce() + Send> Monitor for Meanwhile<F> {
 fn history(world: &mut World) -> Vec<Moment> {
     let mut moments = Vec::new();
     let mut dice = Dice::new(1);
-    for day in 0..12 {
+    for day in 0..10 {
         for at in 0..2 {
             let machine = &world.machines[at];
             let repository = machine.open(world.store.clone()).unwrap();
@@ -394,7 +393,7 @@ fn an_older_or_smaller_listing_costs_nothing_that_is_known_of() {
     let mut world = World::new();
     let moments = history(&mut world);
     let spoken: Vec<_> = moments.iter().map(|moment| spoken_of(&moment.objects)).collect();
-    let runs = size("BENT", 150, 1000);
+    let runs = size("BENT", 100, 1000);
     let seed = size("SEED", 1, 1);
     let mut tally = Tally { refused: 0, done: 0, failures: Vec::new() };
     for run in 0..runs {
@@ -464,7 +463,7 @@ fn tell(bend: &Bend) -> String {
 #[test]
 fn two_machines_that_prune_never_alarm_one_another() {
     let mut world = World::new();
-    let nights = size("NIGHTS", 20, 90);
+    let nights = size("NIGHTS", 15, 90);
     let (mut alarms, mut busy, mut prunes, mut undone, mut removed) = (Vec::new(), 0, 0, 0, 0);
     for night in 0..nights as i64 {
         for at in 0..2 {
@@ -534,7 +533,7 @@ fn told(repository: &Repository, when: &str) -> Vec<String> {
 /// loses nothing of it.
 #[test]
 fn marks_that_come_back_hide_and_lose_nothing() {
-    let runs = size("REPLAYS", 60, 1000);
+    let runs = size("REPLAYS", 40, 1000);
     let mut world = World::new();
     let moments = history(&mut world);
     let marks_of = |objects: &Objects| -> BTreeMap<String, Arc<Vec<u8>>> {

@@ -187,13 +187,13 @@ impl Prune<'_> {
     /// Returns which of some snapshots are there for good: those a verdict has kept, and those that were listed `before`
     /// their announcements were looked for in `marks`, and are not announced. A power cut may take one that is.
     ///
-    /// One that a fenced session has announced is made durable first: its owner can only recall it.
+    /// One whose session was fenced or has ended is made durable first: its owner can only recall it.
     pub fn kept(&self, marks: &Marks, snapshots: &[Listed], before: &HashSet<ObjectId>) -> Result<HashSet<ObjectId>> {
         let earlier = marks.kept();
         let ids = snapshots.iter().map(|listed| listed.id);
         let ids: HashSet<_> = ids.filter(|id| earlier.contains(id) || before.contains(id)).collect();
         let announced: HashMap<_, _> = marks.intents().map(|(_, (session, snapshot))| (snapshot, session)).collect();
-        let is_open = |id: &ObjectId| announced.get(id).is_some_and(|session| !marks.is_fenced(session));
+        let is_open = |id: &ObjectId| announced.get(id).is_some_and(|session| marks.is_open(session));
         if ids.iter().any(|id| !earlier.contains(id) && announced.contains_key(id) && !is_open(id)) {
             self.repository.store().barrier(Names::All)?;
         }

@@ -371,7 +371,8 @@ impl Prune<'_> {
         revoked.extend(marks.objects_of(|mark| match mark {
             Mark::Session(session) => marks.is_fenced(&session.id),
             Mark::Census { condemn, .. } => !open.contains(condemn),
-            Mark::Verdict(_) => true,
+            // Not that of another prune which is carrying it out: what fences both must see it.
+            Mark::Verdict(verdict) => !open.contains(&verdict.condemn),
             _ => false,
         }));
         Ok(sorted(revoked))

@@ -133,8 +133,8 @@ pub fn has_litter(marks: &Marks) -> bool {
 /// are gone, and the announcements of sessions that were fenced.
 ///
 /// Of these, `marks` are those that were read before the verdict: later ones may be of another prune that has taken
-/// this one for dead. `now` are those that were read after it. `listed` are the snapshots' objects that were listed after `marks`, and `removed` those that are
-/// gone since.
+/// this one for dead. `now` are those that were read after it. `listed` are the snapshots' objects that were listed after
+/// `marks`, and `removed` those that are gone since.
 pub fn clear_marks(
     repository: &Repository,
     marks: &Marks,

@@ -145,11 +145,10 @@ fn known_bad_designs_are_found() {
         (Flaw::FencesForgotten, Rules { cleanup: true, ..BASE }),
         (Flaw::IndexByCondemned, Rules { index: true, ..small }),
         (Flaw::UndoNotRecalled, Rules { writers: 0, user: true, replays: true, ..small }),
+        (Flaw::OpenVerdictsReplaced, Rules { pruners: 3, ..prunes }),
         (Flaw::ShortListingBelieved, Rules { writers: 0, short: true, ..small }),
     ];
     if is_long() {
-        let many = Rules { pruners: 3, remembers: true, plans: Plans::Repack, ..BASE };
-        designs.push((Flaw::OpenVerdictsReplaced, many));
         designs.push((Flaw::OldCensusTrusted, Rules { user: true, ..BASE }));
         designs.push((Flaw::IndexTrusted, Rules { writers: 2, index: true, plans: Plans::Repack, ..BASE }));
     }

@@ -65,7 +65,7 @@ impl Next<'_> {
                     // It revokes the verdicts it replaces, and each census it has waited for.
                     if rules.listing == Listing::Exact {
                         let taken = members(pruner.taken | 1 << me).fold(0, |all, other| all | census(other));
-                        state.store &= !(pruner.seen & VERDICTS | taken);
+                        state.store &= !(pruner.replaced | taken);
                     }
                     let checks = !rules.has(Flaw::NoCheckAfterVerdict);
                     state.pruners[me].at = if checks { CheckFence } else { ListSegments };
@@ -99,11 +99,7 @@ impl Next<'_> {
                 self.delete(pruner.todo, delete);
             }
             ListForMemory => self.list("lists marks: what verdicts say", |state, view| {
-                let is_over = |verdict: &Pruner| view & condemn(usize::from(verdict.about)) == 0;
-                let closed = (0..PRUNERS).filter(|other| view & verdict(*other) != 0 && *other != me);
-                let closed =
-                    closed.filter(|other| rules.has(Flaw::OpenVerdictsReplaced) || is_over(&state.pruners[*other]));
-                let seen = closed.fold(0, |all, other| all | verdict(other));
+                let seen = state.replaced(&rules, me, view, 0);
                 let revokes = rules.revoked(state, view);
                 let pruner = &mut state.pruners[me];
                 (pruner.at, pruner.seen, pruner.revokes) = (PutMemory, seen, revokes);
@@ -335,10 +331,21 @@ impl State {
                 seen |= view & (prune_session(other) | prune_fence(other));
             }
         }
+        let replaced = self.replaced(rules, me, view, pruner.taken | 1 << me);
         let announced = (0..WRITERS).filter(announced).fold(0, |all, writer| all | 1 << writer);
         let revokes = rules.revoked(self, view) | announced;
         let at = PrunerAt::ListSnapshots;
-        self.pruners[me] = Pruner { at, seen, roots: SNAPSHOTS & !void, revokes, ..pruner };
+        self.pruners[me] = Pruner { at, seen, replaced, roots: SNAPSHOTS & !void, revokes, ..pruner };
+    }
+
+    /// Returns the verdicts of others about what is taken over, or of which the condemn mark is gone.
+    fn replaced(&self, rules: &Rules, me: usize, view: Set, taken: Bits) -> Set {
+        let others = (0..PRUNERS).filter(|other| *other != me && view & verdict(*other) != 0);
+        let is_over = |other: &usize| {
+            let about = usize::from(self.pruners[*other].about);
+            taken & 1 << about != 0 || view & condemn(about) == 0 || rules.has(Flaw::OpenVerdictsReplaced)
+        };
+        others.filter(is_over).fold(0, |all, other| all | verdict(other))
     }
 
     /// Decides which snapshots must stay readable, and which never count.
@@ -400,7 +407,7 @@ impl State {
         let merged = self.indexed(superseded) & !gone;
         let pruner = &mut self.pruners[me];
         pruner.todo = todo | superseded | prune_session(me);
-        (pruner.seen, pruner.taken, pruner.inherited, pruner.doomed) = (0, 0, 0, 0);
+        (pruner.seen, pruner.replaced, pruner.taken, pruner.inherited, pruner.doomed) = (0, 0, 0, 0, 0);
         pruner.merged = merged;
         pruner.at = if merged == 0 { PrunerAt::Delete } else { PrunerAt::PutMerged };
     }

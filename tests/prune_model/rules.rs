@@ -67,7 +67,7 @@ pub enum Flaw {
     UndoNotRecalled,
     /// A prune believes a listing that lacks a snapshot which an earlier one has seen.
     ShortListingBelieved,
-    /// The word of what a prune has seen replaces verdicts of which the condemn marks are listed.
+    /// A prune's word replaces verdicts of others about what is listed and not taken over.
     OpenVerdictsReplaced,
 }
 

@@ -171,6 +171,8 @@ pub struct Pruner {
     pub about: u8,
     /// Marks it has seen and deletes at the end.
     pub seen: Set,
+    /// Of these, the verdicts it revokes.
+    pub replaced: Set,
     /// Pruners whose condemn marks it takes over, and the packs those name.
     pub taken: Bits,
     pub inherited: Bits,

@@ -43,6 +43,9 @@ impl Design {
 
     /// Makes the circumstances common in which the design fails.
     pub fn adjust(self, profile: &mut Profile) {
+        if self != Design::Sound {
+            (profile.short, profile.replay) = (0, 0);
+        }
         match self {
             Design::LockExpiry | Design::LateSnapshotsCount => profile.premature = 3000,
             Design::CondemnedUnseen => {

@@ -71,8 +71,8 @@ impl Profile {
             switch_at_read: random.pick(&[20, 200, 1000]),
             premature: random.pick(&[0, 500, 3000]),
             wrong_pids: random.chance(1500),
-            replay: random.pick(&[0, 0, 10, 100]),
-            short: random.pick(&[0, 0, 500]),
+            replay: random.pick(&[0, 0, 10, 50]),
+            short: random.pick(&[0, 0, 0, 300]),
         }
     }
 }
