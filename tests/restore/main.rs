@@ -100,7 +100,7 @@ fn nothing_is_written_through_a_symbolic_link() {
     assert_eq!(fs::read(root.join("c")).unwrap(), b"c");
 
     // When that is asked for the links make way, and what they lead to stays.
-    let restored = world.restore("latest", "target", &["--overwrite"], 0);
+    let restored = world.restore("latest", "target", &["--replace-types"], 0);
     assert_same(&world.source, &restored.root);
     assert_eq!(fs::read(outside.join("b")).unwrap(), b"not to be touched");
 }
@@ -342,7 +342,7 @@ fn the_repository_itself_is_not_overwritten() {
     let repo = repo.to_str().unwrap();
     world.bakfs.ok(["--repo", repo, "init"]);
     world.bakfs.ok(["--repo", repo, "backup", world.source.to_str().unwrap()]);
-    let restored = world.restore("latest", "target", &["--repo", repo, "--overwrite"], 3);
+    let restored = world.restore("latest", "target", &["--repo", repo, "--replace-types"], 3);
     assert!(restored.said.contains(&format!("{repo}: is the repository itself")), "{}", restored.said);
     assert_eq!(fs::read(restored.root.join("file")).unwrap(), b"f");
     let inside = format!("latest:{}/repo/config", world.source.display());
