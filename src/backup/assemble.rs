@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::PageWriter;
 use crate::format::snapshot::{MAX_TROUBLES, Summary, Trouble};
-use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node};
+use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node, add_totals};
 use crate::monitor::Monitor;
 use crate::repo::frames::ChunkKind;
 use crate::repo::write::{Writer, Written};
@@ -40,8 +40,8 @@ struct Open {
     name: Bytes,
     meta: Meta,
     pages: PageWriter<Entry>,
-    total_files: u64,
-    total_bytes: u64,
+    /// Files below it, and their bytes.
+    totals: (u64, u64),
 }
 
 /// A file with several names, until all of them were seen.
@@ -137,7 +137,7 @@ impl<'a> Assembler<'a> {
 
     fn enter(&mut self, name: Bytes, meta: Meta) {
         self.has_xattrs |= !meta.xattrs.is_empty();
-        self.open.push(Open { name, meta, pages: PageWriter::default(), total_files: 0, total_bytes: 0 });
+        self.open.push(Open { name, meta, pages: PageWriter::default(), totals: (0, 0) });
     }
 
     /// Ends the directory that began last; returns it if it is the root.
@@ -145,12 +145,13 @@ impl<'a> Assembler<'a> {
         let Some(open) = self.open.pop() else {
             return Err(Error::new(ErrorKind::Io, "The walk left what it never entered"));
         };
+        let (total_files, total_bytes) = open.totals;
         let directory = match &mut self.writer {
             Some(writer) => {
                 let (page, entries) = open.pages.finish(writer)?;
-                Directory { page, entries, total_files: open.total_files, total_bytes: open.total_bytes }
+                Directory { page, entries, total_files, total_bytes }
             }
-            None => Directory { total_files: open.total_files, total_bytes: open.total_bytes, ..EMPTY },
+            None => Directory { total_files, total_bytes, ..EMPTY },
         };
         let entry = Entry { name: open.name, meta: open.meta, node: Node::Directory(directory) };
         self.monitor.advance(1, 0);
@@ -165,9 +166,7 @@ impl<'a> Assembler<'a> {
         let Some(open) = self.open.last_mut() else {
             return Err(Error::new(ErrorKind::Io, "An entry has no directory"));
         };
-        let (files, bytes) = entry.totals();
-        open.total_files = open.total_files.saturating_add(files);
-        open.total_bytes = open.total_bytes.saturating_add(bytes);
+        add_totals(&mut open.totals, entry.totals());
         match &mut self.writer {
             Some(writer) => open.pages.push(&entry, writer),
             None => Ok(()),
