@@ -177,7 +177,9 @@ impl Search<'_> {
                 let at = self.found.matches.len();
                 self.path_bytes += path.len();
                 if at >= MAX_MATCHES || self.path_bytes > MAX_PATH_BYTES {
-                    let message = format!("More than {MAX_MATCHES} versions match, or too long paths: search for less, or below a path");
+                    let message = format!(
+                        "More than {MAX_MATCHES} versions match, or too long paths: search for less, or below a path"
+                    );
                     return Err(Error::usage(message));
                 }
                 let (first, last) = (self.snapshot, self.snapshot);

@@ -302,7 +302,10 @@ fn a_file_that_others_could_write_to_may_not_stay() {
     type Change<'a> = &'a dyn Fn(&Path);
     let mode = |mode: u32| move |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let owner = |uid, gid| move |path: &Path| std::os::unix::fs::chown(path, uid, gid).unwrap();
-    let acl = |path: &Path| rustix::fs::setxattr(path, "system.posix_acl_access", ACL, XattrFlags::empty()).unwrap();
+    // Version 2; the owner, nobody, the group, the mask and others: rw-, rw-, r--, rw-, r-- (acl(5)).
+    let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\xfe\xff\0\0\x04\0\x04\0\xff\xff\xff\xff\
+                 \x10\0\x06\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
+    let acl = |path: &Path| rustix::fs::setxattr(path, "system.posix_acl_access", list, XattrFlags::empty()).unwrap();
     let table: [(&str, Change<'_>, u32, bool); 9] = [
         ("the same", &mode(0o644), 0o644, true),
         ("less", &mode(0o400), 0o644, true),

@@ -23,9 +23,7 @@ impl Writers<'_> {
         repository.for_each_extent(content, range.start, range.end, Wait::Allowed, &mut |offset, extent| {
             let is_equal = match extent.is_hole() {
                 true => old.is_zeros(offset, extent.len_bytes, buffer),
-                false => {
-                    old.read(offset, extent, buffer) && repository.keys().chunk_id(buffer) == extent.chunk
-                }
+                false => old.read(offset, extent, buffer) && repository.keys().chunk_id(buffer) == extent.chunk,
             };
             if is_equal {
                 end = offset.saturating_add(extent.len_bytes);
@@ -96,12 +94,7 @@ impl Writers<'_> {
     }
 
     /// Cuts a large file into ranges of whole extents, each with about [`PART_BYTES`] that are no hole.
-    pub(super) fn each_part(
-        &self,
-        content: &Content,
-        size_bytes: u64,
-        send: &mut dyn FnMut(Range<u64>),
-    ) -> Result<()> {
+    pub(super) fn each_part(&self, content: &Content, size_bytes: u64, send: &mut dyn FnMut(Range<u64>)) -> Result<()> {
         let (mut from, mut end, mut bytes) = (0, 0, 0);
         let repository = self.job.repository;
         repository.for_each_extent(content, 0, size_bytes, Wait::Allowed, &mut |offset, extent| {

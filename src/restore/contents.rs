@@ -199,9 +199,8 @@ impl<'a> Writers<'a> {
                 return Ok(Plan::Replace(None));
             }
             let old = dir.open_old(name, &there);
-            let may_stay = |old: &Old| {
-                self.only.is_none() && old.stat().size_bytes == meta.size_bytes && dir.may_stay(old, meta)
-            };
+            let may_stay =
+                |old: &Old| self.only.is_none() && old.stat().size_bytes == meta.size_bytes && dir.may_stay(old, meta);
             return Ok(match old {
                 Some(old) if may_stay(&old) => Plan::Compare(old),
                 old => Plan::Replace(old),
@@ -283,15 +282,7 @@ impl<'a> Writers<'a> {
     }
 
     /// Lets the other names of a file follow that came while its first was written.
-    fn settle(
-        &self,
-        key: Key,
-        folder: &Arc<Folder>,
-        dir: &Dir,
-        entry: &Entry,
-        how: Option<How>,
-        buffer: &mut Vec<u8>,
-    ) {
+    fn settle(&self, key: Key, folder: &Arc<Folder>, dir: &Dir, entry: &Entry, how: Option<How>, buffer: &mut Vec<u8>) {
         // What was there and stays unseen is no file to make other names of.
         let how = how.filter(|how| *how != How::Skipped);
         let id = dir.look(&entry.name).ok().flatten().map(|there| (there.dev, there.ino));

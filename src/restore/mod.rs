@@ -397,12 +397,7 @@ fn owners_of(repository: &Repository, snapshot: &Snapshot, options: &Options, ta
 
 /// Returns whether the target is the root of another system than this one: it has accounts of its own, or gets them
 /// by this restore, and there the numbers mean what they meant at the source.
-fn is_other_system(
-    repository: &Repository,
-    snapshot: &Snapshot,
-    options: &Options,
-    target: &Path,
-) -> Result<bool> {
+fn is_other_system(repository: &Repository, snapshot: &Snapshot, options: &Options, target: &Path) -> Result<bool> {
     if std::fs::canonicalize(target).is_ok_and(|real| real == Path::new("/")) {
         return Ok(false);
     }

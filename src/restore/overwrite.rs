@@ -50,12 +50,7 @@ const STICKY: u32 = 0o1000;
 /// in the group's bits (acl(5)); `has_same_acl` is asked where they let write.
 ///
 /// Somebody who is not root owns what they restore.
-pub(super) fn is_as_guarded(
-    there: &Stat,
-    meta: &Meta,
-    owners: &Owners,
-    has_same_acl: impl FnOnce() -> bool,
-) -> bool {
+pub(super) fn is_as_guarded(there: &Stat, meta: &Meta, owners: &Owners, has_same_acl: impl FnOnce() -> bool) -> bool {
     let me = rustix::process::geteuid();
     let (uid, gid) = (owners.user(meta.uid), owners.group(meta.gid));
     let is_owner = if me.is_root() { (there.uid, there.gid) == (uid, gid) } else { there.uid == me.as_raw() };
