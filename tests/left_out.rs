@@ -73,8 +73,9 @@ fn the_folders_of_what_is_left_out_come_back() {
     for folder in folders {
         let restored = target.join(&folder[1..]);
         assert_eq!(mode(&restored), mode(Path::new(folder)), "{folder}");
-        let is_empty = std::fs::read_dir(&restored).map(|mut entries| entries.next().is_none()).unwrap_or(true);
-        assert!(is_empty || folder == "/var/cache", "{folder}");
+        // `/var/run` is a link on most machines, and stays one.
+        let is_link = restored.is_symlink();
+        assert!(is_link || folder == "/var/cache" || names(&restored).is_empty(), "{folder}");
     }
     let own = target.join("var/cache/bakfs-test-of-left-out");
     assert_eq!((mode(&own), names(&own)), (expected, Vec::new()));
@@ -86,8 +87,11 @@ fn the_folders_of_what_is_left_out_come_back() {
 
 #[test]
 fn the_built_in_list_names_contents_and_no_folders() {
-    let globs = |more: &[&str]| BUILT_IN.iter().map(|(glob, _)| *glob).chain(more.iter().copied()).map(str::to_string);
-    let list = Excludes::new(&globs(&[]).collect::<Vec<_>>(), &[]).unwrap();
+    let with = |more: &str| {
+        let globs: Vec<String> = BUILT_IN.iter().map(|(glob, _)| *glob).chain([more]).map(str::to_string).collect();
+        Excludes::new(&globs, &[]).unwrap()
+    };
+    let list = with("!/nothing more");
     for folder in [
         "/dev",
         "/proc",
@@ -114,8 +118,7 @@ fn the_built_in_list_names_contents_and_no_folders() {
         assert!(!list.excludes(Path::new(kept), false), "{kept} is kept");
     }
     // What somebody wants all the same is kept by either of two ways to say it.
-    let with = Excludes::new(&globs(&["!/var/cache/*/*"]).collect::<Vec<_>>(), &[]).unwrap();
-    assert!(!with.excludes(Path::new("/var/cache/apt/archives"), true));
+    assert!(!with("!/var/cache/*/*").excludes(Path::new("/var/cache/apt/archives"), true));
     let bakfs = Bakfs::empty();
     let text = "[profile.main]\nsources = ['/']\nexclude = ['!/tmp']\n[[profile.main.mysql]]\n";
     std::fs::write(bakfs.path("config/bakfs.toml"), text).unwrap();

@@ -262,7 +262,8 @@ impl Job<'_> {
     fn note_owner(&self, entry: &Entry) {
         let (uid, gid) = (entry.meta.uid, entry.meta.gid);
         let (user, group) = (self.owners.user(uid), self.owners.group(gid));
-        if (user, group) == (uid, gid) {
+        // An ordinary user's files are the user's own, whatever the numbers.
+        if (user, group) == (uid, gid) || !rustix::process::geteuid().is_root() {
             return;
         }
         add(&self.counts.owners_changed, 1);
@@ -385,8 +386,7 @@ fn owners_of(repository: &Repository, snapshot: &Snapshot, options: &Options, ta
         OwnersBy::Name => false,
         OwnersBy::Target => is_other_system(repository, snapshot, options, target)?,
     };
-    // An ordinary user's files stay the user's own, whatever their numbers.
-    if by_number || !rustix::process::geteuid().is_root() {
+    if by_number {
         return Ok(Owners::numeric());
     }
     let named = |list: &[(u32, crate::format::codec::Bytes)]| -> Vec<_> {
