@@ -6,6 +6,7 @@ mod support;
 use bakfs::error::{Error, ErrorKind};
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Content, Entry, Meta, Node, Time, Xattr};
+use bakfs::restore::Overwrite;
 use bakfs::restore::owners::Owners;
 use bakfs::restore::target::{Dir, File, How, Id, Options, Target};
 use bakfs::source::listing::Listing;
@@ -58,14 +59,17 @@ fn begin(dir: &Dir, name: &[u8]) -> Result<File, Error> {
         }
         match dir.look(name)?.map(|there| there.kind) {
             None | Some(Kind::File) => return dir.replace_file(name),
-            Some(kind) => dir.clear_other(name, kind)?,
+            Some(kind) => {
+                dir.make_way(name, kind, Kind::File)?;
+                return dir.replace_file(name);
+            }
         }
     }
 }
 
 /// Makes what is no regular file and no directory.
 fn make(dir: &Dir, entry: &Entry) -> Result<Vec<Error>, Error> {
-    dir.make_node(entry, false).map(|(_, errors)| errors)
+    dir.make_node(entry, Overwrite::IfChanged, false).map(|(_, errors)| errors)
 }
 
 fn id(dir: &Dir, name: &str) -> Id {

@@ -79,7 +79,7 @@ impl Made {
 
 /// What is to be done for a regular file.
 enum Plan {
-    Write(File, How),
+    Write(File),
     Compare(Old),
     Replace(Option<Old>),
     /// Nothing, of which this comes.
@@ -160,28 +160,22 @@ impl<'a> Writers<'a> {
     }
 
     fn write_node(&self, dir: &Dir, entry: &Entry) -> Result<Made> {
-        let there = dir.look(&entry.name)?;
-        let fate = there.as_ref().map(|there| self.job.options.overwrite.fate(there, &entry.meta));
-        if fate == Some(Fate::Skipped) {
-            return Ok(Made::unwritten(How::Skipped, Vec::new()));
-        }
-        let is_forced = fate == Some(Fate::Replaced) || self.only.is_some();
-        dir.make_node(entry, is_forced).map(|(how, errors)| Made::unwritten(how, errors))
+        let made = dir.make_node(entry, self.job.options.overwrite, self.only.is_some());
+        made.map(|(how, errors)| Made::unwritten(how, errors))
     }
 
     /// Says what to do for a regular file.
     fn plan(&self, dir: &Dir, entry: &Entry) -> Result<Plan> {
         let (name, meta, options) = (&*entry.name, &entry.meta, self.job.options);
-        let mut how = How::New;
         loop {
             if !options.dry_run
                 && let Some(file) = dir.create_file(name)?
             {
-                return Ok(Plan::Write(file, how));
+                return Ok(Plan::Write(file));
             }
             let Some(there) = dir.look(name)? else {
                 if options.dry_run {
-                    return Ok(Plan::Done(how));
+                    return Ok(Plan::Done(How::New));
                 }
                 continue;
             };
@@ -189,12 +183,8 @@ impl<'a> Writers<'a> {
             if fate == Fate::Skipped {
                 return Ok(Plan::Done(How::Skipped));
             } else if there.kind != Kind::File {
-                dir.clear_other(name, there.kind)?;
-                how = How::Replaced;
-                if options.dry_run {
-                    return Ok(Plan::Done(how));
-                }
-                continue;
+                dir.make_way(name, there.kind, Kind::File)?;
+                return Ok(Plan::Replace(None));
             } else if fate == Fate::Replaced {
                 return Ok(Plan::Replace(None));
             }
@@ -212,7 +202,7 @@ impl<'a> Writers<'a> {
         let (meta, is_dry) = (&entry.meta, self.job.options.dry_run);
         let (file, old, how) = match self.plan(dir, entry)? {
             Plan::Done(how) => return Ok(Made::unwritten(how, Vec::new())),
-            Plan::Write(file, how) => (file, None, how),
+            Plan::Write(file) => (file, None, How::New),
             Plan::Replace(_) if is_dry => return Ok(Made::unwritten(How::Replaced, Vec::new())),
             Plan::Replace(old) => (dir.replace_file(&entry.name)?, old, How::Replaced),
             Plan::Compare(old) => {
@@ -322,7 +312,7 @@ impl<'a> Writers<'a> {
         }
         let is_dry = self.job.options.dry_run;
         let task = match self.plan(dir, entry) {
-            Ok(Plan::Write(file, how)) => Ok(Task::Write { file, old: None, how }),
+            Ok(Plan::Write(file)) => Ok(Task::Write { file, old: None, how: How::New }),
             Ok(Plan::Compare(old)) => Ok(Task::Compare { old, differs: AtomicBool::new(false) }),
             Ok(Plan::Replace(_)) if is_dry => Err(Ok(How::Replaced)),
             Ok(Plan::Replace(old)) => match dir.replace_file(&entry.name) {

@@ -13,7 +13,7 @@
 
 use super::attributes::Subject;
 pub use super::file::{File, Old};
-use super::overwrite::{has_own_links, is_as_guarded, is_safe_inside};
+use super::overwrite::{Fate, Overwrite, has_own_links, is_as_guarded, is_safe_inside};
 use super::owners::Owners;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Entry, Meta, NAME_MAX_BYTES, Node};
@@ -148,14 +148,12 @@ impl Dir {
             // It belongs to somebody else, who lets this user write.
             return Ok(());
         }
-        let taking = || "the directory, which others may change, could not be taken from them meanwhile".to_string();
-        rustix::fs::fchown(&**fd, Some(me), None).context(taking)?;
-        rustix::fs::fchmod(&**fd, PRIVATE_DIR).context(taking)
-    }
-
-    /// Returns what it is itself; `None` where it is not there.
-    pub fn stat(&self) -> Option<Stat> {
-        self.fd.as_ref().and_then(|fd| Stat::of(fd.as_fd()).ok())
+        let taken = rustix::fs::fchown(&**fd, Some(me), None).and_then(|()| rustix::fs::fchmod(&**fd, PRIVATE_DIR));
+        match taken {
+            // A file system without owners, as FAT, or one that does not let root be root, as NFS.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(Error::io("the directory, which others may change, could not be taken from them", error)),
+        }
     }
 
     /// Lets a user who is not root enter and change an own directory that an earlier restore has finished;
@@ -215,52 +213,54 @@ impl Dir {
     /// Makes what is neither regular file nor directory: symbolic link, FIFO, socket or device, with its
     /// attributes; returns those that could not be set. One that exists and is the same only gets the attributes,
     /// unless it has to be made anew (`is_forced`).
-    pub fn make_node(&self, entry: &Entry, is_forced: bool) -> Result<(How, Vec<Error>)> {
-        let (name, meta) = (&*entry.name, &entry.meta);
+    pub fn make_node(&self, entry: &Entry, overwrite: Overwrite, is_forced: bool) -> Result<(How, Vec<Error>)> {
+        let (name, meta, kind) = (&*entry.name, &entry.meta, kind_of(&entry.node));
         checked(name)?;
-        let kind = kind_of(&entry.node);
         if matches!(kind, Kind::File | Kind::Directory) {
             return Err(Error::usage("is made by other means"));
         }
-        let mut how = How::New;
+        let temporary = temporary_name(name);
+        let (mut how, mut made_as) = (How::New, name);
         loop {
-            if let Some(there) = self.look(name)? {
-                let is_same = there.kind == kind && self.is_same_node(name, &there, &entry.node);
-                // Of a link only root can change the owner; its mode says nothing (symlink(7)).
-                let is_mine = kind == Kind::Symlink || is_as_guarded(&there, meta, &self.options.owners, || true);
-                if is_same && is_mine && has_own_links(&there, meta) && !is_forced {
-                    return Ok((How::Kept, self.apply_to_name(name, meta, &there)?));
-                }
-                if there.kind != kind {
-                    self.clear_other(name, there.kind)?;
-                }
-                how = How::Replaced;
-            }
-            if self.options.dry_run {
-                return Ok((how, Vec::new()));
-            }
-            let temporary = temporary_name(name);
-            let made_as = if how == How::New { name } else { temporary.as_bytes() };
-            match self.create_node(made_as, &entry.node) {
-                Ok(()) => {}
-                Err(Errno::EXIST) if how == How::New => continue,
-                Err(Errno::EXIST) => {
+            let made = match self.options.dry_run {
+                true => Err(Errno::EXIST),
+                false => self.create_node(made_as, &entry.node),
+            };
+            match made {
+                Ok(()) => break,
+                Err(Errno::EXIST) if how == How::Replaced => {
+                    // A restore that was killed left it.
                     self.clear(made_as)?;
                     continue;
                 }
+                Err(Errno::EXIST) => {}
                 Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
                     return Err(Error::io("the device could not be made: that takes root", Errno::PERM));
                 }
                 Err(error) => return Err(Error::io(format!("the {} could not be made", noun(kind)), error)),
             }
-            let made = self.look(made_as)?.filter(|made| made.kind == kind && made.uid == own_uid());
-            let made = made.ok_or_else(exchanged)?;
-            let errors = self.apply_to_name(made_as, meta, &made)?;
-            if how == How::Replaced {
-                self.take_place(made_as, name)?;
+            if let Some(there) = self.look(name)? {
+                let fate = overwrite.fate(&there, meta);
+                // Of a link only root can change the owner; its mode says nothing (symlink(7)).
+                let is_mine = kind == Kind::Symlink || is_as_guarded(&there, meta, &self.options.owners, || true);
+                let is_same = there.kind == kind && self.is_same_node(name, &there, &entry.node);
+                if fate == Fate::Skipped {
+                    return Ok((How::Skipped, Vec::new()));
+                } else if fate == Fate::Compared && !is_forced && is_same && is_mine && has_own_links(&there, meta) {
+                    return Ok((How::Kept, self.apply_to_name(name, meta, |found| found.is_same_file(&there))?));
+                }
+                self.make_way(name, there.kind, kind)?;
+                (how, made_as) = (How::Replaced, temporary.as_bytes());
             }
-            return Ok((how, errors));
+            if self.options.dry_run {
+                return Ok((how, Vec::new()));
+            }
         }
+        let errors = self.apply_to_name(made_as, meta, |found| found.kind == kind)?;
+        if how == How::Replaced {
+            self.take_place(made_as, name)?;
+        }
+        Ok((how, errors))
     }
 
     /// Makes the entry's name another one of the file `source_name` in `source`, which was restored before and is
@@ -277,9 +277,7 @@ impl Dir {
                 if is_it(&there) {
                     return Ok(How::Kept);
                 }
-                if there.kind != kind {
-                    self.clear_other(name, there.kind)?;
-                }
+                self.make_way(name, there.kind, kind)?;
                 how = How::Replaced;
             }
             if self.options.dry_run {
@@ -385,12 +383,16 @@ impl Dir {
         }
     }
 
-    /// Removes what is of another type than what shall be there, if that was asked for.
-    pub fn clear_other(&self, name: &[u8], kind: Kind) -> Result<()> {
+    /// Refuses to replace what is of another type than what shall be there, if that was not asked for. A directory is
+    /// removed; what takes the place of anything else is given its name.
+    pub fn make_way(&self, name: &[u8], kind: Kind, wanted: Kind) -> Result<()> {
+        if kind == wanted {
+            return Ok(());
+        }
         match self.options.replace_types {
             false => Err(in_the_way(kind)),
-            true if self.options.dry_run => Ok(()),
-            true => self.clear(name),
+            true if kind == Kind::Directory && !self.options.dry_run => self.clear(name),
+            true => Ok(()),
         }
     }
 
@@ -406,8 +408,8 @@ impl Dir {
         }
     }
 
-    /// Sets the attributes of what has a name, if that is still what was seen there.
-    fn apply_to_name(&self, name: &[u8], meta: &Meta, seen: &Stat) -> Result<Vec<Error>> {
+    /// Sets the attributes of what has a name, if it is what it should be.
+    fn apply_to_name(&self, name: &[u8], meta: &Meta, is_it: impl FnOnce(&Stat) -> bool) -> Result<Vec<Error>> {
         if self.options.dry_run {
             return Ok(Vec::new());
         }
@@ -415,7 +417,7 @@ impl Dir {
         let fd = self.fd().and_then(|fd| rustix::fs::openat(fd, name, flags, Mode::empty()));
         let fd = fd.context(|| "could not be opened to set its attributes".into())?;
         let found = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?;
-        if !found.is_same_file(seen) {
+        if !is_it(&found) {
             return Err(exchanged());
         }
         Ok(Subject::place(fd.as_fd(), found.kind == Kind::Symlink).apply(meta, &self.options.owners))
@@ -433,10 +435,6 @@ pub(super) fn kind_of(node: &Node) -> Kind {
         Node::CharDevice { .. } => Kind::CharDevice,
         Node::BlockDevice { .. } => Kind::BlockDevice,
     }
-}
-
-fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
 }
 
 fn exchanged() -> Error {
