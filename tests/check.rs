@@ -278,3 +278,30 @@ fn more_bytes_than_can_be_counted_are_no_damage() {
     assert_eq!(restored.stderr, "");
     bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
 }
+
+#[test]
+fn attributes_without_number_cost_nothing_else() {
+    support::need_root();
+    let (bakfs, source) = Bakfs::with_source();
+    // tmpfs, XFS and btrfs let everybody give a file more attributes than a page of a directory holds.
+    let disk = support::device::Device::memory(&source.join("tmp"), 32);
+    for name in ["file", "other"] {
+        std::fs::write(disk.path().join(name), name).unwrap();
+    }
+    let value = vec![7; 65_000];
+    for number in 0..80 {
+        let set = |path: &Path, name: &str| rustix::fs::setxattr(path, name, &value, rustix::fs::XattrFlags::empty());
+        if set(&disk.path().join("file"), &format!("user.a{number}")).is_err() {
+            assert!(number == 0, "the file system takes some attributes and not others");
+            return eprintln!("memory has no attributes here: nothing was tried");
+        }
+    }
+    let outcome = bakfs.backup_outcome([&source]).expect(3);
+    outcome.says("of its 80 extended attributes were left out");
+    bakfs.ok(["check", "--read-data"]);
+    let target = bakfs.path("target");
+    let other = format!("latest:{}", disk.path().join("other").display());
+    bakfs.ok(["restore".as_ref(), other.as_ref(), target.as_os_str()]);
+    let restored = target.join(disk.path().strip_prefix("/").unwrap()).join("other");
+    assert_eq!(std::fs::read(restored).unwrap(), b"other");
+}

@@ -97,8 +97,19 @@ fn a_deep_directory_of_one_user_cuts_nothing_of_the_others_short() {
         dir = open(&dir);
     }
     drop(dir);
-    let outcome = bakfs.backup_outcome([&source]);
-    outcome.expect(3).says("directories deep or deeper: it was left out");
+    // As deep, and with paths of a mebibyte, of which each one that is left out is told.
+    let name = "n".repeat(255);
+    dir = rustix::fs::openat(CWD, source.join("a"), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let above = source.components().count() - 1;
+    for _ in 0..4094 - above {
+        rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        dir = rustix::fs::openat(&dir, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    (0..40).for_each(|number| rustix::fs::mkdirat(&dir, format!("{number}"), Mode::RWXU).unwrap());
+    drop(dir);
+    let outcome = bakfs.backup_outcome([&source]).expect(3).says("directories deep or deeper: it was left out");
+    assert_eq!(outcome.stderr.matches("it was left out").count(), 41);
+    assert!(outcome.stderr.len() < 1 << 20, "{} bytes were told", outcome.stderr.len());
     // What was left out is said once, by who left it out: everybody reads what is there to its end.
     bakfs.ok(["check"]);
     assert!(bakfs.ok(["find", "of-another-user"]).text().contains("/z/of-another-user"));

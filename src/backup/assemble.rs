@@ -119,7 +119,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn trouble(&mut self, name: &[u8], message: String) {
-        let path = self.path(name);
+        let path = told_path(self.path(name));
         self.monitor.trouble(Path::new(OsStr::from_bytes(&path)), &message);
         self.summary.errors += 1;
         if self.troubles.len() < MAX_TROUBLES {
@@ -264,6 +264,19 @@ impl<'a> Assembler<'a> {
         self.lose(name, "was not read: its reader ended early".into());
         Ok(None)
     }
+}
+
+/// The longest path that is told, and stored with a snapshot (PATH_MAX, limits.h).
+const MAX_TOLD_BYTES: usize = 4096;
+
+/// Leaves out the middle of a path that no program can use: a user's may have a mebibyte, and a thousand of them are
+/// stored with a snapshot, which is to stay readable.
+fn told_path(path: Vec<u8>) -> Vec<u8> {
+    if path.len() <= MAX_TOLD_BYTES {
+        return path;
+    }
+    let part = MAX_TOLD_BYTES / 2 - 8;
+    [&path[..part], b"/[...]/", &path[path.len() - part..]].concat()
 }
 
 /// A file's extents: a few are kept, more go to pages.

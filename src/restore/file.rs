@@ -1,7 +1,7 @@
 //! A regular file of the target: one that is being written, or one that is there and is compared.
 
 use super::attributes::Subject;
-use super::target::{Dir, Id};
+use super::target::Dir;
 use crate::error::{Context, Error, Result};
 use crate::format::tree::{Extent, Meta};
 use crate::source::read::OpenFile;
@@ -60,11 +60,6 @@ impl File {
         self.is_finished = true;
         Ok(errors)
     }
-
-    /// Returns which file it is.
-    pub fn id(&self) -> Result<Id> {
-        Stat::of(self.fd.as_fd()).map(|stat| (stat.dev, stat.ino)).context(|| "could not be looked at".into())
-    }
 }
 
 impl Drop for File {
@@ -81,7 +76,7 @@ impl Drop for File {
 #[derive(Debug)]
 pub struct Old {
     file: OpenFile,
-    owners: super::owners::Owners,
+    dir: Dir,
 }
 
 /// Of a hole that is no hole in the target so much is compared at a time.
@@ -89,7 +84,7 @@ const ZEROS_BYTES: u64 = 256 << 10;
 
 impl Old {
     pub(super) fn new(file: OpenFile, dir: &Dir) -> Old {
-        Old { file, owners: dir.owners().clone() }
+        Old { file, dir: dir.clone() }
     }
 
     /// Returns what it was when it was opened.
@@ -143,6 +138,6 @@ impl Old {
 
     /// Sets the attributes of a file that was found equal; returns those that could not be.
     pub fn keep(&self, meta: &Meta) -> Vec<Error> {
-        Subject::open(self.file.as_fd()).apply(meta, &self.owners)
+        Subject::open(self.file.as_fd()).apply(meta, self.dir.owners())
     }
 }

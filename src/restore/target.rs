@@ -256,11 +256,15 @@ impl Dir {
                 return Ok((how, Vec::new()));
             }
         }
-        let errors = self.apply_to_name(made_as, meta, |found| found.kind == kind)?;
+        let errors = self.apply_to_name(made_as, meta, |found| found.kind == kind);
         if how == How::Replaced {
-            self.take_place(made_as, name)?;
+            match &errors {
+                Ok(_) => self.take_place(made_as, name)?,
+                // The error is the one to tell.
+                Err(_) => drop(self.unlink(made_as, AtFlags::empty())),
+            }
         }
-        Ok((how, errors))
+        errors.map(|errors| (how, errors))
     }
 
     /// Makes the entry's name another one of the file `source_name` in `source`, which was restored before and is
