@@ -177,11 +177,14 @@ fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, tr
         true => println!("Would restore {restored}"),
         false => println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),
     }
-    for (word, files, what) in [
-        ("Replaced", outcome.files_replaced, "files that differed"),
-        ("Kept    ", outcome.files_kept, "files that are equal"),
-        ("Skipped ", outcome.files_skipped, "files, left as they are"),
-    ] {
+    let words =
+        if args.dry_run { ["Would replace", "Would keep", "Would skip"] } else { ["Replaced", "Kept    ", "Skipped "] };
+    let counts = [
+        (outcome.files_replaced, "files that differed"),
+        (outcome.files_kept, "files that are equal"),
+        (outcome.files_skipped, "files, left as they are"),
+    ];
+    for (word, (files, what)) in words.into_iter().zip(counts) {
         if files > 0 {
             println!("{word} {} {what}", count(files));
         }
