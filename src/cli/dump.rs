@@ -1,7 +1,7 @@
 //! `bakfs dump`: a file's content, or a folder as an archive, to standard output.
 
 use super::open::Global;
-use super::output::{readable, tell_warnings};
+use super::output::{Progress, readable, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope};
 use crate::dump;
@@ -63,10 +63,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let dumped = match (&entry.node, args.archive) {
         (_, Some(Archive::Tar)) => {
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, stdout()?);
-            dump::archive(&repository, &target.listed.snapshot, &target.path, &entry, threads, &mut out)
-                .and_then(|()| out.flush().map_err(|error| Error::io("Cannot write the archive", error)))
+            let progress = Progress::new("Archiving", false);
+            dump::archive(&repository, &target.listed.snapshot, &target.path, &entry, threads, &progress, &mut out)
+                .and_then(|lacking| match out.flush() {
+                    Ok(()) => Ok(if lacking == 0 { Status::Done } else { Status::Incomplete }),
+                    Err(error) => Err(Error::io("Cannot write the archive", error)),
+                })
         }
-        (Node::File(content), None) => dump::file(&repository, content, entry.meta.size_bytes, threads, &mut stdout()?),
+        (Node::File(content), None) => {
+            dump::file(&repository, content, entry.meta.size_bytes, threads, &mut stdout()?).map(|()| Status::Done)
+        }
         (Node::Directory(_), None) => {
             let message =
                 format!("{path} is a directory: add `--archive tar`, or write it to disk with `bakfs restore`");
@@ -76,9 +82,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     };
     repository.note_reads();
     tell_warnings(&repository);
-    dumped.map_err(|error| match error.kind() {
+    let status = dumped.map_err(|error| match error.kind() {
         ErrorKind::Damaged => Error::damaged(format!("The content of {path} cannot be read whole")).because(error),
         _ => error,
     })?;
-    Ok(Status::Done)
+    Ok(status)
 }
