@@ -16,8 +16,9 @@ use std::os::unix::ffi::OsStrExt;
 
 /// The most other histories that are told.
 const MAX_OTHERS: usize = 5;
-/// The most sources and tags of a snapshot that are told.
+/// The most sources and tags of a snapshot that are told, and how much of each.
 const MAX_WORDS: usize = 5;
+const MAX_WORD_BYTES: usize = 300;
 
 /// A snapshot and a path in it.
 #[derive(Debug, Clone)]
@@ -165,8 +166,9 @@ impl<'a> Choice<'a> {
     /// Says how another history's snapshot is named: as what was asked for, of that history alone.
     fn other(&self, newest: &Listed, asked: &str) -> Other {
         let snapshot = &newest.snapshot;
-        let profiles = snapshot.plain_tags().filter(|_| snapshot.is_of_a_run()).map(|tag| format!("{tag}/{asked}"));
-        let tags = snapshot.plain_tags().map(|tag| format!("tags/{tag}/{asked}"));
+        let words = || snapshot.plain_tags().take(MAX_WORDS);
+        let profiles = words().filter(|_| snapshot.is_of_a_run()).map(|tag| format!("{tag}/{asked}"));
+        let tags = words().map(|tag| format!("tags/{tag}/{asked}"));
         let mut names = profiles.chain(tags).chain([format!("hosts/{}/{asked}", snapshot.host)]);
         let found = names.find_map(|name| {
             let found = names::find(&self.snapshots, &Scope::default(), &name, &self.now).ok()?;
@@ -184,11 +186,7 @@ impl<'a> Choice<'a> {
         }
         let has = |other: &&Other| resolve(&other.listed).is_ok_and(|entry| entry.is_some());
         let elsewhere = target.others.iter().find(has).map_or(String::new(), |other| {
-            format!(
-                "; it is in `{}`, that is {}",
-                readable(other.name.as_bytes()),
-                described(&other.listed, &other.shown)
-            )
+            format!("; it is in `{}`, that is {}", short(other.name.as_bytes()), described(&other.listed, &other.shown))
         });
         let (path, name) = (readable(&target.path), &target.name);
         let message = format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{elsewhere}");
@@ -204,17 +202,24 @@ fn prefix_bytes(text: &[u8]) -> usize {
     end.filter(|end| !rest[..*end].ends_with(b":")).map_or(0, |end| text.len() - rest.len() + end + 1)
 }
 
+/// Writes a word of a snapshot, or as much of it as anybody reads.
+fn short(word: &[u8]) -> String {
+    match word.get(..MAX_WORD_BYTES) {
+        Some(start) if word.len() > MAX_WORD_BYTES => format!("{}...", readable(start)),
+        _ => readable(word),
+    }
+}
+
 /// Writes a snapshot for a person: when, whose, of what.
 pub fn described(listed: &Listed, name: &str) -> String {
     let snapshot = &listed.snapshot;
-    let sources: Vec<_> = snapshot.sources.iter().take(MAX_WORDS).map(|path| readable(path)).collect();
+    let sources: Vec<_> = snapshot.sources.iter().take(MAX_WORDS).map(|path| short(path)).collect();
     let more = match snapshot.sources.len().saturating_sub(MAX_WORDS) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let tags: String =
-        snapshot.tags.iter().take(MAX_WORDS).map(|tag| format!(" #{}", readable(tag.as_bytes()))).collect();
-    let (time, host) = (local_time(snapshot.time), readable(snapshot.host.as_bytes()));
+    let tags: String = snapshot.tags.iter().take(MAX_WORDS).map(|tag| format!(" #{}", short(tag.as_bytes()))).collect();
+    let (time, host) = (local_time(snapshot.time), short(snapshot.host.as_bytes()));
     format!("{name} ({time}) of {host}: {}{more}{tags}", sources.join(" "))
 }
 
@@ -252,7 +257,7 @@ impl Target {
         }
         eprintln!("bakfs: warning: {} is the newest of several histories. There are also", self.name);
         for other in &self.others {
-            eprintln!("  {}: {}", readable(other.name.as_bytes()), described(&other.listed, &other.shown));
+            eprintln!("  {}: {}", short(other.name.as_bytes()), described(&other.listed, &other.shown));
         }
         if self.more_others > 0 {
             eprintln!("  and {} more: `bakfs snapshots` lists them", self.more_others);

@@ -9,8 +9,9 @@ use crate::spelling::nearest;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
-/// The most names an error lists.
+/// The most names an error lists, and how much of each.
 const MAX_LISTED: usize = 20;
+const MAX_WORD_CHARS: usize = 200;
 
 /// Whose snapshots are meant: all that is said must hold. Without anything, all snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub fn is_within(path: &[u8], above: &[u8]) -> bool {
 
 /// Returns whether a host or tag goes by a name: its own, or that of its directory in the mount.
 fn is_named(word: &str, name: &str) -> bool {
-    word == name || folder_name(word.as_bytes()) == name.as_bytes()
+    let is_changed = word.len() > 255 || word.contains(['/', '\0']) || matches!(word, "" | "." | "..");
+    word == name || is_changed && folder_name(word.as_bytes()) == name.as_bytes()
 }
 
 fn has_tag(snapshot: &Snapshot, name: &str) -> bool {
@@ -134,6 +136,15 @@ impl Scope {
     }
 }
 
+/// Writes a stored word for a person: escaped, and no more of it than anybody reads.
+fn plain(word: &str) -> String {
+    let mut plain: String = word.chars().take(MAX_WORD_CHARS).flat_map(char::escape_debug).collect();
+    if word.chars().nth(MAX_WORD_CHARS).is_some() {
+        plain.push_str("...");
+    }
+    plain
+}
+
 /// Makes the error of a name that no snapshot has: it lists those that are known, and says which was `likely` meant.
 fn none_such(what: &str, given: &str, known: &BTreeSet<&str>, likely: &BTreeSet<&str>) -> Error {
     let meant = match nearest(given, likely.iter().copied()) {
@@ -148,7 +159,7 @@ fn none_such(what: &str, given: &str, known: &BTreeSet<&str>, likely: &BTreeSet<
 
 /// Lists names for people.
 fn listing<'a>(what: &str, mut names: impl Iterator<Item = &'a str>) -> String {
-    let first: Vec<_> = names.by_ref().take(MAX_LISTED).map(|name| name.escape_debug().to_string()).collect();
+    let first: Vec<_> = names.by_ref().take(MAX_LISTED).map(plain).collect();
     let more = match names.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
