@@ -55,7 +55,10 @@ impl Repository {
             let plain = open_named(&self.keys, Kind::Snapshot, self.id, (id, bytes), MAX_SNAPSHOT_BYTES)?;
             Snapshot::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error))
         };
-        open().map_err(|error| error.of_stored(format!("Cannot read {object}: run `bakfs check`")))
+        open().map_err(|error| {
+            let advice = if error.kind() == ErrorKind::Damaged { ": run `bakfs check`" } else { "" };
+            error.of_stored(format!("Cannot read {object}{advice}"))
+        })
     }
 
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
