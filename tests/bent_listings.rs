@@ -29,27 +29,13 @@ const KINDS: [ObjectKind; 4] = [ObjectKind::Pack, ObjectKind::Index, ObjectKind:
 #[derive(Debug, Clone)]
 enum Bend {
     /// Listings of a kind lack these objects, always; `is_deaf` tells that they are not found by their names either.
-    Lacks {
-        kind: ObjectKind,
-        objects: HashSet<ObjectId>,
-        is_deaf: bool,
-    },
+    Lacks { kind: ObjectKind, objects: HashSet<ObjectId>, is_deaf: bool },
     /// Each listing of a kind lacks about one in so many of the objects that may be hidden, others each time.
-    Flickers {
-        kind: ObjectKind,
-        one_in: u64,
-        hidable: Option<HashSet<ObjectId>>,
-    },
+    Flickers { kind: ObjectKind, one_in: u64, hidable: Option<HashSet<ObjectId>> },
     /// Listings of a kind show an older state, always, and what is not in it only if it may not be hidden.
-    IsOlder {
-        kind: ObjectKind,
-        state: Vec<Listed>,
-        hidable: Option<HashSet<ObjectId>>,
-    },
+    IsOlder { kind: ObjectKind, state: Vec<Listed>, hidable: Option<HashSet<ObjectId>> },
     /// One listing in so many shows what the store was one or more changes ago.
-    Lags {
-        one_in: u64,
-    },
+    Lags { one_in: u64 },
 }
 
 /// A store as one machine sees it.
