@@ -134,6 +134,7 @@ impl World {
     fn trace(&self, place: &Path, command: &str, options: &[String]) -> (Outcome, String) {
         let trace = place.join("trace");
         let mut strace = self.bakfs.wrap("strace");
+        strace.env("BAKFS_STATE_DIR", place.join("state"));
         strace.args(["-f", "-qq", "-y", "--seccomp-bpf", "-o"]).arg(&trace).args(options);
         strace.arg(env!("CARGO_BIN_EXE_bakfs")).args(self.args(place, command));
         let outcome = start(strace, false).finish_within(SOON);
@@ -146,6 +147,7 @@ impl World {
         let place = self.place(number, command);
         let script = r#"trap "" XFSZ; exec prlimit --fsize="$0" "$@""#;
         let mut limited = self.bakfs.wrap("sh");
+        limited.env("BAKFS_STATE_DIR", place.join("state"));
         limited.args(["-c", script, &most_bytes.to_string(), env!("CARGO_BIN_EXE_bakfs")]);
         limited.args(self.args(&place, command));
         let outcome = start(limited, false).finish_within(SOON);
