@@ -112,11 +112,10 @@ impl Director<'_> {
         failed: &[(PathBuf, Error)],
     ) -> Result<(), Stopped> {
         let root = &roots.root;
+        let failure = |error: Error| Event::Failed(Error::io("Cannot read /", std::io::Error::other(error.chain())));
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
-            Err(error) => {
-                return self.tell(Event::Failed(Error::io("Cannot read /", std::io::Error::other(error.chain()))));
-            }
+            Err(error) => return self.tell(failure(error)),
         };
         let meta = self.meta_of(&listing, b"")?;
         self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
@@ -130,6 +129,11 @@ impl Director<'_> {
         }
         self.make_all()?;
         self.apart.extend(self.servers.settle(&self.making.whole));
+        // Dumps may have taken hours.
+        let listing = match self.walk.request_root(Path::new("/")).take() {
+            Ok(listing) => listing,
+            Err(error) => return self.tell(failure(error)),
+        };
         self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
         self.tell(Event::Leave)
     }
@@ -205,7 +209,8 @@ impl Director<'_> {
                 continue;
             }
             let is_kept = keeps.is_none_or(|keeps| keeps(OsStr::from_bytes(&scanned.name), is_directory_of(scanned)));
-            if self.is_apart(&scanned.name) || below.is_none() && !(is_kept && !self.servers.is_apart(&scanned.stat)) {
+            let is_dumped = !is_kept || self.servers.is_apart(&scanned.stat);
+            if self.is_apart(&scanned.name) || is_dumped && below.is_none() {
                 continue;
             }
             let ticket = is_directory_of(scanned).then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));

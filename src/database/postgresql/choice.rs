@@ -83,7 +83,8 @@ pub fn choose(settings: &Postgresql, facts: &Facts, is_untouched: impl Fn(&Known
 /// Returns whether pg_dump finds nothing in a database: then it is as initdb has made it. A database that cannot be
 /// looked at counts as changed.
 pub fn is_untouched(server: &Server, programs: &Programs, database: &str) -> bool {
-    let program = server.program(&programs.pg_dump).arg("--format=plain").arg(connection(database));
+    let program = server.program(&programs.pg_dump).arg("--format=plain").arg("--lock-wait-timeout=60s");
+    let program = program.arg(connection(database));
     let Ok(output) = program.stream() else { return false };
     let is_frame = |line: &str| {
         let frames = ["--", "SET ", "SELECT pg_catalog.set_config(", "\\restrict ", "\\unrestrict "];

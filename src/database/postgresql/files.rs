@@ -42,6 +42,7 @@ pub fn folders(server: &Server, facts: &Facts) -> Vec<ServerFolder> {
 }
 
 /// Compares with `postmaster.pid` (src/include/utils/pidfile.h) and the beginning of `pg_control`.
+/// That is in the machine's byte order: where it is not little-endian, no folder is known and all are kept.
 fn is_of(folder: &Path, identity: &Identity) -> bool {
     let text = std::fs::read_to_string(folder.join("postmaster.pid")).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -50,8 +51,8 @@ fn is_of(folder: &Path, identity: &Identity) -> bool {
     let mut control = [0; 20];
     let read = std::fs::File::open(folder.join("global/pg_control")).and_then(|mut file| file.read_exact(&mut control));
     let [s0, s1, s2, s3, s4, s5, s6, s7, .., state0, state1, state2, state3] = control;
-    let system = u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-    let is_production = u32::from_ne_bytes([state0, state1, state2, state3]) == IN_PRODUCTION;
+    let system = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+    let is_production = u32::from_le_bytes([state0, state1, state2, state3]) == IN_PRODUCTION;
     read.is_ok()
         && is_then
         && port == identity.port
