@@ -25,6 +25,9 @@ pub fn inspect(settings: &Mysql, report: &mut Report) {
         Err(error) => report.error(&subject, &error),
         Ok(program) => report.fine(&subject, format!("dumped by {}: {}", program.path.display(), program.version)),
     }
+    if settings.databases.is_none() {
+        report.replaced.extend(server.folders());
+    }
     let (databases, missing) = facts.chosen(settings);
     for name in &missing {
         let text = format!("there is no database `{name}` that `{}` sees: take it out of `databases`", facts.role);

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Output, Program};
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
+use crate::source::generated::Replaced;
 pub use inspect::inspect;
 use server::{Facts, Server};
 use std::io::{Cursor, Read};
@@ -99,12 +100,19 @@ pub fn plan(settings: &Mysql, plan: &mut Plan) {
         );
         plan.fail(&folder(&dump_name(&name)), Error::new(ErrorKind::NotFound, message));
     }
+    let mut by = Vec::new();
+    let mut add = |unit: super::Unit| {
+        by.push(unit.dump.path.clone());
+        plan.units.push(unit);
+    };
     for (name, bytes) in databases {
-        plan.units.push(source.unit(&name, bytes, folder(&dump_name(&name))));
+        add(source.unit(&name, bytes, folder(&dump_name(&name))));
     }
     if settings.globals.unwrap_or(true) {
-        plan.units.push(source.users(folder(USERS.as_bytes())));
+        add(source.users(folder(USERS.as_bytes())));
     }
+    let is_whole = settings.databases.is_none();
+    plan.replaced.push(Replaced { is_whole, by, files: Vec::new(), folders: source.server.folders() });
 }
 
 impl Source {

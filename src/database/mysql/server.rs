@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
+use crate::source::generated::ServerFolder;
+use crate::source::servers::{Kind, Served, place_of, served};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,6 +114,15 @@ impl Server {
             }
         }
         program.arg("--default-character-set=utf8mb4").env("LC_ALL", "C")
+    }
+
+    /// Returns the folder that holds the databases of a server, where it runs on this machine.
+    pub fn folders(&self) -> Vec<ServerFolder> {
+        let rows = self.ask("SELECT @@datadir").unwrap_or_default();
+        let Some(path) = rows.first().and_then(|row| row.first()).map(PathBuf::from) else { return Vec::new() };
+        let is_same = |known: &Served| known.kind == Kind::Mysql && place_of(&path) == Some(known.place);
+        let found = served().into_iter().find(is_same);
+        found.map(|known| ServerFolder { place: known.place, path: path.clone(), keeps: None }).into_iter().collect()
     }
 
     /// Asks for rows; those of several statements follow one another.
