@@ -102,6 +102,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// What is added to the environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// What is kept from it of the environment.
+    pub without: Vec<OsString>,
     /// The user it runs as, if another one.
     pub account: Option<Account>,
     /// How long it may take.
@@ -133,6 +135,12 @@ impl Program {
         self
     }
 
+    /// Keeps variables from it.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.without.extend(names.iter().map(OsString::from));
+        self
+    }
+
     /// Returns the program's name for people.
     pub fn name(&self) -> String {
         let first = self.arguments.first().map(Path::new).unwrap_or(Path::new("(nothing)"));
@@ -151,6 +159,9 @@ impl Program {
             command.env_clear();
             command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         }
+        self.without.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));
         command.process_group(0);
