@@ -123,7 +123,8 @@ impl Copying {
     /// at the end where nobody else has the database open, and the database may be written to: no page of it is changed,
     /// and where it may not be written to it is opened for reading alone (<https://sqlite.org/c3ref/open.html>).
     fn is_idle_wal(&self) -> bool {
-        let mut log = self.path.clone().into_os_string();
+        let real = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let mut log = real.into_os_string();
         log.push("-wal");
         let is_empty = std::fs::metadata(log).map_or(true, |found| found.len() == 0);
         let mut header = [0; 20];
