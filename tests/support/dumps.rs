@@ -34,6 +34,8 @@ pub struct All {
     pub made: BTreeMap<String, Made>,
     /// What could not be begun, with why.
     pub failed: Vec<(PathBuf, String)>,
+    /// What dumps lack that were made, by path.
+    pub lacks: BTreeMap<String, Vec<String>>,
 }
 
 /// Returns a dump's path.
@@ -67,8 +69,16 @@ pub fn make(content: Content) -> Made {
 pub fn all(text: &str) -> All {
     let Dumps { generated, failed, .. } = dumps(&profile(text));
     assert!(generated.is_sorted_by(|one, other| one.path < other.path), "sorted, and each path once");
-    let made = generated.into_iter().map(|generated| (shown(&generated), make(generated.content))).collect();
-    All { made, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect() }
+    let (mut made, mut lacks) = (BTreeMap::new(), BTreeMap::new());
+    for generated in generated {
+        let (path, lacking) = (shown(&generated), generated.lacks.clone());
+        made.insert(path.clone(), make(generated.content));
+        let lacking = lacking.lock().clone();
+        if !lacking.is_empty() {
+            lacks.insert(path, lacking);
+        }
+    }
+    All { made, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect(), lacks }
 }
 
 impl All {

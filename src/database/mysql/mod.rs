@@ -23,6 +23,7 @@ use dumping::Whole;
 pub use inspect::inspect;
 use program::{DumpProgram, Wishes};
 use server::{Facts, Server};
+use verify::{Expected, Verified};
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 
@@ -119,10 +120,12 @@ impl Source {
             if !is_mariadb || !source.program.knows("system") {
                 return Ok(Box::new(Cursor::new(users::sql(&source.server, is_mariadb)?).chain(servers)));
             }
+            // What it connects by must be there until its end.
             let program = source.server.program(&source.program.path);
             let options = ["--comments", "--skip-dump-date", "--system=users,plugins,udfs", "--insert-ignore"];
             let program = options.into_iter().fold(program, |program, option| program.arg(option));
-            Ok(Box::new(Whole::new(program.stream()?).chain(servers)))
+            let stream = Box::new(Whole::new(program.stream()?).chain(servers));
+            Ok(Box::new(Verified::new(stream, Expected::default(), move |_| drop(source))))
         })
     }
 
