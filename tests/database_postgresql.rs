@@ -275,12 +275,12 @@ fn names_that_are_no_file_names_and_roles_with_little_rights_are_dumped_and_told
     assert!(error.contains("permission denied for table t"), "{error}");
     let error = poor.error(&format!("{MAIN}/gone.dump"));
     assert!(error.contains("no database `gone` in the PostgreSQL cluster `main`"), "{error}");
-    let found = inspect(&profile(&section(&postgres, more)));
+    let found = inspect(&profile(&section(&postgres, more))).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.text).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].contains("no database `gone`"), "{problems:?}");
     assert!(problems[1].contains("`poor` may not read 1 of the tables and sequences of `it's a=b`, as public.t"));
-    let found = inspect(&profile(&section(&postgres, "role = \"reader\"\nformat = \"directory\"\n")));
+    let found = inspect(&profile(&section(&postgres, "role = \"reader\"\nformat = \"directory\"\n"))).inspections;
     assert!(found.iter().all(|found| !found.is_problem && found.subject == "postgresql main"), "{found:?}");
     let texts: Vec<_> = found.iter().map(|found| &*found.text).collect();
     for told in ["connected as `reader` to PostgreSQL 15.", "pg_dump 15.", "7 databases: ", "read everything", "room"] {
@@ -334,7 +334,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
         for told in told {
             assert!(error.contains(told) && !error.contains("secret"), "{told}: {error}");
         }
-        let found = inspect(&profile(text));
+        let found = inspect(&profile(text)).inspections;
         let mut problems = found.iter().filter(|found| found.is_problem);
         assert!(problems.next().unwrap().text == error && problems.next().is_none(), "{found:?}");
     };

@@ -170,7 +170,7 @@ fn globs_find_databases_and_nothing_else() {
     ] {
         let failed = all(&section(&at(name), "")).failed;
         assert!(failed.len() == 1 && failed[0].1.contains(told), "{failed:?}");
-        assert!(inspect(&profile(&section(&at(name), "")))[0].is_problem);
+        assert!(inspect(&profile(&section(&at(name), ""))).inspections[0].is_problem);
     }
 }
 
@@ -184,14 +184,14 @@ fn what_is_damaged_locked_or_without_room_is_named() {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
                    INSERT INTO move (amount, note) SELECT i, printf('%.*c', 300, 'n') FROM n",
     );
-    let fine = inspect(&profile(&section(&path, "")));
+    let fine = inspect(&profile(&section(&path, ""))).inspections;
     assert!(fine.len() == 1 && !fine[0].is_problem && fine[0].text.contains("journal mode delete"), "{fine:?}");
     let small = Small::new("1m");
     let text = format!("temporary-dir = \"{}\"\n{}", small.path().display(), section(&path, ""));
     let error = all(&text).error(&dump_path(&path)).to_string();
     assert!(error.contains("Cannot dump the SQLite database") && error.contains("set `temporary-dir`"), "{error}");
     assert!(error.contains(small.path().to_str().unwrap()), "{error}");
-    assert!(inspect(&profile(&text))[1].is_problem);
+    assert!(inspect(&profile(&text)).inspections[1].is_problem);
     assert_eq!(std::fs::read_dir(small.path()).unwrap().count(), 0);
 
     let mut command = Command::new("python3");
@@ -265,7 +265,7 @@ fn what_a_command_prints_is_stored_unless_it_fails() {
     }
     let owners: Vec<_> = dumps(&profile(&text)).generated.iter().map(|made| (shown(made), made.owner)).collect();
     assert!(owners.contains(&(at("list"), (65534, 65534))) && owners.contains(&(at("good"), (0, 0))));
-    let found = inspect(&profile(&text));
+    let found = inspect(&profile(&text)).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.subject).collect();
     assert_eq!(problems, ["command gone", "command whose"]);
     let mut left = dumps(&profile(&command("left", "run = \"true\""))).generated;

@@ -262,11 +262,11 @@ impl Job<'_> {
         let repository = self.desk.open()?;
         let mut options = self.desk.options()?;
         options.tags = self.profile.tags_of(self.periodicity);
-        let database::Dumps { generated, failed, replaced } = database::dumps(self.profile);
-        options.apart.extend(replaced);
+        let database::Dumps { generated, failed, replaced, notes } = database::dumps(self.profile);
+        notes.iter().for_each(|note| self.log(note));
         let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
         let troubles = Troubles::new(self.desk.monitor());
-        let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed }, &troubles);
+        let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed, replaced }, &troubles);
         let outcome = outcome.map_err(|error| match error.kind() {
             ErrorKind::Full => Error::new(
                 ErrorKind::Full,

@@ -20,9 +20,3 @@ pub const BUILT_IN: [(&str, &str); 17] = [
     ("/home/*/.local/share/Trash", "thrown away"),
     ("/mnt/history", "a mounted history"),
 ];
-
-/// Folders of a server's raw files, left out where the profile dumps that kind of database: a copy of them taken
-/// while the server runs is no database.
-pub const RAW_POSTGRESQL: [&str; 2] = ["/var/lib/postgresql", "/var/lib/pgsql"];
-/// The same of MySQL and MariaDB.
-pub const RAW_MYSQL: [&str; 1] = ["/var/lib/mysql"];

@@ -1,6 +1,6 @@
 //! A profile with what it inherits.
 
-use super::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL};
+use super::excludes::BUILT_IN;
 use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
 use super::values::{Command, Duration, Keep};
@@ -189,9 +189,6 @@ impl Profile {
         let mut excludes = Vec::new();
         if own.default_excludes.or(defaults.default_excludes).unwrap_or(true) {
             excludes.extend(BUILT_IN.iter().map(|(glob, _)| glob.to_string()));
-            let raw_postgresql = RAW_POSTGRESQL.iter().filter(|_| own.postgresql.iter().any(is_whole_local_cluster));
-            let raw_mysql = RAW_MYSQL.iter().filter(|_| own.mysql.iter().any(is_whole_local_server));
-            excludes.extend(raw_postgresql.chain(raw_mysql).map(|glob| glob.to_string()));
         }
         excludes.extend(joined(&defaults.exclude, own.exclude));
         Ok(Profile {
@@ -235,16 +232,6 @@ impl Profile {
         tags.extend(self.tags.iter().cloned());
         tags
     }
-}
-
-/// Returns whether all databases of a cluster on this machine are dumped.
-pub fn is_whole_local_cluster(cluster: &Postgresql) -> bool {
-    cluster.databases.is_none() && cluster.host.as_ref().is_none_or(|host| host.starts_with('/'))
-}
-
-/// Returns whether all databases of a server on this machine are dumped.
-pub fn is_whole_local_server(server: &Mysql) -> bool {
-    server.databases.is_none() && server.host.as_ref().is_none_or(|host| host == "localhost")
 }
 
 /// Returns the name of a PostgreSQL cluster below `/databases/postgresql`.

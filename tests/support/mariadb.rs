@@ -111,7 +111,7 @@ impl Mariadb {
             let sql = format!("SELECT {what} FROM information_schema.{from} WHERE {of}_SCHEMA = DATABASE() ORDER BY 1");
             self.sql(database, &sql).lines().map(|line| line.replace('`', "``")).collect()
         };
-        for table in names("CONCAT(TABLE_TYPE, '\t', TABLE_NAME)", "TABLES", "TABLE") {
+        for table in names("CONCAT(TABLE_TYPE, '|', TABLE_NAME)", "TABLES", "TABLE") {
             let (kind, name) = table.split_once('|').unwrap();
             told.push(self.sql(database, &format!("SHOW CREATE TABLE `{name}`")));
             if kind != "VIEW" {

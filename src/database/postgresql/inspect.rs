@@ -1,8 +1,9 @@
 //! What `bakfs config check` tells of a cluster.
 
+use super::choice::{Choice, choose, is_untouched};
 use super::programs::{Programs, Version};
-use super::server::{Facts, Server};
-use super::{GLOBALS, chosen};
+use super::server::{Facts, Known, Server};
+use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
 use crate::settings::file::{PgFormat, Postgresql};
@@ -36,27 +37,28 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
         Ok(facts) => facts,
     };
     report.fine(&subject, format!("connected as `{}` to PostgreSQL {}", facts.role, facts.version));
-    match Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref()) {
-        Err(error) => report.error(&subject, &error),
+    let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref());
+    match &programs {
+        Err(error) => report.error(&subject, error),
         Ok(programs) => {
             report.fine(&subject, format!("dumped by {} {}", programs.pg_dump.display(), programs.version));
         }
     }
-    let (databases, missing) = chosen(settings, &facts.databases);
-    for name in &missing {
-        let text = format!("there is no database `{name}` that accepts connections: take it out of `databases`");
-        report.problem(&subject, text);
-    }
-    if databases.is_empty() && missing.is_empty() {
-        report.problem(&subject, "no database is dumped: look at `databases` and `exclude`");
+    let is_untouched =
+        |known: &Known| programs.as_ref().is_ok_and(|programs| is_untouched(&server, programs, &known.name));
+    let choice = choose(settings, &facts, is_untouched);
+    told(&choice, &subject, report);
+    let databases = choice.databases;
+    if choice.is_whole && programs.is_ok() {
+        report.replaced.extend(files::folders(&server, &facts));
     }
     let size = |name: &String| facts.databases.iter().find(|known| known.name == *name)?.bytes;
-    let told = |name: &String| match size(name) {
+    let shown = |name: &String| match size(name) {
         Some(bytes) => format!("{name} ({})", mebibytes(bytes)),
         None => name.clone(),
     };
     if !databases.is_empty() {
-        let list: Vec<_> = databases.iter().map(told).collect();
+        let list: Vec<_> = databases.iter().map(shown).collect();
         report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
     }
     rights(&server, &facts, &databases, &subject, report);
@@ -74,6 +76,28 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
             Err(error) => report.error(&subject, &error),
             Ok(()) => report.fine(&subject, format!("there is room for it in {}", temporary.folder.display())),
         }
+    }
+}
+
+/// Tells what is not dumped, and what to do about it.
+fn told(choice: &Choice, subject: &str, report: &mut Report) {
+    for name in &choice.missing {
+        let text = format!("there is no database `{name}` that accepts connections: take it out of `databases`");
+        report.problem(subject, text);
+    }
+    for name in &choice.refusing {
+        let text = format!(
+            "the database `{name}` refuses connections and cannot be dumped: run `ALTER DATABASE \"{name}\" \
+             ALLOW_CONNECTIONS true`, or name it in `exclude`"
+        );
+        report.problem(subject, text);
+    }
+    choice.dropped.iter().for_each(|name| report.problem(subject, dropped(name)));
+    for pattern in &choice.idle {
+        report.hint(subject, format!("`{pattern}` in `exclude` matches no database: look at how it is written"));
+    }
+    if choice.databases.is_empty() && choice.missing.is_empty() {
+        report.problem(subject, "no database is dumped: look at `databases` and `exclude`");
     }
 }
 

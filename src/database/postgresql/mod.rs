@@ -1,5 +1,7 @@
 //! PostgreSQL by its client programs: psql asks, pg_dump and pg_dumpall dump.
 
+mod choice;
+mod files;
 mod inspect;
 mod moment;
 mod programs;
@@ -13,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Output, Program};
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
+use crate::source::generated::Replaced;
+use choice::{Choice, choose, is_untouched};
 pub use inspect::inspect;
 use moment::{Moment, Session};
 use parking_lot::Mutex;
@@ -35,8 +39,8 @@ struct Cluster {
     programs: Programs,
     facts: Facts,
     temporary: Temporary,
-    /// The databases that are dumped.
-    databases: Vec<String>,
+    /// What is dumped.
+    choice: Choice,
     /// Opened when the first dump begins.
     moment: Mutex<Option<Moment>>,
 }
@@ -51,31 +55,65 @@ struct Description {
 /// Adds a cluster's databases to what is dumped.
 pub fn plan(settings: &Postgresql, temporary: &Temporary, plan: &mut Plan) {
     let folder = |name: &[u8]| names("postgresql", &[postgresql_name(settings).as_bytes(), name]);
-    let (cluster, missing) = match Cluster::open(settings, temporary) {
+    let cluster = match Cluster::open(settings, temporary) {
         Err(error) => return plan.fail(&names("postgresql", &[postgresql_name(settings).as_bytes()]), error),
-        Ok(opened) => opened,
+        Ok(opened) => Arc::new(opened),
     };
-    let cluster = Arc::new(cluster);
-    for name in missing {
-        plan.fail(&folder(&cluster.file_name(&name)), cluster.missing(&name));
+    for name in &cluster.choice.missing {
+        plan.fail(&folder(&cluster.file_name(name)), cluster.missing(name));
     }
-    for known in cluster.facts.databases.iter().filter(|known| cluster.databases.contains(&known.name)) {
-        plan.units.push(cluster.unit(known, folder(&cluster.file_name(&known.name))));
+    for name in &cluster.choice.refusing {
+        plan.fail(&folder(&cluster.file_name(name)), cluster.refusing(name));
+    }
+    for name in &cluster.choice.dropped {
+        plan.notes.push(format!("postgresql {}: {}", cluster.server.name, dropped(name)));
+    }
+    let mut by = Vec::new();
+    let mut add = |unit: super::Unit| {
+        by.push(unit.dump.path.clone());
+        plan.units.push(unit);
+    };
+    for known in cluster.facts.databases.iter().filter(|known| cluster.choice.databases.contains(&known.name)) {
+        add(cluster.unit(known, folder(&cluster.file_name(&known.name))));
     }
     if settings.globals.unwrap_or(true) {
-        plan.units.push(cluster.globals(folder(GLOBALS.as_bytes())));
+        add(cluster.globals(folder(GLOBALS.as_bytes())));
     }
+    let is_whole = cluster.choice.is_whole;
+    plan.replaced.push(Replaced {
+        is_whole,
+        by,
+        files: Vec::new(),
+        folders: files::folders(&cluster.server, &cluster.facts),
+    });
+}
+
+/// Tells of what an interrupted DROP DATABASE has left.
+fn dropped(name: &str) -> String {
+    format!(
+        "a DROP DATABASE of `{name}` was interrupted, and nothing of it can be read any more: it is left out. Run \
+         `DROP DATABASE \"{name}\"` again"
+    )
 }
 
 impl Cluster {
-    /// Asks a cluster for its databases; returns those that are listed and missing beside it.
-    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<(Self, Vec<String>)> {
+    /// Asks a cluster for its databases.
+    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<Self> {
         let server = Server::new(settings)?;
         let facts = server.facts()?;
         let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref())?;
-        let (databases, missing) = chosen(settings, &facts.databases);
+        let choice = choose(settings, &facts, |known| is_untouched(&server, &programs, &known.name));
         let (temporary, moment) = (temporary.clone(), Mutex::default());
-        Ok((Cluster { server, programs, facts, temporary, databases, moment }, missing))
+        Ok(Cluster { server, programs, facts, temporary, choice, moment })
+    }
+
+    fn refusing(&self, database: &str) -> Error {
+        let message = format!(
+            "The database `{database}` of the PostgreSQL cluster `{}` refuses connections and cannot be dumped: run \
+             `ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true`, or name it in `exclude`",
+            self.server.name
+        );
+        Error::new(ErrorKind::Denied, message)
     }
 
     fn missing(&self, database: &str) -> Error {
@@ -153,7 +191,7 @@ impl Cluster {
     }
 
     fn with_moment<T>(&self, with: impl FnOnce(&mut Moment) -> T) -> T {
-        with(self.moment.lock().get_or_insert_with(|| Moment::open(&self.server, &self.databases)))
+        with(self.moment.lock().get_or_insert_with(|| Moment::open(&self.server, &self.choice.databases)))
     }
 
     /// Takes a database's session and asks for what its manifest tells; returns its size.
@@ -226,23 +264,6 @@ impl Cluster {
             Error::new(kind, format!("It is made in {shown} (`temporary-dir`)")).because(error)
         })?;
         Ok(folder)
-    }
-}
-
-/// Returns the databases to be dumped, and those that are listed and missing.
-fn chosen(settings: &Postgresql, known: &[Known]) -> (Vec<String>, Vec<String>) {
-    let is_wanted = |name: &String| !settings.exclude.contains(name);
-    match &settings.databases {
-        None => {
-            let own = known.iter().filter(|known| !known.is_template).map(|known| known.name.clone());
-            (own.filter(is_wanted).collect(), Vec::new())
-        }
-        Some(listed) => {
-            let mut listed: Vec<_> = listed.iter().filter(|name| is_wanted(name)).cloned().collect();
-            listed.sort();
-            listed.dedup();
-            listed.into_iter().partition(|name| known.iter().any(|known| known.name == *name))
-        }
     }
 }
 

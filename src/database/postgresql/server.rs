@@ -39,7 +39,7 @@ pub struct Facts {
     pub reads_passwords: bool,
     /// The role.
     pub role: String,
-    /// Databases that accept connections.
+    /// All databases.
     pub databases: Vec<Known>,
     /// The database these were asked in.
     #[serde(skip)]
@@ -53,8 +53,12 @@ pub struct Known {
     pub name: String,
     /// Its size; `None` where the role may not connect to it.
     pub bytes: Option<u64>,
-    /// Whether it is a template.
-    pub is_template: bool,
+    /// Whether it accepts connections.
+    pub accepts: bool,
+    /// Whether an interrupted DROP DATABASE has left it: nothing can be done with it but to drop it again.
+    pub is_dropped: bool,
+    /// The encoding of its texts.
+    pub encoding: String,
 }
 
 /// `pg_read_all_data` is a role since version 14.
@@ -64,10 +68,10 @@ const FACTS: &str = "SELECT json_build_object(
         OR coalesce((SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'pg_read_all_data'), false),
     'reads_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
     'role', current_user,
-    'databases', (SELECT coalesce(json_agg(json_build_object('name', datname, 'is_template', datistemplate,
-            'bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END)
-            ORDER BY datname), '[]')
-        FROM pg_database WHERE datallowconn))";
+    'databases', (SELECT coalesce(json_agg(json_build_object('name', datname, 'accepts', datallowconn,
+            'is_dropped', datconnlimit = -2, 'encoding', pg_encoding_to_char(encoding),
+            'bytes', CASE WHEN datconnlimit <> -2 AND has_database_privilege(oid, 'CONNECT')
+                THEN pg_database_size(oid) END) ORDER BY datname), '[]') FROM pg_database))";
 
 impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
