@@ -106,7 +106,8 @@ impl Mariadb {
     /// Returns all that is in a database, object by object, as the server itself tells it: how each was made, the rows
     /// of all times, checksums. The database's name is written `DB`.
     pub fn everything(&self, database: &str) -> Vec<String> {
-        let mut told = vec![self.sql("", &format!("SHOW CREATE DATABASE `{database}`"))];
+        let made = self.sql("", &format!("SHOW CREATE DATABASE `{database}`"));
+        let mut told = vec![made.split_once('\t').unwrap().1.to_owned()];
         let names = |what: &str, from: &str, of: &str| -> Vec<String> {
             let sql = format!("SELECT {what} FROM information_schema.{from} WHERE {of}_SCHEMA = DATABASE() ORDER BY 1");
             self.sql(database, &sql).lines().map(|line| line.replace('`', "``")).collect()

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Engines whose tables' rows are elsewhere: no dump has them (`--no-data-med`).
 const EXTERNAL: [&str; 8] = ["MRG_MyISAM", "MRG_ISAM", "CONNECT", "OQGRAPH", "SPIDER", "VP", "FEDERATED", "S3"];
+/// How many objects are asked for at once: an answer's length is bounded.
+const ASKED_AT_ONCE: usize = 500;
 /// The most objects whose errors are asked for one by one.
 const MAX_EXPLAINED: usize = 20;
 /// Errors of a connection, which say nothing of an object.
@@ -84,6 +86,8 @@ pub struct Tried {
     pub filled: BTreeSet<String>,
     /// Tables and views that cannot be read, each with why.
     pub broken: Vec<(Table, String)>,
+    /// Views whose definer does not exist, as far as the user may know: the server writes them with their database's name.
+    pub orphaned: Vec<String>,
 }
 
 /// Returns a condition that a column names a database, to the letter.
@@ -155,9 +159,18 @@ impl Contents {
 
     /// Tries all that a dump reads: the first row of each table, and how views are made.
     pub fn try_all(&self, server: &Server, database: &str, wishes: &Wishes) -> Result<Tried> {
-        let mut tried = Tried::default();
+        let orphaned = format!(
+            "SELECT TABLE_NAME FROM information_schema.VIEWS WHERE {} AND SECURITY_TYPE = 'DEFINER'
+                AND CAST(DEFINER AS BINARY) NOT IN (SELECT CAST(CONCAT(user, '@', host) AS BINARY) FROM mysql.user);\n",
+            is_in("TABLE_SCHEMA", database)
+        );
+        let orphaned = server.try_all(orphaned)?.into_iter().flatten().filter(|name| !wishes.ignores(name)).collect();
+        let mut tried = Tried { orphaned, ..Tried::default() };
         let wanted: Vec<&Table> = self.tables.iter().filter(|table| !wishes.ignores(&table.name)).collect();
-        let mut missing = self.answers(server, database, &wanted, &mut tried.filled)?;
+        let mut missing = Vec::new();
+        for some in wanted.chunks(ASKED_AT_ONCE) {
+            missing.extend(self.answers(server, database, some, &mut tried.filled)?);
+        }
         if !missing.is_empty() {
             // A connection that broke has cost more than what is broken.
             missing = self.answers(server, database, &missing, &mut tried.filled)?;

@@ -47,6 +47,17 @@ pub fn broken(database: &str, table: &Table, why: &str) -> String {
     )
 }
 
+/// Returns what is to be said of views whose definer does not exist.
+pub fn orphaned(tried: &Tried) -> Option<String> {
+    let names = named(tried.orphaned.iter().map(String::as_str));
+    (!tried.orphaned.is_empty()).then(|| {
+        format!(
+            "the definer of the views {names} does not exist: they can be restored into a database of the same name alone, \
+             until somebody else defines them"
+        )
+    })
+}
+
 impl Source {
     /// Asks for what is in a database, and tries to read it.
     pub fn look(&self, database: &str, wishes: &Wishes) -> Result<(Contents, Tried)> {
@@ -84,6 +95,7 @@ impl Source {
             Default::default()
         });
         describe(&contents, record);
+        orphaned(&tried).into_iter().for_each(|text| record.note(text));
         let lacks = tried.broken.iter().map(|(table, why)| broken(database, table, why));
         lack_each(record, lacks.chain(self.lost_history(&contents, &wishes)).collect());
         let mut without: Vec<String> = tried.broken.iter().map(|(table, _)| table.name.clone()).collect();

@@ -1,6 +1,6 @@
 //! What `bakfs config check` tells of a MySQL server.
 
-use super::dumping::broken;
+use super::dumping::{broken, orphaned};
 use super::program::{DumpProgram, Wishes};
 use super::rights::NEEDED;
 use super::server::Server;
@@ -60,7 +60,7 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
         let list: Vec<_> = databases.iter().map(|(name, bytes)| format!("{name} ({})", mebibytes(*bytes))).collect();
         report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
     }
-    let mut is_enough = true;
+    let (mut is_enough, mut hints) = (true, Vec::new());
     let mut problem = |text: String| {
         is_enough = false;
         report.problem(&subject, text);
@@ -78,6 +78,7 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
         match source.look(name, &wishes) {
             Err(error) => problem(error.chain()),
             Ok((contents, tried)) => {
+                hints.extend(orphaned(&tried).map(|text| format!("`{name}`: {text}")));
                 tried.broken.iter().for_each(|(table, why)| problem(broken(name, table, why)));
                 source.lost_history(&contents, &wishes).into_iter().for_each(&mut problem);
             }
@@ -91,6 +92,7 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
     } else if !facts.rights.sees_routines() && databases.iter().any(|(name, _)| !Wishes::of(&settings.options, name).lacks("routines")) {
         problem("routines of others may be missing: `GRANT SELECT ON mysql.proc` shows them to the user".into());
     }
+    hints.into_iter().for_each(|text| report.hint(&subject, text));
     if is_enough {
         report.fine(&subject, format!("`{}` may read all it is to dump", facts.role));
     }
