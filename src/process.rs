@@ -100,10 +100,10 @@ fn groups_of(name: &str, gid: u32) -> Vec<u32> {
 pub struct Program {
     /// The program and its arguments: no secrets, for everyone on the machine sees them.
     pub arguments: Vec<OsString>,
+    /// Variables it must not be told.
+    pub withheld: Vec<OsString>,
     /// What is added to the environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// What is kept from it of the environment.
-    pub without: Vec<OsString>,
     /// The user it runs as, if another one.
     pub account: Option<Account>,
     /// How long it may take.
@@ -135,12 +135,6 @@ impl Program {
         self
     }
 
-    /// Keeps variables from it.
-    pub fn without(mut self, names: &[&str]) -> Self {
-        self.without.extend(names.iter().map(OsString::from));
-        self
-    }
-
     /// Returns the program's name for people.
     pub fn name(&self) -> String {
         let first = self.arguments.first().map(Path::new).unwrap_or(Path::new("(nothing)"));
@@ -159,9 +153,9 @@ impl Program {
             command.env_clear();
             command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         }
-        self.without.iter().for_each(|name| {
+        for name in &self.withheld {
             command.env_remove(name);
-        });
+        }
         command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));
         command.process_group(0);

@@ -36,6 +36,9 @@ pub struct Manifest {
     pub dump_bytes: u64,
     /// The database's size at the server: with indexes and what is free in it.
     pub database_bytes: Option<u64>,
+    /// What is a PostgreSQL database's and not in it: owner, encoding, rights, settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
     /// The server's estimates of its tables' rows; at most 10 000 tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Table>,

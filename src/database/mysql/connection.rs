@@ -69,7 +69,8 @@ impl Connection {
         let bin_dir = settings.bin_dir.as_deref();
         let path = find(&["my_print_defaults"], bin_dir).or_else(|_| find(&["my_print_defaults"], None))?;
         let ask = |arguments: &[&str]| {
-            let mut program = Program::new([path.as_os_str()]).without(&ENVIRONMENT).env("LC_ALL", "C");
+            let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
+            program.withheld = ENVIRONMENT.map(Into::into).to_vec();
             if let Some(file) = settings.option_file.as_ref().filter(|_| arguments != ["--help"]) {
                 let mut argument = std::ffi::OsString::from("--defaults-extra-file=");
                 argument.push(file);

@@ -143,7 +143,8 @@ impl Server {
             argument
         };
         // It must be the first; no other option file is read.
-        program = program.arg(named("--defaults-file=", &self.connection.path())).without(&ENVIRONMENT);
+        program = program.arg(named("--defaults-file=", &self.connection.path()));
+        program.withheld = ENVIRONMENT.map(Into::into).to_vec();
         if let Some(socket) = self.connection.socket.as_ref().filter(|_| !self.connection.is_elsewhere) {
             program = program.arg("--protocol=socket").arg(named("--socket=", socket));
         }

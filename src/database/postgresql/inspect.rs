@@ -2,28 +2,13 @@
 
 use super::choice::{Choice, choose, is_untouched};
 use super::programs::{Programs, Version};
+use super::rights::lacking;
 use super::server::{Facts, Known, Server};
 use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
-use serde::Deserialize;
-
-/// Tables that the role may not read: their number, and some of their names.
-#[derive(Deserialize)]
-struct Denied {
-    count: u64,
-    names: Vec<String>,
-}
-
-const DENIED: &str = "SELECT json_build_object('count', count(*), 'names', coalesce(json_agg(name ORDER BY name)
-        FILTER (WHERE place <= 3), '[]'))
-    FROM (SELECT n.nspname || '.' || c.relname AS name, row_number() OVER (ORDER BY n.nspname, c.relname) AS place
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S'
-                THEN has_sequence_privilege(c.oid, 'SELECT') ELSE has_table_privilege(c.oid, 'SELECT') END)) denied";
 
 /// Tries a cluster for real.
 pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report) {
@@ -102,29 +87,22 @@ fn told(choice: &Choice, subject: &str, report: &mut Report) {
 }
 
 fn rights(server: &Server, facts: &Facts, databases: &[String], subject: &str, report: &mut Report) {
-    if facts.reads_all {
+    if facts.is_superuser {
         return report.fine(subject, format!("`{}` may read everything", facts.role));
     }
-    let mut lacking = 0;
+    let mut is_enough = true;
     for database in databases {
-        match server.ask::<Denied>(database, DENIED) {
+        match lacking(server, facts, database) {
             Err(error) => report.problem(subject, format!("database `{database}`: {}", error.chain())),
-            Ok(denied) if denied.count > 0 => {
-                lacking += denied.count;
-                let text = format!(
-                    "`{}` may not read {} of the tables and sequences of `{database}`, as {}: \
-                     run `GRANT pg_read_all_data TO \"{}\"` (PostgreSQL 14 and later), or dump as a superuser",
-                    facts.role,
-                    denied.count,
-                    denied.names.join(", "),
-                    facts.role
-                );
-                report.problem(subject, text);
+            Ok(lacking) => {
+                is_enough &= lacking.texts.is_empty();
+                let text = |text: String| format!("database `{database}`: {text}");
+                lacking.texts.into_iter().for_each(|it| report.problem(subject, text(it)));
+                lacking.notes.into_iter().for_each(|it| report.hint(subject, text(it)));
             }
-            Ok(_) => {}
         }
     }
-    if lacking == 0 {
-        report.fine(subject, format!("`{}` may read all tables it is to dump", facts.role));
+    if is_enough {
+        report.fine(subject, format!("`{}` may read all it is to dump", facts.role));
     }
 }
