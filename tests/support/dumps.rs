@@ -34,8 +34,8 @@ pub struct All {
     pub made: BTreeMap<String, Made>,
     /// What could not be begun, with why.
     pub failed: Vec<(PathBuf, String)>,
-    /// What dumps lack that were made, by path.
-    pub lacks: BTreeMap<String, Vec<String>>,
+    /// What dumps lack, by path.
+    lacks: BTreeMap<String, Vec<String>>,
 }
 
 /// Returns a dump's path.
@@ -71,14 +71,11 @@ pub fn all(text: &str) -> All {
     assert!(generated.is_sorted_by(|one, other| one.path < other.path), "sorted, and each path once");
     let (mut made, mut lacks) = (BTreeMap::new(), BTreeMap::new());
     for generated in generated {
-        let (path, lacking) = (shown(&generated), generated.lacks.clone());
+        let path = shown(&generated);
         made.insert(path.clone(), make(generated.content));
-        let lacking = lacking.lock().clone();
-        if !lacking.is_empty() {
-            lacks.insert(path, lacking);
-        }
+        lacks.insert(path, generated.lacks.lock().clone());
     }
-    All { made, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect(), lacks }
+    All { made, lacks, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect() }
 }
 
 impl All {
@@ -120,6 +117,11 @@ impl All {
             (None, Some(_)) => panic!("{path} was made"),
             (None, None) => panic!("no {path} in {:?}: {:?}", self.paths(), self.failed),
         }
+    }
+
+    /// Returns what a dump lacks.
+    pub fn lacks(&self, path: &str) -> &[String] {
+        &self.lacks[path]
     }
 
     /// Returns the manifest of a dump.

@@ -120,11 +120,17 @@ impl Mariadb {
                     "SYSTEM VERSIONED" => " FOR SYSTEM_TIME ALL",
                     _ => "",
                 };
-                let invisible = self.sql(database, &format!(
-                    "SELECT IFNULL(GROUP_CONCAT(CONCAT(', `', COLUMN_NAME, '`') ORDER BY 1 SEPARATOR ''), '')
+                let invisible = self.sql(
+                    database,
+                    &format!(
+                        "SELECT IFNULL(GROUP_CONCAT(CONCAT(', `', COLUMN_NAME, '`') ORDER BY 1 SEPARATOR ''), '')
                      FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{}'
-                     AND EXTRA LIKE '%INVISIBLE%'", name.replace("``", "`")));
-                let times = if kind == "SYSTEM VERSIONED" && invisible.is_empty() { ", row_start, row_end" } else { "" };
+                     AND EXTRA LIKE '%INVISIBLE%'",
+                        name.replace("``", "`")
+                    ),
+                );
+                let times =
+                    if kind == "SYSTEM VERSIONED" && invisible.is_empty() { ", row_start, row_end" } else { "" };
                 let rows = self.sql(database, &format!("SELECT *{invisible}{times} FROM `{name}`{history}"));
                 let mut rows: Vec<&str> = rows.lines().collect();
                 rows.sort_unstable();
@@ -138,13 +144,16 @@ impl Mariadb {
             told.push(made.rsplit_once('\t').unwrap().0.to_owned());
         }
         told.extend(names("CONCAT_WS('|', ACTION_ORDER, TRIGGER_NAME, EVENT_OBJECT_TABLE)", "TRIGGERS", "TRIGGER"));
-        for routine in names("CONCAT(ROUTINE_TYPE, ' `', REPLACE(ROUTINE_NAME, '`', '``'), '`')", "ROUTINES", "ROUTINE") {
+        for routine in names("CONCAT(ROUTINE_TYPE, ' `', REPLACE(ROUTINE_NAME, '`', '``'), '`')", "ROUTINES", "ROUTINE")
+        {
             told.push(self.sql(database, &format!("SHOW CREATE {}", routine.replace("``", "`"))));
         }
         for event in names("EVENT_NAME", "EVENTS", "EVENT") {
             told.push(self.sql(database, &format!("SHOW CREATE EVENT `{event}`")));
         }
-        told.into_iter().map(|text| text.replace(&format!("`{database}`"), "`DB`").replace(&format!("{database}."), "DB.")).collect()
+        told.into_iter()
+            .map(|text| text.replace(&format!("`{database}`"), "`DB`").replace(&format!("{database}."), "DB."))
+            .collect()
     }
 
     /// Stops the server.

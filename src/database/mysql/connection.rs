@@ -85,10 +85,12 @@ impl Connection {
         let arguments: Vec<&str> = shows.then_some("--show").into_iter().chain(GROUPS).collect();
         let told = ask(&arguments)?;
         let (kept, others): (Vec<&str>, Vec<&str>) = told.lines().partition(|option| is_of_connection(option));
-        let value = |name: &str| kept.iter().rev().find(|option| name_of(option) == name).map(|option| value_of(option));
+        let value =
+            |name: &str| kept.iter().rev().find(|option| name_of(option) == name).map(|option| value_of(option));
         let socket = value("socket").flatten().map(PathBuf::from);
         let is_local = value("host").flatten().is_none_or(|host| host == "localhost");
-        let is_elsewhere = !is_local || value("protocol").flatten().is_some_and(|it| !it.eq_ignore_ascii_case("socket"));
+        let is_elsewhere =
+            !is_local || value("protocol").flatten().is_some_and(|it| !it.eq_ignore_ascii_case("socket"));
         let is_told = |option: &&&str| !HARMLESS.contains(&&*name_of(option));
         let left_aside = others.iter().filter(is_told).map(|option| option.to_string()).collect();
         let folder = Arc::new(temporary.make(account)?);
@@ -161,9 +163,11 @@ mod tests {
 
     #[test]
     fn option_files_say_how_to_connect_and_nothing_else() {
-        let kept = ["--user=u", "--pass=p", "--max_allowed_packet=1G", "--ssl-ca=/x", "--skip-ssl", "--loose-tls-version=1"];
+        let kept =
+            ["--user=u", "--pass=p", "--max_allowed_packet=1G", "--ssl-ca=/x", "--skip-ssl", "--loose-tls-version=1"];
         assert!(kept.into_iter().all(is_of_connection));
-        let others = ["--no-data", "--where=0", "--databases", "--skip-triggers", "--p=1", "--force", "--database=x", "--"];
+        let others =
+            ["--no-data", "--where=0", "--databases", "--skip-triggers", "--p=1", "--force", "--database=x", "--"];
         assert!(!others.into_iter().any(is_of_connection));
         let text = written(&["--password=a#b%c\"d\\e f", "--skip-ssl"]);
         assert_eq!(text, "[client]\npassword=\"a#b%c\\\"d\\\\e f\"\nskip-ssl\n");

@@ -86,7 +86,8 @@ pub struct Tried {
     pub filled: BTreeSet<String>,
     /// Tables and views that cannot be read, each with why.
     pub broken: Vec<(Table, String)>,
-    /// Views whose definer does not exist, as far as the user may know: the server writes them with their database's name.
+    /// Views whose definer does not exist, as far as the user may know: the server writes them with their database's
+    /// name.
     pub orphaned: Vec<String>,
 }
 
@@ -221,9 +222,8 @@ impl Contents {
                 script += &format!("SELECT '{}';\n{};\n", mark(at, number), question);
             }
         }
-        let marks: BTreeMap<String, (usize, usize)> = (0..tables.len())
-            .flat_map(|at| [0, 1].map(|question| (mark(at, question), (at, question))))
-            .collect();
+        let marks: BTreeMap<String, (usize, usize)> =
+            (0..tables.len()).flat_map(|at| [0, 1].map(|question| (mark(at, question), (at, question)))).collect();
         let mut answered: BTreeSet<(usize, usize)> = BTreeSet::new();
         let mut asked = None;
         for row in server.try_all(script)? {
@@ -248,7 +248,8 @@ impl Contents {
 
 /// Returns SQL for a character set and a collation, where these are words.
 fn properties(charset: &str, collation: &str) -> Option<String> {
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let are_words = is_word(charset) && is_word(collation);
     are_words.then(|| format!("ALTER DATABASE DEFAULT CHARACTER SET {charset} COLLATE {collation}"))
 }

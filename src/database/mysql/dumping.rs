@@ -1,5 +1,5 @@
-//! Dumping one database: what is in it is asked first, what cannot be read is left out and named, and the dump is looked
-//! at while it is made.
+//! Dumping one database: what is in it is asked first, what cannot be read is left out and named, and the dump is
+//! looked at while it is made.
 
 use super::Source;
 use super::contents::{Contents, Table, Tried};
@@ -52,8 +52,8 @@ pub fn orphaned(tried: &Tried) -> Option<String> {
     let names = named(tried.orphaned.iter().map(String::as_str));
     (!tried.orphaned.is_empty()).then(|| {
         format!(
-            "the definer of the views {names} does not exist: they can be restored into a database of the same name alone, \
-             until somebody else defines them"
+            "the definer of the views {names} does not exist: they can be restored into a database of the same name \
+             alone, until somebody else defines them"
         )
     })
 }
@@ -114,7 +114,9 @@ impl Source {
         let stream = Programs { current: None, waiting: programs, is_silent: wishes.is_silent() }.begun()?;
         let stream = Box::new(Cursor::new(header.unwrap_or_default()).chain(stream));
         let (source, record, database) = (self.clone(), record.clone(), database.to_string());
-        Ok(Box::new(Verified::new(stream, expected, move |missing| source.compare(&database, &wishes, missing, &record))))
+        Ok(Box::new(Verified::new(stream, expected, move |missing| {
+            source.compare(&database, &wishes, missing, &record)
+        })))
     }
 
     /// Returns what a dump must have. The server's own tables are not compared: programs treat some in ways of their own.
@@ -168,8 +170,7 @@ impl Source {
 
 /// Records what the manifest tells of a database.
 fn describe(contents: &Contents, record: &Record) {
-    let tables: Vec<&Table> =
-        contents.tables.iter().filter(|table| !table.is_view() && !table.is_sequence()).collect();
+    let tables: Vec<&Table> = contents.tables.iter().filter(|table| !table.is_view() && !table.is_sequence()).collect();
     let unsafe_names = tables.iter().filter(|table| table.lacks_transactions && !table.is_external());
     let unsafe_names: Vec<&str> = unsafe_names.map(|table| &*table.name).collect();
     if !unsafe_names.is_empty() {
@@ -189,8 +190,7 @@ fn describe(contents: &Contents, record: &Record) {
             manifest.database_bytes = Some(tables.iter().map(|table| table.bytes).sum());
         }
         let told = tables.iter().take(MAX_TABLES);
-        let told = told
-            .map(|table| manifest::Table { name: table.name.clone(), estimated_rows: table.estimated_rows });
+        let told = told.map(|table| manifest::Table { name: table.name.clone(), estimated_rows: table.estimated_rows });
         manifest.tables = told.collect();
     });
 }

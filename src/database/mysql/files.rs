@@ -9,15 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Variables that name folders of a server's files.
-const FOLDERS: [&str; 5] = [
-    "datadir",
-    "innodb_data_home_dir",
-    "innodb_log_group_home_dir",
-    "innodb_undo_directory",
-    "aria_log_dir_path",
-];
+const FOLDERS: [&str; 5] =
+    ["datadir", "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory", "aria_log_dir_path"];
 /// How names of files begin that a server makes among its data
-/// (<https://mariadb.com/kb/en/innodb-system-tablespaces/>, <https://dev.mysql.com/doc/refman/8.4/en/data-directory.html>).
+/// (<https://mariadb.com/kb/en/innodb-system-tablespaces/>,
+/// <https://dev.mysql.com/doc/refman/8.4/en/data-directory.html>).
 const MADE: [&str; 15] = [
     "ibdata",
     "ib_logfile",
@@ -85,7 +81,9 @@ fn listener(socket: &Path) -> Option<u32> {
 fn is_own_of_data(name: &OsStr, is_folder: bool) -> bool {
     let Some(name) = name.to_str() else { return true };
     match is_folder {
-        true => !(name.starts_with('#') || name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_@$".contains(&byte))),
+        true => {
+            !(name.starts_with('#') || name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_@$".contains(&byte)))
+        }
         false => !is_made(name),
     }
 }

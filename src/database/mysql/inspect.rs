@@ -89,7 +89,9 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
             "`{}` lacks SELECT on `mysql`, where users and rights are: grant it, or set `globals = false`",
             facts.role
         ));
-    } else if !facts.rights.sees_routines() && databases.iter().any(|(name, _)| !Wishes::of(&settings.options, name).lacks("routines")) {
+    } else if !facts.rights.sees_routines()
+        && databases.iter().any(|(name, _)| !Wishes::of(&settings.options, name).lacks("routines"))
+    {
         problem("routines of others may be missing: `GRANT SELECT ON mysql.proc` shows them to the user".into());
     }
     hints.into_iter().for_each(|text| report.hint(&subject, text));

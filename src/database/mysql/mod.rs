@@ -23,9 +23,9 @@ use dumping::Whole;
 pub use inspect::inspect;
 use program::{DumpProgram, Wishes};
 use server::{Facts, Server};
-use verify::{Expected, Verified};
 use std::io::{Cursor, Read};
 use std::sync::Arc;
+use verify::{Expected, Verified};
 
 /// The name of the dump of users and their rights.
 const USERS: &str = "users.sql";

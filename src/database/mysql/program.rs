@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Every dump's options, by the name under which a program's help lists it: all that decide what is in a dump, whatever
-/// the program's defaults are. `--comments` has the last words written; locks around rows would keep defaults from asking
-/// a sequence. Only MySQL's own has `--set-gtid-purged`: a restore elsewhere must not touch that server's replication;
-/// and its 8 asks servers by `--column-statistics` for a table that MariaDB and older ones lack.
+/// the program's defaults are. `--comments` has the last words written; locks around rows would keep defaults from
+/// asking a sequence. Only MySQL's own has `--set-gtid-purged`: a restore elsewhere must not touch that server's
+/// replication; and its 8 asks servers by `--column-statistics` for a table that MariaDB and older ones lack.
 const OPTIONS: [(&str, &str); 31] = [
     ("single-transaction", "--single-transaction"),
     ("quick", "--quick"),

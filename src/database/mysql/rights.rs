@@ -40,8 +40,8 @@ fn words(names: &str) -> BTreeSet<String> {
 }
 
 impl Rights {
-    /// Reads the lines of `SHOW GRANTS`, which tell the rights of active roles too: a line that grants a role adds none.
-    /// Rights to single tables and columns do not count.
+    /// Reads the lines of `SHOW GRANTS`, which tell the rights of active roles too: a line that grants a role adds
+    /// none. Rights to single tables and columns do not count.
     pub fn parse(lines: &[String]) -> Self {
         let mut rights = Rights::default();
         for line in lines {
@@ -90,7 +90,10 @@ impl Rights {
     /// Returns whether the definitions of others' routines are seen.
     pub fn sees_routines(&self) -> bool {
         let is_global = |right: &str| self.global.contains(right);
-        self.reads_routines || self.has("SELECT", "mysql") || is_global("SHOW_ROUTINE") || is_global("SHOW CREATE ROUTINE")
+        self.reads_routines
+            || self.has("SELECT", "mysql")
+            || is_global("SHOW_ROUTINE")
+            || is_global("SHOW CREATE ROUTINE")
     }
 }
 
@@ -130,7 +133,10 @@ mod tests {
         let member = rights(&["GRANT `monitoring` TO `u`@`%`", "GRANT SELECT ON *.* TO `u`@`%`"]);
         assert!(member.has("SELECT", "any") && !member.has("TRIGGER", "any"), "a role that is granted adds nothing");
         let narrow = rights(&["GRANT SELECT ON `app1`.* TO `u`@`%`", "GRANT SELECT, TRIGGER ON `app%`.* TO `u`@`%`"]);
-        assert!(narrow.has("TRIGGER", "app2") && !narrow.has("TRIGGER", "app1"), "the narrower grant is the one heeded");
+        assert!(
+            narrow.has("TRIGGER", "app2") && !narrow.has("TRIGGER", "app1"),
+            "the narrower grant is the one heeded"
+        );
         let partly = rights(&["GRANT SELECT, TRIGGER ON *.* TO `u`@`%`", "REVOKE TRIGGER ON `app`.* FROM `u`@`%`"]);
         assert!(partly.has("SELECT", "app") && !partly.has("TRIGGER", "app") && partly.has("TRIGGER", "shop"));
         assert!(rights(&["GRANT SELECT ON `mysql`.* TO `u`@`%`"]).sees_routines());

@@ -43,8 +43,8 @@ pub fn servers(server: &Server) -> Result<String> {
     Ok(sql)
 }
 
-/// Writes libraries, users and their rights, in an order that a new server takes: what others need comes first, and what
-/// is there already is left.
+/// Writes libraries, users and their rights, in an order that a new server takes: what others need comes first, and
+/// what is there already is left.
 pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
     let mut sql = String::from("-- Libraries, users and their rights\n");
     for row in server.ask("SELECT name, dl FROM mysql.plugin ORDER BY name")? {
@@ -59,6 +59,10 @@ pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
         sql += &format!(
             "CREATE {aggregate}FUNCTION /*M!100103 IF NOT EXISTS */ {name} RETURNS {returns} SONAME {library};\n"
         );
+    }
+    // MySQL's since 8.
+    for component in server.try_all("SELECT component_urn FROM mysql.component;\n".into())?.into_iter().flatten() {
+        sql += &format!("INSTALL COMPONENT {};\n", text(&component));
     }
     if is_mariadb {
         let question = "SELECT user FROM mysql.user WHERE is_role = 'Y' AND user <> 'PUBLIC' ORDER BY user";
