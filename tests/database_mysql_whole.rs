@@ -52,6 +52,7 @@ fn furnish_server(server: &Mariadb) {
         "CREATE USER du@localhost; GRANT r2 TO du@localhost; SET DEFAULT ROLE r2 FOR du@localhost",
         "GRANT SELECT (id, e), UPDATE (e) ON rich.a TO du@localhost; GRANT EXECUTE ON FUNCTION rich.f1 TO du@localhost",
         "GRANT ALL ON `rich\\_%`.* TO du@localhost WITH GRANT OPTION; GRANT PROXY ON du@localhost TO sock@localhost",
+        "GRANT SELECT ON rich.* TO PUBLIC",
         "CREATE SERVER far FOREIGN DATA WRAPPER mysql
             OPTIONS (HOST '127.0.0.1', PORT 3306, USER 'u', PASSWORD 'p''x', DATABASE 'd')",
     ] {
@@ -60,17 +61,26 @@ fn furnish_server(server: &Mariadb) {
 }
 
 fn told_of_server(server: &Mariadb) -> String {
-    server.sql(
+    let own = "user NOT IN ('root', 'mariadb.sys')";
+    let mut told = server.sql(
         "",
-        "SELECT user, host, JSON_REMOVE(priv, '$.password_last_changed', '$.version_id') FROM mysql.global_priv
-            WHERE user <> 'mariadb.sys' ORDER BY 1, 2;
-         SELECT * FROM mysql.roles_mapping ORDER BY 1, 2, 3; SELECT host, db, user FROM mysql.db ORDER BY 1, 2, 3;
-         SELECT host, db, user, table_name, table_priv, column_priv FROM mysql.tables_priv ORDER BY 1, 2, 3, 4;
-         SELECT host, db, user, table_name, column_name, column_priv FROM mysql.columns_priv ORDER BY 1, 2, 3, 4, 5;
-         SELECT host, db, user, routine_name, proc_priv FROM mysql.procs_priv ORDER BY 1, 2, 3, 4;
-         SELECT host, user, proxied_host, proxied_user FROM mysql.proxies_priv ORDER BY 1, 2, 3, 4;
-         SELECT * FROM mysql.servers; SELECT * FROM mysql.plugin WHERE name = 'ed25519'",
-    )
+        &format!(
+            "SELECT user, host, default_role FROM mysql.user WHERE {own} ORDER BY 1, 2; SHOW GRANTS FOR PUBLIC;
+             SELECT * FROM mysql.roles_mapping ORDER BY 1, 2, 3; SELECT host, db, user FROM mysql.db ORDER BY 1, 2, 3;
+             SELECT host, db, user, table_name, table_priv, column_priv FROM mysql.tables_priv ORDER BY 1, 2, 3, 4;
+             SELECT host, db, user, table_name, column_name, column_priv FROM mysql.columns_priv
+                ORDER BY 1, 2, 3, 4, 5;
+             SELECT host, db, user, routine_name, proc_priv FROM mysql.procs_priv ORDER BY 1, 2, 3, 4;
+             SELECT host, user, proxied_host, proxied_user FROM mysql.proxies_priv WHERE {own} ORDER BY 1, 2, 3, 4;
+             SELECT * FROM mysql.servers; SELECT * FROM mysql.plugin WHERE name = 'ed25519'"
+        ),
+    );
+    let users =
+        format!("SELECT CONCAT('`', user, '`@`', host, '`') FROM mysql.user WHERE {own} AND is_role = 'N' ORDER BY 1");
+    for user in server.sql("", &users).lines() {
+        told += &server.sql("", &format!("SHOW CREATE USER {user}; SHOW GRANTS FOR {user}"));
+    }
+    told
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How programs connect: what option files say of that, in a file of our own, and nothing else of what they say.
 
+use super::option_files;
 use super::server::find;
 use crate::database::local::Temporary;
 use crate::error::{Context, Result};
@@ -7,7 +8,7 @@ use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -65,26 +66,10 @@ pub struct Connection {
 
 impl Connection {
     /// Reads what option files say of a connection: the machine's, that of the account, and `option-file`.
-    pub fn read(settings: &Mysql, account: Option<&Account>, temporary: &Temporary) -> Result<Self> {
-        let bin_dir = settings.bin_dir.as_deref();
-        let path = find(&["my_print_defaults"], bin_dir).or_else(|_| find(&["my_print_defaults"], None))?;
-        let ask = |arguments: &[&str]| {
-            let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
-            program.withheld = ENVIRONMENT.map(Into::into).to_vec();
-            if let Some(file) = settings.option_file.as_ref().filter(|_| arguments != ["--help"]) {
-                let mut argument = std::ffi::OsString::from("--defaults-extra-file=");
-                argument.push(file);
-                program = program.arg(argument);
-            }
-            program.account = account.cloned();
-            program.timeout = Some(Duration::from_secs(60));
-            arguments.iter().fold(program, |program, argument| program.arg(argument)).answer()
-        };
-        // MySQL's hides passwords unless it is told otherwise; MariaDB's does not know that option.
-        let shows = ask(&["--help"])?.contains("--show");
-        let arguments: Vec<&str> = shows.then_some("--show").into_iter().chain(GROUPS).collect();
-        let told = ask(&arguments)?;
-        let (kept, others): (Vec<&str>, Vec<&str>) = told.lines().partition(|option| is_of_connection(option));
+    pub fn read(settings: &Mysql, account: Option<&Account>, client: &Path, temporary: &Temporary) -> Result<Self> {
+        let told = options(settings, account, client)?;
+        let (kept, others): (Vec<&str>, Vec<&str>) =
+            told.iter().map(String::as_str).partition(|option| is_of_connection(option));
         let value =
             |name: &str| kept.iter().rev().find(|option| name_of(option) == name).map(|option| value_of(option));
         let socket = value("socket").flatten().map(PathBuf::from);
@@ -109,6 +94,32 @@ impl Connection {
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("connection.cnf")
     }
+}
+
+/// Returns what option files say to a dump program: asked of the program that prints it, or read where there is none.
+fn options(settings: &Mysql, account: Option<&Account>, client: &Path) -> Result<Vec<String>> {
+    let named = settings.option_file.as_deref();
+    let ask = |path: &Path, arguments: &[&str], file: Option<&Path>| {
+        let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
+        program.withheld = ENVIRONMENT.map(Into::into).to_vec();
+        if let Some(file) = file {
+            let mut argument = std::ffi::OsString::from("--defaults-extra-file=");
+            argument.push(file);
+            program = program.arg(argument);
+        }
+        program.account = account.cloned();
+        program.timeout = Some(Duration::from_secs(60));
+        arguments.iter().fold(program, |program, argument| program.arg(argument)).answer()
+    };
+    let bin_dir = settings.bin_dir.as_deref();
+    let Ok(path) = find(&["my_print_defaults"], bin_dir).or_else(|_| find(&["my_print_defaults"], None)) else {
+        let help = ask(client, &["--no-defaults", "--help"], None)?;
+        return option_files::read(&help, account, named, &GROUPS);
+    };
+    // MySQL's hides passwords unless it is told otherwise; MariaDB's does not know that option.
+    let shows = ask(&path, &["--help"], None)?.contains("--show");
+    let arguments: Vec<&str> = shows.then_some("--show").into_iter().chain(GROUPS).collect();
+    Ok(ask(&path, &arguments, named)?.lines().map(str::to_string).collect())
 }
 
 /// Returns an option's name, as programs understand it.

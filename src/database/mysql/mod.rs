@@ -5,6 +5,7 @@ mod contents;
 mod dumping;
 mod files;
 mod inspect;
+mod option_files;
 mod program;
 mod rights;
 mod server;
@@ -116,15 +117,17 @@ impl Source {
         let source = self.clone();
         self.subject(path, title, "users").stream(move |_| {
             let is_mariadb = source.facts.is_mariadb();
-            let servers = Cursor::new(users::servers(&source.server)?);
+            let libraries = Cursor::new(users::libraries(&source.server)?);
+            let others = Cursor::new(users::others(&source.server, is_mariadb)?);
             if !is_mariadb || !source.program.knows("system") {
-                return Ok(Box::new(Cursor::new(users::sql(&source.server, is_mariadb)?).chain(servers)));
+                let users = Cursor::new(users::sql(&source.server, is_mariadb)?);
+                return Ok(Box::new(libraries.chain(users).chain(others)));
             }
             // What it connects by must be there until its end.
             let program = source.server.program(&source.program.path);
-            let options = ["--comments", "--skip-dump-date", "--system=users,plugins,udfs", "--insert-ignore"];
+            let options = ["--comments", "--skip-dump-date", "--system=users", "--insert-ignore"];
             let program = options.into_iter().fold(program, |program, option| program.arg(option));
-            let stream = Box::new(Whole::new(program.stream()?).chain(servers));
+            let stream = Box::new(libraries.chain(Whole::new(program.stream()?)).chain(others));
             Ok(Box::new(Verified::new(stream, Expected::default(), move |_| drop(source))))
         })
     }

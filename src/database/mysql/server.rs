@@ -101,7 +101,7 @@ impl Server {
         // A folder may have the dump program alone.
         let asks = ["mariadb", "mysql"];
         let client = find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?;
-        let connection = Connection::read(settings, account.as_ref(), temporary)?;
+        let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
         let name = mysql_name(settings).to_string();
         let mut server = Server { name, settings: settings.clone(), account, connection, client };
         if let Some(host) = &settings.host {

@@ -18,11 +18,17 @@ fn text(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// Writes the definitions of other servers, which MariaDB's program does not quote right.
-pub fn servers(server: &Server) -> Result<String> {
+/// Writes what the dump program leaves out: what everybody may (MariaDB, since 10.11), and the definitions of other
+/// servers, which it does not quote right.
+pub fn others(server: &Server, is_mariadb: bool) -> Result<String> {
     let question =
         "SELECT Server_name, Wrapper, Host, Db, Username, Password, Port, Socket, Owner FROM mysql.servers ORDER BY 1";
     let mut sql = String::new();
+    if is_mariadb {
+        for line in server.try_all("SHOW GRANTS FOR PUBLIC;\n".into())?.into_iter().flatten() {
+            sql += &format!("{line};\n");
+        }
+    }
     for row in server.ask(question)? {
         let [name, wrapper, values @ ..] = &row[..] else { continue };
         let names = ["HOST", "DATABASE", "USER", "PASSWORD", "PORT", "SOCKET", "OWNER"];
@@ -43,9 +49,9 @@ pub fn servers(server: &Server) -> Result<String> {
     Ok(sql)
 }
 
-/// Writes libraries, users and their rights, in an order that a new server takes: what others need comes first, and
-/// what is there already is left.
-pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
+/// Writes the libraries of plugins and functions, which users may need: MariaDB's program writes them with a word at a
+/// place where no server takes it. What is there already is left.
+pub fn libraries(server: &Server) -> Result<String> {
     let mut sql = String::from("-- Libraries, users and their rights\n");
     for row in server.ask("SELECT name, dl FROM mysql.plugin ORDER BY name")? {
         let [name, library] = &row[..] else { continue };
@@ -64,6 +70,13 @@ pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
     for component in server.try_all("SELECT component_urn FROM mysql.component;\n".into())?.into_iter().flatten() {
         sql += &format!("INSTALL COMPONENT {};\n", text(&component));
     }
+    Ok(sql)
+}
+
+/// Writes users and their rights, in an order that a new server takes: what others need comes first. Users that are
+/// there already are left.
+pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
+    let mut sql = String::new();
     if is_mariadb {
         let question = "SELECT user FROM mysql.user WHERE is_role = 'Y' AND user <> 'PUBLIC' ORDER BY user";
         for role in server.ask(question)?.into_iter().flatten() {
@@ -90,10 +103,6 @@ pub fn sql(server: &Server, is_mariadb: bool) -> Result<String> {
         for row in server.ask(question)? {
             let [user, host, role] = &row[..] else { continue };
             sql += &format!("SET DEFAULT ROLE {} FOR {}@{};\n", quoted(role), part(user), part(host));
-        }
-        // What everybody may, since 10.11.
-        for line in server.try_all("SHOW GRANTS FOR PUBLIC;\n".into())?.into_iter().flatten() {
-            sql += &format!("{line};\n");
         }
     }
     sql.push_str("-- Dump completed\n");
