@@ -38,7 +38,8 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
     report.fine(&subject, format!("dumped by {}: {}", program.path.display(), program.version));
     let source = Source { server, facts, program };
     let facts = &source.facts;
-    if settings.databases.is_none() && facts.rights.sees_all_databases() {
+    let has_users = settings.globals.unwrap_or(true);
+    if settings.databases.is_none() && has_users && facts.rights.sees_all_databases() {
         report.replaced.extend(files::folders(&source.server));
     }
     let choice = facts.chosen(settings);
@@ -84,7 +85,7 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
             }
         }
     }
-    if settings.globals.unwrap_or(true) && !facts.rights.has("SELECT", "mysql") {
+    if has_users && !facts.rights.has("SELECT", "mysql") {
         problem(format!(
             "`{}` lacks SELECT on `mysql`, where users and rights are: grant it, or set `globals = false`",
             facts.role

@@ -76,7 +76,8 @@ pub fn plan(settings: &Mysql, temporary: &Temporary, plan: &mut Plan) {
     if has_users {
         add(source.users(folder(USERS.as_bytes())));
     }
-    let is_whole = settings.databases.is_none() && sees_all;
+    // Users are in a database of the server's own.
+    let is_whole = settings.databases.is_none() && sees_all && has_users;
     let folders = files::folders(&source.server);
     plan.replaced.push(Replaced { is_whole, by, files: Vec::new(), folders });
 }
