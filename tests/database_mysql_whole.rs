@@ -80,7 +80,8 @@ fn told_of_server(server: &Mariadb) -> String {
     for user in server.sql("", &users).lines() {
         told += &server.sql("", &format!("SHOW CREATE USER {user}; SHOW GRANTS FOR {user}"));
     }
-    told
+    // The order of columns is not told the same twice.
+    told.lines().filter(|line| !line.contains(" (`")).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
