@@ -104,13 +104,14 @@ impl Server {
         let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
         let name = mysql_name(settings).to_string();
         let mut server = Server { name, settings: settings.clone(), account, connection, client };
-        if let Some(host) = &settings.host {
-            server.connection.is_elsewhere = host != "localhost";
-            server.connection.socket = server.connection.socket.filter(|_| host == "localhost");
-        }
-        server.connection.is_elsewhere |= settings.port.is_some();
+        // What the profile says goes before what option files say.
+        let is_here = match &settings.host {
+            Some(host) => host == "localhost",
+            None => settings.socket.is_some() || !server.connection.is_elsewhere,
+        };
+        server.connection.is_elsewhere = !is_here || settings.port.is_some() && settings.socket.is_none();
         if settings.socket.is_some() {
-            (server.connection.socket, server.connection.is_elsewhere) = (settings.socket.clone(), false);
+            server.connection.socket.clone_from(&settings.socket);
         }
         Ok(server)
     }
@@ -145,11 +146,14 @@ impl Server {
         // It must be the first; no other option file is read.
         program = program.arg(named("--defaults-file=", &self.connection.path()));
         program.withheld = ENVIRONMENT.map(Into::into).to_vec();
+        let port = settings.port.map(|port| port.to_string());
+        let (mut host, mut port) = (settings.host.as_ref(), port.as_ref());
+        let local = String::from("localhost");
         if let Some(socket) = self.connection.socket.as_ref().filter(|_| !self.connection.is_elsewhere) {
             program = program.arg("--protocol=socket").arg(named("--socket=", socket));
+            (host, port) = (Some(&local), None);
         }
-        let port = settings.port.map(|port| port.to_string());
-        for (option, value) in [("--host", &settings.host), ("--port", &port), ("--user", &settings.role)] {
+        for (option, value) in [("--host", host), ("--port", port), ("--user", settings.role.as_ref())] {
             if let Some(value) = value {
                 program = program.arg(format!("{option}={value}"));
             }
