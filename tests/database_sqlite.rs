@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::dumps::{All, Made, Small, all, make, profile, shown};
+use support::machine::{Machine, silent};
 use support::process::{Running, start, tool};
 use support::{SOON, until};
 
@@ -232,6 +233,56 @@ fn a_database_whose_writer_was_killed_is_copied_as_it_was_before() {
     let copy = opened(&all(&section(&path, "")), &path, copies.path());
     let sums = "SELECT (SELECT count(*) FROM move) + (SELECT sum(amount) FROM account)";
     assert_eq!(copy.query_row(sums, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[test]
+fn an_empty_file_is_a_database_a_damaged_one_stays_as_it_is_and_reading_leaves_nothing_behind() {
+    let machine = Machine::new("");
+    let folder = machine.bakfs.make_dir("source");
+    let at = |name: &str| folder.join(name);
+    std::fs::write(at("empty.db"), "").unwrap();
+    furnish(&at("idle.db"), "wal");
+    furnish(&at("damaged.db"), "wal");
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+                INSERT INTO move SELECT i, i, i FROM n";
+    sqlite(&at("damaged.db"), many);
+    let mut bytes = std::fs::read(at("damaged.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 9000].fill(0x55);
+    std::fs::write(at("damaged.db"), &bytes).unwrap();
+    let profile = |names: &[&str]| {
+        let sections = names.iter().map(|name| format!("[[profile.test.sqlite]]\npath = '{}'\n", at(name).display()));
+        let quiet = "check = { every = 'never' }\nprune = { every = 'never' }";
+        machine
+            .configure(&format!("[profile.test]\nsources = ['@/source']\n{quiet}\n{}", sections.collect::<String>()));
+    };
+    let names = || {
+        let mount = machine.mount();
+        let shown = |root: &Path| {
+            let files = support::files_below(&root.join(folder.strip_prefix("/").unwrap()));
+            let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+            let mut names: Vec<_> = files.into_iter().map(|(path, _)| name(path)).collect();
+            names.sort();
+            names
+        };
+        let latest = mount.path().join("latest");
+        let raw = std::fs::read(latest.join(at("damaged.db").strip_prefix("/").unwrap())).unwrap_or_default();
+        (shown(&latest), shown(&latest.join("databases/sqlite")), raw)
+    };
+    profile(&["empty.db", "idle.db"]);
+    silent(&machine.run(["run", "test"]).expect(0));
+    let expected = ["empty.db", "empty.db.json", "idle.db", "idle.db.json"].map(String::from).to_vec();
+    assert_eq!(names(), (vec!["damaged.db".into()], expected, bytes.clone()));
+    let mut live: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    live.sort();
+    assert_eq!(live, ["damaged.db", "empty.db", "idle.db"], "no -wal and no -shm is left beside an idle database");
+
+    profile(&["idle.db", "damaged.db"]);
+    let told = machine.run(["run", "test"]).expect(3).stderr;
+    assert!(told.contains("Cannot dump the SQLite database") && told.contains("damaged.db"), "{told}");
+    let (files, dumps, raw) = names();
+    assert_eq!(dumps, ["damaged.db.json", "idle.db", "idle.db.json"]);
+    assert!(files.contains(&"damaged.db".into()) && !files.contains(&"idle.db".into()) && raw == bytes, "{files:?}");
 }
 
 #[test]

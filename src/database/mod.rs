@@ -8,6 +8,7 @@ mod local;
 mod manifest;
 mod mysql;
 mod name;
+mod pattern;
 mod postgresql;
 mod sqlite;
 
@@ -76,7 +77,7 @@ pub fn inspect(profile: &Profile) -> Inspected {
     let temporary = Temporary::new(profile.temporary_dir.as_deref());
     let mut report = Report::default();
     profile.postgresql.iter().for_each(|cluster| postgresql::inspect(cluster, &temporary, &mut report));
-    profile.mysql.iter().for_each(|server| mysql::inspect(server, &mut report));
+    profile.mysql.iter().for_each(|server| mysql::inspect(server, &temporary, &mut report));
     profile.sqlite.iter().for_each(|files| sqlite::inspect(files, &temporary, &mut report));
     profile.command.iter().for_each(|source| command::inspect(source, &mut report));
     Inspected { inspections: report.inspections, replaced: report.replaced }
@@ -103,7 +104,7 @@ impl Plan {
         let temporary = Temporary::new(profile.temporary_dir.as_deref());
         let mut plan = Plan::default();
         profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, &mut plan));
-        profile.mysql.iter().for_each(|server| mysql::plan(server, &mut plan));
+        profile.mysql.iter().for_each(|server| mysql::plan(server, &temporary, &mut plan));
         profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, &mut plan));
         profile.command.iter().for_each(|source| command::plan(source, &mut plan));
         plan.part();

@@ -2,8 +2,8 @@
 
 use super::programs::Programs;
 use super::server::{Facts, Known, Server, connection};
+use crate::database::pattern::Patterns;
 use crate::settings::file::Postgresql;
-use globset::{GlobBuilder, GlobMatcher};
 use std::io::{BufRead, BufReader};
 
 /// Databases every cluster has from the beginning; they are left out where nothing was added to them.
@@ -26,30 +26,12 @@ pub struct Choice {
     pub is_whole: bool,
 }
 
-/// A pattern of `exclude`: a name, or a glob.
-struct Pattern<'a> {
-    text: &'a str,
-    glob: Option<GlobMatcher>,
-}
-
-impl Pattern<'_> {
-    fn new(text: &str) -> Pattern<'_> {
-        let glob = GlobBuilder::new(text).backslash_escape(true).build().ok().map(|glob| glob.compile_matcher());
-        Pattern { text, glob }
-    }
-
-    fn is_of(&self, name: &str) -> bool {
-        self.text == name || self.glob.as_ref().is_some_and(|glob| glob.is_match(name))
-    }
-}
-
 /// Chooses by the configuration: without a list all databases, user's templates too, but for what initdb has made and
 /// nobody has changed.
 pub fn choose(settings: &Postgresql, facts: &Facts, is_untouched: impl Fn(&Known) -> bool) -> Choice {
-    let patterns: Vec<_> = settings.exclude.iter().map(|text| Pattern::new(text)).collect();
-    let is_out = |name: &str| patterns.iter().any(|pattern| pattern.is_of(name));
-    let is_idle = |pattern: &&Pattern<'_>| !facts.databases.iter().any(|known| pattern.is_of(&known.name));
-    let idle = patterns.iter().filter(is_idle).map(|pattern| pattern.text.to_string()).collect();
+    let patterns = Patterns::new(&settings.exclude);
+    let is_out = |name: &str| patterns.any(name);
+    let idle = patterns.idle(facts.databases.iter().map(|known| &*known.name));
     let mut choice = Choice { idle, is_whole: true, ..Choice::default() };
     let listed = settings.databases.as_ref();
     for known in facts.databases.iter().filter(|known| !is_out(&known.name)) {
