@@ -1,0 +1,78 @@
+//! Lines of the pages that are not typed as they stand, each with the reason and the test that stands for it.
+
+/// Lines that one test stands for.
+pub struct Elsewhere {
+    /// The lines, as the pages have them without remarks.
+    pub lines: &'static [&'static str],
+    /// Why they are not typed.
+    pub why: &'static str,
+    /// The test, as `file::name`.
+    pub test: &'static str,
+}
+
+/// All of them.
+pub const ELSEWHERE: &[Elsewhere] = &[
+    Elsewhere {
+        lines: &["cargo run --release -- demo"],
+        why: "a release build takes minutes: the test runs the demo of the program under test",
+        test: "tests/demo.rs::the_demo_shows_two_days_and_cleans_up",
+    },
+    Elsewhere {
+        lines: &["tests/run"],
+        why: "it is what runs this test, in CI from a fresh system",
+        test: "tests/operations/main.rs::every_line_of_the_pages_has_a_cover",
+    },
+    Elsewhere {
+        lines: &[
+            "export ST_AUTH=http://127.0.0.1:8080/auth/v1.0 ST_USER=test:tester ST_KEY=...",
+            "bakfs --repo swift://container/some/repo init",
+        ],
+        why: "the server's address and key are the test's own",
+        test: "tests/contract/main.rs::swift_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &["bakfs --repo sftp://user@host:2222/srv/backup/repo init", "ssh -p 2222 user@host"],
+        why: "the server's user, address and folder are the test's own",
+        test: "tests/contract/main.rs::sftp_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &["export WEBDAV_USER=... WEBDAV_PASSWORD=...", "bakfs --repo webdavs://host/folder/repo init"],
+        why: "the server's address and password are the test's own",
+        test: "tests/contract/main.rs::webdav_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &[
+            "export AZURE_STORAGE_ACCOUNT=... AZURE_STORAGE_KEY=...",
+            "bakfs --repo azblob://container/some/repo init",
+        ],
+        why: "Microsoft's service is not called by tests: its emulator is",
+        test: "tests/contract/main.rs::azure_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &[
+            "export GOOGLE_APPLICATION_CREDENTIALS=/etc/bakfs/google.json",
+            "bakfs --repo gs://bucket/some/repo init",
+            "gcloud auth application-default login",
+        ],
+        why: "Google's service is not called by tests: an emulator that checks no credentials is",
+        test: "tests/contract/main.rs::gcs_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &[
+            "export B2_APPLICATION_KEY_ID=... B2_APPLICATION_KEY=...",
+            "bakfs --repo b2://bucket/some/repo init",
+        ],
+        why: "Backblaze's service is not called by tests: our imitation of its API is",
+        test: "tests/contract/main.rs::b2_keeps_the_contract",
+    },
+    Elsewhere {
+        lines: &["rsync -aHAX --checksum"],
+        why: "the name of a way to compare",
+        test: "tests/fidelity.rs::the_tools_find_no_difference_in_a_hostile_tree",
+    },
+    Elsewhere {
+        lines: &["pg_dump -Fc -Z0", "pg_dump -Fc -Z0 > file"],
+        why: "the name of what was measured (benches/databases)",
+        test: "tests/postgres.rs::a_day_of_changes_in_one_place_adds_a_small_share",
+    },
+];
