@@ -58,10 +58,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/contract/main.rs::gcs_keeps_the_contract",
     },
     Elsewhere {
-        lines: &[
-            "export B2_APPLICATION_KEY_ID=... B2_APPLICATION_KEY=...",
-            "bakfs --repo b2://bucket/some/repo init",
-        ],
+        lines: &["export B2_APPLICATION_KEY_ID=... B2_APPLICATION_KEY=...", "bakfs --repo b2://bucket/some/repo init"],
         why: "Backblaze's service is not called by tests: our imitation of its API is",
         test: "tests/contract/main.rs::b2_keeps_the_contract",
     },

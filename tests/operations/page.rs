@@ -7,8 +7,31 @@ pub const PAGES: [&str; 2] = ["docs/operations.md", "README.md"];
 
 /// Words that begin what is typed where a sentence quotes it: `bakfs prune --dry-run`.
 const PROGRAMS: [&str; 26] = [
-    "bakfs", "cargo", "cat", "cd", "chown", "cp", "createdb", "diff", "dropdb", "gcloud", "getfattr", "ln", "ls",
-    "mariadb", "mkdir", "mount", "mysql", "pg_dump", "pg_restore", "psql", "rsync", "set", "sqlite3", "ssh", "sudo",
+    "bakfs",
+    "cargo",
+    "cat",
+    "cd",
+    "chown",
+    "cp",
+    "createdb",
+    "diff",
+    "dropdb",
+    "gcloud",
+    "getfattr",
+    "ln",
+    "ls",
+    "mariadb",
+    "mkdir",
+    "mount",
+    "mysql",
+    "pg_dump",
+    "pg_restore",
+    "psql",
+    "rsync",
+    "set",
+    "sqlite3",
+    "ssh",
+    "sudo",
     "systemctl",
 ];
 
@@ -59,10 +82,11 @@ fn place(page: &str, heading: &str) -> String {
     format!("{page}, {heading:?}")
 }
 
-/// Takes a fenced block apart: a text, a session with prompts and what is shown, or lines that are typed.
+/// Takes a fenced block apart: a text (a table of a configuration, paths), a session with prompts and what is shown, or
+/// lines that are typed.
 fn block_of(items: &mut Vec<Item>, place: &str, info: &str, block: &[&str]) {
     let first = block.iter().find(|line| !line.trim().is_empty()).unwrap_or(&"");
-    let is_typed = !(info == "toml" || first.starts_with('[') || (first.starts_with('/') && first.ends_with('/')));
+    let is_typed = !(info == "toml" || first.starts_with(['[', '/']));
     if !is_typed {
         let (key, text) = (without_comment(first), block.join("\n") + "\n");
         items.push(Item { place: place.into(), is_typed, key, text, shown: Vec::new() });

@@ -6,7 +6,7 @@ use super::support::postgres::Postgres;
 use super::support::process::{Outcome, run, tool};
 use super::support::servers::Server;
 use super::support::{cli, need_root, write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,7 +80,7 @@ impl World {
         layers.iter().for_each(|layer| std::fs::create_dir(layer).unwrap());
         mount(&["-t", "tmpfs", "-o", "mode=0755"], Path::new("tmpfs"), &root);
         for (name, mode) in FOLDERS {
-            std::fs::DirBuilder::new().create(root.join(name)).unwrap();
+            std::fs::create_dir(root.join(name)).unwrap();
             std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
         }
         for name in ["bin", "sbin", "lib", "lib64"] {
@@ -92,6 +92,7 @@ impl World {
         for name in ["dev", "dev/pts", "proc", "sys"] {
             mount(&["--bind"], &Path::new("/").join(name), &root.join(name));
         }
+        mount(&["-t", "tmpfs", "-o", "mode=1777"], Path::new("tmpfs"), &root.join("dev/shm"));
         tool("cp", ["-a", "/etc"].map(Path::new).iter().chain([&&*root])).expect(0);
         for traces in ["etc/bakfs", "etc/cron.d/bakfs"] {
             let _ = std::fs::remove_dir_all(root.join(traces));
@@ -122,11 +123,6 @@ impl World {
     pub fn write_program(&self, inside: &str, text: &str) {
         self.write(inside, text);
         std::fs::set_permissions(self.path(inside), PermissionsExt::from_mode(0o755)).unwrap();
-    }
-
-    /// Makes a folder that its owner alone enters.
-    pub fn make_private(&self, inside: &str) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path(inside)).unwrap();
     }
 
     /// Reads a text of the world.
@@ -163,7 +159,7 @@ impl World {
 
     /// Types a line at a terminal; what it shows is on standard output.
     pub fn types_at_terminal(&self, line: &str) -> Outcome {
-        self.write("/run/line-of-the-test", self.script(line));
+        self.write("/run/line-of-the-test", "stty cols 120\n".to_owned() + &self.script(line));
         self.command(&["script", "-qefc", "bash /run/line-of-the-test", "/dev/null"], line)
     }
 
@@ -196,12 +192,13 @@ impl World {
     }
 
     fn command(&self, words: &[&str], line: &str) -> Outcome {
-        println!("# {line}");
         let mut command = Command::new("chroot");
         command.arg(self.base.join("root")).args(words).env_clear().current_dir("/");
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs([("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("TZ", "UTC"), ("LANG", "C.UTF-8")]);
+        let start = std::time::Instant::now();
         let mut outcome = run(command);
+        println!("{:.2?} {line}", start.elapsed());
         outcome.line = line.to_owned();
         outcome
     }
@@ -213,7 +210,10 @@ impl Drop for World {
         let here = std::fs::read_link("/proc/thread-self/ns/mnt").ok();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            if pid != std::process::id() && here.is_some() && std::fs::read_link(entry.path().join("ns/mnt")).ok() == here {
+            if pid != std::process::id()
+                && here.is_some()
+                && std::fs::read_link(entry.path().join("ns/mnt")).ok() == here
+            {
                 let _ = tool("kill", ["-KILL".to_owned(), pid.to_string()]);
             }
         }
