@@ -1,5 +1,7 @@
 //! Lines of the pages that are not typed as they stand, each with the reason and the test that stands for it.
 
+use super::support::servers::{azure, b2, swift, webdav};
+
 /// Lines that one test stands for.
 pub struct Elsewhere {
     /// The lines, as the pages have them without remarks.
@@ -73,3 +75,17 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/postgres.rs::a_day_of_changes_in_one_place_adds_a_small_share",
     },
 ];
+
+/// The tests of the contract enter with the variables that the page has people export, and no others but addresses.
+#[test]
+fn what_the_page_has_people_export_is_what_the_contract_enters_with() {
+    for place in [swift::place(1), webdav::place(1, true), azure::place(1), b2::place(1)] {
+        let scheme = format!("--repo {}:", place.url.split_once(':').unwrap().0);
+        let cover = ELSEWHERE.iter().find(|cover| cover.lines.iter().any(|line| line.contains(&scheme))).unwrap();
+        let export = cover.lines.iter().find_map(|line| line.strip_prefix("export ")).unwrap();
+        let exported: Vec<_> = export.split(' ').map(|word| word.split_once('=').unwrap().0).collect();
+        let is_address = |name: &&str| !name.ends_with("ENDPOINT") && !name.ends_with("ENVIRONMENT");
+        let entered: Vec<_> = place.environment.iter().map(|(name, _)| &**name).filter(is_address).collect();
+        assert_eq!(exported, entered, "{scheme}");
+    }
+}

@@ -4,6 +4,7 @@
 //! page's, and compares what comes of it. What cannot be typed here is in `ELSEWHERE`, with the test that stands for it.
 #![allow(clippy::unwrap_used)]
 
+mod configuration;
 mod elsewhere;
 mod page;
 mod plain;
