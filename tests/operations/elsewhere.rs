@@ -74,6 +74,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         why: "the name of what was measured (benches/databases)",
         test: "tests/postgres.rs::a_day_of_changes_in_one_place_adds_a_small_share",
     },
+    Elsewhere {
+        lines: &["createdb -O -E -l"],
+        why: "the names of the options for what the manifest tells",
+        test: "tests/database_postgresql_whole.rs::one_of_everything_comes_back_by_the_documented_commands",
+    },
 ];
 
 /// The tests of the contract enter with the variables that the page has people export, and no others but addresses.

@@ -8,6 +8,7 @@ mod configuration;
 mod elsewhere;
 mod page;
 mod plain;
+mod rescue;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,7 +22,7 @@ use support::process::Outcome;
 use world::World;
 
 /// What is done, in this order.
-const CHAPTERS: [&[Step]; 2] = [server::STEPS, plain::STEPS];
+const CHAPTERS: [&[Step]; 3] = [server::STEPS, plain::STEPS, rescue::STEPS];
 
 /// A step of a chapter. Lines and texts are named as `Item::key` has them.
 enum Step {

@@ -6,34 +6,9 @@ use std::path::Path;
 pub const PAGES: [&str; 2] = ["docs/operations.md", "README.md"];
 
 /// Words that begin what is typed where a sentence quotes it: `bakfs prune --dry-run`.
-const PROGRAMS: [&str; 26] = [
-    "bakfs",
-    "cargo",
-    "cat",
-    "cd",
-    "chown",
-    "cp",
-    "createdb",
-    "diff",
-    "dropdb",
-    "gcloud",
-    "getfattr",
-    "ln",
-    "ls",
-    "mariadb",
-    "mkdir",
-    "mount",
-    "mysql",
-    "pg_dump",
-    "pg_restore",
-    "psql",
-    "rsync",
-    "set",
-    "sqlite3",
-    "ssh",
-    "sudo",
-    "systemctl",
-];
+const PROGRAMS: &str = "bakfs cargo cat cd chown cp createdb diff dropdb gcloud getfattr ln ls mariadb mariadb-install-db mkdir \
+                        mount mysql pg_createcluster pg_dropcluster pg_dump pg_restore psql rm rsync set sfdisk sqlite3 ssh \
+                        sudo systemctl";
 
 /// A part of a page that needs a cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +68,16 @@ fn block_of(items: &mut Vec<Item>, place: &str, info: &str, block: &[&str]) {
         return;
     }
     let has_prompts = block.iter().any(|line| line.starts_with("$ "));
+    let mut goes_on = false;
     for line in block {
+        // A backslash at the end makes one line of two, here as in the shell.
+        if let (true, Some(item)) = (goes_on, items.last_mut()) {
+            item.text = format!("{}{}", item.text.trim_end_matches('\\'), line.trim_start());
+            item.key.clone_from(&item.text);
+            goes_on = line.ends_with('\\');
+            continue;
+        }
+        goes_on = line.ends_with('\\');
         let typed = match has_prompts {
             true => line.strip_prefix("$ "),
             false => Some(*line).filter(|line| !line.starts_with("# ") && !line.trim().is_empty()),
@@ -109,13 +93,16 @@ fn block_of(items: &mut Vec<Item>, place: &str, info: &str, block: &[&str]) {
     }
 }
 
-/// Finds what sentences quote: a program of the list and what it is told. Two words (`cp -a`) only name something, and
-/// with `...` it is no line but a kind of line.
+/// Finds what sentences quote: a program of the list and what it is told, or a variable that gets a path. Two words (`cp -a`) only name something
+/// unless the second is a long option, and with `...` it is no line but a kind of line.
 fn quoted(items: &mut Vec<Item>, place: &str, prose: &str) {
     for paragraph in prose.split('\n') {
         for part in paragraph.split('`').skip(1).step_by(2) {
             let words: Vec<&str> = part.split_whitespace().collect();
-            if words.len() > 2 && PROGRAMS.contains(&words[0]) && !part.contains("...") {
+            let is_whole = words.len() > 2 || words.get(1).is_some_and(|word| word.starts_with("--"));
+            let is_of_program = PROGRAMS.split_whitespace().any(|program| program == words[0]);
+            let sets_path = words.len() > 1 && words[0].contains("=/");
+            if (is_whole && is_of_program || sets_path) && !part.contains("...") {
                 let (key, text) = (part.to_owned(), part.to_owned());
                 items.push(Item { place: place.into(), is_typed: true, key, text, shown: Vec::new() });
             }
@@ -131,7 +118,7 @@ fn without_comment(line: &str) -> String {
 #[test]
 fn a_page_is_taken_apart() {
     let page = "# Top\nSay `bakfs prune\n--dry-run`, not `bakfs forget ... --prune` or `cp -a`.\n\n## Below\n\
-                ```\nbakfs init      # makes it\n# Or\ncp a b\n```\n```toml\n[defaults]   # all\nkeep = 1\n```\n\
+                ```\nbakfs init      # makes it\n# Or\ncp a \\\n   b\n```\n```toml\n[defaults]   # all\nkeep = 1\n```\n\
                 ```\n$ bakfs ls\nsaid\n$ pwd\n```\n";
     let items = items_of("page.md", page);
     let keys: Vec<_> = items.iter().map(|item| (item.is_typed, &*item.key)).collect();

@@ -32,13 +32,14 @@ pub const STEPS: &[Step] = &[
         silently(world, outcome);
         assert_eq!(std::fs::read(world.path(LOGO)).unwrap(), noise(2, 300_000));
     }),
-    Given(|world| {
-        world.does("export PGUSER=postgres; psql -q shop -c 'DROP TABLE orders'");
-    }),
-    Types("pg_restore -d shop -t orders /mnt/history/yesterday/srv/db/shop.dump", |world, outcome| {
-        silently(world, outcome);
-        assert_eq!(world.does("psql -qtA shop -c 'SELECT count(*) FROM orders'"), "2000\n");
-    }),
+    Given(|world| drop(world.does("export PGUSER=postgres"))),
+    Types(
+        "createdb -T template0 shop_then && pg_restore -d shop_then /mnt/history/yesterday/srv/db/shop.dump",
+        |world, outcome| {
+            silently(world, outcome);
+            assert_eq!(world.does("psql -qtA shop_then -c 'SELECT count(*) FROM orders'"), "2000\n");
+        },
+    ),
     Shows("bakfs find logo.png", |_, outcome, shown| {
         let (said, shown) = (lines(&outcome), shown[0].split_once(' ').unwrap());
         let (name, rest) = said[0].split_once(' ').unwrap();
@@ -118,6 +119,10 @@ pub const STEPS: &[Step] = &[
         },
     ),
     TypesWith("bakfs pin SNAP", |_, line| line.replace("SNAP", "latest"), done),
+    Types("bakfs --help", |world, outcome| {
+        assert!(outcome.text().contains("Usage: bakfs"), "{outcome}");
+        done(world, outcome);
+    }),
     TypesWith(
         "bakfs COMMAND --help",
         |_, line| line.replace("COMMAND", "restore"),

@@ -94,6 +94,10 @@ impl World {
         }
         mount(&["-t", "tmpfs", "-o", "mode=1777"], Path::new("tmpfs"), &root.join("dev/shm"));
         tool("cp", ["-a", "/etc"].map(Path::new).iter().chain([&&*root])).expect(0);
+        // sudo says so where it cannot find out where it is.
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let hosts = std::fs::read_to_string(root.join("etc/hosts")).unwrap_or_default();
+        write(&root.join("etc/hosts"), format!("127.0.0.1 localhost {host}\n{hosts}"));
         for traces in ["etc/bakfs", "etc/cron.d/bakfs"] {
             let _ = std::fs::remove_dir_all(root.join(traces));
             let _ = std::fs::remove_file(root.join(traces));
@@ -180,7 +184,7 @@ impl World {
 
     fn script(&self, line: &str) -> String {
         format!(
-            "if [ -e /{SHELL} ]; then . /{SHELL}; else cd; fi\n{line}\nstatus=$?\n\
+            "if [ -e /{SHELL} ]; then . /{SHELL}; else cd; fi\nset -a\n{line}\nstatus=$?\nset +a\n\
              {{ export -p; set +o; printf 'cd %q\\n' \"$PWD\"; }} >/{SHELL}\nexit $status\n"
         )
     }
