@@ -140,13 +140,14 @@ fn what_killed_runs_left_is_collected() {
     assert_eq!(second, 2);
     let newest = bakfs.json(["snapshots"]).as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
     std::fs::remove_file(bakfs.repo().join("snapshots").join(newest)).unwrap();
+    bakfs.run(["prune"]).refused().says("nothing is deleted");
     // Files that were being written: one long ago, one just now.
     let shard = bakfs.repo().join("packs/07");
     for name in [".tmp-old", ".tmp-new"] {
         std::fs::write(shard.join(name), b"half").unwrap();
     }
     support::process::tool("touch", ["-d", "2 days ago", shard.join(".tmp-old").to_str().unwrap()]);
-    let done = bakfs.json(["prune"]);
+    let done = bakfs.json(["prune", "--accept-missing"]);
     assert!(done["deleted_packs"].as_u64().unwrap() > 0, "{done}");
     assert!(!shard.join(".tmp-old").exists() && shard.join(".tmp-new").exists());
     std::fs::remove_file(shard.join(".tmp-new")).unwrap();
@@ -239,6 +240,79 @@ fn a_listing_that_is_not_whole_deletes_nothing() {
     bakfs.ok(["check", "--read-data"]);
     assert_eq!(bakfs.json(["snapshots"]).as_array().unwrap().len(), 1);
     assert!(bakfs.objects("packs").len() < packs.len());
+}
+
+/// Runs a command as another machine would: one that knows nothing of the repository.
+fn elsewhere(bakfs: &Bakfs, args: &[&str]) -> support::process::Outcome {
+    let mut command = bakfs.command(args);
+    for variable in ["BAKFS_STATE_DIR", "BAKFS_CACHE_DIR"] {
+        command.env(variable, bakfs.path("elsewhere").join(variable));
+    }
+    support::process::run(command)
+}
+
+fn newest_snapshot(bakfs: &Bakfs) -> PathBuf {
+    let list = bakfs.json(["snapshots"]);
+    let id = list.as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+    bakfs.repo().join("snapshots").join(id)
+}
+
+#[test]
+fn a_prune_that_deletes_nothing_leaves_word_of_what_it_has_seen() {
+    let bakfs = Bakfs::new();
+    let source = source(&bakfs);
+    for day in 1..=3 {
+        write_files(&source, day, 1);
+        bakfs.backup([source.as_os_str()]);
+    }
+    let before = support::files_below(&bakfs.repo()).len();
+    bakfs.ok(["prune"]);
+    let after = support::files_below(&bakfs.repo());
+    assert_eq!((after.len() - before, bakfs.objects("marks").len()), (1, 1), "one mark says what there is");
+    bakfs.ok(["prune"]);
+    assert_eq!(support::files_below(&bakfs.repo()), after, "a repeated prune writes nothing");
+    let (victim, hidden) = (newest_snapshot(&bakfs), bakfs.path("hidden"));
+    std::fs::rename(&victim, &hidden).unwrap();
+    elsewhere(&bakfs, &["prune"]).expect(1).says("is gone");
+    std::fs::rename(&hidden, &victim).unwrap();
+    bakfs.ok(["check", "--read-data"]);
+    // A later snapshot is remembered as well, in the place of that mark.
+    write_files(&source, 4, 1);
+    bakfs.backup([source.as_os_str()]);
+    bakfs.ok(["prune"]);
+    assert_eq!(bakfs.objects("marks").len(), 1, "the last prune's word replaces the one before");
+    let victim = newest_snapshot(&bakfs);
+    std::fs::rename(&victim, &hidden).unwrap();
+    elsewhere(&bakfs, &["prune"]).expect(1).says("is gone");
+    // Who says that it is gone for good is not asked again, and finds it where it comes back all the same.
+    elsewhere(&bakfs, &["prune", "--accept-missing", "--max-waste", "100%"]).expect(0);
+    elsewhere(&bakfs, &["prune"]).expect(0);
+    std::fs::rename(&hidden, &victim).unwrap();
+    let shown = elsewhere(&bakfs, &["--json", "snapshots"]);
+    assert_eq!(support::cli::json_of(shown).as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_parent_that_no_prune_has_removed_is_missed() {
+    let bakfs = Bakfs::new();
+    let source = source(&bakfs);
+    let mut names = Vec::new();
+    for day in 1..=3 {
+        write_files(&source, day, 1);
+        names.push(bakfs.backup([source.as_os_str()]).snapshot().to_owned());
+    }
+    let second = bakfs.json(["snapshots"])[1]["id"].as_str().unwrap().to_owned();
+    let (victim, hidden) = (bakfs.repo().join("snapshots").join(second), bakfs.path("hidden"));
+    let packs = bakfs.objects("packs");
+    std::fs::rename(&victim, &hidden).unwrap();
+    elsewhere(&bakfs, &["prune"]).expect(1).says(&format!("{} is gone", names[1]));
+    assert_eq!(bakfs.objects("packs"), packs);
+    std::fs::rename(&hidden, &victim).unwrap();
+    // One that a prune has removed is not.
+    bakfs.ok(["forget", &names[1]]);
+    bakfs.ok(["prune"]);
+    elsewhere(&bakfs, &["prune"]).expect(0);
+    bakfs.ok(["check", "--read-data"]);
 }
 
 #[test]

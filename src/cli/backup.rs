@@ -108,6 +108,7 @@ pub(super) fn open_or_make(global: &Global) -> Result<Arc<Repository>, Error> {
     if let Some(folder) = folder
         && matches!(look(folder)?, Found::Nothing | Found::HalfMade)
     {
+        global.require_unknown()?;
         let made = init::make(global, Suite::Aes256GcmSiv)?;
         init::tell(global, &made)?;
     }

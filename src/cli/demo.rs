@@ -37,9 +37,12 @@ impl Demo {
     fn bakfs(&self, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments);
-        for (variable, name) in
-            [("BAKFS_REPO", "repository"), ("BAKFS_CACHE_DIR", "cache"), ("BAKFS_CONFIG_DIR", "config")]
-        {
+        for (variable, name) in [
+            ("BAKFS_REPO", "repository"),
+            ("BAKFS_CACHE_DIR", "cache"),
+            ("BAKFS_CONFIG_DIR", "config"),
+            ("BAKFS_STATE_DIR", "state"),
+        ] {
             command.env(variable, self.path(name));
         }
         for variable in ["BAKFS_CONFIG", "BAKFS_PASSWORD", "BAKFS_PASSWORD_FILE"] {

@@ -1,10 +1,21 @@
-//! Where this machine keeps what it knows of earlier runs, and its logs.
+//! Where this machine keeps what it knows of earlier runs, its logs, and whatever else is a user's own.
 
-use super::open::folder;
 use crate::settings::Settings;
 use std::path::PathBuf;
 
-fn of_environment(variable: &str) -> Option<PathBuf> {
+/// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
+pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from(of_root);
+    }
+    let base =
+        set(variable).or_else(|| Some(set("HOME")?.join(fallback))).unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    base.join("bakfs")
+}
+
+/// Returns the folder a variable names.
+pub(super) fn of_environment(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 

@@ -30,9 +30,11 @@ pub mod dump;
 pub mod find;
 pub mod folders;
 pub mod forget;
+pub mod forget_place;
 pub mod generate;
 pub mod init;
 pub mod keep;
+pub mod known;
 pub mod listing;
 pub mod ls;
 pub mod memory;
@@ -50,6 +52,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod schedule;
+pub mod scope;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
@@ -104,6 +107,8 @@ enum Command {
     Check(check::Args),
     /// Hide snapshots that rules do not keep, or that are named
     Forget(forget::Args),
+    /// Forget which repository was seen at a place, where another one was put on purpose
+    ForgetPlace(forget_place::Args),
     /// Keep a snapshot from being forgotten
     Pin(pin::Args),
     /// Let a pinned snapshot be forgotten again
@@ -123,6 +128,15 @@ enum Command {
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
     Man(generate::ManArgs),
+}
+
+impl Command {
+    fn is_mount(&self) -> bool {
+        #[cfg(feature = "mount")]
+        return matches!(self, Command::Mount(_));
+        #[cfg(not(feature = "mount"))]
+        false
+    }
 }
 
 /// How a command ended; the number is the exit code.
@@ -149,7 +163,13 @@ pub fn main() -> ExitCode {
         }
     };
     output::start_log(cli.global.verbose);
-    match run(&cli) {
+    let status = run(&cli);
+    output::tell_rest();
+    match status {
+        // A history that has shrunk is nothing that was done well; a mount shows what there is.
+        Ok(Status::Done) if output::is_history_shrunk() && !cli.command.is_mount() => {
+            ExitCode::from(Status::Incomplete as u8)
+        }
         Ok(status) => ExitCode::from(status as u8),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -193,6 +213,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Umount(args) => mount::run_umount(args),
         Command::Check(args) => check::run(global, args),
         Command::Forget(args) => forget::run(global, args),
+        Command::ForgetPlace(args) => forget_place::run(global, args),
         Command::Pin(args) => pin::run(global, args),
         Command::Unpin(args) => pin::run_unpin(global, args),
         Command::Prune(args) => prune::run(global, args),

@@ -1,5 +1,6 @@
 //! Global options: where the repository is and what unlocks it.
 
+use super::folders::folder;
 use super::output;
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
@@ -57,6 +58,9 @@ pub struct Global {
     /// Receive at most so much a second, as `10M`
     #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_download: Option<u64>,
+    /// Use a repository that is not encrypted although a passphrase or key is given
+    #[arg(long, global = true)]
+    pub accept_unencrypted: bool,
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -70,11 +74,11 @@ pub struct Global {
 
 /// The repository that is meant, and what the configuration says of its credentials.
 #[derive(Debug, Default)]
-struct Chosen {
+pub(super) struct Chosen {
     /// `None` for the default folder.
     repo: Option<OsString>,
-    password_file: Option<PathBuf>,
-    password_command: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_command: Option<String>,
 }
 
 impl Chosen {
@@ -85,24 +89,9 @@ impl Chosen {
 }
 
 /// The environment variable with the passphrase itself.
-const PASSWORD_VARIABLE: &str = "BAKFS_PASSWORD";
+pub(super) const PASSWORD_VARIABLE: &str = "BAKFS_PASSWORD";
 /// A passphrase or key file is read up to this length.
 const MAX_SECRET_BYTES: u64 = 4096;
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
-pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if is_root() {
-        return PathBuf::from(of_root);
-    }
-    let base =
-        set(variable).or_else(|| Some(set("HOME")?.join(fallback))).unwrap_or_else(|| PathBuf::from("/nonexistent"));
-    base.join("bakfs")
-}
 
 /// Returns the place a text names; a folder's path is made absolute.
 fn place_of(text: &OsStr) -> Result<Place> {
@@ -154,7 +143,7 @@ impl Global {
 
     /// Reads what the configuration says of repositories. A mistake in the rest of it is only told: it must not stand
     /// in the way of a restore.
-    fn places(&self) -> Result<Places> {
+    pub(super) fn places(&self) -> Result<Places> {
         let path = self.config_path();
         if self.config.is_none() && !path.exists() {
             return Ok(Places::default());
@@ -168,7 +157,7 @@ impl Global {
     }
 
     /// Finds the repository that is meant: the one that is named, by its name or place, or the configuration's first.
-    fn chosen(&self) -> Result<Chosen> {
+    pub(super) fn chosen(&self) -> Result<Chosen> {
         let places = self.places()?;
         let first = Configured {
             repo: places.repo.unwrap_or_default(),
@@ -223,6 +212,9 @@ impl Global {
             Place::Remote(_) => self.chosen()?.repo.unwrap_or_default(),
         };
         let mut arguments = vec![OsString::from("--repo"), repo];
+        if self.accept_unencrypted {
+            arguments.push("--accept-unencrypted".into());
+        }
         let numbers = [
             ("--cache-size", self.cache_size),
             ("--connections", self.connections.map(u64::from)),
@@ -323,15 +315,11 @@ impl Global {
     /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
     /// where the child finds what it needs by itself.
     pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
-        let chosen = self.chosen()?;
-        let given = self.password_file.is_some()
-            || chosen.password_file.is_some()
-            || self.password_command.is_some()
-            || chosen.password_command.is_some()
-            || std::env::var_os(PASSWORD_VARIABLE).is_some();
-        if given || !std::io::stdin().is_terminal() {
+        if self.given_by()?.is_some() || !std::io::stdin().is_terminal() {
             return Ok(None);
         }
+        // Nobody types a passphrase for what is not the repository it is for.
+        self.recognise()?;
         match stored_header(&*self.store()?)? {
             Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
             _ => Ok(None),
@@ -357,7 +345,7 @@ impl Global {
     pub fn open_indexed(&self, memory: Memory, index: IndexLoad) -> Result<Arc<Repository>> {
         let cache = self.cache_base()?;
         let cache_max_bytes = self.cache_max_bytes()?;
-        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index };
+        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() };
         let repository = self.open_at(&options)?;
         output::tell_warnings(&repository);
         Ok(Arc::new(repository))
@@ -367,10 +355,7 @@ impl Global {
 impl Global {
     /// Opens the repository where it is.
     pub fn open_at(&self, options: &Options<'_>) -> Result<Repository> {
-        match self.place()? {
-            Place::Local(path) => Repository::open(&path, options, |id| self.credentials(id)),
-            Place::Remote(_) => Repository::open_far(self.store()?, options, |id| self.credentials(id)),
-        }
+        self.open_by(options, |id| self.credentials(id))
     }
 }
 

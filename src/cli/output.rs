@@ -2,13 +2,15 @@
 
 use crate::monitor::Monitor;
 pub use crate::quantity::size;
-use crate::repo::Repository;
+use crate::repo::{Repository, Warnings};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -46,10 +48,33 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The warnings of all repositories that this process has opened.
+static OPENED: Mutex<Vec<Arc<Warnings>>> = Mutex::new(Vec::new());
+
+/// Sees to it that the warnings of a repository are told, however its command ends.
+pub fn heed(repository: &Repository) {
+    OPENED.lock().push(repository.warnings().clone());
+}
+
 /// Prints what went wrong without stopping anything.
 pub fn tell_warnings(repository: &Repository) -> usize {
-    let warnings = repository.take_warnings();
-    for warning in &warnings {
+    tell(&repository.take_warnings())
+}
+
+/// Prints the warnings that are left when a command has ended.
+pub fn tell_rest() {
+    for warnings in OPENED.lock().iter() {
+        tell(&warnings.take());
+    }
+}
+
+/// Returns whether any repository that was opened lacks snapshots it had.
+pub fn is_history_shrunk() -> bool {
+    OPENED.lock().iter().any(|warnings| warnings.is_history_shrunk())
+}
+
+fn tell(warnings: &[String]) -> usize {
+    for warning in warnings {
         eprintln!("bakfs: warning: {warning}");
     }
     warnings.len()
@@ -122,6 +147,11 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
         Progress { bar, expected_files: AtomicU64::new(0), expected_bytes: AtomicU64::new(0), files: AtomicU64::new(0) }
+    }
+
+    /// Prints a line to standard output, above the bar.
+    pub fn print(&self, line: &str) {
+        self.bar.suspend(|| println!("{line}"));
     }
 
     /// Takes the bar away.

@@ -23,6 +23,8 @@ pub enum Role {
     Frame = 1,
     /// A pack's directory.
     Directory = 2,
+    /// What a machine has seen of a repository, in a file of its own: it is no object.
+    Known = 3,
 }
 
 /// What a frame is besides its bytes.

@@ -30,7 +30,11 @@ pub struct Copy {
 pub struct Catalog {
     scratch: Option<Cache>,
     objects: Vec<Loaded>,
+    /// The index objects of the last listing.
+    listed: HashSet<ObjectId>,
     packs: HashMap<ObjectId, u64>,
+    /// Packs that were looked for by their names and are not there.
+    gone: HashSet<ObjectId>,
 }
 
 impl Catalog {
@@ -39,7 +43,13 @@ impl Catalog {
     /// `scratch` is a folder for mapped copies; without one they are held in memory, 44 bytes a chunk and 24 a frame.
     pub fn load(repository: &Repository, scratch: Option<&Path>) -> Result<Self> {
         let scratch = scratch.and_then(|folder| Cache::open(folder, &repository.id()).ok());
-        let mut catalog = Catalog { scratch, objects: Vec::new(), packs: HashMap::new() };
+        let mut catalog = Catalog {
+            scratch,
+            objects: Vec::new(),
+            listed: HashSet::new(),
+            packs: HashMap::new(),
+            gone: HashSet::new(),
+        };
         catalog.update(repository)?;
         Ok(catalog)
     }
@@ -56,13 +66,33 @@ impl Catalog {
         // After the index: whatever it names is stored before it.
         let packs = repository.store().list(ObjectKind::Pack)?;
         self.packs = packs.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
+        self.look_for_packs(repository)
+    }
+
+    /// Fails if a pack that the index names is there and was not listed: what is unlisted would be dropped from the
+    /// index.
+    fn look_for_packs(&mut self, repository: &Repository) -> Result<()> {
+        let named = self.objects().filter(|(id, _)| self.listed.contains(id));
+        let packs = named.flat_map(|(_, segment)| (0..segment.pack_count()).filter_map(|at| segment.pack(at)));
+        let lacks = |id: &ObjectId| !self.packs.contains_key(id) && !self.gone.contains(id);
+        let lacking: HashSet<_> = packs.map(|pack| pack.id).filter(lacks).collect();
+        let lacking: Vec<_> = lacking.into_iter().map(Object::Pack).collect();
+        if let Some(object) = repository.find_stored(&lacking)?.first() {
+            return Err(super::guard::short_listing("packs", object));
+        }
+        self.gone.extend(lacking.iter().filter_map(|object| match object {
+            Object::Pack(id) => Some(*id),
+            _ => None,
+        }));
         Ok(())
     }
 
     /// Reads the index objects that are not known yet; returns false if one went away after it was listed.
     fn add_new(&mut self, repository: &Repository) -> Result<bool> {
         let known: HashSet<_> = self.objects.iter().flat_map(|loaded| loaded.covers.iter().copied()).collect();
-        for listed in repository.store().list(ObjectKind::Index)? {
+        let all = repository.store().list(ObjectKind::Index)?;
+        self.listed = all.iter().map(|listed| listed.id).collect();
+        for listed in all {
             if known.contains(&listed.id) {
                 continue;
             }

@@ -4,12 +4,13 @@
 //! from a scratch folder (68 bytes a chunk on disk, at most).
 
 mod catalog;
+mod guard;
 mod select;
 mod sweep;
 mod turn;
 mod usage;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, SessionKind, Verdict};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
@@ -19,8 +20,9 @@ use crate::repo::marks::Marks;
 use crate::repo::session::{self, Session, random_id};
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
-use crate::store::{Object, ObjectKind, Wait};
+use crate::store::{Object, Wait};
 use catalog::Catalog;
+use guard::{Seen, sorted};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,13 +71,24 @@ pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Mo
     let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
     repository.marks()?.require_whole()?;
     let catalog = Catalog::load(repository, options.scratch)?;
-    let mut prune = Prune { repository, options, monitor, catalog, report: Report::default() };
+    let mut prune = Prune {
+        repository,
+        options,
+        monitor,
+        catalog,
+        seen: Seen::default(),
+        has_judged: false,
+        report: Report::default(),
+    };
     let Some(session) = session else {
         prune.look()?;
         return Ok(prune.report);
     };
     if prune.finish_earlier(&session)? {
         prune.start_new(&session)?;
+    }
+    if !prune.has_judged {
+        prune.remember(&session)?;
     }
     repository.store().sweep()?;
     session.end()?;
@@ -92,6 +105,9 @@ struct Prune<'a> {
     options: &'a Options<'a>,
     monitor: &'a dyn Monitor,
     catalog: Catalog,
+    seen: Seen,
+    /// Whether it has left a verdict.
+    has_judged: bool,
     report: Report,
 }
 
@@ -118,7 +134,7 @@ impl Prune<'_> {
     /// Nobody else's verdict is ever carried out, because it may be one of a prune that was fenced; but what it
     /// names may be being deleted by one that was not.
     fn finish_earlier(&mut self, session: &Session) -> Result<bool> {
-        let marks = self.repository.marks()?;
+        let marks = self.marks()?;
         let mut condemned: Vec<MarkId> = Vec::new();
         let mut avoided = Avoided::default();
         let (mut snapshots, mut sessions) = (HashSet::new(), HashSet::new());
@@ -154,8 +170,7 @@ impl Prune<'_> {
         let packs = avoided.condemned.union(&avoided.doomed).copied().collect();
         let own = self.condemn(session, packs, snapshots.iter().copied().collect())?;
         // If one of the earlier has ended meanwhile, a backup may have begun that has seen neither.
-        let marks = self.repository.marks()?;
-        marks.require_whole()?;
+        let marks = self.marks()?;
         let listed: HashSet<_> = marks.condemned().map(|(_, condemn)| condemn.id).collect();
         if !condemned.iter().all(|id| listed.contains(id)) {
             sessions = backups(&marks);
@@ -180,7 +195,8 @@ impl Prune<'_> {
 
     /// Returns whether some of these sessions live, which have to end first, and names them in the report.
     fn must_wait(&mut self, sessions: &[MarkId]) -> Result<bool> {
-        let living = turn::settle(self.repository, self.options, sessions)?;
+        let marks = self.marks()?;
+        let living = turn::settle(self.repository, self.options, &marks, sessions)?;
         self.report.waiting_for =
             living.iter().map(|session| format!("a backup runs: {}", session::told(session))).collect();
         Ok(!living.is_empty())
@@ -196,14 +212,13 @@ impl Prune<'_> {
         let packs: HashSet<_> = plan.unused.into_iter().chain(plan.repack).collect();
         let forgotten = self.repository.forgotten_snapshots()?;
         let snapshots: HashSet<_> = forgotten.iter().map(|listed| listed.id).collect();
-        if packs.is_empty() && snapshots.is_empty() && !sweep::has_litter(&self.repository.marks()?) {
+        if packs.is_empty() && snapshots.is_empty() && !sweep::has_litter(&self.marks()?) {
             self.report.swept.index_objects = sweep::rewrite_index(self.repository, &self.catalog, &HashSet::new())?;
             return Ok(true);
         }
         let own = self.condemn(session, packs.iter().copied().collect(), snapshots.iter().copied().collect())?;
         // Listed after the mark is durable: whoever is not in it has seen the mark.
-        let marks = self.repository.marks()?;
-        marks.require_whole()?;
+        let marks = self.marks()?;
         let sessions = backups(&marks);
         self.put_census(own, &sessions)?;
         let avoided = Avoided { condemned: packs, doomed: HashSet::new() };
@@ -229,9 +244,8 @@ impl Prune<'_> {
 
     /// Finds out what snapshots need and what could go.
     fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
-        let marks = self.repository.marks()?;
-        marks.require_whole()?;
-        let (_, mut snapshots) = self.guard_listing(&marks)?;
+        let marks = self.marks()?;
+        let (_, mut snapshots) = self.snapshots(&marks)?;
         let forgotten = marks.forgotten();
         snapshots.retain(|listed| !forgotten.contains(&listed.id));
         let backups = backups(&marks);
@@ -239,7 +253,7 @@ impl Prune<'_> {
             true => marks
                 .sessions(SessionKind::Backup)
                 .all(|(_, session)| marks.is_fenced(&session.id) || (self.options.is_dead)(session)),
-            false => turn::settle(self.repository, self.options, &backups)?.is_empty(),
+            false => turn::settle(self.repository, self.options, &marks, &backups)?.is_empty(),
         };
         let seen = snapshots.len();
         snapshots.retain(|listed| !self.options.forgotten.contains(&listed.id));
@@ -298,12 +312,8 @@ impl Prune<'_> {
             return Ok(false);
         }
         // A snapshot that is listed before its announcement is looked for, and not announced, is there for good.
-        let before: HashSet<_> = {
-            let stored = self.repository.store().list(ObjectKind::Snapshot)?;
-            stored.into_iter().map(|listed| listed.id).collect()
-        };
-        let marks = self.repository.marks()?;
-        marks.require_whole()?;
+        let before = self.stored_snapshots()?;
+        let marks = self.marks()?;
         let (roots, listed) = self.roots(&marks, &case.snapshots)?;
         // After the snapshots: whatever they need is named by now.
         self.catalog.update(self.repository)?;
@@ -318,29 +328,22 @@ impl Prune<'_> {
         // removes cannot be any more: it stays removed when that verdict goes, though a power cut has taken its
         // forget mark.
         let gone: HashSet<_> = marks.forgotten().union(&marks.void()).copied().collect();
-        let is_root: HashSet<_> = roots.iter().map(|listed| listed.id).collect();
-        let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
-        let mut revoked: HashSet<_> = marks.given_up().collect();
-        let fenced = marks.intents().filter(|(_, (session, _))| marks.is_fenced(session));
-        revoked.extend(fenced.map(|(_, (_, snapshot))| snapshot).filter(|snapshot| !listed.contains(snapshot)));
-        let sorted = |ids: HashSet<ObjectId>| {
-            let mut ids: Vec<_> = ids.into_iter().collect();
-            ids.sort();
-            ids
-        };
+        let removed: HashSet<_> = case.snapshots.intersection(&gone).copied().collect();
         let verdict = Verdict {
             condemn: case.own,
-            packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied().collect()),
-            removed: sorted(case.snapshots.intersection(&gone).copied().collect()),
-            revoked: sorted(revoked),
-            kept: sorted(is_root.intersection(&before).copied().filter(|id| !announced.contains(id)).collect()),
+            packs: sorted(case.avoided.condemned.difference(&case.usage.held).copied()),
+            removed: self.told_removed(&marks, &removed, &listed),
+            revoked: self.revoked(&marks, &case, &listed)?,
+            kept: sorted(self.kept(&marks, &roots, &before)?),
         };
         session.check()?;
         self.repository.put_mark(Mark::Verdict(verdict.clone()))?;
         // Whoever fences this prune from now on sees the verdict.
         session.check()?;
-        let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, self.monitor)?;
-        sweep::clear_marks(self.repository, &marks, &listed, &case.condemned, &verdict)?;
+        self.has_judged = true;
+        let swept = sweep::carry_out(self.repository, &mut self.catalog, &verdict, &removed, self.monitor)?;
+        let now = self.marks()?;
+        sweep::clear_marks(self.repository, &marks, &now, &listed, &case.condemned, &verdict, &removed)?;
         let total = &mut self.report.swept;
         total.packs += swept.packs;
         total.pack_bytes += swept.pack_bytes;
@@ -349,52 +352,38 @@ impl Prune<'_> {
         Ok(true)
     }
 
+    /// Returns what never counts from now on: what was given up, what fenced sessions have announced and not stored, and
+    /// the marks that have done their duty and would do harm if they came back: fenced sessions, whose owners take
+    /// themselves for alive; a census, without the backups that began since; and verdicts, which this one contradicts.
+    fn revoked(&self, marks: &Marks, case: &Case, listed: &HashSet<ObjectId>) -> Result<Vec<ObjectId>> {
+        let mut revoked: HashSet<_> = marks.given_up().collect();
+        let open: HashSet<_> =
+            marks.condemned().map(|(_, condemn)| condemn.id).filter(|id| !case.condemned.contains(id)).collect();
+        let fenced = marks.intents().filter(|(_, (session, _))| marks.is_fenced(session));
+        let absent: Vec<_> =
+            fenced.map(|(_, (_, snapshot))| snapshot).filter(|snapshot| !listed.contains(snapshot)).collect();
+        let objects: Vec<_> =
+            absent.iter().filter(|id| !revoked.contains(*id)).copied().map(Object::Snapshot).collect();
+        if let Some(object) = self.repository.find_stored(&objects)?.first() {
+            return Err(guard::short_listing("snapshots", object));
+        }
+        revoked.extend(absent);
+        revoked.extend(marks.objects_of(|mark| match mark {
+            Mark::Session(session) => marks.is_fenced(&session.id),
+            Mark::Census { condemn, .. } => !open.contains(condemn),
+            // Not that of another prune which is carrying it out: what fences both must see it.
+            Mark::Verdict(verdict) => !open.contains(&verdict.condemn),
+            _ => false,
+        }));
+        Ok(sorted(revoked))
+    }
+
     /// Lists the snapshots that stay, and all objects there are. Forgotten ones stay unless they are condemned.
-    fn roots(&self, marks: &Marks, condemned: &HashSet<ObjectId>) -> Result<(Vec<Listed>, HashSet<ObjectId>)> {
-        let (listed, mut roots) = self.guard_listing(marks)?;
+    fn roots(&mut self, marks: &Marks, condemned: &HashSet<ObjectId>) -> Result<(Vec<Listed>, HashSet<ObjectId>)> {
+        let (listed, mut roots) = self.snapshots(marks)?;
         let forgotten = marks.forgotten();
         roots.retain(|root| !(condemned.contains(&root.id) && forgotten.contains(&root.id)));
         Ok((roots, listed))
-    }
-
-    /// Lists the objects of snapshots, and refuses a listing that may not be whole: one without snapshots the last
-    /// prune has seen, an empty one, and one with objects that cannot be read.
-    fn guard_listing(&self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
-        let stored = self.repository.store().list(ObjectKind::Snapshot)?;
-        let listed: HashSet<_> = stored.iter().map(|listed| listed.id).collect();
-        let all = self.repository.all_snapshots()?;
-        let readable: HashSet<_> = all.iter().map(|listed| listed.id).collect();
-        let void = marks.void();
-        let mut troubles = Vec::new();
-        for id in listed.iter().filter(|id| !void.contains(*id) && !readable.contains(*id)) {
-            match self.repository.snapshot(*id) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.kind() == ErrorKind::Damaged => troubles.push(error.chain()),
-                Err(error) => return Err(error),
-                // It came after the listing, or could not be read a moment ago.
-                Ok(_) => return Err(Error::new(ErrorKind::Busy, "The snapshots change: run the prune again")),
-            }
-        }
-        let kept: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.kept.iter()).collect();
-        // A prune that was killed as it cleared up leaves the verdict before its own.
-        let removed: HashSet<_> = marks.verdicts().flat_map(|(_, verdict)| verdict.removed.iter()).collect();
-        let is_lost = |id: &&ObjectId| !listed.contains(*id) && !void.contains(*id) && !removed.contains(*id);
-        for id in kept.into_iter().filter(is_lost) {
-            troubles.push(format!("{} was there when the last prune looked, and is gone", Object::Snapshot(*id)));
-        }
-        if listed.is_empty() && !self.catalog.packs().is_empty() && marks.verdicts().next().is_none() {
-            troubles.push("no snapshots are listed, and yet there are packs".into());
-        }
-        if troubles.is_empty() || self.options.accept_missing {
-            return Ok((listed, all));
-        }
-        troubles.sort();
-        Err(Error::damaged(format!(
-            "The list of snapshots may not be whole, and nothing is deleted ({} troubles, the first: {}): \
-             bring back what is missing, or run the prune with --accept-missing",
-            troubles.len(),
-            troubles[0]
-        )))
     }
 
     /// Fails if content is missing that snapshots need: nothing is deleted while it may yet be found.

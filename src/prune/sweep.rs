@@ -30,24 +30,26 @@ pub struct Swept {
     pub index_objects: u64,
 }
 
-/// Carries a verdict out. Every step may be repeated; whoever dies in between leaves the rest to the next prune.
+/// Carries a verdict out, which removes the snapshots `removed`: it tells of those of earlier prunes as well. Every step
+/// may be repeated; whoever dies in between leaves the rest to the next prune.
 pub fn carry_out(
     repository: &Repository,
     catalog: &mut Catalog,
     verdict: &Verdict,
+    removed: &HashSet<ObjectId>,
     monitor: &dyn Monitor,
 ) -> Result<Swept> {
     let store = repository.store();
     // What was revoked and has appeared is no snapshot.
     let stored: HashSet<_> = store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
-    for id in verdict.removed.iter().chain(verdict.revoked.iter().filter(|id| stored.contains(*id))) {
+    for id in removed.iter().chain(verdict.revoked.iter().filter(|id| stored.contains(*id))) {
         store.delete(Object::Snapshot(*id))?;
     }
     store.barrier(Names::Mine)?;
     let gone: HashSet<ObjectId> = verdict.packs.iter().copied().collect();
     catalog.update(repository)?;
     let index_objects = rewrite_index(repository, catalog, &gone)?;
-    let mut swept = Swept { snapshots: verdict.removed.len() as u64, index_objects, ..Swept::default() };
+    let mut swept = Swept { snapshots: removed.len() as u64, index_objects, ..Swept::default() };
     for id in &verdict.packs {
         let Some(len_bytes) = catalog.packs().get(id) else { continue };
         store.delete(Object::Pack(*id))?;
@@ -131,20 +133,22 @@ pub fn has_litter(marks: &Marks) -> bool {
 /// are gone, and the announcements of sessions that were fenced.
 ///
 /// Of these, `marks` are those that were read before the verdict: later ones may be of another prune that has taken
-/// this one for dead. `listed` are the snapshots' objects that were listed after `marks`.
+/// this one for dead. `now` are those that were read after it. `listed` are the snapshots' objects that were listed after
+/// `marks`, and `removed` those that are gone since.
 pub fn clear_marks(
     repository: &Repository,
     marks: &Marks,
+    now: &Marks,
     listed: &HashSet<ObjectId>,
     condemned: &[MarkId],
     verdict: &Verdict,
+    removed: &HashSet<ObjectId>,
 ) -> Result<()> {
-    let is_gone = |id: &ObjectId| verdict.removed.binary_search(id).is_ok() || !listed.contains(id);
+    let is_gone = |id: &ObjectId| removed.contains(id) || !listed.contains(id);
     // Older verdicts go first: they say of snapshots that are removed now that they are kept, and only while what was
     // condemned is listed does this one contradict them. It condemns and revokes all that they do.
     remove(repository, marks.objects_of(|mark| matches!(mark, Mark::Verdict(old) if old.condemn != verdict.condemn)))?;
     // Then what was condemned: a verdict or census without it says nothing.
-    let now = repository.marks()?;
     remove(
         repository,
         now.objects_of(|mark| match mark {
@@ -197,7 +201,7 @@ pub fn clear_marks(
 }
 
 /// Removes marks and makes that durable.
-fn remove(repository: &Repository, marks: Vec<ObjectId>) -> Result<()> {
+pub fn remove(repository: &Repository, marks: Vec<ObjectId>) -> Result<()> {
     for id in marks {
         repository.delete_mark(id)?;
     }

@@ -4,11 +4,15 @@ use super::Options;
 use crate::error::Result;
 use crate::format::mark::{self, Mark, MarkId, SessionKind};
 use crate::repo::Repository;
+use crate::repo::marks::Marks;
 
-/// Fences the dead among sessions and returns those that are still to be waited for.
-pub fn settle(repository: &Repository, options: &Options<'_>, sessions: &[MarkId]) -> Result<Vec<mark::Session>> {
-    let marks = repository.marks()?;
-    marks.require_whole()?;
+/// Fences the dead among sessions, by marks that were listed now, and returns those that are still to be waited for.
+pub fn settle(
+    repository: &Repository,
+    options: &Options<'_>,
+    marks: &Marks,
+    sessions: &[MarkId],
+) -> Result<Vec<mark::Session>> {
     let mut living = Vec::new();
     for (_, other) in marks.sessions(SessionKind::Backup) {
         if !sessions.contains(&other.id) || marks.is_fenced(&other.id) {

@@ -37,7 +37,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Brings forgotten snapshots back; returns those that stay forgotten because a prune has begun to remove them.
+    /// Brings forgotten snapshots back; returns those that stay forgotten because a prune has begun to remove them. Fails
+    /// with [`ErrorKind::NotFound`] where no listed mark hides one of them: nothing was done then.
+    ///
+    /// The marks that hid them never count again, whoever puts them back.
     pub fn undo_forget(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>> {
         let wanted: HashSet<_> = ids.iter().copied().collect();
         let marks = self.marks()?;
@@ -47,21 +50,36 @@ impl Repository {
             .filter(|(_, forget)| forget.snapshots.iter().any(|id| wanted.contains(id)))
             .map(|(object, forget)| (object, forget.snapshots.clone()))
             .collect();
+        let hidden: HashSet<_> = concerned.iter().flat_map(|(_, ids)| ids).collect();
+        if let Some(id) = ids.iter().find(|id| !hidden.contains(id)) {
+            let message =
+                format!("{} is not forgotten, or a listing lacks the mark that says so", Object::Snapshot(*id));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
         // What stays forgotten is hidden by another mark before the old one goes.
         let staying: Vec<_> =
             concerned.iter().flat_map(|(_, ids)| ids).copied().filter(|id| !wanted.contains(id)).collect();
         if !staying.is_empty() {
             self.put_mark(self.forget_mark(staying))?;
         }
-        for (object, _) in &concerned {
-            self.delete_mark(*object)?;
-        }
+        let concerned: Vec<_> = concerned.into_iter().map(|(object, _)| object).collect();
+        self.retract_marks(&concerned)?;
         // Also of marks that a killed process has removed: none of them may come back.
         self.store.barrier(Names::All)?;
         // A prune condemns first and looks at the marks then: at least one of the two sees the other. The objects
         // are listed last, so that a prune that has ended meanwhile is seen by what it has deleted.
         let marks = self.marks()?;
         marks.require_whole()?;
+        let hidden = marks.forgotten();
+        if let Some(id) = ids.iter().find(|id| hidden.contains(*id)) {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "{} is hidden by a mark that was not listed a moment ago: run the command again",
+                    Object::Snapshot(*id)
+                ),
+            ));
+        }
         let condemned = marks.condemned_snapshots();
         let stored: HashSet<_> = self.store.list(ObjectKind::Snapshot)?.iter().map(|listed| listed.id).collect();
         let late: Vec<_> = ids.iter().copied().filter(|id| condemned.contains(id) || !stored.contains(id)).collect();
@@ -76,7 +94,7 @@ impl Repository {
         let before = self.marks()?;
         self.put_mark(Mark::Pin { snapshot: id, time: now(), reason: reason.into() })?;
         if let Some(pin) = before.pins().get(&id) {
-            self.delete_mark(pin.mark)?;
+            self.retract_marks(&[pin.mark])?;
         }
         // As for bringing back: a prune may be removing it.
         let marks = self.marks()?;
@@ -95,9 +113,7 @@ impl Repository {
     /// Takes all pins off a snapshot; returns whether there was one.
     pub fn unpin(&self, id: ObjectId) -> Result<bool> {
         let pins = self.marks()?.objects_of(|mark| matches!(mark, Mark::Pin { snapshot, .. } if *snapshot == id));
-        for pin in &pins {
-            self.delete_mark(*pin)?;
-        }
+        self.retract_marks(&pins)?;
         self.store.barrier(Names::Mine)?;
         Ok(!pins.is_empty())
     }

@@ -5,6 +5,7 @@ pub mod commit;
 pub mod cursor;
 pub mod digest;
 pub mod far;
+pub mod foreign;
 pub mod forget;
 pub mod frames;
 #[cfg(test)]
@@ -22,9 +23,12 @@ mod parallel;
 pub mod pieces;
 mod put;
 pub mod reads;
+pub mod scope;
+pub mod seen;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+mod unlock;
 pub mod upload;
 pub mod verify;
 pub mod walk;
@@ -39,6 +43,7 @@ use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::tree::Extent;
 use crate::id::{ChunkId, ObjectId};
+use crate::known::Visited;
 use crate::store::{Listed, Object, ObjectKind, Store};
 use cache::Cache;
 use frames::{FrameCache, Openers};
@@ -96,6 +101,25 @@ impl Default for Memory {
     }
 }
 
+/// What goes wrong without making a repository unusable.
+#[derive(Debug, Default)]
+pub struct Warnings {
+    texts: Mutex<Vec<String>>,
+    is_history_shrunk: AtomicBool,
+}
+
+impl Warnings {
+    /// Takes the texts.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.texts.lock())
+    }
+
+    /// Returns whether snapshots that were seen here were missing when they were listed last.
+    pub fn is_history_shrunk(&self) -> bool {
+        self.is_history_shrunk.load(Ordering::Relaxed)
+    }
+}
+
 /// An unlocked repository with its index.
 pub struct Repository {
     pub(crate) id: [u8; 16],
@@ -115,7 +139,7 @@ pub struct Repository {
     cache_distrusted: Mutex<bool>,
     /// Whether a chunk could not be read by what an index digest may have said.
     digests_distrusted: AtomicBool,
-    warnings: Mutex<Vec<String>>,
+    warnings: Arc<Warnings>,
     openers: Openers,
     reads: Reads,
     frames: FrameCache,
@@ -123,7 +147,12 @@ pub struct Repository {
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
     pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    /// Objects in `marks/` that are none, and why.
+    foreign_marks: Mutex<HashMap<ObjectId, String>>,
     known_snapshots: Mutex<snapshots::Known>,
+    /// Where this machine keeps what it has seen here.
+    known: Option<Visited>,
+    lost: Mutex<seen::Lost>,
     /// While this process writes: the packs that something new may rely on.
     reliable: RwLock<Option<HashSet<ObjectId>>>,
 }
@@ -154,6 +183,17 @@ impl Repository {
         &self.store
     }
 
+    /// Looks for each of some objects by its name, whatever listings show; returns those that are there.
+    pub fn find_stored(&self, objects: &[Object]) -> Result<Vec<Object>> {
+        let found =
+            parallel::for_each(&*self.store, parallel::SMALL, objects, |object| match self.store.len_bytes(*object) {
+                Ok(_) => Ok(Some(*object)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// Tells others of another process than this one: for a program that simulates many.
     pub fn act_as(&mut self, process: Process) {
         self.process = process;
@@ -166,7 +206,10 @@ impl Repository {
 
     /// Adds something that went wrong without making the repository unusable.
     pub(crate) fn warn(&self, text: String) {
-        self.warnings.lock().push(text);
+        let mut warnings = self.warnings.texts.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     /// From now on only these packs count as having what they have.
@@ -193,9 +236,14 @@ impl Repository {
         })
     }
 
+    /// Returns where what goes wrong is collected; it outlives the repository.
+    pub fn warnings(&self) -> &Arc<Warnings> {
+        &self.warnings
+    }
+
     /// Takes what went wrong without making the repository unusable.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut self.warnings.lock())
+        self.warnings.take()
     }
 
     /// Takes new index objects in and forgets those that are gone.
@@ -316,7 +364,7 @@ impl Repository {
         let listed = self.store.list(ObjectKind::Pack)?;
         let packs: Vec<_> = listed.into_iter().filter(|listed| !known.contains(&listed.id)).collect();
         let (index, troubles) = self.with_packs(index, &packs)?;
-        self.warnings.lock().extend(troubles);
+        self.warnings.texts.lock().extend(troubles);
         Ok(index)
     }
 

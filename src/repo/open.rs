@@ -4,11 +4,11 @@ use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
 use super::load;
-use super::parallel;
 use super::put::{Attempts, put_anew};
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
+use super::unlock::{Unlocked, find_master};
 use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::known::{Address, Identity, Known, Visit};
 use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
@@ -28,9 +29,6 @@ use std::sync::atomic::AtomicBool;
 
 /// The longest configuration.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
-const MAX_KEY_BYTES: u64 = 64 << 10;
-/// More key slots than this are an attack on the reader's time.
-const MAX_KEYS: usize = 64;
 /// Pages of extents that are kept: each lists about 500 chunks, 128 MiB of a large file.
 const EXTENT_PAGES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
@@ -187,7 +185,7 @@ fn put_config(store: &dyn Store, bytes: &[u8]) -> Result<()> {
 }
 
 /// How to open a repository.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// Where to keep what saves time; `None` keeps it in memory.
     pub cache_base: Option<&'a Path>,
@@ -197,7 +195,15 @@ pub struct Options<'a> {
     pub memory: Memory,
     /// How the index is loaded from a store far away; a near one's is loaded whole.
     pub index: IndexLoad,
+    /// The folder of what this machine knows of repositories; `None` knows nothing and keeps nothing.
+    pub known: Option<&'a Path>,
+    /// Says of a repository's id why one without encryption is not what is expected, such as that a passphrase is
+    /// given; `None` expects either.
+    pub why_encrypted: Option<&'a WhyEncrypted>,
 }
+
+/// See [`Options::why_encrypted`].
+pub type WhyEncrypted = dyn Fn(&[u8; 16]) -> Option<String>;
 
 impl Repository {
     /// Opens the repository in a local folder, with the credentials that `credentials` gives for its id.
@@ -230,7 +236,9 @@ impl Repository {
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
         }
-        Self::unlock(Arc::new(LocalStore::new(path)), options, credentials)
+        let store = Arc::new(LocalStore::new(path));
+        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
+        Self::unlock_with(store, Address::of_folder(path), &config, options, credentials)
     }
 
     /// Opens the repository at a place far away, where there may be none.
@@ -250,7 +258,8 @@ impl Repository {
             .because(error),
             _ => error,
         })?;
-        Self::unlock_with(store, &config, options, credentials)
+        let address = address_of(&*store);
+        Self::unlock_with(store, address, &config, options, credentials)
     }
 
     /// Unlocks the repository in a store and loads its index.
@@ -260,24 +269,22 @@ impl Repository {
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
         let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
-        Self::unlock_with(store, &config, options, credentials)
+        let address = address_of(&*store);
+        Self::unlock_with(store, address, &config, options, credentials)
     }
 
     fn unlock_with(
         store: Arc<dyn Store>,
+        address: Address,
         config: &[u8],
         options: &Options<'_>,
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let stored = Stored::decode(config).map_err(|error| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("The configuration of the repository at {} cannot be used", store.location()),
-            )
-            .because(error)
-        })?;
-        let master = match stored.config.open_key {
-            Some(key) if stored.suite == Suite::Plain => Secret(key),
+        let stored = decode(&*store, config)?;
+        // Before any credential is asked for or used: it may not be what they are for.
+        let visit = recognise(address, &stored, config, options)?;
+        let Unlocked { master, warnings } = match stored.config.open_key {
+            Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
             _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?)?,
         };
         let keys = Keys::derive(&master);
@@ -287,6 +294,7 @@ impl Repository {
                 store.location()
             )));
         }
+        let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
         let cache = match options.cache_base {
             Some(base) => match Cache::open(base, &stored.repository) {
                 Ok(cache) => Some(cache),
@@ -318,7 +326,7 @@ impl Repository {
             open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
             digests_distrusted: AtomicBool::new(false),
-            warnings: Mutex::new(Vec::new()),
+            warnings: Arc::default(),
             openers: Openers::default(),
             reads: Reads::default(),
             frames: FrameCache::new(options.memory.frames_bytes),
@@ -326,41 +334,56 @@ impl Repository {
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
             process: Process::this(),
             known_marks: Mutex::default(),
+            foreign_marks: Mutex::default(),
             known_snapshots: Mutex::default(),
+            known,
+            lost: Mutex::default(),
             reliable: RwLock::default(),
         };
+        warnings.into_iter().for_each(|warning| repository.warn(warning));
         repository.refresh_index()?;
         Ok(repository)
     }
 }
 
-fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Secret> {
-    let slots = store.list(ObjectKind::Key)?;
-    if slots.is_empty() {
-        return Err(Error::damaged(format!(
-            "The repository at {} has no key slots left in `keys`: bring them back from a copy",
-            store.location()
-        )));
+fn decode(store: &dyn Store, config: &[u8]) -> Result<Stored> {
+    Stored::decode(config).map_err(|error| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("The configuration of the repository at {} cannot be used", store.location()),
+        )
+        .because(error)
+    })
+}
+
+fn address_of(store: &dyn Store) -> Address {
+    match store.is_far() {
+        true => Address { key: store.address().into_bytes(), shown: store.location() },
+        false => Address::of_folder(Path::new(&store.location())),
     }
-    let mut broken = None;
-    let mut master = None;
-    let slots: Vec<_> = slots.iter().take(MAX_KEYS).map(|listed| Object::Key(listed.id)).collect();
-    let read = parallel::for_each(store, parallel::SMALL, &slots, |slot| store.read_whole(*slot, MAX_KEY_BYTES))?;
-    for (object, bytes) in slots.iter().zip(&read) {
-        for credential in credentials {
-            // Every slot is tried, so that the time taken does not tell which one fits.
-            match slot::open(bytes, repository, credential) {
-                Ok(opened) => master = master.or(opened),
-                Err(error) => broken = Some(Error::damaged(format!("{object} cannot be read")).because(error)),
-            }
-        }
-    }
-    match (master, broken) {
-        (Some(master), _) => Ok(master),
-        (None, Some(broken)) => Err(broken),
-        (None, None) => Err(Error::new(
-            ErrorKind::Locked,
-            format!("The passphrase or key does not open the repository at {}", store.location()),
+}
+
+/// Looks, without a key, whether a configuration is of a repository that may be at a place, as far as `options` know:
+/// what is there is not used if it is not.
+pub fn recognise_in(store: &dyn Store, options: &Options<'_>) -> Result<()> {
+    let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
+    recognise(address_of(store), &decode(store, &config)?, &config, options).map(drop)
+}
+
+fn recognise(address: Address, stored: &Stored, config: &[u8], options: &Options<'_>) -> Result<Option<Visit>> {
+    let identity =
+        Identity { repository: stored.repository, suite: stored.suite, config: *blake3::hash(config).as_bytes() };
+    let place = address.shown.clone();
+    let visit = options.known.map(|folder| Known::new(folder).visit(address, identity)).transpose()?;
+    let is_open = stored.suite == Suite::Plain;
+    match options.why_encrypted.filter(|_| is_open).and_then(|why| why(&stored.repository)) {
+        None => Ok(visit),
+        Some(why) => Err(Error::new(
+            ErrorKind::Exchanged,
+            format!(
+                "The repository at {place} is {identity}: whoever can write there may have exchanged it, to read what is \
+                 backed up next. Nothing was read from it or written to it; {why}"
+            ),
         )),
     }
 }

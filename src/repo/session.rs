@@ -11,6 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+/// So often marks are listed where a listing lacks those of this process.
+const MAX_LISTINGS: usize = 4;
+
 /// An announcement that this process writes, taken back when it is dropped.
 pub struct Session {
     repository: Arc<Repository>,
@@ -18,6 +21,8 @@ pub struct Session {
     marks: Vec<ObjectId>,
     /// Marks that could not be read when the session began: they concern others.
     unreadable: HashSet<ObjectId>,
+    /// Of a backup: the verdicts that were listed when it began.
+    verdicts: Option<HashSet<ObjectId>>,
     /// Whether something was stored of which it is not known whether it will appear.
     is_uncertain: bool,
 }
@@ -42,8 +47,14 @@ impl Session {
             id = random_id();
             Mark::Session(describe(id, kind, &repository.process))
         })?;
-        let unreadable = HashSet::new();
-        Ok(Session { repository: repository.clone(), id, marks: vec![mark], unreadable, is_uncertain: false })
+        Ok(Session {
+            repository: repository.clone(),
+            id,
+            marks: vec![mark],
+            unreadable: HashSet::new(),
+            verdicts: None,
+            is_uncertain: false,
+        })
     }
 
     /// Announces a prune or a repair, of which one runs at a time; fails with [`ErrorKind::Busy`] where another does.
@@ -52,15 +63,27 @@ impl Session {
     /// are fenced; a wrong answer costs them their work.
     pub fn begin_alone(repository: &Arc<Repository>, is_dead: &dyn Fn(&mark::Session) -> bool) -> Result<Session> {
         let session = Session::begin(repository, SessionKind::Prune)?;
-        let others = || -> Result<Vec<mark::Session>> {
+        let others = || -> Result<Vec<(ObjectId, mark::Session)>> {
             let marks = repository.marks()?;
-            let open = marks.sessions(SessionKind::Prune).map(|(_, other)| other);
-            Ok(open.filter(|other| other.id != session.id && !marks.is_fenced(&other.id)).cloned().collect())
+            let open = marks.sessions(SessionKind::Prune);
+            let open = open.filter(|(_, other)| other.id != session.id && !marks.is_fenced(&other.id));
+            Ok(open.map(|(object, other)| (object, other.clone())).collect())
         };
-        for other in others()?.iter().filter(|other| is_dead(other)) {
-            repository.put_mark(Mark::Fence { session: other.id })?;
+        let mut open = Vec::new();
+        for (object, other) in others()? {
+            match is_dead(&other) {
+                true => drop(repository.put_mark(Mark::Fence { session: other.id })?),
+                false => open.push((object, other)),
+            }
         }
-        match others()?.first() {
+        let again = others()?;
+        // One that is not listed any more has ended, if it is not there by its name.
+        open.retain(|(object, _)| !again.iter().any(|(listed, _)| listed == object));
+        let lacking: Vec<_> = open.iter().map(|(object, _)| Object::Mark(*object)).collect();
+        let stored = repository.find_stored(&lacking)?;
+        open.retain(|(object, _)| stored.contains(&Object::Mark(*object)));
+        open.extend(again);
+        match open.first().map(|(_, other)| other) {
             None => Ok(session),
             Some(other) => Err(Error::new(
                 ErrorKind::Busy,
@@ -77,10 +100,9 @@ impl Session {
     pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
         let mut session = Session::begin(repository, SessionKind::Backup)?;
         let marks = repository.marks()?;
-        for (id, reason) in &marks.unreadable {
-            repository.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
-            session.unreadable.insert(*id);
-        }
+        repository.warn_of(&marks);
+        session.unreadable.extend(marks.unreadable.iter().map(|(id, _)| *id));
+        session.verdicts = Some(marks.verdicts().map(|(object, _)| object).collect());
         // After the marks: what a prune has copied elsewhere is then found at its new place.
         repository.refresh_index()?;
         let condemned = marks.condemned_packs();
@@ -121,6 +143,17 @@ impl Session {
 
     /// The same by marks that were listed after what is to count was stored.
     pub fn check_by(&self, marks: &Marks) -> Result<()> {
+        let mut again;
+        let mut marks = marks;
+        for _ in 1..MAX_LISTINGS {
+            // A listing that lacks this session, which is there, is not whole.
+            let is_lacking = !marks.is_open(&self.id) && !marks.is_fenced(&self.id);
+            if !is_lacking || self.repository.find_stored(&self.own_mark())?.is_empty() {
+                break;
+            }
+            again = self.repository.marks()?;
+            marks = &again;
+        }
         let unknown = marks.unreadable.iter().find(|(id, _)| !self.unreadable.contains(id));
         if let Some((id, reason)) = unknown {
             return Err(Error::damaged(format!(
@@ -128,13 +161,54 @@ impl Session {
                 Object::Mark(*id)
             )));
         }
-        if marks.is_open(&self.id) {
-            return Ok(());
+        if !marks.is_open(&self.id) {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                "A prune has taken this run for dead, because it was silent for too long: nothing was committed; run \
+                 it again",
+            ));
         }
-        Err(Error::new(
-            ErrorKind::Fenced,
-            "A prune has taken this run for dead, because it was silent for too long: nothing was committed; run it again",
-        ))
+        match self.verdicts.as_ref().map(|seen| self.lost_pack(seen, marks)).transpose()?.flatten() {
+            None => Ok(()),
+            Some(pack) => Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "A prune that has not seen this run removes {}, which the run relies on: nothing was committed; \
+                     run it again",
+                    Object::Pack(pack)
+                ),
+            )),
+        }
+    }
+
+    fn own_mark(&self) -> Vec<Object> {
+        self.marks.first().map(|mark| Object::Mark(*mark)).into_iter().collect()
+    }
+
+    /// Returns a pack this backup relies on that a prune removes which has not waited for it, because its listing
+    /// lacked this session or the backup's own lacked what was condemned. A prune that has seen it condemns none of
+    /// them without it in its census, and has no verdict on any.
+    fn lost_pack(&self, seen: &HashSet<ObjectId>, marks: &Marks) -> Result<Option<ObjectId>> {
+        let relied = self.repository.reliable.read();
+        let Some(relied) = &*relied else { return Ok(None) };
+        let has_missed = |id: &MarkId| marks.census(id).is_some_and(|census| !census.contains(&self.id));
+        let condemned = marks.condemned().filter(|(_, condemn)| has_missed(&condemn.id));
+        let new: Vec<_> = marks.verdicts().filter(|(object, _)| !seen.contains(object)).collect();
+        let mut removed =
+            condemned.flat_map(|(_, condemn)| &condemn.packs).chain(new.iter().flat_map(|(_, verdict)| &verdict.packs));
+        if let Some(pack) = removed.find(|pack| relied.contains(*pack)) {
+            return Ok(Some(*pack));
+        }
+        if new.is_empty() {
+            return Ok(None);
+        }
+        // Of several prunes only the last one's verdict is left.
+        let listed: HashSet<_> =
+            self.repository.store.list(ObjectKind::Pack)?.into_iter().map(|listed| listed.id).collect();
+        let lacking: Vec<_> = relied.difference(&listed).map(|pack| Object::Pack(*pack)).collect();
+        let stored = self.repository.find_stored(&lacking)?;
+        let lost = lacking.into_iter().find(|object| !stored.contains(object));
+        Ok(lost.and_then(|object| if let Object::Pack(pack) = object { Some(pack) } else { None }))
     }
 
     /// Announces a snapshot that is about to be stored, and looks for a fence.

@@ -24,6 +24,9 @@ const BASE: Rules = Rules {
     index: false,
     cleanup: false,
     unanswered: false,
+    remembers: false,
+    short: false,
+    replays: false,
     plans: Plans::All,
     listing: Listing::Exact,
     flaw: None,
@@ -42,6 +45,9 @@ fn run(rules: Rules) -> Explored {
         (rules.index, "an index"),
         (rules.cleanup, "cleaning up"),
         (rules.unanswered, "puts without answer"),
+        (rules.remembers, "word of what was seen"),
+        (rules.short, "short listings"),
+        (rules.replays, "marks that come back"),
         (rules.plans == Plans::Repack, "repacking only"),
     ] {
         what += &if is_so { format!(", {name}") } else { String::new() };
@@ -82,12 +88,17 @@ fn the_protocol_holds() {
         Rules { cleanup: true, plans: Plans::Repack, ..BASE },
         Rules { user: true, plans: Plans::Repack, ..BASE },
         Rules { unanswered: true, plans: Plans::Repack, ..BASE },
+        Rules { remembers: true, short: true, plans: Plans::Repack, ..BASE },
+        Rules { writers: 0, pruners: 1, user: true, replays: true, short: true, ..BASE },
     ];
     if is_long() {
         models.extend([
             Rules { writers: 2, ..BASE },
             Rules { user: true, ..BASE },
             Rules { cleanup: true, ..BASE },
+            Rules { remembers: true, short: true, ..BASE },
+            Rules { writers: 0, pruners: 3, remembers: true, short: true, ..BASE },
+            Rules { writers: 0, user: true, replays: true, short: true, remembers: true, ..BASE },
             Rules { unanswered: true, user: true, plans: Plans::Repack, ..BASE },
             Rules { writers: 0, pruners: 3, unanswered: true, plans: Plans::Repack, ..BASE },
             Rules { writers: 2, index: true, plans: Plans::Repack, ..BASE },
@@ -133,6 +144,9 @@ fn known_bad_designs_are_found() {
         (Flaw::UncheckedUndo, Rules { writers: 0, user: true, ..small }),
         (Flaw::FencesForgotten, Rules { cleanup: true, ..BASE }),
         (Flaw::IndexByCondemned, Rules { index: true, ..small }),
+        (Flaw::UndoNotRecalled, Rules { writers: 0, user: true, replays: true, ..small }),
+        (Flaw::OpenVerdictsReplaced, Rules { pruners: 3, ..prunes }),
+        (Flaw::ShortListingBelieved, Rules { writers: 0, short: true, ..small }),
     ];
     if is_long() {
         designs.push((Flaw::OldCensusTrusted, Rules { user: true, ..BASE }));

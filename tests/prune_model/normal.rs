@@ -69,6 +69,7 @@ impl Rules {
             }
             pruner.inherited &= packs;
             pruner.seen &= state.store;
+            pruner.replaced &= state.store;
             pruner.doomed &= packs;
             if !matches!(pruner.at, PrunerAt::Plan | PrunerAt::PutCopies | PrunerAt::PutCondemn | PrunerAt::TakeCensus)
             {

@@ -1,6 +1,6 @@
 //! The steps of a prune.
 
-use super::rules::{Flaw, Plans, Rules};
+use super::rules::{Flaw, Listing, Plans, Rules};
 use super::state::*;
 use super::steps::Next;
 
@@ -48,13 +48,25 @@ impl Next<'_> {
                 state.pruners[me].at = Await;
                 state.pruners[me].target = 0;
             }),
-            ListSnapshots => self.list("lists snapshots", |state, view| state.find_roots(me, view)),
+            ListSnapshots => {
+                self.list("lists snapshots", |state, view| state.find_roots(me, view));
+                if rules.has(Flaw::ShortListingBelieved) {
+                    self.list("lists snapshots, short", |state, view| state.find_roots(me, view & !KEPT));
+                } else if rules.short {
+                    self.end(me, "lists snapshots: lacks one that was seen");
+                }
+            }
             ListPacks => self.list("lists index segments and packs", |state, view| {
                 let found = rules.found_packs(state, view);
                 state.judge(me, found);
             }),
             PutVerdict => {
                 self.put("puts its verdict", verdict(me), |state| {
+                    // It revokes the verdicts it replaces, and each census it has waited for.
+                    if rules.listing == Listing::Exact {
+                        let taken = members(pruner.taken | 1 << me).fold(0, |all, other| all | census(other));
+                        state.store &= !(pruner.replaced | taken);
+                    }
                     let checks = !rules.has(Flaw::NoCheckAfterVerdict);
                     state.pruners[me].at = if checks { CheckFence } else { ListSegments };
                 });
@@ -86,6 +98,22 @@ impl Next<'_> {
                 };
                 self.delete(pruner.todo, delete);
             }
+            ListForMemory => self.list("lists marks: what verdicts say", |state, view| {
+                let seen = state.replaced(&rules, me, view, 0);
+                let revokes = rules.revoked(state, view);
+                let pruner = &mut state.pruners[me];
+                (pruner.at, pruner.seen, pruner.revokes) = (PutMemory, seen, revokes);
+            }),
+            PutMemory => self.put("leaves word of what it has seen", verdict(me), |state| {
+                state.store &= !pruner.seen;
+                state.pruners[me].at = CheckMemory;
+            }),
+            CheckMemory => self.list("lists marks: fenced?", |state, view| {
+                let is_fenced = rules.is_fenced(view, prune_session(me), prune_fence(me));
+                let pruner = &mut state.pruners[me];
+                pruner.at = if is_fenced { Stopped } else { Delete };
+                pruner.todo = pruner.seen | prune_session(me);
+            }),
             Stopped => {}
         }
     }
@@ -101,10 +129,8 @@ impl Next<'_> {
     }
 
     fn end(&mut self, me: usize, what: &'static str) {
-        self.list(what, |state, _| {
-            state.pruners[me].at = PrunerAt::Delete;
-            state.pruners[me].todo = prune_session(me);
-        });
+        let rules = *self.rules;
+        self.list(what, |state, _| state.pruners[me].end(&rules, me));
     }
 
     fn look_for_others(&mut self, me: usize) {
@@ -140,7 +166,11 @@ impl Next<'_> {
     /// Chooses what to condemn. Any choice must be safe; these are the ones that differ.
     fn plan(&mut self, me: usize) {
         let rules = *self.rules;
-        for view in rules.views(self.state, Actor::Pruner(me)) {
+        let mut views = rules.views(self.state, Actor::Pruner(me));
+        if rules.has(Flaw::ShortListingBelieved) {
+            views.push(self.state.store & !KEPT);
+        }
+        for view in views {
             let pruner = self.state.pruners[me];
             let is_forgotten = pruner.roots & OLD == 0;
             let used = State::chunks_of_snapshots(view & pruner.roots);
@@ -176,11 +206,13 @@ impl Next<'_> {
                 (pruner.names_old, pruner.roots, pruner.relied) = (names_old, 0, found & !chosen);
                 pruner.at = if copies == 0 { PrunerAt::PutCondemn } else { PrunerAt::PutCopies };
                 if pruner.packs == 0 && pruner.taken == 0 && !names_old {
-                    pruner.at = PrunerAt::Delete;
-                    pruner.todo = prune_session(me);
+                    pruner.end(&rules, me);
                 }
                 self.add("lists snapshots, index segments and packs, and plans", state);
             }
+        }
+        if rules.short && !rules.has(Flaw::ShortListingBelieved) {
+            self.end(me, "lists snapshots: lacks one that was seen");
         }
     }
 
@@ -205,6 +237,14 @@ impl Next<'_> {
                 self.end(me, "lists marks: leaves the rest to the next prune");
             }
         }
+    }
+}
+
+impl Pruner {
+    /// Deletes nothing, and leaves the rest to the next prune.
+    fn end(&mut self, rules: &Rules, me: usize) {
+        self.at = if rules.remembers { PrunerAt::ListForMemory } else { PrunerAt::Delete };
+        self.todo = prune_session(me);
     }
 }
 
@@ -291,10 +331,21 @@ impl State {
                 seen |= view & (prune_session(other) | prune_fence(other));
             }
         }
+        let replaced = self.replaced(rules, me, view, pruner.taken | 1 << me);
         let announced = (0..WRITERS).filter(announced).fold(0, |all, writer| all | 1 << writer);
         let revokes = rules.revoked(self, view) | announced;
         let at = PrunerAt::ListSnapshots;
-        self.pruners[me] = Pruner { at, seen, roots: SNAPSHOTS & !void, revokes, ..pruner };
+        self.pruners[me] = Pruner { at, seen, replaced, roots: SNAPSHOTS & !void, revokes, ..pruner };
+    }
+
+    /// Returns the verdicts of others about what is taken over, or of which the condemn mark is gone.
+    fn replaced(&self, rules: &Rules, me: usize, view: Set, taken: Bits) -> Set {
+        let others = (0..PRUNERS).filter(|other| *other != me && view & verdict(*other) != 0);
+        let is_over = |other: &usize| {
+            let about = usize::from(self.pruners[*other].about);
+            taken & 1 << about != 0 || view & condemn(about) == 0 || rules.has(Flaw::OpenVerdictsReplaced)
+        };
+        others.filter(is_over).fold(0, |all, other| all | verdict(other))
     }
 
     /// Decides which snapshots must stay readable, and which never count.
@@ -356,7 +407,7 @@ impl State {
         let merged = self.indexed(superseded) & !gone;
         let pruner = &mut self.pruners[me];
         pruner.todo = todo | superseded | prune_session(me);
-        (pruner.seen, pruner.taken, pruner.inherited, pruner.doomed) = (0, 0, 0, 0);
+        (pruner.seen, pruner.replaced, pruner.taken, pruner.inherited, pruner.doomed) = (0, 0, 0, 0, 0);
         pruner.merged = merged;
         pruner.at = if merged == 0 { PrunerAt::Delete } else { PrunerAt::PutMerged };
     }

@@ -63,6 +63,12 @@ pub enum Flaw {
     UnseenVerdictsDeleted,
     /// The census of a condemn mark that is taken over is enough, wherever that mark is by then.
     OldCensusTrusted,
+    /// Who brings a snapshot back deletes its forget mark and does not recall it.
+    UndoNotRecalled,
+    /// A prune believes a listing that lacks a snapshot which an earlier one has seen.
+    ShortListingBelieved,
+    /// A prune's word replaces verdicts of others about what is listed and not taken over.
+    OpenVerdictsReplaced,
 }
 
 /// One model.
@@ -78,6 +84,12 @@ pub struct Rules {
     pub cleanup: bool,
     /// Whether a prune that gets no answer to a put ends its session; else it stops and is fenced.
     pub unanswered: bool,
+    /// Whether a prune without a verdict leaves word of what it has seen, in one that decides nothing.
+    pub remembers: bool,
+    /// Whether listings of prunes may lack a snapshot that an earlier prune has seen.
+    pub short: bool,
+    /// Whether somebody puts deleted forget marks back.
+    pub replays: bool,
     pub plans: Plans,
     pub listing: Listing,
     pub flaw: Option<Flaw>,

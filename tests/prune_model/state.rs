@@ -152,6 +152,9 @@ pub enum PrunerAt {
     ListSegments,
     PutMerged,
     Delete,
+    ListForMemory,
+    PutMemory,
+    CheckMemory,
     /// Ends its session, though what it has put last may still appear.
     Uncertain,
     Stopped,
@@ -168,6 +171,8 @@ pub struct Pruner {
     pub about: u8,
     /// Marks it has seen and deletes at the end.
     pub seen: Set,
+    /// Of these, the verdicts it revokes.
+    pub replaced: Set,
     /// Pruners whose condemn marks it takes over, and the packs those name.
     pub taken: Bits,
     pub inherited: Bits,
@@ -218,6 +223,8 @@ pub struct State {
     pub user: UserAt,
     /// How often the old snapshot was forgotten.
     pub forgets: u8,
+    /// Which of these forget marks were recalled.
+    pub recalled: Bits,
 }
 
 /// A process, by its number among all.
@@ -226,6 +233,8 @@ pub enum Actor {
     Writer(usize),
     Pruner(usize),
     User,
+    /// Who puts back what was deleted.
+    Copy,
 }
 
 impl Actor {
@@ -233,7 +242,7 @@ impl Actor {
         match self {
             Actor::Writer(writer) => writer,
             Actor::Pruner(pruner) => WRITERS + pruner,
-            Actor::User => WRITERS + PRUNERS,
+            Actor::User | Actor::Copy => WRITERS + PRUNERS,
         }
     }
 }
@@ -244,6 +253,7 @@ impl std::fmt::Display for Actor {
             Actor::Writer(writer) => write!(f, "writer {}", writer + 1),
             Actor::Pruner(pruner) => write!(f, "pruner {}", pruner + 1),
             Actor::User => write!(f, "user"),
+            Actor::Copy => write!(f, "copy"),
         }
     }
 }

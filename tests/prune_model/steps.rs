@@ -69,7 +69,8 @@ impl Model for Rules {
 
     fn steps(&self, state: &State, into: &mut Vec<(Actor, &'static str, State)>) {
         let actors = (0..self.writers).map(Actor::Writer).chain((0..self.pruners).map(Actor::Pruner));
-        for who in actors.chain(self.user.then_some(Actor::User)) {
+        let others = self.user.then_some(Actor::User).into_iter().chain(self.replays.then_some(Actor::Copy));
+        for who in actors.chain(others) {
             if !state.may_begin(who) {
                 continue;
             }
@@ -86,6 +87,7 @@ impl Model for Rules {
                 Actor::Writer(writer) => next.writer(writer),
                 Actor::Pruner(pruner) => next.pruner(pruner),
                 Actor::User => next.user(),
+                Actor::Copy => next.copy(),
             }
         }
     }
@@ -204,7 +206,12 @@ impl Next<'_> {
             }),
             Forgotten => {
                 let mark = self.state.store & FORGETS;
-                if first < 3 && !self.delete(mark, |state, _| state.user = LookForPrunes) {
+                let undo = |state: &mut State, rest: Set| {
+                    state.user = LookForPrunes;
+                    let undone = ((mark & !rest) >> 36) as Bits;
+                    state.recalled |= if rules.has(Flaw::UndoNotRecalled) { 0 } else { undone };
+                };
+                if first < 3 && !self.delete(mark, undo) {
                     self.list("finds nothing to undo", |state, _| state.user = GivenUp);
                 }
             }
@@ -222,6 +229,14 @@ impl Next<'_> {
             Restored | GivenUp => {}
         }
     }
+
+    /// What was recalled says nothing when it is put back: nobody could tell that state from this one.
+    fn copy(&mut self) {
+        let gone = |number: &u8| self.state.store & forget(*number) == 0 && self.state.recalled & 1 << number == 0;
+        for number in (0..self.state.forgets).filter(gone).collect::<Vec<_>>() {
+            self.put("puts a forget mark back", forget(number), |_| {});
+        }
+    }
 }
 
 impl State {
@@ -230,7 +245,7 @@ impl State {
         match who {
             Actor::Writer(writer) => writer == 0 || self.writers[writer - 1].at != WriterAt::PutSession,
             Actor::Pruner(pruner) => pruner == 0 || self.pruners[pruner - 1].at != PrunerAt::PutSession,
-            Actor::User => true,
+            Actor::User | Actor::Copy => true,
         }
     }
 

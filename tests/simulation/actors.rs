@@ -245,14 +245,19 @@ fn forget(world: &World, repository: &Repository, ids: &[ObjectId]) {
 }
 
 fn undo(world: &World, repository: &Repository, ids: &[ObjectId]) {
-    match repository.undo_forget(ids) {
+    let Ok(hidden) = repository.forgotten_snapshots() else { return };
+    let is_hidden = |id: &ObjectId| hidden.iter().any(|listed| listed.id == *id);
+    let ids: Vec<_> = ids.iter().copied().filter(is_hidden).collect();
+    match repository.undo_forget(&ids) {
         Ok(late) => {
             let back: Vec<_> = ids.iter().copied().filter(|id| !late.contains(id)).collect();
             world.now().counts.undone += back.len() as u64;
             set(world, &back, |_| Life::Live);
             set(world, &late, |_| Life::Forgotten);
         }
-        Err(_) => give_up(world, ids),
+        // Nothing was done.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(_) => give_up(world, &ids),
     }
 }
 

@@ -21,10 +21,10 @@ pub enum Design {
     CondemnedUnseen,
     /// What is stored is seen by others at some later time, and nobody waits for that.
     NoBarriers,
-    /// What was not answered is put again under the same name.
-    SameNameAgain,
     /// What was given up counts when it appears.
     RecallsUnheeded,
+    /// The same, and what was deleted comes back.
+    UndoneMarksCount,
 }
 
 impl Design {
@@ -39,10 +39,13 @@ impl Design {
     ];
 
     /// Those that lose no content, and hide snapshots or show what is none.
-    pub const HIDING: [Design; 2] = [Design::SameNameAgain, Design::RecallsUnheeded];
+    pub const HIDING: [Design; 2] = [Design::RecallsUnheeded, Design::UndoneMarksCount];
 
     /// Makes the circumstances common in which the design fails.
     pub fn adjust(self, profile: &mut Profile) {
+        if self != Design::Sound {
+            (profile.short, profile.replay) = (0, 0);
+        }
         match self {
             Design::LockExpiry | Design::LateSnapshotsCount => profile.premature = 3000,
             Design::CondemnedUnseen => {
@@ -51,9 +54,10 @@ impl Design {
                 profile.switch_at_change = 5000;
             }
             Design::NoBarriers => profile.stale = 7000,
-            Design::SameNameAgain | Design::RecallsUnheeded => {
+            Design::RecallsUnheeded => {
                 (profile.late_put, profile.uncertain) = (1500, 10_000);
             }
+            Design::UndoneMarksCount => profile.replay = 200,
             _ => {}
         }
     }
@@ -65,6 +69,8 @@ impl Design {
             return false;
         }
         match (self, mark) {
+            // Else a backup notices that a prune was blind to it.
+            (_, Mark::Verdict(_) | Mark::Census { .. }) if Design::BAD.contains(&self) => role == Role::Writer,
             (Design::LockExpiry, Mark::Fence { .. }) => role == Role::Writer,
             (Design::OneBackupSeen, Mark::Session(session)) => {
                 role == Role::Pruner && session.kind == SessionKind::Backup && !is_first
@@ -75,7 +81,7 @@ impl Design {
             (Design::CondemnedReused, Mark::Condemn(_)) => role == Role::Writer,
             (Design::LateSnapshotsCount, Mark::Intent { .. }) => role == Role::Pruner,
             (Design::CondemnedUnseen, Mark::Condemn(_)) => role == Role::Pruner,
-            (Design::RecallsUnheeded, Mark::Recall { .. }) => true,
+            (Design::RecallsUnheeded | Design::UndoneMarksCount, Mark::Recall { .. }) => true,
             _ => false,
         }
     }

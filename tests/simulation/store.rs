@@ -7,6 +7,7 @@ use bakfs::format::mark::{Mark, SessionKind};
 use bakfs::repo::session::Process;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::MutexGuard;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One process's way to the store.
@@ -184,13 +185,7 @@ impl SimStore {
 impl Store for SimStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         let mark = matches!(object, Object::Mark(_)).then(|| self.world.read_mark(bytes));
-        let put = || self.put_once(object, bytes, mark.as_ref());
-        match put() {
-            Err(error) if error.kind() == ErrorKind::Uncertain && self.world.now().design == Design::SameNameAgain => {
-                put()
-            }
-            done => done,
-        }
+        self.put_once(object, bytes, mark.as_ref())
     }
 
     fn barrier(&self, names: Names) -> Result<()> {
@@ -222,6 +217,9 @@ impl Store for SimStore {
             state.record(self.process, "list", None, "FAULT");
             return Err(self.failure("the network fails"));
         }
+        let short = state.profile.short;
+        let is_short = self.role == Role::Pruner && state.random.chance(short);
+        let kept = if is_short && kind == ObjectKind::Snapshot { state.kept() } else { HashSet::new() };
         let mut listed = Vec::new();
         let (mut told, mut is_first) = (String::new(), true);
         for at in 0..state.stored.len() {
@@ -239,7 +237,18 @@ impl Store for SimStore {
             let (Object::Pack(id) | Object::Index(id) | Object::Snapshot(id) | Object::Mark(id)) = stored.object else {
                 continue;
             };
-            listed.push(Listed { id, len_bytes: stored.bytes.len() as u64 });
+            // Of marks what it has shown before, of snapshots what an earlier prune has seen; of the others anything.
+            let may_lack = match kind {
+                ObjectKind::Mark => state.processes[self.process].shown.contains(&at),
+                ObjectKind::Snapshot => kept.contains(&id),
+                _ => true,
+            };
+            if is_short && may_lack && state.random.chance(2000) {
+                state.counts.short_listings += 1;
+                continue;
+            }
+            state.processes[self.process].shown.insert(at);
+            listed.push(Listed { id, len_bytes: state.stored[at].bytes.len() as u64 });
             if state.trace.is_some() {
                 told += &format!(" {at}");
             }

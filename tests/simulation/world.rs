@@ -12,7 +12,7 @@ use bakfs::repo::objects::{object_id, open_object, seal_object};
 use bakfs::repo::session;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The id of every simulated repository.
@@ -50,6 +50,10 @@ pub struct Profile {
     pub premature: u64,
     /// Whether living processes look gone to other machines.
     pub wrong_pids: bool,
+    /// How often a mark that was deleted is put back, at each step.
+    pub replay: u64,
+    /// How often a listing that a prune makes is short.
+    pub short: u64,
 }
 
 impl Profile {
@@ -67,6 +71,8 @@ impl Profile {
             switch_at_read: random.pick(&[20, 200, 1000]),
             premature: random.pick(&[0, 500, 3000]),
             wrong_pids: random.chance(1500),
+            replay: random.pick(&[0, 0, 10, 50]),
+            short: random.pick(&[0, 0, 0, 300]),
         }
     }
 }
@@ -86,6 +92,8 @@ pub struct Process {
     pub actor: usize,
     pub role: Role,
     pub is_dead: bool,
+    /// What listings have shown it.
+    pub shown: HashSet<usize>,
 }
 
 /// An object that was put, until it is gone for good.
@@ -142,6 +150,8 @@ pub struct Counts {
     pub late_puts: u64,
     pub uncertain_puts: u64,
     pub stale_listings: u64,
+    pub short_listings: u64,
+    pub replays: u64,
     pub fences: u64,
     pub undone: u64,
     pub reads: u64,
@@ -163,6 +173,8 @@ impl Counts {
         self.late_puts += other.late_puts;
         self.uncertain_puts += other.uncertain_puts;
         self.stale_listings += other.stale_listings;
+        self.short_listings += other.short_listings;
+        self.replays += other.replays;
         self.fences += other.fences;
         self.undone += other.undone;
         self.reads += other.reads;
@@ -224,7 +236,7 @@ impl World {
                 current: 0,
                 exclusive: None,
                 actors,
-                processes: vec![Process { actor: 0, role: Role::Auditor, is_dead: true }],
+                processes: vec![Process { actor: 0, role: Role::Auditor, is_dead: true, shown: HashSet::new() }],
                 stored: Vec::new(),
                 names: HashMap::new(),
                 late: Vec::new(),
@@ -324,7 +336,7 @@ impl World {
     /// Starts a process of a participant.
     pub fn start_process(&self, me: usize, role: Role) -> usize {
         let mut state = self.state.lock();
-        state.processes.push(Process { actor: me, role, is_dead: false });
+        state.processes.push(Process { actor: me, role, is_dead: false, shown: HashSet::new() });
         state.actors[me].generation = state.processes.len() as u64;
         state.publish();
         state.processes.len() - 1
@@ -372,6 +384,9 @@ impl State {
         self.step += 1;
         assert!(self.counts.operations < MAX_OPERATIONS, "the simulation does not end");
         self.deliver_due();
+        if self.random.chance(self.profile.replay) {
+            self.replay();
+        }
         if self.random.chance(self.profile.sleep) {
             let steps = self.random.pick(&[50, 500, 5_000, 1_000_000]);
             self.actors[me].wakes_at = self.step + self.random.below(steps) + 1;
@@ -412,6 +427,31 @@ impl State {
             self.insert(late.object, late.bytes, None, late.by, true);
         }
         self.note(format!("late: {} appears", self.tell(late.object)));
+    }
+
+    /// Puts a mark back that was there for all to see and was deleted.
+    fn replay(&mut self) {
+        let gone = |stored: &Stored| stored.is_gone && stored.is_settled && stored.mark.is_some();
+        let gone: Vec<_> = (0..self.stored.len()).filter(|at| gone(&self.stored[*at])).collect();
+        let gone: Vec<_> = gone.into_iter().filter(|at| self.find(self.stored[*at].object).is_none()).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let at = self.random.pick(&gone);
+        let (object, bytes) = (self.stored[at].object, self.stored[at].bytes.clone());
+        self.insert(object, bytes, None, 0, true);
+        self.counts.replays += 1;
+        self.note(format!("replay: {} is there again", self.tell(object)));
+    }
+
+    /// Returns the snapshots that a verdict everybody sees has kept.
+    pub fn kept(&self) -> HashSet<ObjectId> {
+        let is_there = |stored: &&Stored| stored.is_settled && !stored.is_gone && stored.deleted_by.is_none();
+        let kept = |stored: &Stored| match &stored.mark {
+            Some(Mark::Verdict(verdict)) => verdict.kept.clone(),
+            _ => Vec::new(),
+        };
+        self.stored.iter().filter(is_there).flat_map(kept).collect()
     }
 
     pub fn find(&self, object: Object) -> Option<usize> {

@@ -99,6 +99,15 @@ pub fn forget_oldest(repository: &Repository) -> Result<String> {
 
 /// Prunes, copying every pack that is not all used; all other sessions are taken for dead.
 pub fn prune(repository: &Arc<Repository>) -> Result<prune::Report> {
+    prune_as(repository, true)
+}
+
+/// Prunes as well, and waits for all other sessions.
+pub fn prune_waiting(repository: &Arc<Repository>) -> Result<prune::Report> {
+    prune_as(repository, false)
+}
+
+fn prune_as(repository: &Arc<Repository>, are_dead: bool) -> Result<prune::Report> {
     let options = prune::Options {
         max_waste: 0.0,
         dry_run: false,
@@ -106,7 +115,7 @@ pub fn prune(repository: &Arc<Repository>) -> Result<prune::Report> {
         accept_missing: false,
         scratch: None,
         write: WriteOptions { threads: 1, ..WriteOptions::default() },
-        is_dead: &|_| true,
+        is_dead: &|_| are_dead,
     };
     prune::run(repository, &options, &Silent)
 }

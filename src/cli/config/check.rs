@@ -13,7 +13,6 @@ use crate::repo::open::Options;
 use crate::repo::{IndexLoad, Memory, Repository};
 use crate::schedule::{self, Installed};
 use crate::settings::{Profile, Settings};
-use crate::store::place::Place;
 use crate::store::remote::CREDENTIALS_FILE;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -24,6 +23,9 @@ use std::time::Duration;
 /// The walk over what is backed up ends after so many entries, or after so long.
 const MAX_ENTRIES: u64 = 2_000_000;
 const MAX_WALK: Duration = Duration::from_secs(60);
+
+/// What may be done about a history that has shrunk.
+const TAKE: &str = "take what is left by `bakfs prune --accept-missing`";
 
 /// Options of `bakfs config check`.
 #[derive(Debug, clap::Args)]
@@ -131,9 +133,11 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
     let credentials = std::env::var_os(CREDENTIALS_FILE).map(PathBuf::from);
     let credentials = credentials.unwrap_or_else(|| config_folder().join("credentials.toml"));
     findings.extend(secrets::check("credentials", &credentials));
-    match open(&global, &place) {
+    match open(&global) {
         Ok(opened) => {
             findings.extend(secrets::check("key", &global.key_path(&opened.id())));
+            let missing = opened.missing_snapshots().map(|_| opened.require_no_missing("it lacks snapshots", TAKE));
+            findings.extend(missing.flatten().err().map(|error| Finding::problem(&subject, error.chain())));
             let warnings = opened.take_warnings();
             if warnings.is_empty() {
                 findings.push(Finding::fine(&subject, "can be opened"));
@@ -154,11 +158,12 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
     findings
 }
 
-fn open(global: &Global, place: &Place) -> Result<Repository> {
+fn open(global: &Global) -> Result<Repository> {
     let cache = global.cache_base()?;
     let cache_max_bytes = global.cache_max_bytes()?;
     let memory = Memory::default();
-    let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand };
+    let options =
+        Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand, ..Options::default() };
     // A run has nobody who could type a passphrase.
     let credentials = |id: &[u8; 16]| match global.given_credential()? {
         Some(given) => Ok(vec![given]),
@@ -172,8 +177,5 @@ fn open(global: &Global, place: &Place) -> Result<Repository> {
         }
         None => global.credentials(id),
     };
-    match place {
-        Place::Local(path) => Repository::open(path, &options, credentials),
-        Place::Remote(_) => Repository::open_far(global.store()?, &options, credentials),
-    }
+    global.open_by(&options, credentials)
 }

@@ -130,6 +130,10 @@ impl Store for CachedStore {
         self.inner().location()
     }
 
+    fn address(&self) -> String {
+        self.inner().address()
+    }
+
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
         let (Copy::Whole(id), Some(folder)) = (copy_of(object), self.folder()) else {
             return self.inner().read_whole(object, max_bytes);

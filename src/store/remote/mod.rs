@@ -14,10 +14,12 @@ mod list;
 mod login;
 mod netrc;
 mod openstack;
+mod page;
 mod put;
 mod retry;
 mod service;
 mod settings;
+mod shown;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +34,11 @@ use crate::id::ObjectId;
 use explain::{Task, explain};
 use failure::{Cause, Failure};
 use http::{Call, Client, Digest, Purpose};
+use list::{Bounds, MAX_PAGE_BYTES};
 use parking_lot::Mutex;
 use service::{Service, Session};
 use settings::Settings;
+use shown::Shown;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
@@ -84,6 +88,8 @@ pub struct Contents {
 /// A place in a service reached over a network.
 pub struct RemoteStore {
     place: Remote,
+    /// The server, where the place does not tell.
+    server: Option<String>,
     service: Arc<Service>,
     client: Arc<Client>,
     policy: Policy,
@@ -92,6 +98,7 @@ pub struct RemoteStore {
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
     listings_lag: bool,
+    shown: Mutex<Shown>,
     runtime: Option<Runtime>,
 }
 
@@ -102,12 +109,14 @@ struct Terms {
     /// What goes or comes at most, where that is known before.
     len_bytes: u64,
     max_body_bytes: u64,
+    /// How long it may take once the server answers, whatever moves.
+    max_time: Option<Duration>,
     digest: Option<Digest>,
 }
 
 impl Terms {
     fn of(purpose: Purpose) -> Self {
-        Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, digest: None }
+        Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, max_time: None, digest: None }
     }
 }
 
@@ -159,6 +168,7 @@ impl RemoteStore {
             .map_err(|error| Error::io("Cannot start the threads for connections", error))?;
         Ok(RemoteStore {
             place: place.clone(),
+            server: settings.server(),
             service: Arc::new(Service::new(settings, client.clone())),
             client,
             policy,
@@ -166,6 +176,7 @@ impl RemoteStore {
             permits: Semaphore::new(connections),
             unlisted: Mutex::default(),
             listings_lag,
+            shown: Mutex::default(),
             runtime: Some(runtime),
         })
     }
@@ -179,14 +190,15 @@ impl RemoteStore {
                 return Ok(Contents { has_config: true, names: Vec::new() });
             }
             let task = Task { verb: "list", name: "what is" };
-            let listed = self.retried(task, Terms::of(Purpose::List), async |session| {
-                match session.list("", false, MAX_LOOKED_AT).await {
+            let sample = Bounds { max_objects: MAX_LOOKED_AT, is_sample: true };
+            let terms = Terms { max_body_bytes: MAX_PAGE_BYTES, ..Terms::of(Purpose::List) };
+            let listed = self.retried(task, terms, async |session| {
+                match session.list("", false, &sample, &|item| Some(item.path)).await {
                     Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
-                    items => items,
+                    names => names,
                 }
             });
-            let names = listed.await?.into_iter().map(|item| item.path).collect();
-            Ok(Contents { has_config: false, names })
+            Ok(Contents { has_config: false, names: listed.await? })
         })
     }
 
@@ -233,8 +245,18 @@ impl RemoteStore {
             let session = self.service.session(call.clone()).await?;
             work(&session).await
         };
+        let late = async {
+            match terms.max_time {
+                Some(max_time) => tokio::time::sleep(max_time).await,
+                None => std::future::pending().await,
+            }
+        };
         let result = tokio::select! {
             result = run => result,
+            () = late => {
+                let text = format!("it was not done after {} s", terms.max_time.unwrap_or_default().as_secs());
+                Err(Failure { is_temporary: call.status() == 0, ..Failure::open(Cause::Stalled, text) })
+            }
             text = call.stalled(stall, longest) => Err(Failure::open(Cause::Stalled, text)),
         };
         // A token may have expired; a connection of ssh that failed or hangs is not used again.
@@ -323,6 +345,7 @@ impl RemoteStore {
 impl Store for RemoteStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.block_on(self.put_object(object, bytes::Bytes::copy_from_slice(bytes)))?;
+        self.shown.lock().put(&object);
         if self.listings_lag {
             self.unlisted.lock().insert(object, true);
         }
@@ -386,6 +409,7 @@ impl Store for RemoteStore {
     fn delete(&self, object: Object) -> Result<()> {
         let path = object.path();
         let task = Task { verb: "remove", name: &path };
+        self.shown.lock().remove(object);
         let removed =
             self.retried(task, Terms::of(Purpose::Delete), async |session| match session.delete(&path).await {
                 Err(failure) if failure.cause == Cause::NotFound => Ok(()),
@@ -407,6 +431,13 @@ impl Store for RemoteStore {
 
     fn location(&self) -> String {
         self.place.to_string()
+    }
+
+    fn address(&self) -> String {
+        match &self.server {
+            Some(server) => format!("{} at {server}", self.place),
+            None => self.place.to_string(),
+        }
     }
 
     fn connections(&self) -> usize {

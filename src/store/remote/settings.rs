@@ -113,6 +113,22 @@ impl Settings {
         }
     }
 
+    /// Returns the server a place is at, where its URL does not tell and the service has many.
+    pub fn server(&self) -> Option<String> {
+        match self {
+            Settings::S3(settings) => settings.endpoint.clone(),
+            Settings::B2(settings) => settings.api.clone(),
+            Settings::Gcs(settings) => settings.endpoint.clone(),
+            Settings::Azblob(settings) => Some(settings.endpoint.clone()),
+            Settings::Swift(settings) => Some(match &settings.entry {
+                SwiftEntry::Token { storage_url: url, .. }
+                | SwiftEntry::V1 { url, .. }
+                | SwiftEntry::V3 { url, .. } => url.clone(),
+            }),
+            Settings::Sftp(_) | Settings::WebDav(_) => None,
+        }
+    }
+
     /// Collects the settings of a place.
     pub fn collect(place: &Remote, environment: Environment) -> Result<Settings> {
         let url = place.to_string();
