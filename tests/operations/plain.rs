@@ -182,6 +182,23 @@ pub const STEPS: &[Step] = &[
         world.does("bakfs check --read-data");
     }),
     Types("bakfs prune --max-waste 100%", silently),
+    Given(lose_the_newest),
+    Types("bakfs prune --accept-missing", |world, outcome| {
+        outcome.expect(0);
+        world.does("bakfs snapshots && bakfs prune && bakfs check --read-data");
+    }),
+    TypesWith(
+        "bakfs forget-place --repo PLACE",
+        |_, line| line.replace("PLACE", "/var/lib/bakfs/repo"),
+        |world, outcome| {
+            let outcome = outcome.expect(0);
+            assert!(
+                (outcome.text() + &outcome.stderr).contains("/var/lib/bakfs/repo"),
+                "it says what it forgot: {outcome}"
+            );
+            world.does("bakfs snapshots");
+        },
+    ),
 ];
 
 /// Logs in on a machine that bakfs was never told of, with a site and a dump of yesterday in its history.
@@ -196,6 +213,14 @@ fn two_days(world: &mut World) {
     world.does("mkdir /srv/db && pg_dump -U postgres -Fc -Z0 -f /srv/db/shop.dump shop");
     world.does("bakfs backup --time $(date -u -d '24 hours ago' +%FT%TZ) /etc /srv");
     world.does("rm /srv/www/logo.png; echo 'port = 8080' > /srv/www/site.conf");
+}
+
+/// Takes a snapshot away that this machine has seen: what deletes stops, and it is named.
+fn lose_the_newest(world: &mut World) {
+    world.log_in();
+    world.does("bakfs backup /etc && bakfs snapshots && rm $(ls -t /var/lib/bakfs/repo/snapshots/* | head -1)");
+    world.types("bakfs snapshots").expect(3).says("snapshots/");
+    world.types("bakfs prune").expect(1).says("--accept-missing");
 }
 
 const NIGHTS: [&str; 7] =
