@@ -100,6 +100,8 @@ fn groups_of(name: &str, gid: u32) -> Vec<u32> {
 pub struct Program {
     /// The program and its arguments: no secrets, for everyone on the machine sees them.
     pub arguments: Vec<OsString>,
+    /// Variables it must not be told.
+    pub withheld: Vec<OsString>,
     /// What is added to the environment.
     pub environment: Vec<(OsString, OsString)>,
     /// The user it runs as, if another one.
@@ -150,6 +152,9 @@ impl Program {
         if self.account.is_some() {
             command.env_clear();
             command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        }
+        for name in &self.withheld {
+            command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));

@@ -167,7 +167,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
     keep("keeper", "quite secret", 0o600);
     let good = all(&text);
     assert!(good.failed.is_empty() && good.file(&format!("{MAIN}/app.sql")).ends_with(b"-- Dump completed\n"));
-    let found = inspect(&profile(&text));
+    let found = inspect(&profile(&text)).inspections;
     assert!(found.iter().all(|found| !found.is_problem && found.subject == "mysql main"), "{found:?}");
     for told in ["connected as `keeper@localhost` to MariaDB 1", "mariadb-dump", "1 databases: app (", "may read all"] {
         assert!(found.iter().any(|found| found.text.contains(told)), "{told}: {found:?}");
@@ -181,7 +181,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
     let poor = all(&format!("{text}globals = false\n"));
     let error = poor.error(&format!("{MAIN}/app.sql"));
     assert!(error.contains("`poor@localhost` lacks TRIGGER on it"), "{error}");
-    let found = inspect(&profile(&text));
+    let found = inspect(&profile(&text)).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.text).collect();
     assert!(problems[0].contains("lacks TRIGGER on `app`: run `GRANT TRIGGER ON app.*`"), "{problems:?}");
     assert!(problems[1].contains("lacks SELECT on `mysql`, where users and rights are"), "{problems:?}");
@@ -194,7 +194,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
         for told in told {
             assert!(error.contains(told) && !error.contains("secret"), "{told}: {error}");
         }
-        let found = inspect(&profile(text));
+        let found = inspect(&profile(text)).inspections;
         let mut problems = found.iter().filter(|found| found.is_problem);
         assert!(problems.next().unwrap().text == error && problems.next().is_none(), "{found:?}");
     };

@@ -40,6 +40,10 @@ fn section(postgres: &Postgres, more: &str) -> String {
 fn restored(postgres: &Postgres, dump: &Path) -> Vec<String> {
     postgres.create("fresh");
     let outcome = if dump.extension() == Some(OsStr::new("sql")) {
+        // What makes a database of the old name is left out.
+        let text = std::fs::read_to_string(dump).unwrap();
+        let inside = text.split_once("\\connect app\n").unwrap().1;
+        std::fs::write(dump, inside).unwrap();
         let args = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "fresh", "-f"].map(OsStr::new);
         postgres.client("psql", args.into_iter().chain([dump.as_os_str()]))
     } else {
@@ -102,7 +106,7 @@ fn dumps_of_all_formats_restore_the_whole_database() {
         text.lines().filter(|line| !line.contains("restrict ")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(told(&one) == told(&other), "a plain dump of the same data is the same");
-    assert!(!String::from_utf8_lossy(&one).contains("CREATE DATABASE"));
+    assert!(String::from_utf8_lossy(&one).contains("CREATE DATABASE app"), "its properties are in it");
 }
 
 const MAIN: &str = "/databases/postgresql/main";
@@ -271,19 +275,19 @@ fn names_that_are_no_file_names_and_roles_with_little_rights_are_dumped_and_told
     let text = String::from_utf8_lossy(poor.file(&globals)).into_owned();
     assert!(text.contains("CREATE ROLE poor") && !text.contains("SCRAM-SHA-256"), "{text}");
     assert!(poor.manifest(&globals)["notes"].to_string().contains("without their passwords"));
-    let error = poor.error(&format!("{MAIN}/it's a=b.dump"));
-    assert!(error.contains("permission denied for table t"), "{error}");
+    let lacks = poor.lacks(&format!("{MAIN}/it's a=b.dump"));
+    assert!(lacks.len() == 1 && lacks[0].contains("GRANT SELECT ON \"public\".\"t\" TO \"poor\""), "{lacks:?}");
     let error = poor.error(&format!("{MAIN}/gone.dump"));
     assert!(error.contains("no database `gone` in the PostgreSQL cluster `main`"), "{error}");
-    let found = inspect(&profile(&section(&postgres, more)));
+    let found = inspect(&profile(&section(&postgres, more))).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.text).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].contains("no database `gone`"), "{problems:?}");
-    assert!(problems[1].contains("`poor` may not read 1 of the tables and sequences of `it's a=b`, as public.t"));
-    let found = inspect(&profile(&section(&postgres, "role = \"reader\"\nformat = \"directory\"\n")));
+    assert!(problems[1].contains("database `it's a=b`: the table public.t is missing, for `poor` may not read it"));
+    let found = inspect(&profile(&section(&postgres, "role = \"reader\"\nformat = \"directory\"\n"))).inspections;
     assert!(found.iter().all(|found| !found.is_problem && found.subject == "postgresql main"), "{found:?}");
     let texts: Vec<_> = found.iter().map(|found| &*found.text).collect();
-    for told in ["connected as `reader` to PostgreSQL 15.", "pg_dump 15.", "7 databases: ", "read everything", "room"] {
+    for told in ["connected as `reader` to PostgreSQL 15.", "pg_dump 15.", "7 databases: ", "may read all", "room"] {
         assert!(texts.iter().any(|text| text.contains(told)), "{told}: {texts:?}");
     }
     let (listed, failed) = list(&profile(&section(&postgres, "databases = [\"a/b\", \"gone\"]\nglobals = false\n")));
@@ -294,7 +298,7 @@ fn names_that_are_no_file_names_and_roles_with_little_rights_are_dumped_and_told
 }
 
 #[test]
-fn a_cluster_of_very_many_databases_is_dumped_without_sessions() {
+fn a_cluster_of_very_many_databases_is_dumped_at_several_moments() {
     let postgres = Postgres::start();
     for at in 0..50 {
         postgres.create(&format!("db{at}"));
@@ -302,11 +306,15 @@ fn a_cluster_of_very_many_databases_is_dumped_without_sessions() {
     let mut generated = dumps(&profile(&section(&postgres, "globals = false\n"))).generated.into_iter();
     assert_eq!(generated.len(), 2 * 51);
     assert!(matches!(make(generated.next().unwrap().content), Made::File(_)));
-    until("it has no session", SOON, || connections(&postgres) == 0);
+    let most = connections(&postgres);
+    assert!((20..=46).contains(&most), "half of what is free is left to others: {most}");
     let Made::File(manifest) = make(generated.next().unwrap().content) else { panic!("a manifest") };
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    assert!(manifest["snapshot"].is_null() && manifest["error"].is_null());
-    assert!(manifest["notes"][0].as_str().unwrap().contains("more than 50 databases"), "{manifest}");
+    assert!(manifest["snapshot"].is_string() && manifest["error"].is_null());
+    assert!(manifest["notes"][0].as_str().unwrap().contains("do not show one moment"), "{manifest}");
+    let rest: Vec<_> = generated.map(|generated| make(generated.content)).collect();
+    assert!(rest.iter().all(|made| matches!(made, Made::File(_))));
+    until("no session is left", SOON, || connections(&postgres) == 0);
 }
 
 #[test]
@@ -334,7 +342,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
         for told in told {
             assert!(error.contains(told) && !error.contains("secret"), "{told}: {error}");
         }
-        let found = inspect(&profile(text));
+        let found = inspect(&profile(text)).inspections;
         let mut problems = found.iter().filter(|found| found.is_problem);
         assert!(problems.next().unwrap().text == error && problems.next().is_none(), "{found:?}");
     };

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::dumps::{All, Made, Small, all, make, profile, shown};
+use support::machine::{Machine, silent};
 use support::process::{Running, start, tool};
 use support::{SOON, until};
 
@@ -170,7 +171,7 @@ fn globs_find_databases_and_nothing_else() {
     ] {
         let failed = all(&section(&at(name), "")).failed;
         assert!(failed.len() == 1 && failed[0].1.contains(told), "{failed:?}");
-        assert!(inspect(&profile(&section(&at(name), "")))[0].is_problem);
+        assert!(inspect(&profile(&section(&at(name), ""))).inspections[0].is_problem);
     }
 }
 
@@ -184,14 +185,14 @@ fn what_is_damaged_locked_or_without_room_is_named() {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
                    INSERT INTO move (amount, note) SELECT i, printf('%.*c', 300, 'n') FROM n",
     );
-    let fine = inspect(&profile(&section(&path, "")));
+    let fine = inspect(&profile(&section(&path, ""))).inspections;
     assert!(fine.len() == 1 && !fine[0].is_problem && fine[0].text.contains("journal mode delete"), "{fine:?}");
     let small = Small::new("1m");
     let text = format!("temporary-dir = \"{}\"\n{}", small.path().display(), section(&path, ""));
     let error = all(&text).error(&dump_path(&path)).to_string();
     assert!(error.contains("Cannot dump the SQLite database") && error.contains("set `temporary-dir`"), "{error}");
     assert!(error.contains(small.path().to_str().unwrap()), "{error}");
-    assert!(inspect(&profile(&text))[1].is_problem);
+    assert!(inspect(&profile(&text)).inspections[1].is_problem);
     assert_eq!(std::fs::read_dir(small.path()).unwrap().count(), 0);
 
     let mut command = Command::new("python3");
@@ -235,6 +236,56 @@ fn a_database_whose_writer_was_killed_is_copied_as_it_was_before() {
 }
 
 #[test]
+fn an_empty_file_is_a_database_a_damaged_one_stays_as_it_is_and_reading_leaves_nothing_behind() {
+    let machine = Machine::new("");
+    let folder = machine.bakfs.make_dir("source");
+    let at = |name: &str| folder.join(name);
+    std::fs::write(at("empty.db"), "").unwrap();
+    furnish(&at("idle.db"), "wal");
+    furnish(&at("damaged.db"), "wal");
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+                INSERT INTO move SELECT i, i, i FROM n";
+    sqlite(&at("damaged.db"), many);
+    let mut bytes = std::fs::read(at("damaged.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 9000].fill(0x55);
+    std::fs::write(at("damaged.db"), &bytes).unwrap();
+    let profile = |names: &[&str]| {
+        let sections = names.iter().map(|name| format!("[[profile.test.sqlite]]\npath = '{}'\n", at(name).display()));
+        let quiet = "check = { every = 'never' }\nprune = { every = 'never' }";
+        machine
+            .configure(&format!("[profile.test]\nsources = ['@/source']\n{quiet}\n{}", sections.collect::<String>()));
+    };
+    let names = || {
+        let mount = machine.mount();
+        let shown = |root: &Path| {
+            let files = support::files_below(&root.join(folder.strip_prefix("/").unwrap()));
+            let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+            let mut names: Vec<_> = files.into_iter().map(|(path, _)| name(path)).collect();
+            names.sort();
+            names
+        };
+        let latest = mount.path().join("latest");
+        let raw = std::fs::read(latest.join(at("damaged.db").strip_prefix("/").unwrap())).unwrap_or_default();
+        (shown(&latest), shown(&latest.join("databases/sqlite")), raw)
+    };
+    profile(&["empty.db", "idle.db"]);
+    silent(&machine.run(["run", "test"]).expect(0));
+    let expected = ["empty.db", "empty.db.json", "idle.db", "idle.db.json"].map(String::from).to_vec();
+    assert_eq!(names(), (vec!["damaged.db".into()], expected, bytes.clone()));
+    let mut live: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    live.sort();
+    assert_eq!(live, ["damaged.db", "empty.db", "idle.db"], "no -wal and no -shm is left beside an idle database");
+
+    profile(&["idle.db", "damaged.db"]);
+    let told = machine.run(["run", "test"]).expect(3).stderr;
+    assert!(told.contains("Cannot dump the SQLite database") && told.contains("damaged.db"), "{told}");
+    let (files, dumps, raw) = names();
+    assert_eq!(dumps, ["damaged.db.json", "idle.db", "idle.db.json"]);
+    assert!(files.contains(&"damaged.db".into()) && !files.contains(&"idle.db".into()) && raw == bytes, "{files:?}");
+}
+
+#[test]
 fn what_a_command_prints_is_stored_unless_it_fails() {
     support::need_root();
     let command = |name: &str, more: &str| format!("[[profile.test.command]]\nname = \"{name}\"\n{more}\n");
@@ -265,7 +316,7 @@ fn what_a_command_prints_is_stored_unless_it_fails() {
     }
     let owners: Vec<_> = dumps(&profile(&text)).generated.iter().map(|made| (shown(made), made.owner)).collect();
     assert!(owners.contains(&(at("list"), (65534, 65534))) && owners.contains(&(at("good"), (0, 0))));
-    let found = inspect(&profile(&text));
+    let found = inspect(&profile(&text)).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.subject).collect();
     assert_eq!(problems, ["command gone", "command whose"]);
     let mut left = dumps(&profile(&command("left", "run = \"true\""))).generated;

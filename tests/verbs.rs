@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,56 @@ fn nothing_of_the_source_is_in_the_repository_in_the_clear() {
         let seen = shows(&secret[..49]) || shows(b"a-name-nobody-may-read");
         assert_eq!(seen, !hidden, "--encryption {encryption}");
     }
+}
+
+/// Returns of each pack of content: its length, and the numbers of frames and chunks in its trailer, which nobody needs a
+/// key for (docs/format.md, section 6).
+fn packs_as_seen(bakfs: &Bakfs) -> BTreeSet<(usize, u32, u32)> {
+    let mut seen = BTreeSet::new();
+    for (path, _) in bakfs.objects("packs") {
+        let pack = std::fs::read(path).unwrap();
+        let number = |at: usize| u32::from_le_bytes(pack[pack.len() - 24 + at..][..4].try_into().unwrap());
+        let (plain_bytes, frames) = (number(8), number(12));
+        if pack[9] == 3 {
+            seen.insert((pack.len(), frames, (plain_bytes - 8 - 16 * frames) / 44));
+        }
+    }
+    seen
+}
+
+#[test]
+fn lengths_of_packs_tell_what_the_documents_say() {
+    let (bakfs, source) = Bakfs::with_source();
+    let mut before = BTreeSet::new();
+    let mut added = || {
+        bakfs.backup([&source]);
+        let now = packs_as_seen(&bakfs);
+        let added: Vec<_> = now.difference(&before).copied().collect();
+        before = now;
+        added
+    };
+    // The number of small files.
+    for number in 0..40 {
+        std::fs::write(source.join(format!("{number}")), noise(number, 500)).unwrap();
+    }
+    let [(_, 1, 40)] = added()[..] else { panic!("forty chunks in a frame") };
+    // The length of a new file, to the byte.
+    for length in [1_000, 50_777] {
+        std::fs::write(source.join(format!("new-{length}")), noise(length as u64, length)).unwrap();
+        assert_eq!(added(), [(length + 236, 1, 1)]);
+    }
+    // That content was there.
+    std::fs::copy(source.join("new-1000"), source.join("again")).unwrap();
+    assert!(added().is_empty());
+    // How much of a secret its neighbour has guessed.
+    let lengths = ["correct horse battery staple", "anything else of that length"].map(|guess| {
+        let text = |night: &str, token: &str| format!("{night}\n{}token = {token}\n", "as always\n".repeat(20));
+        std::fs::write(source.join("x-secret"), text(guess, "correct horse battery staple")).unwrap();
+        std::fs::write(source.join("y-guess"), text("", guess)).unwrap();
+        let [(length, 1, 2)] = added()[..] else { panic!("two chunks in a frame") };
+        length
+    });
+    assert!(lengths[0] < lengths[1], "{lengths:?}");
 }
 
 fn two_days() -> (Bakfs, PathBuf) {

@@ -69,13 +69,15 @@ impl Finding {
 /// Tries all that a profile needs but its repository.
 pub fn profile(profile: &Profile, machine: &Machine, budget: &mut Budget) -> Vec<Finding> {
     let name = &profile.name;
-    let mut findings = sources::check(profile, machine, budget);
+    let database::Inspected { inspections, replaced } = database::inspect(profile);
+    let mut findings = sources::check(profile, machine, &replaced, budget);
     findings.extend(hooks::check(profile));
-    findings.extend(database::inspect(profile).into_iter().map(|inspection| {
+    findings.extend(inspections.into_iter().map(|inspection| {
         let subject = format!("{name}: {}", inspection.subject);
-        match inspection.is_problem {
-            true => Finding::problem(subject, inspection.text),
-            false => Finding::fine(subject, inspection.text),
+        match (inspection.is_problem, inspection.is_hint) {
+            (true, _) => Finding::problem(subject, inspection.text),
+            (false, true) => Finding::hint(subject, inspection.text),
+            (false, false) => Finding::fine(subject, inspection.text),
         }
     }));
     if profile.has_databases() {

@@ -2,13 +2,14 @@
 
 use super::Finding;
 use crate::error::Context;
+use crate::machine::Machine;
 use crate::machine::survey::{Budget, Scope, survey};
-use crate::machine::{Machine, is_mysql_data, is_postgresql_data};
 use crate::quantity::size;
 use crate::settings::Profile;
-use crate::settings::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL};
-use crate::settings::profile::{is_whole_local_cluster, is_whole_local_server};
+use crate::settings::excludes::BUILT_IN;
 use crate::source::exclude::Excludes;
+use crate::source::generated::ServerFolder;
+use crate::source::servers::{Kind, place_of, served};
 use std::path::{Path, PathBuf};
 
 /// What could be made again is pointed out from this length on.
@@ -17,7 +18,7 @@ const LARGE_BYTES: u64 = 100 << 20;
 const MAX_TOLD: usize = 10;
 
 /// Looks at a profile's sources and excludes.
-pub fn check(profile: &Profile, machine: &Machine, budget: &mut Budget) -> Vec<Finding> {
+pub fn check(profile: &Profile, machine: &Machine, replaced: &[ServerFolder], budget: &mut Budget) -> Vec<Finding> {
     let name = &profile.name;
     let mut findings: Vec<Finding> = profile.sources.iter().map(|source| readable(name, source)).collect();
     let excludes = match Excludes::new(&profile.excludes, &profile.exclude_files) {
@@ -30,8 +31,7 @@ pub fn check(profile: &Profile, machine: &Machine, budget: &mut Budget) -> Vec<F
         }
     };
     findings.extend(contradictions(profile));
-    findings.extend(raw_folders(profile, machine, &excludes));
-    findings.extend(surveyed(profile, machine, &excludes, budget));
+    findings.extend(surveyed(profile, machine, &excludes, replaced, budget));
     findings
 }
 
@@ -81,34 +81,44 @@ fn is_backed_up(profile: &Profile, excludes: &Excludes, folder: &Path) -> bool {
     })
 }
 
-/// Names files of running servers that are backed up as files while none of their databases is dumped.
-fn raw_folders(profile: &Profile, machine: &Machine, excludes: &Excludes) -> Vec<Finding> {
-    let postgresql = RAW_POSTGRESQL.iter().filter(|_| !profile.postgresql.iter().any(is_whole_local_cluster));
-    let mysql = RAW_MYSQL.iter().filter(|_| !profile.mysql.iter().any(is_whole_local_server));
-    let all = postgresql
-        .map(|folder| (machine.path(folder), "PostgreSQL", "postgresql", is_postgresql_data as fn(&Path) -> bool))
-        .chain(mysql.map(|folder| (machine.path(folder), "MySQL", "mysql", is_mysql_data as fn(&Path) -> bool)));
-    // What is in the folder counts: the folder itself is kept.
-    let is_read = |folder: &Path| is_backed_up(profile, excludes, &folder.join("main"));
-    let found = all.filter(|(folder, _, _, holds_data)| is_read(folder) && holds_data(folder));
-    let problem = |(folder, server, table, _): (PathBuf, &str, &str, _)| {
+/// Names data folders servers run on that are backed up as files, for not all that is in them is dumped.
+fn raw_folders(profile: &Profile, excludes: &Excludes, replaced: &[ServerFolder], found: &[PathBuf]) -> Vec<Finding> {
+    let served = served();
+    let is_dumped = |place: (u64, u64)| replaced.iter().any(|folder| folder.place == place);
+    let mut folders: Vec<(PathBuf, Kind)> = Vec::new();
+    for known in served.iter().filter(|known| !is_dumped(known.place)) {
+        let here = known.path.iter().filter(|path| is_backed_up(profile, excludes, path));
+        let elsewhere = found.iter().filter(|path| place_of(path) == Some(known.place));
+        folders.extend(here.chain(elsewhere).take(1).map(|path| (path.clone(), known.kind)));
+    }
+    folders.sort_by(|one, other| one.0.cmp(&other.0));
+    let problem = |(folder, kind): (PathBuf, Kind)| {
         let text = format!(
-            "files of a {server} server are backed up while it may write to them, which restores no database: have \
-             `[[profile.{}.{table}]]` dump all of it, or leave them out with `exclude = [\"{}\"]`",
+            "a {} server runs on it that is not dumped whole, and a copy of its files taken while it may write to them \
+             restores no database: have `[[profile.{}.{}]]` dump all of it, or leave them out with \
+             `exclude = [\"{}\"]`",
+            kind.name(),
             profile.name,
+            kind.table(),
             folder.display()
         );
         Finding::problem(format!("{}: {}", profile.name, folder.display()), text)
     };
-    found.map(problem).collect()
+    folders.into_iter().map(problem).collect()
 }
 
-fn surveyed(profile: &Profile, machine: &Machine, excludes: &Excludes, budget: &mut Budget) -> Vec<Finding> {
+fn surveyed(
+    profile: &Profile,
+    machine: &Machine,
+    excludes: &Excludes,
+    replaced: &[ServerFolder],
+    budget: &mut Budget,
+) -> Vec<Finding> {
     let root = machine.path("/");
     let exclude_caches = profile.exclude_caches;
     let scope = Scope { sources: &profile.sources, excludes, exclude_caches, root: &root, min_bytes: LARGE_BYTES };
     let found = survey(&scope, budget);
-    let mut findings = Vec::new();
+    let mut findings = raw_folders(profile, excludes, replaced, &found.servers);
     let globs: Vec<String> = profile.sqlite.iter().filter_map(|it| it.path.to_str().map(str::to_string)).collect();
     let dumped = Excludes::of_option("sqlite", &globs).unwrap_or_default();
     let is_dumped = |path: &PathBuf| profile.sqlite.iter().any(|it| it.path == *path) || dumped.excludes(path, false);

@@ -14,7 +14,7 @@ use crate::repo::frames::ChunkKind;
 use crate::repo::write::{Writer, Written};
 use crate::source::stat::{Kind, Stat};
 use crossbeam_channel::Receiver;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -57,6 +57,8 @@ pub struct Assembler<'a> {
     budget: &'a Budget,
     monitor: &'a dyn Monitor,
     open: Vec<Open>,
+    /// Entries of the root that were complete before their turn came.
+    early: BTreeMap<Vec<u8>, Entry>,
     linked: HashMap<(u64, u64), Linked>,
     troubles: Vec<Trouble>,
     lost: Vec<Bytes>,
@@ -72,6 +74,7 @@ impl<'a> Assembler<'a> {
             budget,
             monitor,
             open: Vec::new(),
+            early: BTreeMap::new(),
             linked: HashMap::new(),
             troubles: Vec::new(),
             lost: Vec::new(),
@@ -87,6 +90,10 @@ impl<'a> Assembler<'a> {
             match event {
                 Event::Enter(name, meta) => self.enter(name, *meta),
                 Event::Leave => root = self.leave()?,
+                Event::LeaveEarly => {
+                    let entry = self.close()?;
+                    self.early.insert(entry.name.to_vec(), entry);
+                }
                 Event::Entry(entry, change) => self.entry(*entry, change)?,
                 Event::Kept(entry) => self.push(*entry)?,
                 Event::Counted(tally) => self.count(tally),
@@ -142,6 +149,30 @@ impl<'a> Assembler<'a> {
 
     /// Ends the directory that began last; returns it if it is the root.
     fn leave(&mut self) -> Result<Option<Entry>> {
+        if self.open.len() == 1 {
+            self.push_early(None)?;
+        }
+        let entry = self.close()?;
+        if self.open.is_empty() {
+            return Ok(Some(entry));
+        }
+        self.push(entry)?;
+        Ok(None)
+    }
+
+    /// Adds what comes before a name of the root; without a name, all that is left.
+    fn push_early(&mut self, name: Option<&[u8]>) -> Result<()> {
+        while let Some(next) = self.early.first_entry()
+            && name.is_none_or(|name| &next.key()[..] < name)
+        {
+            let entry = next.remove();
+            self.add(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the directory that began last.
+    fn close(&mut self) -> Result<Entry> {
         let Some(open) = self.open.pop() else {
             return Err(Error::new(ErrorKind::Io, "The walk left what it never entered"));
         };
@@ -155,14 +186,17 @@ impl<'a> Assembler<'a> {
         };
         let entry = Entry { name: open.name, meta: open.meta, node: Node::Directory(directory) };
         self.monitor.advance(1, 0);
-        if self.open.is_empty() {
-            return Ok(Some(entry));
-        }
-        self.push(entry)?;
-        Ok(None)
+        Ok(entry)
     }
 
     fn push(&mut self, entry: Entry) -> Result<()> {
+        if self.open.len() == 1 {
+            self.push_early(Some(&entry.name))?;
+        }
+        self.add(entry)
+    }
+
+    fn add(&mut self, entry: Entry) -> Result<()> {
         let Some(open) = self.open.last_mut() else {
             return Err(Error::new(ErrorKind::Io, "An entry has no directory"));
         };

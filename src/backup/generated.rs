@@ -6,10 +6,10 @@ use super::{assemble, now};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
-use crate::source::generated::{Content, Generated};
+use crate::source::generated::{Content, Generated, Replaced};
 use crossbeam_channel::bounded;
 use rustix::fs::{Mode, OFlags, openat};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
@@ -25,6 +25,8 @@ pub struct Dumps {
     pub generated: Vec<Generated>,
     /// What cannot be made: where it would be, and why.
     pub failed: Vec<(PathBuf, Error)>,
+    /// What is left out where the dumps that stand for it are whole.
+    pub replaced: Vec<Replaced>,
 }
 
 /// What is still to be made.
@@ -34,6 +36,8 @@ pub struct Making<'a> {
     open: Vec<Vec<u8>>,
     cutter: &'a Cutter,
     /// What was made whole.
+    pub whole: HashSet<Vec<Vec<u8>>>,
+    /// How much was made.
     pub made: u64,
     /// What is missing.
     pub missing: u64,
@@ -42,21 +46,12 @@ pub struct Making<'a> {
 impl<'a> Making<'a> {
     /// Takes what is to be made.
     pub fn new(generated: Vec<Generated>, cutter: &'a Cutter) -> Self {
-        Making { waiting: generated.into(), open: Vec::new(), cutter, made: 0, missing: 0 }
+        Making { waiting: generated.into(), open: Vec::new(), cutter, whole: HashSet::new(), made: 0, missing: 0 }
     }
 
     /// Returns whether something is to be made at this name of the root.
     pub fn is_at(&self, name: &[u8]) -> bool {
-        self.waiting.front().is_some_and(|next| next.path.first().is_some_and(|top| &top[..] == name))
-    }
-
-    /// Takes the next if it comes before a name of the root; without a name, the next.
-    fn next_before(&mut self, name: Option<&[u8]>) -> Option<Generated> {
-        let is_before = |next: &Generated| name.is_none_or(|name| next.path.first().is_some_and(|top| &top[..] < name));
-        if !self.waiting.front().is_some_and(is_before) {
-            return None;
-        }
-        self.waiting.pop_front()
+        self.waiting.iter().any(|next| next.path.first().is_some_and(|top| &top[..] == name))
     }
 
     /// Returns the owner of all that is made below a folder; `None` where they differ.
@@ -74,15 +69,13 @@ fn meta(mode: u32, (uid, gid): (u32, u32), nlink: u32) -> Meta {
 }
 
 impl Director<'_> {
-    /// Makes all that comes before a name of the root; without a name, all that is left.
-    pub(super) fn make_before(&mut self, name: Option<&[u8]>) -> Result<(), Stopped> {
-        while let Some(next) = self.making.next_before(name) {
-            // Until no file is being read: closing an SQLite database's file would end the locks its copy relies on
-            // (fcntl(2), advisory record locking).
-            self.budget.take(u64::MAX);
-            self.budget.give(u64::MAX);
+    /// Makes all there is to make, before any file is read: what of the disk dumps stand for is known then, and no
+    /// file that is closed ends the locks the copy of an SQLite database relies on (fcntl(2), advisory record locking).
+    pub(super) fn make_all(&mut self) -> Result<(), Stopped> {
+        while let Some(next) = self.making.waiting.pop_front() {
             self.open_folders(&next)?;
             let Some(file) = next.path.last().cloned() else { continue };
+            let missing = self.making.missing;
             self.owners.note(next.owner.0, next.owner.1);
             let done = match next.content {
                 Content::Stream(start) => match start() {
@@ -98,6 +91,13 @@ impl Director<'_> {
                 },
             };
             done?;
+            for text in std::mem::take(&mut *next.lacks.lock()) {
+                self.making.missing += 1;
+                self.tell(Event::Trouble(Bytes(file.clone()), text))?;
+            }
+            if self.making.missing == missing {
+                self.making.whole.insert(next.path);
+            }
         }
         self.close_folders(0)
     }
@@ -136,7 +136,8 @@ impl Director<'_> {
     fn close_folders(&mut self, depth: usize) -> Result<(), Stopped> {
         while self.making.open.len() > depth {
             self.making.open.pop();
-            self.tell(Event::Leave)?;
+            // Other names of the root may come before it.
+            self.tell(if self.making.open.is_empty() { Event::LeaveEarly } else { Event::Leave })?;
         }
         Ok(())
     }

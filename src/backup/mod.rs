@@ -14,6 +14,7 @@ mod generated;
 mod kept;
 mod parent;
 mod roots;
+mod servers;
 mod walk;
 
 use crate::clock::is_ahead;
@@ -40,6 +41,7 @@ use kept::Held;
 use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
+use servers::Servers;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -74,6 +76,8 @@ pub struct Options {
     pub time: Option<Time>,
     /// What is no part of what is backed up: the repository, its cache, and where histories are mounted.
     pub apart: Vec<PathBuf>,
+    /// Whether folders a database server runs on are told of, where they are backed up as files.
+    pub tells_servers: bool,
     /// Whether nothing is read or written.
     pub dry_run: bool,
     /// Tells whether the run is being ended, asked before the snapshot is committed: what was read after its last hook
@@ -138,7 +142,7 @@ pub fn run_with(
     raise_open_files_limit();
     let started = now();
     repository.load_suspects();
-    let Dumps { generated, failed } = dumps;
+    let Dumps { generated, failed, replaced } = dumps;
     let roots = Roots::new(&options.paths, !(generated.is_empty() && failed.is_empty()))?;
     let mut sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
     for top in generated.iter().filter_map(|dump| dump.path.first()) {
@@ -170,6 +174,7 @@ pub fn run_with(
             budget: &budget,
             owners: Owners::default(),
             apart: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+            servers: Servers::new(replaced, options.tells_servers, options.dry_run),
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),

@@ -6,6 +6,7 @@ use super::generated::Making;
 use super::kept::{Held, Tally};
 use super::parent::{Cursor, Freshness, Known, is_stored};
 use super::roots::{Node as Root, Roots};
+use super::servers::Servers;
 use super::{Budget, Options};
 use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
@@ -45,6 +46,8 @@ pub enum Event {
     Enter(Bytes, Box<Meta>),
     /// The directory that began last is complete.
     Leave,
+    /// The directory of the root that began last is complete, and comes among the others by its name.
+    LeaveEarly,
     /// A finished entry of the directory that is open.
     Entry(Box<Entry>, Change),
     /// An entry of the directory that is open, as the parent snapshot has it; counted apart.
@@ -87,6 +90,8 @@ pub struct Director<'a> {
     pub(super) owners: Owners,
     /// Paths that are no part of what is backed up.
     pub(super) apart: HashSet<Vec<u8>>,
+    /// Folders of servers' files.
+    pub(super) servers: Servers,
     pub(super) linked: HashSet<(u64, u64)>,
     /// The path of the directory that is open, for exclusion patterns.
     pub(super) path: Vec<u8>,
@@ -105,11 +110,10 @@ impl Director<'_> {
         failed: &[(PathBuf, Error)],
     ) -> Result<(), Stopped> {
         let root = &roots.root;
+        let failure = |error: Error| Event::Failed(Error::io("Cannot read /", std::io::Error::other(error.chain())));
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
-            Err(error) => {
-                return self.tell(Event::Failed(Error::io("Cannot read /", std::io::Error::other(error.chain()))));
-            }
+            Err(error) => return self.tell(failure(error)),
         };
         let meta = self.meta_of(&listing, b"")?;
         self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
@@ -118,8 +122,17 @@ impl Director<'_> {
             self.trouble(without_slash(path.as_os_str().as_bytes()), error.chain())?;
         }
         self.tell_failed(failed)?;
+        if let Some(name) = self.hidden_by_dumps(&listing, root) {
+            return self.tell(Event::Failed(hidden_by_dumps(&name)));
+        }
+        self.make_all()?;
+        self.apart.extend(self.servers.settle(&self.making.whole));
+        // Dumps may have taken hours.
+        let listing = match self.walk.request_root(Path::new("/")).take() {
+            Ok(listing) => listing,
+            Err(error) => return self.tell(failure(error)),
+        };
         self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
-        self.make_before(None)?;
         self.tell(Event::Leave)
     }
 
@@ -180,6 +193,10 @@ impl Director<'_> {
         if let Some(error) = &listing.incomplete {
             self.trouble(b"", error.chain())?;
         }
+        if is_source && let Some(text) = self.servers.told(listing) {
+            self.trouble(b"", text)?;
+        }
+        let keeps = self.servers.keeps(&listing.stat);
         let tagged = is_source && self.options.exclude_caches && is_tagged_cache(listing);
         // What is wanted is decided for all names first, so that subdirectories are listed ahead.
         let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket>)> = Vec::new();
@@ -190,7 +207,9 @@ impl Director<'_> {
             if !(here || below.is_some()) {
                 continue;
             }
-            if self.is_apart(&scanned.name) {
+            let is_kept = keeps.is_none_or(|keeps| keeps(OsStr::from_bytes(&scanned.name), is_directory_of(scanned)));
+            let is_dumped = !is_kept || self.servers.is_apart(&scanned.stat);
+            if self.is_apart(&scanned.name) || is_dumped && below.is_none() {
                 continue;
             }
             let ticket = is_directory_of(scanned).then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));
@@ -201,12 +220,6 @@ impl Director<'_> {
             if !is_valid_name(&scanned.name) {
                 self.trouble(&scanned.name, "has a name no Linux directory can have: it was left out")?;
                 continue;
-            }
-            if depth == 0 {
-                self.make_before(Some(&scanned.name))?;
-                if self.making.is_at(&scanned.name) {
-                    return self.tell(Event::Failed(hidden_by_dumps(&scanned.name)));
-                }
             }
             self.owners.note(scanned.stat.uid, scanned.stat.gid);
             let known = cursor.find(&scanned.name);
@@ -231,6 +244,16 @@ impl Director<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns what would be backed up of the root under the name of something that is made.
+    fn hidden_by_dumps(&self, listing: &Listing, root: &Root) -> Option<Vec<u8>> {
+        let is_wanted = |scanned: &&Scanned| {
+            let is_here = root.is_source && !self.is_excluded(scanned);
+            (is_here || root.below.contains_key(&scanned.name.0)) && !self.is_apart(&scanned.name)
+        };
+        let hidden = listing.entries.iter().filter(|scanned| self.making.is_at(&scanned.name)).find(is_wanted)?;
+        Some(hidden.name.to_vec())
     }
 
     /// Names sources, and folders that lead to some, that were there when the backup began and are no more.

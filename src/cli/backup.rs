@@ -94,6 +94,7 @@ impl Args {
             host,
             time: self.time.as_ref().map(stated).transpose()?,
             apart: apart(global)?,
+            tells_servers: false,
             dry_run: self.dry_run,
             is_ended: None,
             write: WriteOptions { level: self.compression, ..WriteOptions::default() },

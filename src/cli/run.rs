@@ -134,6 +134,7 @@ impl Desk for Bench<'_> {
             host: thin::host_of(profile),
             time: None,
             apart: backup::apart(&self.global)?,
+            tells_servers: true,
             dry_run: false,
             is_ended: Some(process::is_ended),
             write: WriteOptions { level: profile.compression.unwrap_or(write.level), ..write },

@@ -139,6 +139,7 @@ impl Temporary {
 
     /// Makes a folder in it that only the account can enter; it is removed when dropped.
     pub fn make(&self, account: Option<&Account>) -> Result<TempDir> {
+        self.remove_stale();
         let making =
             || format!("Cannot make a folder in {}: set `temporary-dir` in the profile", self.folder.display());
         let permissions = std::fs::Permissions::from_mode(0o700);

@@ -1,7 +1,7 @@
 //! A dump and the manifest beside it, which is made when the dump is.
 
 use crate::error::{Context, Error, Result};
-use crate::source::generated::{Content, Generated};
+use crate::source::generated::{Content, Generated, Lacks};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -36,6 +36,9 @@ pub struct Manifest {
     pub dump_bytes: u64,
     /// The database's size at the server: with indexes and what is free in it.
     pub database_bytes: Option<u64>,
+    /// What is a PostgreSQL database's and not in it: owner, encoding, rights, settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
     /// The server's estimates of its tables' rows; at most 10 000 tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<Table>,
@@ -70,18 +73,28 @@ pub struct Table {
 
 /// The manifest of a dump while it is made.
 #[derive(Clone)]
-pub struct Record(Arc<Mutex<Manifest>>);
+pub struct Record {
+    manifest: Arc<Mutex<Manifest>>,
+    lacks: Lacks,
+}
 
 impl Record {
     /// Changes what is told.
     pub fn change(&self, change: impl FnOnce(&mut Manifest)) {
-        change(&mut self.0.lock());
+        change(&mut self.manifest.lock());
     }
 
     /// Adds what should be known.
     pub fn note(&self, text: impl Into<String>) {
         let text = text.into();
         self.change(|manifest| manifest.notes.push(text));
+    }
+
+    /// Adds what the dump lacks, and what would help: it is told as what is missing of the snapshot.
+    pub fn lack(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.lacks.lock().push(text.clone());
+        self.note(text);
     }
 
     fn begin(&self) {
@@ -103,7 +116,7 @@ impl Record {
     }
 
     fn json(&self) -> Result<Vec<u8>> {
-        let written = serde_json::to_vec_pretty(&*self.0.lock()).map_err(std::io::Error::other);
+        let written = serde_json::to_vec_pretty(&*self.manifest.lock()).map_err(std::io::Error::other);
         let mut text = written.context(|| "Cannot write a dump's manifest".into())?;
         text.push(b'\n');
         Ok(text)
@@ -150,13 +163,15 @@ impl Subject {
         }
         let database_bytes = self.manifest.database_bytes;
         let manifest = Manifest { error: Some("the dump was not begun".into()), ..self.manifest };
-        let record = Record(Arc::new(Mutex::new(manifest)));
+        let record = Record { manifest: Arc::new(Mutex::new(manifest)), lacks: Lacks::default() };
+        let lacks = record.lacks.clone();
         let shown = record.clone();
         let tell = move || Ok(Box::new(Cursor::new(shown.json()?)) as Box<dyn Read + Send>);
+        let owner = self.owner;
+        let content_of_note = Content::Stream(Box::new(tell));
         let manifest =
-            Generated { path: beside, owner: self.owner, is_note: true, content: Content::Stream(Box::new(tell)) };
-        let dump =
-            Generated { path: self.path, owner: self.owner, is_note: false, content: content(record, self.title) };
+            Generated { path: beside, owner, is_note: true, lacks: Lacks::default(), content: content_of_note };
+        let dump = Generated { path: self.path, owner, is_note: false, lacks, content: content(record, self.title) };
         Unit { dump, manifest, database_bytes }
     }
 

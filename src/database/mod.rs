@@ -8,12 +8,13 @@ mod local;
 mod manifest;
 mod mysql;
 mod name;
+mod pattern;
 mod postgresql;
 mod sqlite;
 
 use crate::error::Error;
 use crate::settings::Profile;
-use crate::source::generated::Generated;
+use crate::source::generated::{Generated, Replaced, ServerFolder};
 use local::Temporary;
 use manifest::{Unit, absolute};
 use std::collections::BTreeSet;
@@ -26,9 +27,10 @@ pub struct Dumps {
     pub generated: Vec<Generated>,
     /// What cannot be dumped, under the path where it would be, and why.
     pub failed: Vec<(PathBuf, Error)>,
-    /// Files that a dump stands for: a copy of them taken while programs write is no database, and would only be
-    /// mistaken for one.
-    pub replaced: Vec<PathBuf>,
+    /// Files that dumps stand for.
+    pub replaced: Vec<Replaced>,
+    /// What is left out on purpose, for the log.
+    pub notes: Vec<String>,
 }
 
 /// Something that was found out about a profile's databases.
@@ -40,6 +42,8 @@ pub struct Inspection {
     pub text: String,
     /// Whether it must be mended before a run can succeed.
     pub is_problem: bool,
+    /// Whether it may be meant so, and may not.
+    pub is_hint: bool,
 }
 
 /// A database that a profile dumps.
@@ -53,21 +57,30 @@ pub struct Database {
 
 /// Lists what a profile dumps, asking servers for their databases. Nothing is dumped before its turn.
 pub fn dumps(profile: &Profile) -> Dumps {
-    let Plan { units, failed, replaced } = Plan::of(profile);
+    let Plan { units, failed, replaced, notes } = Plan::of(profile);
     let mut generated: Vec<_> = units.into_iter().flat_map(|unit| [unit.dump, unit.manifest]).collect();
     generated.sort_by(|one, other| one.path.cmp(&other.path));
-    Dumps { generated, failed, replaced }
+    Dumps { generated, failed, replaced, notes }
+}
+
+/// What was found out about a profile's databases.
+#[derive(Debug, Default)]
+pub struct Inspected {
+    /// By server or file.
+    pub inspections: Vec<Inspection>,
+    /// Folders of servers' files that runs leave out, for all that is in them is dumped.
+    pub replaced: Vec<ServerFolder>,
 }
 
 /// Tries a profile's databases for real: connections, versions, rights, programs, room for what is not streamed.
-pub fn inspect(profile: &Profile) -> Vec<Inspection> {
+pub fn inspect(profile: &Profile) -> Inspected {
     let temporary = Temporary::new(profile.temporary_dir.as_deref());
     let mut report = Report::default();
     profile.postgresql.iter().for_each(|cluster| postgresql::inspect(cluster, &temporary, &mut report));
-    profile.mysql.iter().for_each(|server| mysql::inspect(server, &mut report));
+    profile.mysql.iter().for_each(|server| mysql::inspect(server, &temporary, &mut report));
     profile.sqlite.iter().for_each(|files| sqlite::inspect(files, &temporary, &mut report));
     profile.command.iter().for_each(|source| command::inspect(source, &mut report));
-    report.inspections
+    Inspected { inspections: report.inspections, replaced: report.replaced }
 }
 
 /// Lists a profile's dumps, and what cannot be dumped.
@@ -82,7 +95,8 @@ pub fn list(profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
 struct Plan {
     units: Vec<Unit>,
     failed: Vec<(PathBuf, Error)>,
-    replaced: Vec<PathBuf>,
+    replaced: Vec<Replaced>,
+    notes: Vec<String>,
 }
 
 impl Plan {
@@ -90,7 +104,7 @@ impl Plan {
         let temporary = Temporary::new(profile.temporary_dir.as_deref());
         let mut plan = Plan::default();
         profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, &mut plan));
-        profile.mysql.iter().for_each(|server| mysql::plan(server, &mut plan));
+        profile.mysql.iter().for_each(|server| mysql::plan(server, &temporary, &mut plan));
         profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, &mut plan));
         profile.command.iter().for_each(|source| command::plan(source, &mut plan));
         plan.part();
@@ -130,11 +144,17 @@ impl Plan {
 #[derive(Default)]
 struct Report {
     inspections: Vec<Inspection>,
+    replaced: Vec<ServerFolder>,
 }
 
 impl Report {
     fn add(&mut self, subject: &str, text: String, is_problem: bool) {
-        self.inspections.push(Inspection { subject: subject.to_string(), text, is_problem });
+        self.inspections.push(Inspection { subject: subject.to_string(), text, is_problem, is_hint: false });
+    }
+
+    fn hint(&mut self, subject: &str, text: impl Into<String>) {
+        let (subject, text) = (subject.to_string(), text.into());
+        self.inspections.push(Inspection { subject, text, is_problem: false, is_hint: true });
     }
 
     fn fine(&mut self, subject: &str, text: impl Into<String>) {

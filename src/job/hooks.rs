@@ -29,6 +29,7 @@ impl Hooks<'_> {
             started_secs: run.started_secs,
             finally: finally.arguments(),
             timeout_secs: self.hooks.timeout_secs,
+            failure: None,
         })
     }
 

@@ -117,12 +117,16 @@ fn settle_owed(state: &StateDir, next: &Run, log: &dyn Fn(&str)) -> Vec<String> 
         Ok(Some(owed)) => owed,
         Err(error) => return vec![error.chain()],
     };
-    log("an earlier run was killed: its last hook is run now");
+    let (run, why) = match &owed.failure {
+        None => ("a killed run", "The run was killed before it had ended".to_string()),
+        Some(failure) => ("an earlier run, which had failed then too", failure.clone()),
+    };
+    log(&format!("the last hook of {run}: it is run now"));
     let _turn = LAST_HOOK.lock();
-    let mut killed = blank(&next.profile, owed.periodicity, &next.repository);
-    killed.problems.push("The run was killed before it had ended".into());
-    let settled = hooks::run_owed(&owed, &killed, log).and_then(|()| state.settle(&next.profile));
-    settled.err().map(|error| format!("The last hook of a killed run: {}", error.chain())).into_iter().collect()
+    let mut earlier = blank(&next.profile, owed.periodicity, &next.repository);
+    earlier.problems.push(why);
+    let settled = hooks::run_owed(&owed, &earlier, log).and_then(|()| state.settle(&next.profile));
+    settled.err().map(|error| format!("The last hook of {run}: {}", error.chain())).into_iter().collect()
 }
 
 fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
@@ -239,14 +243,14 @@ impl Job<'_> {
             wait_for_the_end();
         }
         let finally = hooks.finally(run);
-        let is_settled = finally.is_ok();
-        for error in [told.err(), finally.err()].into_iter().flatten() {
-            run.problems.push(error.chain());
-        }
-        if owed.is_some()
-            && is_settled
-            && let Err(error) = self.state.settle(&self.profile.name)
-        {
+        let failure = finally.err().map(|error| error.chain());
+        run.problems.extend(told.err().map(|error| error.chain()).into_iter().chain(failure.clone()));
+        // One that has failed is tried again by the next run.
+        let noted = owed.map(|owed| match failure {
+            None => self.state.settle(&self.profile.name),
+            Some(_) => self.state.owe(&self.profile.name, &Pending { failure, ..owed }),
+        });
+        if let Some(Err(error)) = noted {
             run.problems.push(error.chain());
         }
         // Unless it was taken over.
@@ -262,11 +266,11 @@ impl Job<'_> {
         let repository = self.desk.open()?;
         let mut options = self.desk.options()?;
         options.tags = self.profile.tags_of(self.periodicity);
-        let database::Dumps { generated, failed, replaced } = database::dumps(self.profile);
-        options.apart.extend(replaced);
+        let database::Dumps { generated, failed, replaced, notes } = database::dumps(self.profile);
+        notes.iter().for_each(|note| self.log(note));
         let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
         let troubles = Troubles::new(self.desk.monitor());
-        let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed }, &troubles);
+        let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed, replaced }, &troubles);
         let outcome = outcome.map_err(|error| match error.kind() {
             ErrorKind::Full => Error::new(
                 ErrorKind::Full,

@@ -97,17 +97,8 @@ impl Machine {
     }
 }
 
-/// Returns whether a folder holds the data of PostgreSQL clusters, at most three folders down.
-pub fn is_postgresql_data(folder: &Path) -> bool {
-    fn below(folder: &Path, depth: u8) -> bool {
-        folder.join("PG_VERSION").exists()
-            || depth > 0 && entries(folder).iter().take(50).any(|path| below(path, depth - 1))
-    }
-    below(folder, 3)
-}
-
 /// Returns whether a folder holds the data of a MySQL or MariaDB server.
-pub fn is_mysql_data(folder: &Path) -> bool {
+fn is_mysql_data(folder: &Path) -> bool {
     folder.join("ibdata1").exists() || folder.join("mysql").is_dir()
 }
 
@@ -184,8 +175,7 @@ mod tests {
         ];
         assert_eq!(machine.postgresql(), expected);
         assert_eq!(machine.mysql(), Some(MysqlServer { socket: None }));
-        assert!(is_postgresql_data(&machine.path("/var/lib/postgresql")));
-        assert!(!is_postgresql_data(&machine.path("/srv")) && !is_mysql_data(&machine.path("/srv")));
+        assert!(!is_mysql_data(&machine.path("/srv")));
         assert_eq!(machine.web_roots(), [machine.path("/var/www/html"), machine.path("/srv/shop")]);
     }
 

@@ -2,6 +2,7 @@
 
 use super::reproducible;
 use crate::source::exclude::{CACHE_TAG_NAME, CACHE_TAG_SIGNATURE, Excludes};
+use crate::source::servers::Kind;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -73,6 +74,8 @@ pub struct Reproducible {
 pub struct Survey {
     /// SQLite databases, in the order of their paths.
     pub sqlite: Vec<PathBuf>,
+    /// Data folders of database servers.
+    pub servers: Vec<PathBuf>,
     /// What could be made again, largest first.
     pub reproducible: Vec<Reproducible>,
     /// Whether everything was looked at.
@@ -89,13 +92,15 @@ struct Folder {
 struct Walk<'a> {
     scope: &'a Scope<'a>,
     sqlite: Vec<PathBuf>,
+    servers: Vec<PathBuf>,
     reproducible: BTreeMap<String, Reproducible>,
     pending: Vec<Folder>,
 }
 
 /// Walks over sources, on the file system of each. What cannot be listed is left out: a backup will tell.
 pub fn survey(scope: &Scope<'_>, budget: &mut Budget) -> Survey {
-    let mut walk = Walk { scope, sqlite: Vec::new(), reproducible: BTreeMap::new(), pending: Vec::new() };
+    let (sqlite, servers, pending) = (Vec::new(), Vec::new(), Vec::new());
+    let mut walk = Walk { scope, sqlite, servers, reproducible: BTreeMap::new(), pending };
     for source in scope.sources {
         let Ok(metadata) = std::fs::symlink_metadata(source) else { continue };
         let folder = Folder { path: source.clone(), device: metadata.dev(), part_of: None };
@@ -111,7 +116,7 @@ pub fn survey(scope: &Scope<'_>, budget: &mut Budget) -> Survey {
     walk.sqlite.dedup();
     let mut reproducible: Vec<_> = walk.reproducible.into_values().filter(|it| it.bytes >= scope.min_bytes).collect();
     reproducible.sort_by_key(|it| std::cmp::Reverse(it.bytes));
-    Survey { sqlite: walk.sqlite, reproducible, is_whole }
+    Survey { sqlite: walk.sqlite, servers: walk.servers, reproducible, is_whole }
 }
 
 impl Walk<'_> {
@@ -121,6 +126,9 @@ impl Walk<'_> {
             return true;
         }
         let Ok(entries) = std::fs::read_dir(&folder.path) else { return true };
+        if Kind::of_folder(&folder.path).is_some() {
+            self.servers.push(folder.path.clone());
+        }
         for entry in entries.flatten() {
             if !budget.take() {
                 return false;

@@ -30,14 +30,3 @@ pub const BUILT_IN: [(&str, &str); 18] = [
 pub fn folder_of(glob: &str) -> &str {
     glob.trim_start_matches('!').trim_end_matches("/*")
 }
-
-/// Returns the glob that leaves out what is in a folder, and keeps the folder.
-pub fn contents_of(folder: &str) -> String {
-    format!("{folder}/*")
-}
-
-/// Folders of a server's raw files, whose contents are left out where the profile dumps that kind of database: a copy of them taken
-/// while the server runs is no database.
-pub const RAW_POSTGRESQL: [&str; 2] = ["/var/lib/postgresql", "/var/lib/pgsql"];
-/// The same of MySQL and MariaDB.
-pub const RAW_MYSQL: [&str; 1] = ["/var/lib/mysql"];

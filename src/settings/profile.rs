@@ -1,6 +1,6 @@
 //! A profile with what it inherits.
 
-use super::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL, contents_of, folder_of};
+use super::excludes::{BUILT_IN, folder_of};
 use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
 use super::values::{Command, Duration, Keep};
@@ -193,9 +193,6 @@ impl Profile {
             let is_wanted = |glob: &str| own_excludes.iter().any(|own| own.strip_prefix('!') == Some(folder_of(glob)));
             let built_in = BUILT_IN.iter().map(|(glob, _)| *glob).filter(|glob| !is_wanted(glob));
             excludes.extend(built_in.map(str::to_string));
-            let raw_postgresql = RAW_POSTGRESQL.iter().filter(|_| own.postgresql.iter().any(is_whole_local_cluster));
-            let raw_mysql = RAW_MYSQL.iter().filter(|_| own.mysql.iter().any(is_whole_local_server));
-            excludes.extend(raw_postgresql.chain(raw_mysql).map(|folder| contents_of(folder)));
         }
         excludes.extend(own_excludes);
         Ok(Profile {
@@ -239,16 +236,6 @@ impl Profile {
         tags.extend(self.tags.iter().cloned());
         tags
     }
-}
-
-/// Returns whether all databases of a cluster on this machine are dumped.
-pub fn is_whole_local_cluster(cluster: &Postgresql) -> bool {
-    cluster.databases.is_none() && cluster.host.as_ref().is_none_or(|host| host.starts_with('/'))
-}
-
-/// Returns whether all databases of a server on this machine are dumped.
-pub fn is_whole_local_server(server: &Mysql) -> bool {
-    server.databases.is_none() && server.host.as_ref().is_none_or(|host| host == "localhost")
 }
 
 /// Returns the name of a PostgreSQL cluster below `/databases/postgresql`.

@@ -1,13 +1,19 @@
 //! Files that no disk holds: they are made while they are backed up, as dumps of databases are.
 
 use crate::error::Result;
+use parking_lot::Mutex;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Makes a stream. Its last read fails where what it read from was not whole: a dump that breaks off is no dump.
 pub type Start = Box<dyn FnOnce() -> Result<Box<dyn Read + Send>> + Send>;
 /// Makes a folder of regular files, which is removed when all of them have been read.
 pub type Fill = Box<dyn FnOnce() -> Result<TempDir> + Send>;
+/// What something that was made lacks, each told by what would help; known when it has been made.
+pub type Lacks = Arc<Mutex<Vec<String>>>;
 
 /// A file or folder that is made.
 pub struct Generated {
@@ -17,6 +23,8 @@ pub struct Generated {
     pub owner: (u32, u32),
     /// Whether it only tells of another one, as a manifest does.
     pub is_note: bool,
+    /// What it lacks although it was made.
+    pub lacks: Lacks,
     /// How it is made.
     pub content: Content,
 }
@@ -27,4 +35,29 @@ pub enum Content {
     Stream(Start),
     /// A folder of files.
     Folder(Fill),
+}
+
+/// Files on a disk that dumps stand for: left out where all of these dumps were made and lack nothing, for a copy taken
+/// while programs write is no database, and would only be mistaken for one.
+#[derive(Debug, Clone, Default)]
+pub struct Replaced {
+    /// Whether everything in them is to be dumped.
+    pub is_whole: bool,
+    /// The paths of the dumps.
+    pub by: Vec<Vec<Vec<u8>>>,
+    /// Files.
+    pub files: Vec<PathBuf>,
+    /// Folders of servers' files.
+    pub folders: Vec<ServerFolder>,
+}
+
+/// A folder of a server's files.
+#[derive(Debug, Clone)]
+pub struct ServerFolder {
+    /// Its device and inode: it is left out under whatever name it is met.
+    pub place: (u64, u64),
+    /// Its name for people.
+    pub path: PathBuf,
+    /// What is kept of it, by name and whether that is a folder's; `None` where all of it is left out, itself too.
+    pub keeps: Option<fn(&OsStr, bool) -> bool>,
 }

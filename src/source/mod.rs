@@ -10,6 +10,7 @@ pub mod generated;
 pub mod listing;
 pub mod owners;
 pub mod read;
+pub mod servers;
 pub mod stat;
 pub mod walk;
 pub mod xattr;

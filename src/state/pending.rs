@@ -20,6 +20,9 @@ pub struct Pending {
     pub finally: Vec<String>,
     /// How long it may take.
     pub timeout_secs: Option<u64>,
+    /// How the last hook has failed already, of a run that came to its end.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 impl StateDir {

@@ -34,6 +34,8 @@ pub struct All {
     pub made: BTreeMap<String, Made>,
     /// What could not be begun, with why.
     pub failed: Vec<(PathBuf, String)>,
+    /// What dumps lack, by path.
+    lacks: BTreeMap<String, Vec<String>>,
 }
 
 /// Returns a dump's path.
@@ -67,8 +69,13 @@ pub fn make(content: Content) -> Made {
 pub fn all(text: &str) -> All {
     let Dumps { generated, failed, .. } = dumps(&profile(text));
     assert!(generated.is_sorted_by(|one, other| one.path < other.path), "sorted, and each path once");
-    let made = generated.into_iter().map(|generated| (shown(&generated), make(generated.content))).collect();
-    All { made, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect() }
+    let (mut made, mut lacks) = (BTreeMap::new(), BTreeMap::new());
+    for generated in generated {
+        let path = shown(&generated);
+        made.insert(path.clone(), make(generated.content));
+        lacks.insert(path, generated.lacks.lock().clone());
+    }
+    All { made, lacks, failed: failed.into_iter().map(|(path, error)| (path, error.chain())).collect() }
 }
 
 impl All {
@@ -110,6 +117,11 @@ impl All {
             (None, Some(_)) => panic!("{path} was made"),
             (None, None) => panic!("no {path} in {:?}: {:?}", self.paths(), self.failed),
         }
+    }
+
+    /// Returns what a dump lacks.
+    pub fn lacks(&self, path: &str) -> &[String] {
+        &self.lacks[path]
     }
 
     /// Returns the manifest of a dump.

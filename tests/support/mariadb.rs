@@ -41,6 +41,11 @@ impl Mariadb {
         server
     }
 
+    /// Returns the folder of its databases.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Returns its socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("socket")
@@ -96,6 +101,59 @@ impl Mariadb {
             lines.push(format!("{kind} {}", name(text)));
         }
         lines
+    }
+
+    /// Returns all that is in a database, object by object, as the server itself tells it: how each was made, the rows
+    /// of all times, checksums. The database's name is written `DB`.
+    pub fn everything(&self, database: &str) -> Vec<String> {
+        let made = self.sql("", &format!("SHOW CREATE DATABASE `{database}`"));
+        let mut told = vec![made.split_once('\t').unwrap().1.to_owned()];
+        let names = |what: &str, from: &str, of: &str| -> Vec<String> {
+            let sql = format!("SELECT {what} FROM information_schema.{from} WHERE {of}_SCHEMA = DATABASE() ORDER BY 1");
+            self.sql(database, &sql).lines().map(|line| line.replace('`', "``")).collect()
+        };
+        for table in names("CONCAT(TABLE_TYPE, '|', TABLE_NAME)", "TABLES", "TABLE") {
+            let (kind, name) = table.split_once('|').unwrap();
+            told.push(self.sql(database, &format!("SHOW CREATE TABLE `{name}`")));
+            if kind != "VIEW" {
+                let history = match kind {
+                    "SYSTEM VERSIONED" => " FOR SYSTEM_TIME ALL",
+                    _ => "",
+                };
+                let invisible = self.sql(
+                    database,
+                    &format!(
+                        "SELECT IFNULL(GROUP_CONCAT(CONCAT(', `', COLUMN_NAME, '`') ORDER BY 1 SEPARATOR ''), '')
+                     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{}'
+                     AND EXTRA LIKE '%INVISIBLE%'",
+                        name.replace("``", "`")
+                    ),
+                );
+                let times =
+                    if kind == "SYSTEM VERSIONED" && invisible.is_empty() { ", row_start, row_end" } else { "" };
+                let rows = self.sql(database, &format!("SELECT *{invisible}{times} FROM `{name}`{history}"));
+                let mut rows: Vec<&str> = rows.lines().collect();
+                rows.sort_unstable();
+                told.push(format!("{kind} {name}: {}", rows.join("\n")));
+                told.push(self.sql(database, &format!("CHECKSUM TABLE `{name}`")));
+            }
+        }
+        for trigger in names("TRIGGER_NAME", "TRIGGERS", "TRIGGER") {
+            let made = self.sql(database, &format!("SHOW CREATE TRIGGER `{trigger}`"));
+            // The last is when it was made.
+            told.push(made.rsplit_once('\t').unwrap().0.to_owned());
+        }
+        told.extend(names("CONCAT_WS('|', ACTION_ORDER, TRIGGER_NAME, EVENT_OBJECT_TABLE)", "TRIGGERS", "TRIGGER"));
+        for routine in names("CONCAT(ROUTINE_TYPE, ' `', REPLACE(ROUTINE_NAME, '`', '``'), '`')", "ROUTINES", "ROUTINE")
+        {
+            told.push(self.sql(database, &format!("SHOW CREATE {}", routine.replace("``", "`"))));
+        }
+        for event in names("EVENT_NAME", "EVENTS", "EVENT") {
+            told.push(self.sql(database, &format!("SHOW CREATE EVENT `{event}`")));
+        }
+        told.into_iter()
+            .map(|text| text.replace(&format!("`{database}`"), "`DB`").replace(&format!("{database}."), "DB."))
+            .collect()
     }
 
     /// Stops the server.

@@ -38,7 +38,8 @@ impl Postgres {
         postgres
     }
 
-    fn data(&self) -> PathBuf {
+    /// Returns the folder of its files.
+    pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
@@ -50,9 +51,13 @@ impl Postgres {
 
     /// Runs a program of the server as its owner; root may not run it.
     fn as_owner<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a OsStr>) {
+        self.as_owner_in(&self.programs, program, args);
+    }
+
+    fn as_owner_in<'a>(&self, dir: impl AsRef<Path>, program: &str, args: impl IntoIterator<Item = &'a OsStr>) {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]);
-        command.arg(self.programs.join(program)).args(args);
+        command.arg(dir.as_ref().join(program)).args(args);
         command.env("LC_ALL", "C").current_dir(self.dir.path());
         run(command).expect(0);
     }
@@ -89,6 +94,18 @@ impl Postgres {
         self.pg_ctl(&["-w", "-t", "120", "-m", "fast", "restart"]);
         self.port = port;
         port
+    }
+
+    /// Makes a folder beside its files that belongs to the server.
+    pub fn make_folder(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        self.as_owner_in("/bin", "mkdir", [path.as_os_str()]);
+        path
+    }
+
+    /// Starts the server anew.
+    pub fn restart(&self) {
+        self.pg_ctl(&["-w", "-t", "120", "-m", "fast", "restart"]);
     }
 
     /// Stops the server.

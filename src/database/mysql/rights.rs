@@ -8,58 +8,92 @@ pub const NEEDED: [&str; 5] = ["SELECT", "LOCK TABLES", "SHOW VIEW", "TRIGGER", 
 /// Rights, as `SHOW GRANTS` tells them.
 #[derive(Debug, Default)]
 pub struct Rights {
-    /// In all databases, and in those of a pattern.
-    granted: Vec<(Option<String>, BTreeSet<String>)>,
-    /// Whether rights of roles come to these, which are not told.
-    has_roles: bool,
+    /// In all databases.
+    global: BTreeSet<String>,
+    /// In databases of a pattern, to whom: a user or a role.
+    granted: Vec<Grant>,
+    /// In single databases, taken away from those in all (MySQL's partial revokes).
+    revoked: Vec<(String, BTreeSet<String>)>,
+    /// Whether definitions of routines are read from their own table.
+    reads_routines: bool,
+}
+
+/// Rights in databases of a pattern.
+#[derive(Debug)]
+struct Grant {
+    grantee: String,
+    pattern: Vec<u8>,
+    rights: BTreeSet<String>,
+}
+
+impl Grant {
+    /// Returns where its pattern leaves more than one database: of all that match, the server heeds the one for which
+    /// that comes last (<https://mariadb.com/kb/en/grant/>, "Database Privileges").
+    fn wildcard(&self) -> usize {
+        let is_wild = |at: &usize| b"%_".contains(&self.pattern[*at]) && (*at == 0 || self.pattern[at - 1] != b'\\');
+        (0..self.pattern.len()).find(is_wild).unwrap_or(usize::MAX)
+    }
+}
+
+fn words(names: &str) -> BTreeSet<String> {
+    names.split(", ").map(str::to_string).collect()
 }
 
 impl Rights {
-    /// Reads the lines of `SHOW GRANTS`. Rights to single tables and columns do not count.
+    /// Reads the lines of `SHOW GRANTS`, which tell the rights of active roles too: a line that grants a role adds
+    /// none. Rights to single tables and columns do not count.
     pub fn parse(lines: &[String]) -> Self {
         let mut rights = Rights::default();
         for line in lines {
-            let Some(grant) = line.strip_prefix("GRANT ") else { continue };
-            let Some((names, rest)) = grant.split_once(" ON ") else {
-                rights.has_roles = true;
+            let database = |rest: &str, word: &str| {
+                let (place, _) = rest.split_once(&format!("`.* {word} "))?;
+                Some(place.strip_prefix('`')?.replace("``", "`"))
+            };
+            if let Some((names, rest)) = line.strip_prefix("REVOKE ").and_then(|line| line.split_once(" ON ")) {
+                rights.revoked.extend(database(rest, "FROM").map(|name| (name, words(names))));
+            }
+            let Some((names, rest)) = line.strip_prefix("GRANT ").and_then(|line| line.split_once(" ON ")) else {
                 continue;
             };
-            let place = match rest.strip_prefix("*.* TO ") {
-                Some(_) => None,
-                None => match rest.split_once("`.* TO ").and_then(|(place, _)| place.strip_prefix('`')) {
-                    Some(pattern) => Some(pattern.replace("``", "`")),
-                    None => continue,
-                },
-            };
-            rights.granted.push((place, names.split(", ").map(str::to_string).collect()));
+            if rest.starts_with("*.* TO ") {
+                rights.global.extend(words(names));
+            }
+            if let Some(pattern) = database(rest, "TO") {
+                let grantee = rest.rsplit_once("`.* TO ").map_or("", |(_, whom)| whom);
+                let grantee = grantee.trim_end_matches(" WITH GRANT OPTION").to_string();
+                rights.granted.push(Grant { grantee, pattern: pattern.into_bytes(), rights: words(names) });
+            }
+            rights.reads_routines |= rest.starts_with("`mysql`.`proc` TO ") && words(names).contains("SELECT");
         }
         rights
     }
 
-    /// Returns whether a right holds in a database, or may by a role.
+    /// Returns whether a right holds in a database.
     pub fn has(&self, right: &str, database: &str) -> bool {
         let holds =
             |rights: &BTreeSet<String>| ["ALL PRIVILEGES", right].into_iter().any(|right| rights.contains(right));
-        self.has_roles
-            || self.granted.iter().any(|(place, rights)| {
-                holds(rights) && place.as_ref().is_none_or(|pattern| is_like(pattern.as_bytes(), database.as_bytes()))
-            })
+        let is_revoked = self.revoked.iter().any(|(name, rights)| name == database && holds(rights));
+        let matching: Vec<&Grant> =
+            self.granted.iter().filter(|grant| is_like(&grant.pattern, database.as_bytes())).collect();
+        let is_heeded = |grant: &&&Grant| {
+            let mut others = matching.iter().filter(|other| other.grantee == grant.grantee);
+            others.all(|other| other.wildcard() <= grant.wildcard())
+        };
+        holds(&self.global) && !is_revoked || matching.iter().filter(is_heeded).any(|grant| holds(&grant.rights))
     }
 
     /// Returns whether all databases are seen, also those that are made later.
     pub fn sees_all_databases(&self) -> bool {
-        let shows = ["ALL PRIVILEGES", "SELECT", "SHOW DATABASES"];
-        let is_global = |(place, rights): &(Option<String>, BTreeSet<String>)| {
-            place.is_none() && shows.iter().any(|right| rights.contains(*right))
-        };
-        self.has_roles || self.granted.iter().any(is_global)
+        ["ALL PRIVILEGES", "SELECT", "SHOW DATABASES"].into_iter().any(|right| self.global.contains(right))
     }
 
     /// Returns whether the definitions of others' routines are seen.
     pub fn sees_routines(&self) -> bool {
-        let is_global =
-            |right: &str| self.granted.iter().any(|(place, rights)| place.is_none() && rights.contains(right));
-        self.has("SELECT", "mysql") || is_global("SHOW_ROUTINE") || is_global("SHOW CREATE ROUTINE")
+        let is_global = |right: &str| self.global.contains(right);
+        self.reads_routines
+            || self.has("SELECT", "mysql")
+            || is_global("SHOW_ROUTINE")
+            || is_global("SHOW CREATE ROUTINE")
     }
 }
 
@@ -96,7 +130,16 @@ mod tests {
         assert!(some.has("SELECT", "app_1") && !some.has("SELECT", "appx1") && !some.has("TRIGGER", "app_1"));
         assert!(!some.sees_all_databases());
         assert!(!some.has("SELECT", "shop") && !some.has("TRIGGER", "shop") && !some.sees_routines());
-        assert!(rights(&["GRANT `reader`@`%` TO `u`@`%`"]).has("SELECT", "any"), "what a role may is not known");
+        let member = rights(&["GRANT `monitoring` TO `u`@`%`", "GRANT SELECT ON *.* TO `u`@`%`"]);
+        assert!(member.has("SELECT", "any") && !member.has("TRIGGER", "any"), "a role that is granted adds nothing");
+        let narrow = rights(&["GRANT SELECT ON `app1`.* TO `u`@`%`", "GRANT SELECT, TRIGGER ON `app%`.* TO `u`@`%`"]);
+        assert!(
+            narrow.has("TRIGGER", "app2") && !narrow.has("TRIGGER", "app1"),
+            "the narrower grant is the one heeded"
+        );
+        let partly = rights(&["GRANT SELECT, TRIGGER ON *.* TO `u`@`%`", "REVOKE TRIGGER ON `app`.* FROM `u`@`%`"]);
+        assert!(partly.has("SELECT", "app") && !partly.has("TRIGGER", "app") && partly.has("TRIGGER", "shop"));
         assert!(rights(&["GRANT SELECT ON `mysql`.* TO `u`@`%`"]).sees_routines());
+        assert!(rights(&["GRANT SELECT ON `mysql`.`proc` TO `u`@`%`"]).sees_routines());
     }
 }

@@ -1,18 +1,23 @@
 //! A MySQL or MariaDB server as its client programs see it.
 
+use super::connection::{Connection, ENVIRONMENT};
 use super::rights::Rights;
-use crate::database::local::{account, check_secret, dump_limit, folders, is_program};
+use crate::database::local::{Temporary, account, check_secret, dump_limit, folders, is_program};
+use crate::database::pattern::Patterns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Databases that are the server's own; `mysql` is dumped as users and their rights.
-const OWN: [&str; 4] = ["information_schema", "performance_schema", "sys", "mysql"];
+pub const OWN: [&str; 4] = ["information_schema", "performance_schema", "sys", "mysql"];
+/// How a folder is called that no database's name leads to, as `lost+found`.
+const FOLDER: &str = "#mysql50#";
 
 /// Where a server is, and who asks.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ pub struct Server {
     pub settings: Mysql,
     /// The account programs run as, if another one than ours.
     pub account: Option<Account>,
+    /// How it is reached.
+    pub connection: Connection,
     client: PathBuf,
 }
 
@@ -36,6 +43,8 @@ pub struct Facts {
     pub rights: Rights,
     /// Its databases with their sizes.
     pub databases: Vec<(String, u64)>,
+    /// Folders among its data that are no databases.
+    pub folders: Vec<String>,
 }
 
 impl Facts {
@@ -44,20 +53,34 @@ impl Facts {
         self.version.contains("MariaDB")
     }
 
-    /// Returns the databases to be dumped with their sizes, and those that are listed and missing.
-    pub fn chosen(&self, settings: &Mysql) -> (Vec<(String, u64)>, Vec<String>) {
-        let known = self.databases.iter().filter(|(name, _)| !settings.exclude.contains(name)).cloned();
-        let Some(listed) = &settings.databases else {
-            return (known.filter(|(name, _)| !OWN.contains(&&**name)).collect(), Vec::new());
-        };
+    /// Chooses by the configuration: without a list all databases but the server's own.
+    pub fn chosen(&self, settings: &Mysql) -> Choice {
+        let patterns = Patterns::new(&settings.exclude);
         let is_there = |name: &&String| self.databases.iter().any(|(known, _)| known == *name);
-        let missing = listed.iter().filter(|name| !settings.exclude.contains(name) && !is_there(name));
-        (known.filter(|(name, _)| listed.contains(name)).collect(), missing.cloned().collect())
+        let is_wanted = |name: &String| match &settings.databases {
+            None => !OWN.contains(&&**name),
+            Some(listed) => listed.contains(name),
+        };
+        let known = self.databases.iter().filter(|(name, _)| is_wanted(name) && !patterns.any(name));
+        let listed = settings.databases.iter().flatten();
+        let missing = listed.filter(|name| !patterns.any(name) && !is_there(name)).cloned().collect();
+        let idle = patterns.idle(self.databases.iter().map(|(name, _)| &**name));
+        Choice { databases: known.cloned().collect(), missing, idle }
     }
 }
 
+/// What is dumped of a server.
+pub struct Choice {
+    /// The databases with their sizes.
+    pub databases: Vec<(String, u64)>,
+    /// Those that are listed and missing.
+    pub missing: Vec<String>,
+    /// Patterns of `exclude` that match nothing.
+    pub idle: Vec<String>,
+}
+
 /// Finds a program by one of its names.
-fn find(names: &[&str], bin_dir: Option<&Path>) -> Result<PathBuf> {
+pub fn find(names: &[&str], bin_dir: Option<&Path>) -> Result<PathBuf> {
     let paths = names.iter().flat_map(|name| folders(bin_dir).into_iter().map(move |folder| folder.join(name)));
     paths.into_iter().find(|path| is_program(path)).ok_or_else(|| {
         let place = bin_dir.map_or_else(String::new, |folder| format!(" in {}", folder.display()));
@@ -69,7 +92,7 @@ fn find(names: &[&str], bin_dir: Option<&Path>) -> Result<PathBuf> {
 
 impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
-    pub fn new(settings: &Mysql) -> Result<Self> {
+    pub fn new(settings: &Mysql, temporary: &Temporary) -> Result<Self> {
         let account = account(settings.user.as_deref())?;
         if let Some(file) = &settings.option_file {
             check_secret(file, account.as_ref())?;
@@ -78,7 +101,29 @@ impl Server {
         // A folder may have the dump program alone.
         let asks = ["mariadb", "mysql"];
         let client = find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?;
-        Ok(Server { name: mysql_name(settings).to_string(), settings: settings.clone(), account, client })
+        let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
+        let name = mysql_name(settings).to_string();
+        let mut server = Server { name, settings: settings.clone(), account, connection, client };
+        // What the profile says goes before what option files say.
+        let is_here = match &settings.host {
+            Some(host) => host == "localhost",
+            None => settings.socket.is_some() || !server.connection.is_elsewhere,
+        };
+        server.connection.is_elsewhere = !is_here || settings.port.is_some() && settings.socket.is_none();
+        if settings.socket.is_some() {
+            server.connection.socket.clone_from(&settings.socket);
+        }
+        Ok(server)
+    }
+
+    /// Has all programs connect to the server's socket from now on, where they do so already without its name.
+    fn settle_socket(&mut self) -> Result<()> {
+        if self.connection.is_elsewhere || self.connection.socket.is_some() {
+            return Ok(());
+        }
+        let told = self.ask("SELECT @@socket")?.into_iter().flatten().next().map(PathBuf::from);
+        self.connection.socket = told.filter(|path| path.exists());
+        Ok(())
     }
 
     /// Finds the program that dumps, that of the server's maker first.
@@ -98,15 +143,17 @@ impl Server {
             argument.push(value);
             argument
         };
-        // It must be the first.
-        if let Some(file) = &settings.option_file {
-            program = program.arg(named("--defaults-extra-file=", file));
-        }
-        if let Some(socket) = &settings.socket {
-            program = program.arg(named("--socket=", socket));
-        }
+        // It must be the first; no other option file is read.
+        program = program.arg(named("--defaults-file=", &self.connection.path()));
+        program.withheld = ENVIRONMENT.map(Into::into).to_vec();
         let port = settings.port.map(|port| port.to_string());
-        for (option, value) in [("--host", &settings.host), ("--port", &port), ("--user", &settings.role)] {
+        let (mut host, mut port) = (settings.host.as_ref(), port.as_ref());
+        let local = String::from("localhost");
+        if let Some(socket) = self.connection.socket.as_ref().filter(|_| !self.connection.is_elsewhere) {
+            program = program.arg("--protocol=socket").arg(named("--socket=", socket));
+            (host, port) = (Some(&local), None);
+        }
+        for (option, value) in [("--host", host), ("--port", port), ("--user", settings.role.as_ref())] {
             if let Some(value) = value {
                 program = program.arg(format!("{option}={value}"));
             }
@@ -114,29 +161,62 @@ impl Server {
         program.arg("--default-character-set=utf8mb4").env("LC_ALL", "C")
     }
 
+    /// Tries statements of any number, one a line, and returns the rows of those that succeed.
+    pub fn try_all(&self, sql: String) -> Result<Vec<Vec<String>>> {
+        let mut program = self.asking().arg("--force");
+        program.input = Some(sql.into_bytes());
+        Ok(rows(&program.answer().map_err(|error| self.explained(error))?))
+    }
+
+    fn asking(&self) -> Program {
+        let program = self.program(&self.client).arg("--batch").arg("--skip-column-names");
+        let mut program = program.arg("--connect-timeout=10");
+        program.timeout = Some(ANSWER_LIMIT);
+        program
+    }
+
     /// Asks for rows; those of several statements follow one another.
     pub fn ask(&self, sql: &str) -> Result<Vec<Vec<String>>> {
-        let program = self.program(&self.client).arg("--batch").arg("--skip-column-names");
-        let mut program = program.arg("--connect-timeout=10").arg("--execute").arg(sql);
-        program.timeout = Some(ANSWER_LIMIT);
-        let answer = program.answer().map_err(|error| self.explained(error))?;
-        Ok(answer.lines().map(|line| line.split('\t').map(plain).collect()).collect())
+        let answer = self.asking().arg("--execute").arg(sql).answer().map_err(|error| self.explained(error))?;
+        Ok(rows(&answer))
     }
 
     /// Asks for what the server tells of itself.
-    pub fn facts(&self) -> Result<Facts> {
-        let rows = self.ask("SELECT VERSION(), CURRENT_USER()")?;
-        let [version, role] = rows.into_iter().next().and_then(|row| row.try_into().ok()).unwrap_or_default();
-        let grants = self.ask("SHOW GRANTS")?.into_iter().flatten().collect::<Vec<_>>();
-        let sizes = "SELECT s.SCHEMA_NAME, IFNULL(SUM(t.DATA_LENGTH + t.INDEX_LENGTH), 0)
-            FROM information_schema.SCHEMATA s LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME
-            GROUP BY s.SCHEMA_NAME";
+    pub fn facts(&mut self) -> Result<Facts> {
+        self.settle_socket()?;
+        let told = self.ask("SELECT VERSION(), CURRENT_USER()")?;
+        let [version, role] = told.into_iter().next().and_then(|row| row.try_into().ok()).unwrap_or_default();
+        let rights = Rights::parse(&self.grants(&version)?);
+        // Names differ by case and accents, whatever information_schema's collation says of them.
+        let names = self.ask("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")?;
+        let sizes = "SELECT MIN(TABLE_SCHEMA), IFNULL(SUM(DATA_LENGTH + INDEX_LENGTH), 0)
+            FROM information_schema.TABLES GROUP BY CAST(TABLE_SCHEMA AS BINARY)";
         let sized = |row: Vec<String>| {
             let [name, bytes] = row.try_into().ok()?;
-            Some((name, bytes.split('.').next()?.parse().ok()?))
+            Some((name, bytes.split('.').next()?.parse::<u64>().ok()?))
         };
-        let databases = self.ask(sizes)?.into_iter().filter_map(sized).collect();
-        Ok(Facts { version, role, rights: Rights::parse(&grants), databases })
+        let sizes: BTreeMap<String, u64> = self.ask(sizes)?.into_iter().filter_map(sized).collect();
+        let mut facts = Facts { version, role, rights, databases: Vec::new(), folders: Vec::new() };
+        for name in names.into_iter().flatten() {
+            match sizes.get(&name) {
+                None if name.starts_with(FOLDER) => facts.folders.push(name),
+                bytes => facts.databases.push((name, bytes.copied().unwrap_or(0))),
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Asks for the user's rights, those of active roles among them: MySQL tells those only where roles are named.
+    fn grants(&self, version: &str) -> Result<Vec<String>> {
+        let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+        let mut question = String::from("SHOW GRANTS");
+        if !version.contains("MariaDB") && major >= 8 {
+            let roles = self.ask("SELECT CURRENT_ROLE()")?.into_iter().flatten().next().unwrap_or_default();
+            if !matches!(&*roles, "" | "NONE" | "NULL") {
+                question = format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}");
+            }
+        }
+        Ok(self.ask(&question)?.into_iter().flatten().collect())
     }
 
     /// Adds what to do about a failed connection.
@@ -152,6 +232,16 @@ impl Server {
         let message = format!("Cannot ask the MySQL server `{}`: {advice}", self.name);
         Error::new(error.kind(), message).because(error)
     }
+}
+
+/// Returns an identifier as SQL.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Returns an answer's rows.
+fn rows(answer: &str) -> Vec<Vec<String>> {
+    answer.lines().map(|line| line.split('\t').map(plain).collect()).collect()
 }
 
 /// Returns a value as it is, without what `--batch` escapes.

@@ -1,28 +1,14 @@
 //! What `bakfs config check` tells of a cluster.
 
+use super::choice::{Choice, choose, is_untouched};
 use super::programs::{Programs, Version};
-use super::server::{Facts, Server};
-use super::{GLOBALS, chosen};
+use super::rights::lacking;
+use super::server::{Facts, Known, Server};
+use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
-use serde::Deserialize;
-
-/// Tables that the role may not read: their number, and some of their names.
-#[derive(Deserialize)]
-struct Denied {
-    count: u64,
-    names: Vec<String>,
-}
-
-const DENIED: &str = "SELECT json_build_object('count', count(*), 'names', coalesce(json_agg(name ORDER BY name)
-        FILTER (WHERE place <= 3), '[]'))
-    FROM (SELECT n.nspname || '.' || c.relname AS name, row_number() OVER (ORDER BY n.nspname, c.relname) AS place
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S'
-                THEN has_sequence_privilege(c.oid, 'SELECT') ELSE has_table_privilege(c.oid, 'SELECT') END)) denied";
 
 /// Tries a cluster for real.
 pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report) {
@@ -36,27 +22,28 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
         Ok(facts) => facts,
     };
     report.fine(&subject, format!("connected as `{}` to PostgreSQL {}", facts.role, facts.version));
-    match Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref()) {
-        Err(error) => report.error(&subject, &error),
+    let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref());
+    match &programs {
+        Err(error) => report.error(&subject, error),
         Ok(programs) => {
             report.fine(&subject, format!("dumped by {} {}", programs.pg_dump.display(), programs.version));
         }
     }
-    let (databases, missing) = chosen(settings, &facts.databases);
-    for name in &missing {
-        let text = format!("there is no database `{name}` that accepts connections: take it out of `databases`");
-        report.problem(&subject, text);
-    }
-    if databases.is_empty() && missing.is_empty() {
-        report.problem(&subject, "no database is dumped: look at `databases` and `exclude`");
+    let is_untouched =
+        |known: &Known| programs.as_ref().is_ok_and(|programs| is_untouched(&server, programs, &known.name));
+    let choice = choose(settings, &facts, is_untouched);
+    told(&choice, &subject, report);
+    let databases = choice.databases;
+    if choice.is_whole && programs.is_ok() {
+        report.replaced.extend(files::folders(&server, &facts));
     }
     let size = |name: &String| facts.databases.iter().find(|known| known.name == *name)?.bytes;
-    let told = |name: &String| match size(name) {
+    let shown = |name: &String| match size(name) {
         Some(bytes) => format!("{name} ({})", mebibytes(bytes)),
         None => name.clone(),
     };
     if !databases.is_empty() {
-        let list: Vec<_> = databases.iter().map(told).collect();
+        let list: Vec<_> = databases.iter().map(shown).collect();
         report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
     }
     rights(&server, &facts, &databases, &subject, report);
@@ -77,30 +64,45 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
     }
 }
 
+/// Tells what is not dumped, and what to do about it.
+fn told(choice: &Choice, subject: &str, report: &mut Report) {
+    for name in &choice.missing {
+        let text = format!("there is no database `{name}` that accepts connections: take it out of `databases`");
+        report.problem(subject, text);
+    }
+    for name in &choice.refusing {
+        let text = format!(
+            "the database `{name}` refuses connections and cannot be dumped: run `ALTER DATABASE \"{name}\" \
+             ALLOW_CONNECTIONS true`, or name it in `exclude`"
+        );
+        report.problem(subject, text);
+    }
+    choice.dropped.iter().for_each(|name| report.problem(subject, dropped(name)));
+    for pattern in &choice.idle {
+        report.hint(subject, format!("`{pattern}` in `exclude` matches no database: look at how it is written"));
+    }
+    if choice.databases.is_empty() && choice.missing.is_empty() {
+        report.problem(subject, "no database is dumped: look at `databases` and `exclude`");
+    }
+}
+
 fn rights(server: &Server, facts: &Facts, databases: &[String], subject: &str, report: &mut Report) {
-    if facts.reads_all {
+    if facts.is_superuser {
         return report.fine(subject, format!("`{}` may read everything", facts.role));
     }
-    let mut lacking = 0;
+    let mut is_enough = true;
     for database in databases {
-        match server.ask::<Denied>(database, DENIED) {
+        match lacking(server, facts, database) {
             Err(error) => report.problem(subject, format!("database `{database}`: {}", error.chain())),
-            Ok(denied) if denied.count > 0 => {
-                lacking += denied.count;
-                let text = format!(
-                    "`{}` may not read {} of the tables and sequences of `{database}`, as {}: \
-                     run `GRANT pg_read_all_data TO \"{}\"` (PostgreSQL 14 and later), or dump as a superuser",
-                    facts.role,
-                    denied.count,
-                    denied.names.join(", "),
-                    facts.role
-                );
-                report.problem(subject, text);
+            Ok(lacking) => {
+                is_enough &= lacking.texts.is_empty();
+                let text = |text: String| format!("database `{database}`: {text}");
+                lacking.texts.into_iter().for_each(|it| report.problem(subject, text(it)));
+                lacking.notes.into_iter().for_each(|it| report.hint(subject, text(it)));
             }
-            Ok(_) => {}
         }
     }
-    if lacking == 0 {
-        report.fine(subject, format!("`{}` may read all tables it is to dump", facts.role));
+    if is_enough {
+        report.fine(subject, format!("`{}` may read all it is to dump", facts.role));
     }
 }

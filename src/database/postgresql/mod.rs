@@ -1,8 +1,11 @@
 //! PostgreSQL by its client programs: psql asks, pg_dump and pg_dumpall dump.
 
+mod choice;
+mod files;
 mod inspect;
 mod moment;
 mod programs;
+mod rights;
 mod server;
 
 use super::Plan;
@@ -10,16 +13,19 @@ use super::local::{Temporary, owner};
 use super::manifest::{MAX_TABLES, Manifest, Record, Subject, Table, names};
 use super::name::file_name;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{Output, Program};
+use crate::process::Program;
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
+use crate::source::generated::Replaced;
+use choice::{Choice, choose, is_untouched};
 pub use inspect::inspect;
 use moment::{Moment, Session};
 use parking_lot::Mutex;
 use programs::{Programs, Version};
+use rights::Lacking;
 use serde::Deserialize;
-use server::{Facts, Known, Server, connection};
-use std::io::Read;
+use server::{Facts, Known, Server, connection, patiently};
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -35,47 +41,109 @@ struct Cluster {
     programs: Programs,
     facts: Facts,
     temporary: Temporary,
-    /// The databases that are dumped.
-    databases: Vec<String>,
-    /// Opened when the first dump begins.
-    moment: Mutex<Option<Moment>>,
+    /// What is dumped.
+    choice: Choice,
+    /// Its sessions are opened when the first dump begins.
+    moment: Mutex<Moment>,
+}
+
+/// How much of a program's output is waited for before it counts as begun.
+const FIRST_BYTES: usize = 64 << 10;
+
+/// A database that is about to be dumped.
+struct Begun {
+    session: Option<Session>,
+    /// Its size.
+    bytes: Option<u64>,
+    /// The options that leave out what the role may not read.
+    options: Vec<String>,
 }
 
 /// What a database tells of itself.
 #[derive(Deserialize)]
 struct Description {
     bytes: u64,
+    properties: serde_json::Value,
     tables: Vec<(String, i64)>,
 }
+
+/// What is the database's and not in it: `pg_restore -C` and a plain dump bring it back.
+const PROPERTIES: &str = "SELECT json_build_object('owner', pg_get_userbyid(datdba),
+        'encoding', pg_encoding_to_char(encoding), 'collate', datcollate, 'ctype', datctype,
+        'tablespace', spcname, 'connection_limit', datconnlimit, 'is_template', datistemplate,
+        'rights', datacl::text, 'comment', shobj_description(d.oid, 'pg_database'), 'settings', (SELECT
+            coalesce(json_agg(json_build_object('role', nullif(pg_get_userbyid(setrole), 'unknown (OID=0)'),
+                'values', setconfig) ORDER BY setrole), '[]') FROM pg_db_role_setting WHERE setdatabase = d.oid))
+    FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = current_database()";
+/// What a plain dump begins with: where there is a database of its name already, nothing is done to that.
+const STOP_ON_ERRORS: &[u8] = b"\\set ON_ERROR_STOP on\n";
 
 /// Adds a cluster's databases to what is dumped.
 pub fn plan(settings: &Postgresql, temporary: &Temporary, plan: &mut Plan) {
     let folder = |name: &[u8]| names("postgresql", &[postgresql_name(settings).as_bytes(), name]);
-    let (cluster, missing) = match Cluster::open(settings, temporary) {
+    let cluster = match Cluster::open(settings, temporary) {
         Err(error) => return plan.fail(&names("postgresql", &[postgresql_name(settings).as_bytes()]), error),
-        Ok(opened) => opened,
+        Ok(opened) => Arc::new(opened),
     };
-    let cluster = Arc::new(cluster);
-    for name in missing {
-        plan.fail(&folder(&cluster.file_name(&name)), cluster.missing(&name));
+    for name in &cluster.choice.missing {
+        plan.fail(&folder(&cluster.file_name(name)), cluster.missing(name));
     }
-    for known in cluster.facts.databases.iter().filter(|known| cluster.databases.contains(&known.name)) {
-        plan.units.push(cluster.unit(known, folder(&cluster.file_name(&known.name))));
+    for name in &cluster.choice.refusing {
+        plan.fail(&folder(&cluster.file_name(name)), cluster.refusing(name));
+    }
+    for name in &cluster.choice.dropped {
+        plan.notes.push(format!("postgresql {}: {}", cluster.server.name, dropped(name)));
+    }
+    let mut by = Vec::new();
+    let mut add = |unit: super::Unit| {
+        by.push(unit.dump.path.clone());
+        plan.units.push(unit);
+    };
+    for known in cluster.facts.databases.iter().filter(|known| cluster.choice.databases.contains(&known.name)) {
+        add(cluster.unit(known, folder(&cluster.file_name(&known.name))));
     }
     if settings.globals.unwrap_or(true) {
-        plan.units.push(cluster.globals(folder(GLOBALS.as_bytes())));
+        add(cluster.globals(folder(GLOBALS.as_bytes())));
     }
+    let is_whole = cluster.choice.is_whole;
+    plan.replaced.push(Replaced {
+        is_whole,
+        by,
+        files: Vec::new(),
+        folders: files::folders(&cluster.server, &cluster.facts),
+    });
+}
+
+/// Tells of what an interrupted DROP DATABASE has left.
+fn dropped(name: &str) -> String {
+    format!(
+        "a DROP DATABASE of `{name}` was interrupted, and nothing of it can be read any more: it is left out. Run \
+         `DROP DATABASE \"{name}\"` again"
+    )
 }
 
 impl Cluster {
-    /// Asks a cluster for its databases; returns those that are listed and missing beside it.
-    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<(Self, Vec<String>)> {
+    /// Asks a cluster for its databases.
+    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<Self> {
         let server = Server::new(settings)?;
         let facts = server.facts()?;
         let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref())?;
-        let (databases, missing) = chosen(settings, &facts.databases);
-        let (temporary, moment) = (temporary.clone(), Mutex::default());
-        Ok((Cluster { server, programs, facts, temporary, databases, moment }, missing))
+        let choice = choose(settings, &facts, |known| is_untouched(&server, &programs, &known.name));
+        let temporary = temporary.clone();
+        let mut cluster = Cluster { server, programs, facts, temporary, choice, moment: Mutex::default() };
+        let mut databases = cluster.choice.databases.clone();
+        databases.sort_by_key(|name| cluster.file_name(name));
+        cluster.moment = Mutex::new(Moment::of(databases));
+        Ok(cluster)
+    }
+
+    fn refusing(&self, database: &str) -> Error {
+        let message = format!(
+            "The database `{database}` of the PostgreSQL cluster `{}` refuses connections and cannot be dumped: run \
+             `ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true`, or name it in `exclude`",
+            self.server.name
+        );
+        Error::new(ErrorKind::Denied, message)
     }
 
     fn missing(&self, database: &str) -> Error {
@@ -136,6 +204,9 @@ impl Cluster {
             manifest.notes.push(format!("roles are dumped without their passwords: `{role}` may not read pg_authid"));
             program = program.arg("--no-role-passwords");
         }
+        if let Some(known) = self.facts.databases.iter().find(|known| known.name == self.facts.asked_in) {
+            program = program.env("PGCLIENTENCODING", &known.encoding);
+        }
         if self.facts.asked_in != "postgres" {
             program = program.arg(format!("--database={}", self.facts.asked_in));
         }
@@ -147,20 +218,43 @@ impl Cluster {
         };
         let cluster = self.clone();
         subject.stream(move |_| {
-            cluster.with_moment(|_| ());
-            Ok(Box::new(program.stream()?))
+            cluster.moment.lock().open(&cluster.server, &cluster.facts.asked_in, None);
+            Ok(Box::new(cluster.begun(&program)?))
         })
     }
 
-    fn with_moment<T>(&self, with: impl FnOnce(&mut Moment) -> T) -> T {
-        with(self.moment.lock().get_or_insert_with(|| Moment::open(&self.server, &self.databases)))
+    /// Starts a program whose output is stored. One the server has no connection for is started again, when sessions
+    /// that wait for their dumps have been given back.
+    fn begun(&self, program: &Program) -> Result<impl Read + Send + use<>> {
+        patiently(
+            || {
+                let mut output = program.stream()?;
+                let mut first = vec![0; FIRST_BYTES];
+                let len = output.read(&mut first).map_err(|error| Error::of_read("Cannot begin it", error))?;
+                first.truncate(len);
+                Ok(Cursor::new(first).chain(output))
+            },
+            || self.moment.lock().give_back(),
+        )
     }
 
-    /// Takes a database's session and asks for what its manifest tells; returns its size.
-    fn begin(&self, database: &str, record: &Record) -> (Option<Session>, Option<u64>) {
-        let session = self.with_moment(|moment| moment.take(database, record));
+    /// Takes a database's session, records what it may not read, and asks for what its manifest tells.
+    fn begin(&self, database: &str, record: &Record) -> Begun {
+        let session = {
+            let mut moment = self.moment.lock();
+            moment.open(&self.server, &self.facts.asked_in, Some(database));
+            moment.take(database, record)
+        };
+        let lacking = rights::lacking(&self.server, &self.facts, database).unwrap_or_else(|error| {
+            let notes = vec![format!("what `{}` may read of it is not known: {}", self.facts.role, error.chain())];
+            Lacking { notes, ..Lacking::default() }
+        });
+        lacking.texts.iter().for_each(|text| record.lack(text.clone()));
+        lacking.notes.iter().for_each(|text| record.note(text.clone()));
+        let options = lacking.options;
         let sql = format!(
-            "SELECT json_build_object('bytes', pg_database_size(current_database()), 'tables', (SELECT
+            "SELECT json_build_object('bytes', pg_database_size(current_database()), 'properties', ({PROPERTIES}),
+                 'tables', (SELECT
                  coalesce(json_agg(json_build_array(name, rows)), '[]') FROM (
                      SELECT n.nspname || '.' || c.relname AS name, c.reltuples::bigint AS rows
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -170,21 +264,22 @@ impl Cluster {
         match self.server.ask::<Description>(database, &sql) {
             Err(error) => {
                 record.note(format!("sizes and rows are not known: {}", error.chain()));
-                (session, None)
+                Begun { session, bytes: None, options }
             }
             Ok(description) => {
                 let bytes = description.bytes;
                 let table = |(name, rows)| Table { name, estimated_rows: u64::try_from(rows).ok() };
                 record.change(|manifest| {
                     manifest.database_bytes = Some(bytes);
+                    manifest.properties = Some(description.properties);
                     manifest.tables = description.tables.into_iter().map(table).collect();
                 });
-                (session, Some(bytes))
+                Begun { session, bytes: Some(bytes), options }
             }
         }
     }
 
-    fn pg_dump(&self, database: &str, session: Option<&Session>) -> Program {
+    fn pg_dump(&self, database: &str, begun: &Begun) -> Program {
         let format = self.server.settings.format;
         let mut program = self.server.program(&self.programs.pg_dump).arg("--compress=0");
         program = program.arg(match format {
@@ -192,34 +287,48 @@ impl Cluster {
             PgFormat::Directory => "--format=directory",
             PgFormat::Plain => "--format=plain",
         });
-        if let Some(session) = session {
+        // In an archive they are in any case (pg_dump(1), --create).
+        if format == PgFormat::Plain {
+            program = program.arg("--create");
+        }
+        // The role's settings must not decide: a text that has no place in another encoding cannot be dumped.
+        if let Some(known) = self.facts.databases.iter().find(|known| known.name == database) {
+            program = program.arg(format!("--encoding={}", known.encoding));
+        }
+        if let Some(session) = &begun.session {
             program = program.arg(format!("--snapshot={}", session.snapshot));
         }
         let options = &self.server.settings.options;
         if !options.iter().any(|option| option.starts_with("--lock-wait-timeout")) {
             program = program.arg(LOCK_WAIT);
         }
-        options.iter().fold(program, |program, option| program.arg(option)).arg(connection(database))
+        options
+            .iter()
+            .chain(&begun.options)
+            .fold(program, |program, option| program.arg(option))
+            .arg(connection(database))
     }
 
     fn start(&self, database: &str, record: &Record) -> Result<Held> {
-        let (session, _) = self.begin(database, record);
-        let output = self.pg_dump(database, session.as_ref()).stream()?;
-        Ok(Held { output, session })
+        let begun = self.begin(database, record);
+        let output = self.begun(&self.pg_dump(database, &begun))?;
+        let first = if self.server.settings.format == PgFormat::Plain { STOP_ON_ERRORS } else { &[] };
+        Ok(Held { output: Box::new(first.chain(output)), session: begun.session })
     }
 
     fn fill(&self, database: &str, record: &Record) -> Result<TempDir> {
-        let (session, bytes) = self.begin(database, record);
-        self.temporary.check_room(bytes.unwrap_or(0))?;
+        let begun = self.begin(database, record);
+        self.temporary.check_room(begun.bytes.unwrap_or(0))?;
         let folder = self.temporary.make(self.server.account.as_ref())?;
-        let mut program = self.pg_dump(database, session.as_ref()).arg("--file").arg(folder.path());
+        let mut program = self.pg_dump(database, &begun).arg("--file").arg(folder.path());
         if let Some(jobs) = self.server.settings.jobs.filter(|jobs| *jobs > 1) {
             program = program.arg(format!("--jobs={jobs}"));
         }
         if self.programs.have("--no-sync") {
             program = program.arg("--no-sync");
         }
-        program.answer().map_err(|error| {
+        // A try that was refused has left an empty folder, which pg_dump takes.
+        patiently(|| program.answer(), || self.moment.lock().give_back()).map_err(|error| {
             let is_full = error.chain().contains("No space left on device");
             let kind = if is_full { ErrorKind::Full } else { error.kind() };
             let shown = self.temporary.folder.display();
@@ -229,26 +338,9 @@ impl Cluster {
     }
 }
 
-/// Returns the databases to be dumped, and those that are listed and missing.
-fn chosen(settings: &Postgresql, known: &[Known]) -> (Vec<String>, Vec<String>) {
-    let is_wanted = |name: &String| !settings.exclude.contains(name);
-    match &settings.databases {
-        None => {
-            let own = known.iter().filter(|known| !known.is_template).map(|known| known.name.clone());
-            (own.filter(is_wanted).collect(), Vec::new())
-        }
-        Some(listed) => {
-            let mut listed: Vec<_> = listed.iter().filter(|name| is_wanted(name)).cloned().collect();
-            listed.sort();
-            listed.dedup();
-            listed.into_iter().partition(|name| known.iter().any(|known| known.name == *name))
-        }
-    }
-}
-
 /// A dump's output, beside the session that keeps its snapshot.
 struct Held {
-    output: Output,
+    output: Box<dyn Read + Send>,
     session: Option<Session>,
 }
 

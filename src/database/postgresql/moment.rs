@@ -10,8 +10,13 @@ use crate::process::Conversation;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The most sessions that are opened in one cluster; `max_connections` is 100 where nobody has changed it.
-pub const MAX_SESSIONS: usize = 50;
+/// The most sessions that are opened in one cluster at a time.
+const MAX_SESSIONS: usize = 50;
+/// Connections of a server: how many ordinary roles may have, and how many there are, ours with them.
+const CONNECTIONS: &str = "SELECT json_build_array(
+    current_setting('max_connections')::int - (SELECT sum(setting::int) FROM pg_settings
+        WHERE name IN ('superuser_reserved_connections', 'reserved_connections')),
+    (SELECT sum(numbackends) FROM pg_stat_database))";
 /// How long a session may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How often one moment is tried for.
@@ -56,25 +61,71 @@ impl Session {
     }
 }
 
-/// The sessions of a cluster's databases, and why some have none.
+/// Returns how many sessions a server can spare: half of what is free is left to others, and the dumps need some.
+fn spare(server: &Server, asked_in: &str) -> usize {
+    let Ok((most, used)) = server.ask::<(i64, i64)>(asked_in, CONNECTIONS) else { return 0 };
+    let own = i64::from(server.settings.jobs.unwrap_or(1)) + 1;
+    let spare = (most - used).max(0) / 2 - own;
+    usize::try_from(spare).unwrap_or(0).min(MAX_SESSIONS)
+}
+
+/// The sessions of a cluster's databases, and why some have none. Where the server has too few connections free, they
+/// are opened for some databases after the others, in the order of their dumps.
 #[derive(Default)]
 pub struct Moment {
+    /// Databases whose turn has not come.
+    waiting: Vec<String>,
     sessions: BTreeMap<String, Session>,
-    notes: BTreeMap<String, String>,
+    /// Why databases have no session.
+    lost: BTreeMap<String, String>,
+    /// How long it took to take the snapshots, where they do not show one moment.
+    apart: Option<String>,
     /// What holds for all of them.
-    note: Option<String>,
+    notes: Vec<String>,
+    is_begun: bool,
+    /// Whether there are several moments.
+    is_parted: bool,
 }
 
 impl Moment {
-    /// Opens the sessions, all as close together as possible.
-    pub fn open(server: &Server, databases: &[String]) -> Self {
-        let mut moment = Moment::default();
-        if databases.len() > MAX_SESSIONS {
-            let message =
-                format!("the cluster's dumps do not show one moment: it has more than {MAX_SESSIONS} databases");
-            moment.note = Some(message);
-            return moment;
+    /// Begins with the databases in the order of their dumps.
+    pub fn of(databases: Vec<String>) -> Self {
+        Moment { waiting: databases, ..Moment::default() }
+    }
+
+    /// Opens sessions for a database whose turn has not come, and for those after it as far as the server can spare
+    /// connections; without a database, for the first. What has had its turn is left as it is.
+    pub fn open(&mut self, server: &Server, asked_in: &str, database: Option<&str>) {
+        let position = match database {
+            None => (!self.is_begun).then_some(0),
+            Some(database) => self.waiting.iter().position(|waiting| waiting == database),
+        };
+        let Some(position) = position else { return };
+        let mut waiting = self.waiting.split_off(position);
+        let spare = spare(server, asked_in);
+        let later = waiting.split_off(waiting.len().min(spare.max(1)));
+        let is_parted = self.is_parted || !later.is_empty();
+        let sessions = if spare > 0 { waiting } else { Vec::new() };
+        let mut notes = Vec::new();
+        if is_parted {
+            notes.push(format!(
+                "the cluster's dumps do not show one moment: its server spares {spare} connections, and dumps with the \
+                 same `moment` show one"
+            ));
         }
+        *self = Moment { waiting: later, is_begun: true, is_parted, notes, ..Moment::at(server, &sessions) };
+    }
+
+    /// Ends all sessions but those that dumps hold: somebody needs their connections.
+    pub fn give_back(&mut self) {
+        for (database, _) in std::mem::take(&mut self.sessions) {
+            self.lost.insert(database, "the server had no connection left for a dump".into());
+        }
+    }
+
+    /// Opens sessions, all as close together as possible.
+    fn at(server: &Server, databases: &[String]) -> Self {
+        let mut moment = Moment::default();
         let opened = databases.iter().map(|database| (database.clone(), Session::open(server, database)));
         moment.keep(opened.collect());
         moment.each(|session| session.talk.hear(ANSWER_LIMIT).map(drop));
@@ -91,7 +142,7 @@ impl Moment {
             }
             if tries == MAX_TRIES || started.elapsed() > TRIES_LIMIT {
                 let apart = asked.elapsed().as_millis() + 1;
-                moment.note = Some(format!("the snapshots of the cluster's databases were taken within {apart} ms"));
+                moment.apart = Some(format!("the snapshots of the cluster's databases were taken within {apart} ms"));
                 break;
             }
             moment.each(|session| session.talk.say(AGAIN));
@@ -114,7 +165,7 @@ impl Moment {
         for (database, outcome) in outcomes {
             match outcome {
                 Ok(session) => drop(self.sessions.insert(database, session)),
-                Err(error) => drop(self.notes.insert(database, error.chain())),
+                Err(error) => drop(self.lost.insert(database, error.chain())),
             }
         }
     }
@@ -127,12 +178,10 @@ impl Moment {
 
     /// Hands over the session of a database, and records what its dump shows.
     pub fn take(&mut self, database: &str, record: &Record) -> Option<Session> {
-        if let Some(why) = self.notes.get(database) {
+        if let Some(why) = self.lost.get(database) {
             record.note(format!("the dump shows a moment of its own, for no snapshot could be exported: {why}"));
         }
-        if let Some(note) = &self.note {
-            record.note(note.clone());
-        }
+        self.notes.iter().chain(&self.apart).for_each(|note| record.note(note.clone()));
         let session = self.sessions.remove(database)?;
         record.change(|manifest| {
             manifest.snapshot = Some(session.snapshot.clone());

@@ -14,6 +14,31 @@ use std::time::Duration;
 /// How long a question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
+/// Variables that would lead programs to another server, or change what it tells (libpq, Environment Variables): only
+/// the configuration does.
+const WITHHELD: [&str; 15] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PGOPTIONS",
+    "PGCLIENTENCODING",
+    "PGDATESTYLE",
+    "PGTZ",
+    "PGGEQO",
+    "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+];
+/// What a role's or a database's settings would change; those of the connection come before them.
+const SETTINGS: &str = "-c role=none -c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 \
+     -c client_min_messages=warning -c default_transaction_read_only=off";
+/// A server without a free connection is asked again so often, each time after twice as long.
+const MAX_TRIES: u32 = 5;
+
 /// Where a server is, and who asks.
 #[derive(Clone)]
 pub struct Server {
@@ -33,13 +58,13 @@ pub struct Facts {
     pub version_num: u32,
     /// Its version for people.
     pub version: String,
-    /// Whether the role reads everything.
-    pub reads_all: bool,
+    /// Whether no right is asked for.
+    pub is_superuser: bool,
     /// Whether the role reads the passwords of roles.
     pub reads_passwords: bool,
     /// The role.
     pub role: String,
-    /// Databases that accept connections.
+    /// All databases.
     pub databases: Vec<Known>,
     /// The database these were asked in.
     #[serde(skip)]
@@ -53,21 +78,23 @@ pub struct Known {
     pub name: String,
     /// Its size; `None` where the role may not connect to it.
     pub bytes: Option<u64>,
-    /// Whether it is a template.
-    pub is_template: bool,
+    /// Whether it accepts connections.
+    pub accepts: bool,
+    /// Whether an interrupted DROP DATABASE has left it: nothing can be done with it but to drop it again.
+    pub is_dropped: bool,
+    /// The encoding of its texts.
+    pub encoding: String,
 }
 
-/// `pg_read_all_data` is a role since version 14.
 const FACTS: &str = "SELECT json_build_object(
     'version_num', current_setting('server_version_num')::int, 'version', current_setting('server_version'),
-    'reads_all', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-        OR coalesce((SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'pg_read_all_data'), false),
+    'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
     'reads_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
     'role', current_user,
-    'databases', (SELECT coalesce(json_agg(json_build_object('name', datname, 'is_template', datistemplate,
-            'bytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END)
-            ORDER BY datname), '[]')
-        FROM pg_database WHERE datallowconn))";
+    'databases', (SELECT coalesce(json_agg(json_build_object('name', datname, 'accepts', datallowconn,
+            'is_dropped', datconnlimit = -2, 'encoding', pg_encoding_to_char(encoding),
+            'bytes', CASE WHEN datconnlimit <> -2 AND has_database_privilege(oid, 'CONNECT')
+                THEN pg_database_size(oid) END) ORDER BY datname), '[]') FROM pg_database))";
 
 impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
@@ -99,8 +126,9 @@ impl Server {
         if let Some(pgpass) = &settings.pgpass {
             program = program.env("PGPASSFILE", pgpass);
         }
+        program.withheld = WITHHELD.iter().map(Into::into).collect();
         // Messages are told apart by their words.
-        program.env("PGAPPNAME", "bakfs").env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C")
+        program.env("PGOPTIONS", SETTINGS).env("PGAPPNAME", "bakfs").env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C")
     }
 
     /// Makes the program that is told SQL in a database, line by line or by `--command`.
@@ -114,7 +142,7 @@ impl Server {
     pub fn ask<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<T> {
         let mut program = self.psql(database).arg("--command").arg(sql);
         program.timeout = Some(ANSWER_LIMIT);
-        let answer = program.answer().map_err(|error| self.explained(error))?;
+        let answer = patiently(|| program.answer(), || ()).map_err(|error| self.explained(error))?;
         serde_json::from_str(&answer).map_err(|error| {
             let message = format!("psql's answer from the PostgreSQL cluster `{}` is not understood", self.name);
             Error::io(message, std::io::Error::other(error))
@@ -140,7 +168,9 @@ impl Server {
     fn explained(&self, error: Error) -> Error {
         let words = error.chain();
         let says = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
-        let advice = if says(&["password authentication failed", "no password supplied", "PAM authentication failed"]) {
+        let advice = if is_refused(&error) {
+            "it has no connection free: raise `max_connections`, or have programs hold fewer"
+        } else if says(&["password authentication failed", "no password supplied", "PAM authentication failed"]) {
             "check the role's password, and its line in the `pgpass` file"
         } else if says(&["Peer authentication failed", "Ident authentication failed"]) {
             "set `user` to the account of this machine that the server takes for the role, or use `pgpass`"
@@ -155,6 +185,27 @@ impl Server {
         let message = format!("Cannot ask the PostgreSQL cluster `{}`: {advice}", self.name);
         Error::new(error.kind(), message).because(error)
     }
+}
+
+/// Returns whether a server had no connection free.
+fn is_refused(error: &Error) -> bool {
+    let words = error.chain();
+    let refusals = ["too many clients already", "connection slots are reserved", "too many connections for"];
+    refusals.iter().any(|refusal| words.contains(refusal))
+}
+
+/// Tries until the server has a connection free, some times; `give_back` is called before each further try.
+pub fn patiently<T>(mut attempt: impl FnMut() -> Result<T>, mut give_back: impl FnMut()) -> Result<T> {
+    let mut pause = Duration::from_millis(500);
+    for _ in 1..MAX_TRIES {
+        match attempt() {
+            Err(error) if is_refused(&error) => give_back(),
+            done => return done,
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+    attempt()
 }
 
 /// Returns the option that names a database; by itself, a name with `=` would be taken for more than a name.

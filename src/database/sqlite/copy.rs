@@ -6,6 +6,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,9 @@ impl Copying {
                 }
             }
         };
+        if self.is_idle_wal() {
+            return begin(OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| self.failed("open it", error));
+        }
         let read_only = begin(OpenFlags::SQLITE_OPEN_READ_ONLY);
         let needs_repair = |error: &rusqlite::Error| {
             // A crash has left a journal that must be rolled back before anybody can read.
@@ -113,6 +117,20 @@ impl Copying {
             opened => opened,
         }
         .map_err(|error| self.failed("open it", error))
+    }
+
+    /// Returns whether it is in WAL mode and nothing is in its log. Reading makes a log then, which SQLite itself takes away
+    /// at the end where nobody else has the database open, and the database may be written to: no page of it is changed,
+    /// and where it may not be written to it is opened for reading alone (<https://sqlite.org/c3ref/open.html>).
+    fn is_idle_wal(&self) -> bool {
+        let real = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let mut log = real.into_os_string();
+        log.push("-wal");
+        let is_empty = std::fs::metadata(log).map_or(true, |found| found.len() == 0);
+        let mut header = [0; 20];
+        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut header));
+        // The versions that reading and writing need: 2 is WAL.
+        is_empty && read.is_ok() && header[18..] == [2, 2]
     }
 
     fn known(&self, source: &Connection) -> Result<Known> {

@@ -32,7 +32,7 @@ pub fn find(path: &Path) -> Found {
         let message = format!("The SQLite path {} must be absolute and without `..`", path.display());
         found.failed.push((path.to_path_buf(), Error::usage(message)));
     } else if path.symlink_metadata().is_ok() || path.components().all(|component| is_plain(&component)) {
-        match database(path) {
+        match database(path, true) {
             Ok(Some(metadata)) => found.files.push((path.to_path_buf(), metadata)),
             Ok(None) => {
                 let message = format!("{} is no SQLite database: put it under `sources`", path.display());
@@ -78,7 +78,7 @@ fn walk(glob: &GlobMatcher, start: PathBuf, depth: usize, found: &mut Found) {
             if kind.as_ref().is_ok_and(|kind| kind.is_dir()) && depth > 1 {
                 folders.push((path, depth - 1));
             } else if kind.is_ok_and(|kind| kind.is_file()) && glob.is_match(&path) {
-                match database(&path) {
+                match database(&path, false) {
                     Ok(Some(metadata)) => found.files.push((path, metadata)),
                     Ok(None) => {}
                     // It has gone since it was listed.
@@ -98,8 +98,9 @@ fn walk(glob: &GlobMatcher, start: PathBuf, depth: usize, found: &mut Found) {
     found.files.sort_by(|one, other| one.0.cmp(&other.0));
 }
 
-/// Returns what is known of a database's file; `None` where a file is no database.
-fn database(path: &Path) -> Result<Option<Metadata>> {
+/// Returns what is known of a database's file; `None` where a file is no database. An empty one is, where it is named:
+/// nothing was written to it yet.
+fn database(path: &Path, is_named: bool) -> Result<Option<Metadata>> {
     let looking = || format!("Cannot look at the SQLite database {}: check `path`", path.display());
     if !std::fs::metadata(path).context(looking)?.is_file() {
         return Ok(None);
@@ -109,5 +110,5 @@ fn database(path: &Path) -> Result<Option<Metadata>> {
     let mut first = Vec::new();
     file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut first).context(looking)?;
     let metadata = file.metadata().context(looking)?;
-    Ok((first == MAGIC).then_some(metadata))
+    Ok((first == MAGIC || is_named && first.is_empty()).then_some(metadata))
 }

@@ -7,6 +7,7 @@ use super::local::{Temporary, mebibytes};
 use super::manifest::{Manifest, Subject, names};
 use super::{Plan, Report};
 use crate::settings::file::Sqlite;
+use crate::source::generated::Replaced;
 use copy::Copying;
 use find::{Found, find};
 use std::os::unix::ffi::OsStrExt;
@@ -71,7 +72,8 @@ pub fn plan(settings: &Sqlite, temporary: &Temporary, plan: &mut Plan) {
                 ..Manifest::default()
             },
         };
-        plan.replaced.extend(files_of(&path));
+        let files = files_of(&path).collect();
+        plan.replaced.push(Replaced { is_whole: true, by: vec![subject.path.clone()], files, folders: Vec::new() });
         let copying = copying(settings, &path, temporary);
         plan.units.push(subject.stream(move |record| Ok(Box::new(copying.start(record)?))));
     }
