@@ -73,7 +73,7 @@ impl Prune<'_> {
 
     /// Lists the objects of snapshots and reads them, and refuses a listing that may not be whole.
     pub fn snapshots(&mut self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
-        let seen = self.seen.snapshots.clone();
+        let mut seen = self.seen.snapshots.clone();
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
         let all = self.repository.all_snapshots()?;
         let listed = stored.iter().map(|listed| listed.id).chain(all.iter().map(|listed| listed.id));
@@ -81,6 +81,7 @@ impl Prune<'_> {
         self.seen.snapshots.extend(&listed);
         let (mut troubles, foreign) = self.unreadable(marks, &listed, &all)?;
         listed.retain(|id| !foreign.contains(id));
+        seen.retain(|id| !foreign.contains(id));
         let lost = self.lost(marks, &listed, &seen)?;
         troubles.extend(lost.iter().map(|(id, who)| format!("{} is gone: {who}", Object::Snapshot(*id))));
         troubles.extend(orphans(marks, &all));
