@@ -311,29 +311,28 @@ fn hostile_key_slots_take_neither_memory_nor_time_and_the_honest_one_opens() {
     let keys = bakfs.objects("keys");
     // Derivation 0, the passphrase's, then memory, passes and lanes (docs/format.md section 3).
     let slot = keys.iter().map(|(path, _)| std::fs::read(path).unwrap()).find(|slot| slot[64..68] == [0; 4]).unwrap();
-    let mut count = 0;
-    for (memory_kib, passes, lanes) in [
+    let beyond: [(u32, u32, u32); 6] = [
         (4 << 20, 2, 1),
         (4 << 20, 64, 4),
         (1 << 20, 11, 4),
         (2 << 20, 3, 4),
         (8, 64, 1),
         (u32::MAX, u32::MAX, u32::MAX),
-    ] {
+    ];
+    for (number, (memory_kib, passes, lanes)) in (0..).zip(beyond) {
         let mut hostile = slot.clone();
-        hostile[32..64].copy_from_slice(&noise(count, 32));
+        hostile[32..64].copy_from_slice(&noise(number, 32));
         for (at, value) in [(68, memory_kib), (72, passes), (76, lanes)] {
-            hostile[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+            hostile[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
         plant(&bakfs, "keys", &hostile);
-        count += 1;
     }
     // Those within the bounds come after the honest one, and are not tried.
     for number in 0..100 {
         let mut costly = slot.clone();
         costly[32..64].copy_from_slice(&noise(100 + number, 32));
-        costly[68..72].copy_from_slice(&u32::to_le_bytes(1 << 20));
-        costly[72..76].copy_from_slice(&u32::to_le_bytes(10));
+        costly[68..72].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+        costly[72..76].copy_from_slice(&10_u32.to_le_bytes());
         plant(&bakfs, "keys", &costly);
         plant(&bakfs, "keys", &noise(300 + number, 200));
     }
