@@ -8,6 +8,7 @@ mod support;
 
 use attacks::{ATTACKS, Attack};
 use bakfs::format::header::Suite;
+use bakfs::monitor::Silent;
 use bakfs::repo::objects::object_id;
 use bakfs::store::local::LocalStore;
 use std::ffi::{OsStr, OsString};
@@ -18,6 +19,7 @@ use support::cli::Bakfs;
 use support::device::Device;
 use support::library::{self, Source};
 use support::process::{Outcome, most_memory_bytes, start};
+use support::stores::MemStore;
 use support::{SOON, files_below, noise};
 
 /// No command takes more memory, stacks included, whatever a repository says.
@@ -309,29 +311,28 @@ fn hostile_key_slots_take_neither_memory_nor_time_and_the_honest_one_opens() {
     let keys = bakfs.objects("keys");
     // Derivation 0, the passphrase's, then memory, passes and lanes (docs/format.md section 3).
     let slot = keys.iter().map(|(path, _)| std::fs::read(path).unwrap()).find(|slot| slot[64..68] == [0; 4]).unwrap();
-    let mut count = 0;
-    for (memory_kib, passes, lanes) in [
+    let beyond: [(u32, u32, u32); 6] = [
         (4 << 20, 2, 1),
         (4 << 20, 64, 4),
         (1 << 20, 11, 4),
         (2 << 20, 3, 4),
         (8, 64, 1),
         (u32::MAX, u32::MAX, u32::MAX),
-    ] {
+    ];
+    for (number, (memory_kib, passes, lanes)) in (0..).zip(beyond) {
         let mut hostile = slot.clone();
-        hostile[32..64].copy_from_slice(&noise(count, 32));
+        hostile[32..64].copy_from_slice(&noise(number, 32));
         for (at, value) in [(68, memory_kib), (72, passes), (76, lanes)] {
-            hostile[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+            hostile[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
         plant(&bakfs, "keys", &hostile);
-        count += 1;
     }
     // Those within the bounds come after the honest one, and are not tried.
     for number in 0..100 {
         let mut costly = slot.clone();
         costly[32..64].copy_from_slice(&noise(100 + number, 32));
-        costly[68..72].copy_from_slice(&u32::to_le_bytes(1 << 20));
-        costly[72..76].copy_from_slice(&u32::to_le_bytes(10));
+        costly[68..72].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+        costly[72..76].copy_from_slice(&10_u32.to_le_bytes());
         plant(&bakfs, "keys", &costly);
         plant(&bakfs, "keys", &noise(300 + number, 200));
     }
@@ -347,4 +348,35 @@ fn hostile_key_slots_take_neither_memory_nor_time_and_the_honest_one_opens() {
     let repaired = with(&["repair"]).expect(3);
     assert!(String::from_utf8_lossy(&repaired.stdout).contains("Lost:\nkeys/abababab"), "{repaired}");
     assert_eq!(bakfs.objects("keys").len(), keys.len() + 101);
+}
+
+#[test]
+fn a_repair_under_the_configuration_of_another_repository_removes_no_snapshot() {
+    let (store, other) = (Arc::new(MemStore::default()), MemStore::default());
+    let source = Source::new();
+    library::init(&*store, Suite::Plain, 0, library::TINY_CHUNKS).unwrap();
+    library::init(&other, Suite::Plain, 1, library::TINY_CHUNKS).unwrap();
+    for day in 0..2 {
+        library::back_up(&library::open(store.clone()).unwrap(), &source.path(), day).unwrap();
+    }
+    let honest = store.objects();
+    let mut swapped = honest.clone();
+    swapped.insert("config".into(), other.objects()["config"].clone());
+    let store = Arc::new(MemStore::of(swapped));
+    for day in 2..4 {
+        let repository = library::open(store.clone()).unwrap();
+        let report = library::check(&repository).unwrap();
+        assert!(!report.findings.is_empty(), "day {day}");
+        let done = bakfs::repair::run(&repository, &bakfs::repair::Options::default(), &Silent).unwrap();
+        assert!(done.foreign.is_empty() && done.left_foreign >= 2, "{done:?}");
+        // Even where there are snapshots of the other one by now.
+        library::back_up(&repository, &source.path(), day).unwrap();
+    }
+    let mut objects = store.objects();
+    let is_kept = |path: &&String| path.starts_with("snapshots/") || path.starts_with("packs/");
+    assert!(honest.keys().filter(is_kept).all(|path| objects.contains_key(path)));
+    objects.insert("config".into(), honest["config"].clone());
+    let history = library::read_all(&library::open(Arc::new(MemStore::of(objects))).unwrap()).unwrap();
+    assert_eq!(history.snapshots.len(), 2);
+    assert!(history.snapshots.values().all(|(_, shown)| shown.errors.is_empty()), "{:?}", history.warnings);
 }

@@ -103,6 +103,12 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     }
     marks(repository, damage, &mut foreign)?;
     let snapshots = snapshots(repository, damage, &mut foreign)?;
+    // Where no snapshot opens the configuration may be that of another repository, and then all the others are good.
+    if snapshots.is_empty() {
+        for (object, reason) in foreign.extract_if(.., |(object, _)| matches!(object, Object::Snapshot(_))) {
+            damage.object(object, reason);
+        }
+    }
     // Listed before the packs: whatever an index object names is stored before it.
     let index = store.list(ObjectKind::Index)?;
     let packs: HashMap<_, _> =

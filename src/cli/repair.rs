@@ -103,6 +103,7 @@ fn json(done: &Report, dry_run: bool, lost: &[&Finding]) -> serde_json::Value {
         "damaged_index": names(&done.damaged_index),
         "damaged_marks": names(&done.damaged_marks),
         "foreign": done.foreign.iter().map(|object| object.to_string()).collect::<Vec<_>>(),
+        "left_foreign": done.left_foreign,
         "missing_packs": names(&done.missing_packs),
         "set_aside_packs": names(&done.set_aside_packs),
         "unreadable_packs": names(&done.unreadable_packs),
@@ -126,6 +127,14 @@ fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::
     }
     for object in &done.foreign {
         writeln!(out, "{object}: not of this repository, removed")?;
+    }
+    if done.left_foreign > 0 {
+        writeln!(
+            out,
+            "{} objects are not of this repository, and were left: no snapshot opens, or packs do not either: is `config` \
+             the right one?",
+            count(done.left_foreign)
+        )?;
     }
     for id in &done.missing_packs {
         writeln!(out, "{}: missing, not named any more", Object::Pack(*id))?;

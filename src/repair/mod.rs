@@ -42,6 +42,8 @@ pub struct Report {
     pub damaged_marks: Vec<ObjectId>,
     /// Objects that were removed because no program with the repository's key has written them.
     pub foreign: Vec<Object>,
+    /// How many of them were left, because what else is there does not open either.
+    pub left_foreign: u64,
     /// Packs the index named that are not there: it does not name them any more.
     pub missing_packs: Vec<ObjectId>,
     /// Damaged packs that were set aside.
@@ -83,6 +85,12 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     }
     repository.refresh_index()?;
     let survey = Survey::new(repository, options, &mut report, monitor)?;
+    if !report.foreign.is_empty() && !is_key_proven(repository, &report)? {
+        // What is no key slot is none under any configuration.
+        let found = report.foreign.len();
+        report.foreign.retain(|object| matches!(object, Object::Key(_)));
+        report.left_foreign = (found - report.foreign.len()) as u64;
+    }
     let mut salvage = Salvage::new(repository, &survey, options.dry_run);
     salvage.run(monitor)?;
     let new_packs = salvage.finish(&mut report)?;
@@ -97,6 +105,12 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     repository.store().barrier(Names::Mine)?;
     session.end()?;
     Ok(report)
+}
+
+/// Returns whether what is stored shows that the configuration belongs to it: under that of another repository, copied here
+/// by mistake, every good object would look like somebody else's.
+fn is_key_proven(repository: &Repository, report: &Report) -> Result<bool> {
+    Ok(report.unreadable_packs.is_empty() && !repository.all_snapshots()?.is_empty())
 }
 
 /// Fails while a backup runs: a mark that cannot be read may be the fence that keeps it from committing.
