@@ -53,18 +53,13 @@ fn link_to(path: &Path) -> Node {
 
 /// Begins a regular file, beside the one that is there, if one is.
 fn begin(dir: &Dir, name: &[u8]) -> Result<File, Error> {
-    loop {
-        if let Some(file) = dir.create_file(name)? {
-            return Ok(file);
-        }
-        match dir.look(name)?.map(|there| there.kind) {
-            None | Some(Kind::File) => return dir.replace_file(name),
-            Some(kind) => {
-                dir.make_way(name, kind, Kind::File)?;
-                return dir.replace_file(name);
-            }
-        }
+    if let Some(file) = dir.create_file(name)? {
+        return Ok(file);
     }
+    if let Some(there) = dir.look(name)? {
+        dir.make_way(name, there.kind, Kind::File)?;
+    }
+    dir.replace_file(name)
 }
 
 /// Makes what is no regular file and no directory.
