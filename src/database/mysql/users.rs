@@ -32,7 +32,7 @@ pub fn others(server: &Server, is_mariadb: bool) -> Result<String> {
     for row in server.ask(question)? {
         let [name, wrapper, values @ ..] = &row[..] else { continue };
         let names = ["HOST", "DATABASE", "USER", "PASSWORD", "PORT", "SOCKET", "OWNER"];
-        let is_given = |(name, value): &(&&str, &String)| !value.is_empty() && !(**name == "PORT" && *value == "0");
+        let is_given = |(name, value): &(&&str, &String)| !(value.is_empty() || **name == "PORT" && *value == "0");
         let given = names.iter().zip(values).filter(is_given);
         let options: Vec<String> = given
             .map(|(name, value)| match *name {
