@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Exists,
     /// Stored bytes are missing, changed or do not verify.
     Damaged,
+    /// Stored bytes are those that were stored, and no program with the repository's key has written them.
+    Foreign,
     /// The repository was made by a newer bakfs, or is not a repository.
     Unsupported,
     /// The key or passphrase does not open it.
@@ -69,6 +71,14 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says more of stored bytes that cannot be used, damaged or foreign; other errors stay as they are.
+    pub fn of_stored(self, message: impl Into<String>) -> Self {
+        match self.kind {
+            ErrorKind::Damaged | ErrorKind::Foreign => Error::new(self.kind, message).because(self),
+            _ => self,
+        }
     }
 
     /// Makes an error from a failed system call, keeping the kinds callers decide on.

@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Versions that are kept, about 600 bytes each. No more are told: a hostile tree has any number of paths.
 pub const MAX_MATCHES: usize = 1 << 20;
+/// Bytes of all their paths, each of which may have a mebibyte.
+const MAX_PATH_BYTES: usize = 1 << 30;
 /// Directories that are remembered; those beyond are searched in every snapshot.
 const MAX_SEEN: usize = 2 << 20;
 /// Directories that cannot be read and are told.
@@ -83,6 +85,7 @@ pub fn run(
         pattern,
         snapshot: 0,
         found: Found::default(),
+        path_bytes: 0,
         versions: HashMap::new(),
         seen: HashMap::new(),
         nodes: Vec::new(),
@@ -118,6 +121,7 @@ struct Search<'a> {
     pattern: &'a Pattern,
     snapshot: usize,
     found: Found,
+    path_bytes: usize,
     /// The last version of each path that matched.
     versions: HashMap<Vec<u8>, Vec<usize>>,
     /// Directories that were searched, by path and page; `None` where nothing matched in or below.
@@ -171,8 +175,11 @@ impl Search<'_> {
             }
             None => {
                 let at = self.found.matches.len();
-                if at >= MAX_MATCHES {
-                    let message = format!("More than {MAX_MATCHES} versions match: search for less, or below a path");
+                self.path_bytes += path.len();
+                if at >= MAX_MATCHES || self.path_bytes > MAX_PATH_BYTES {
+                    let message = format!(
+                        "More than {MAX_MATCHES} versions match, or too long paths: search for less, or below a path"
+                    );
                     return Err(Error::usage(message));
                 }
                 let (first, last) = (self.snapshot, self.snapshot);

@@ -184,6 +184,8 @@ fn what_an_interrupted_backup_leaves_is_no_damage() {
         let new = bakfs.objects(kind).into_iter().filter(|object| !before.contains(object));
         new.for_each(|(object, _)| std::fs::remove_file(object).unwrap());
     }
+    // Its snapshot was never there to be seen.
+    std::fs::remove_dir_all(bakfs.path("state/known")).unwrap();
     let report = bakfs.json(["check", "--read-data"]);
     assert_eq!((&report["damaged"], &report["leftover_packs"]), (&false.into(), &2.into()), "{report}");
     assert_eq!(report["snapshots"], 2);
@@ -243,4 +245,65 @@ fn readers_go_on_while_damage_makes_another_look_again() {
             reader.join().unwrap();
         });
     }
+}
+
+#[test]
+fn more_bytes_than_can_be_counted_are_no_damage() {
+    support::need_root();
+    let (bakfs, source) = Bakfs::with_source();
+    // Three of them have more bytes than 64 bits count; tmpfs, XFS and btrfs let everybody make them.
+    let disk = support::device::Device::memory(&source.join("tmp"), 4);
+    for name in [".x1", ".x2", ".x3"] {
+        let file = std::fs::File::create(disk.path().join(name)).unwrap();
+        file.set_len(9_223_372_036_854_771_712).unwrap();
+    }
+    std::fs::write(disk.path().join("data"), "precious").unwrap();
+    for _ in 0..2 {
+        bakfs.backup([&source]);
+        bakfs.ok(["check", "--read-data"]);
+    }
+    assert!(!bakfs.ok(["repair"]).text().contains("Lost"));
+    for args in [&["stats"][..], &["stats", "latest"], &["snapshots"], &["ls", "-lR", "latest"], &["find", ".x1"]] {
+        bakfs.ok(args);
+    }
+    // An archive comes to its end: holes have no bytes in it.
+    let data = format!("{}/tmp/data", source.display());
+    let archive = bakfs.ok(["dump", "--archive", "tar", "latest"]).stdout;
+    assert!(archive.len() < 1 << 20, "{} bytes", archive.len());
+    let path = bakfs.path("archive.tar");
+    std::fs::write(&path, archive).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-xOf").arg(&path).arg(&data[1..]);
+    assert_eq!(support::process::run(tar).expect(0).text(), "precious");
+    let target = disk.path().join("target");
+    let restored = bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
+    assert_eq!(restored.stderr, "");
+    bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
+}
+
+#[test]
+fn attributes_without_number_cost_nothing_else() {
+    support::need_root();
+    let (bakfs, source) = Bakfs::with_source();
+    // tmpfs, XFS and btrfs let everybody give a file more attributes than a page of a directory holds.
+    let disk = support::device::Device::memory(&source.join("tmp"), 32);
+    for name in ["file", "other"] {
+        std::fs::write(disk.path().join(name), name).unwrap();
+    }
+    let value = vec![7; 65_000];
+    for number in 0..80 {
+        let set = |path: &Path, name: &str| rustix::fs::setxattr(path, name, &value, rustix::fs::XattrFlags::empty());
+        if set(&disk.path().join("file"), &format!("user.a{number}")).is_err() {
+            assert!(number == 0, "the file system takes some attributes and not others");
+            return eprintln!("memory has no attributes here: nothing was tried");
+        }
+    }
+    let outcome = bakfs.backup_outcome([&source]).expect(3);
+    outcome.says("of its 80 extended attributes were left out");
+    bakfs.ok(["check", "--read-data"]);
+    let target = bakfs.path("target");
+    let other = format!("latest:{}", disk.path().join("other").display());
+    bakfs.ok(["restore".as_ref(), other.as_ref(), target.as_os_str()]);
+    let restored = target.join(disk.path().strip_prefix("/").unwrap()).join("other");
+    assert_eq!(std::fs::read(restored).unwrap(), b"other");
 }

@@ -157,7 +157,7 @@ fn what_the_configuration_means_is_shown_whole() {
     let outcome = bakfs.ok(["config", "show"]);
     let text = outcome.text();
     for told in [
-        "/proc                          made by the kernel",
+        "/proc/*                        made by the kernel",
         "*.tmp",
         "--keep-daily 7",
         "weekly runs apart: --keep-last 8",

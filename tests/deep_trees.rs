@@ -9,6 +9,7 @@ use bakfs::format::tree::{Directory, Entry, HOLE, Meta, Node, Time};
 use bakfs::repo::open::Options;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::repo::{Memory, Repository, names};
+use rustix::fs::{CWD, Mode, OFlags};
 use std::sync::Arc;
 use support::cli::Bakfs;
 
@@ -66,7 +67,7 @@ fn trees_deeper_than_any_path_are_told_and_not_followed() {
     for args in [&["ls", "-R", "latest"][..], &["find", "one"], &["diff", "latest~1", "latest"]] {
         bakfs.run(args).expect(3).says("4096 deep").says(deep);
     }
-    bakfs.run(["dump", "latest:/", "--archive", "tar"]).expect(1).says("4096 deep");
+    bakfs.run(["dump", "latest:/", "--archive", "tar"]).expect(3).says("4096 deep").says(deep);
     let check = bakfs.run(["check"]).expect(1);
     assert!(check.text().contains("4096 directories deep"), "{check}");
 }
@@ -81,4 +82,52 @@ fn trees_as_deep_as_a_path_are_followed_to_the_end() {
     assert_eq!(diff.lines().count(), 2, "{diff}");
     bakfs.ok(["check", "--read-data"]);
     bakfs.ok(["dump", "latest:/", "--archive", "tar"]);
+}
+
+#[test]
+fn a_deep_directory_of_one_user_cuts_nothing_of_the_others_short() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::create_dir(source.join("a")).unwrap();
+    std::fs::create_dir(source.join("z")).unwrap();
+    std::fs::write(source.join("z/of-another-user"), "mine").unwrap();
+    let open = |dir: &rustix::fd::OwnedFd| rustix::fs::openat(dir, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut dir = rustix::fs::openat(CWD, source.join("a"), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..4200 {
+        rustix::fs::mkdirat(&dir, "d", Mode::RWXU).unwrap();
+        dir = open(&dir);
+    }
+    drop(dir);
+    bakfs.backup_outcome([&source]).expect(3).says("directories deep or deeper: it was left out");
+    // What was left out is said once, by who left it out: everybody reads what is there to its end.
+    bakfs.ok(["check"]);
+    assert!(bakfs.ok(["find", "of-another-user"]).text().contains("/z/of-another-user"));
+    let archive = bakfs.path("archive.tar");
+    std::fs::write(&archive, bakfs.ok(["dump", "--archive", "tar", "latest"]).stdout).unwrap();
+    let listed = support::process::tool("tar", ["-tf".as_ref(), archive.as_os_str()]).expect(0).text();
+    assert!(listed.trim_end().ends_with("/z/of-another-user"), "{} members", listed.lines().count());
+    let target = bakfs.path("target");
+    bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
+    let root = target.join(source.strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read(root.join("z/of-another-user")).unwrap(), b"mine");
+}
+
+#[test]
+fn paths_of_a_mebibyte_spoil_no_snapshot() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::write(source.join("of-another-user"), "mine").unwrap();
+    let name = "n".repeat(255);
+    let mut dir = rustix::fs::openat(CWD, &source, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..4096 - source.components().count() {
+        rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        dir = rustix::fs::openat(&dir, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    // Each is one too deep, and named: all paths together are longer than a snapshot may be.
+    (0..40).for_each(|number| rustix::fs::mkdirat(&dir, format!("{number}"), Mode::RWXU).unwrap());
+    drop(dir);
+    let outcome = bakfs.backup_outcome([&source]).expect(3);
+    assert_eq!(outcome.stderr.matches("it was left out").count(), 40);
+    assert!(outcome.stderr.len() < 1 << 20, "{} bytes were told", outcome.stderr.len());
+    bakfs.ok(["check"]);
+    let file = format!("latest:{}", source.join("of-another-user").display());
+    assert_eq!(bakfs.ok(["dump", &file]).stdout, b"mine");
 }

@@ -277,7 +277,6 @@ fn contradictions_and_nonsense_are_usage_errors_that_name_the_flag() {
         (&["--keep-last", "1", "--group-by", "colour"], "--group-by"),
         (&["--keep-last", "1", "latest"], "--keep-last"),
         (&["--keep-last", "1", "--undo"], "--keep-last"),
-        (&["latest", "--host", "web1"], "--host"),
         (&["--keep-daily", "--dry-run"], "--keep-daily"),
     ] {
         bakfs.run(["forget"].iter().chain(args).copied()).expect(2).says(flag);

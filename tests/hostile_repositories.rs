@@ -8,6 +8,7 @@ mod support;
 
 use attacks::{ATTACKS, Attack};
 use bakfs::format::header::Suite;
+use bakfs::repo::objects::object_id;
 use bakfs::store::local::LocalStore;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use support::cli::Bakfs;
 use support::device::Device;
 use support::library::{self, Source};
-use support::process::{Outcome, start};
-use support::{SOON, files_below};
+use support::process::{Outcome, most_memory_bytes, start};
+use support::{SOON, files_below, noise};
 
 /// No command takes more memory, stacks included, whatever a repository says.
 const MAX_MEMORY_BYTES: u64 = 384 << 20;
@@ -188,17 +189,6 @@ fn read_some(path: &Path) {
     }
 }
 
-/// Returns the most memory any child of this process has had.
-fn most_memory_bytes() -> u64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the structure it is given.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
-    assert_eq!(done, 0);
-    // SAFETY: zeroed above, and filled by the call that succeeded.
-    let usage = unsafe { usage.assume_init() };
-    usage.ru_maxrss as u64 * 1024
-}
-
 #[test]
 fn no_hostile_repository_harms_its_reader() {
     let failures = parking_lot::Mutex::new(Vec::new());
@@ -221,4 +211,140 @@ fn no_hostile_repository_harms_its_reader() {
         memory >> 20
     );
     assert!(failures.is_empty());
+}
+
+/// Puts bytes under their own name, as somebody does who may store objects and has no key.
+fn plant(bakfs: &Bakfs, folder: &str, bytes: &[u8]) {
+    let folder = bakfs.repo().join(folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(object_id(bytes).to_hex()), bytes).unwrap();
+}
+
+/// Bytes that begin like an object of this repository, and are none.
+fn forged(bakfs: &Bakfs, folder: &str, number: u64) -> Vec<u8> {
+    let genuine = std::fs::read(&bakfs.objects(folder)[0].0).unwrap();
+    let mut bytes = genuine.clone();
+    let end = bytes.len();
+    match number % 4 {
+        0 => return noise(number, 100),
+        1 => bytes[40..64].copy_from_slice(&noise(number, 24)),
+        2 => bytes[end - 20..].copy_from_slice(&noise(number, 20)),
+        _ => bytes.truncate(80 + number as usize % 8),
+    }
+    bytes
+}
+
+#[test]
+fn what_does_not_verify_says_nothing_costs_a_line_and_is_cleared() {
+    let (bakfs, source) = Bakfs::with_source();
+    for day in 1..=3 {
+        std::fs::write(source.join("file"), noise(day, 300_000)).unwrap();
+        bakfs.backup_at(&format!("2026-03-0{day}T03:00:00Z"), &source);
+    }
+    bakfs.ok(["pin", "--reason", "audit", "latest~2"]);
+    let honest = files_below(&bakfs.repo());
+    for (folder, count) in [("marks", 20), ("snapshots", 20), ("keys", 4)] {
+        for number in 0..count {
+            // A slot with another salt is one that might open.
+            let number = if folder == "keys" { number * 4 } else { number };
+            plant(&bakfs, folder, &forged(&bakfs, folder, number));
+        }
+    }
+    // A whole object of another kind.
+    plant(&bakfs, "marks", &std::fs::read(&bakfs.objects("index")[0].0).unwrap());
+    let planted = files_below(&bakfs.repo()).len() - honest.len();
+    assert!(planted >= 20);
+
+    let lines = |outcome: &Outcome| outcome.stderr.lines().count();
+    let shown = bakfs.run(["snapshots"]).expect(3).says("objects in marks/ are not of this repository");
+    assert!(shown.stderr.contains("objects in snapshots/ are not") && lines(&shown) == 3, "{shown}");
+    let before = bakfs.repo_bytes();
+    let again = bakfs.backup_outcome([&source]).expect(0).says("not of this repository");
+    assert!(lines(&again) <= 3, "{again}");
+    assert!(bakfs.repo_bytes() - before < 50_000, "everything was stored again");
+    bakfs.run(["forget", "--keep-last", "2"]).expect(3);
+    bakfs.ok(["prune"]);
+    let checked = bakfs.run(["check", "--read-data"]).expect(3).says("not of this repository");
+    assert!(checked.stdout.is_empty(), "{checked}");
+
+    let told = bakfs.ok(["repair", "--dry-run"]);
+    let names = |outcome: &Outcome| String::from_utf8_lossy(&outcome.stdout).matches("not of this repository").count();
+    assert_eq!(names(&told), planted, "{told}");
+    let kept = files_below(&bakfs.repo());
+    assert_eq!(names(&bakfs.ok(["repair"])), planted);
+    let left = files_below(&bakfs.repo());
+    assert_eq!(left.len(), kept.len() - planted, "nothing else is removed");
+    assert_eq!(bakfs.ok(["snapshots"]).stderr, "");
+    bakfs.ok(["check", "--read-data"]);
+}
+
+#[test]
+fn a_mark_that_may_be_damaged_is_still_heeded() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::write(source.join("file"), noise(1, 300_000)).unwrap();
+    bakfs.backup([&source]);
+    bakfs.ok(["pin", "--reason", "audit", "latest"]);
+    let (pin, _) = bakfs.objects("marks").remove(0);
+    let mut bytes = std::fs::read(&pin).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&pin, &bytes).unwrap();
+    let before = bakfs.repo_bytes();
+    bakfs.backup_outcome([&source]).expect(0).says("cannot be read");
+    assert!(bakfs.repo_bytes() - before > 250_000, "what a mark may condemn is stored again");
+    bakfs.run(["prune"]).expect(1).says("run `bakfs repair`");
+    bakfs.run(["check"]).expect(1);
+    bakfs.ok(["repair"]);
+    bakfs.ok(["prune"]);
+}
+
+#[test]
+fn hostile_key_slots_take_neither_memory_nor_time_and_the_honest_one_opens() {
+    let bakfs = Bakfs::empty();
+    let with = |args: &[&str]| {
+        let mut command = bakfs.command(args);
+        command.env("BAKFS_PASSWORD", "correct horse");
+        start(command, false).finish_within(SOON)
+    };
+    with(&["init"]).expect(0);
+    let keys = bakfs.objects("keys");
+    // Derivation 0, the passphrase's, then memory, passes and lanes (docs/format.md section 3).
+    let slot = keys.iter().map(|(path, _)| std::fs::read(path).unwrap()).find(|slot| slot[64..68] == [0; 4]).unwrap();
+    let mut count = 0;
+    for (memory_kib, passes, lanes) in [
+        (4 << 20, 2, 1),
+        (4 << 20, 64, 4),
+        (1 << 20, 11, 4),
+        (2 << 20, 3, 4),
+        (8, 64, 1),
+        (u32::MAX, u32::MAX, u32::MAX),
+    ] {
+        let mut hostile = slot.clone();
+        hostile[32..64].copy_from_slice(&noise(count, 32));
+        for (at, value) in [(68, memory_kib), (72, passes), (76, lanes)] {
+            hostile[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+        }
+        plant(&bakfs, "keys", &hostile);
+        count += 1;
+    }
+    // Those within the bounds come after the honest one, and are not tried.
+    for number in 0..100 {
+        let mut costly = slot.clone();
+        costly[32..64].copy_from_slice(&noise(100 + number, 32));
+        costly[68..72].copy_from_slice(&u32::to_le_bytes(1 << 20));
+        costly[72..76].copy_from_slice(&u32::to_le_bytes(10));
+        plant(&bakfs, "keys", &costly);
+        plant(&bakfs, "keys", &noise(300 + number, 200));
+    }
+    let mut damaged = slot.clone();
+    damaged[10] ^= 0xff;
+    std::fs::write(bakfs.repo().join("keys").join("ab".repeat(32)), &damaged).unwrap();
+    let shown = with(&["snapshots"]).expect(0).says("106 objects in keys/ are not of this repository").says("abababab");
+    assert_eq!(shown.stderr.lines().count(), 2, "{shown}");
+    let memory = most_memory_bytes();
+    println!("hostile key slots: at most {} MiB of memory", memory >> 20);
+    assert!(memory < MAX_MEMORY_BYTES, "{memory}");
+    // What is damaged is told, and stays as what may be somebody's does.
+    let repaired = with(&["repair"]).expect(3);
+    assert!(String::from_utf8_lossy(&repaired.stdout).contains("Lost:\nkeys/abababab"), "{repaired}");
+    assert_eq!(bakfs.objects("keys").len(), keys.len() + 101);
 }

@@ -17,6 +17,8 @@ fn packs_of_a_killed_first_backup_are_used_by_the_next() {
         bakfs.objects(kind).iter().for_each(|(file, _)| std::fs::remove_file(file).unwrap());
     }
     std::fs::remove_dir_all(bakfs.path("cache")).unwrap();
+    // Its snapshot was never there to be seen.
+    std::fs::remove_dir_all(bakfs.path("state/known")).unwrap();
     let before = bakfs.objects("packs");
     let summary = bakfs.backup([&source]);
     assert_eq!(summary.number("read_bytes"), 800_000);

@@ -5,7 +5,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use support::cli::{Bakfs, json_of};
@@ -166,6 +166,14 @@ fn an_archive_unpacks_to_what_was_backed_up() {
     write(&source.join("a/unaligned"), b"513 bytes".repeat(57).as_slice());
     write(&source.join("empty"), b"");
     write(&source.join("n".repeat(255)), b"a long name");
+    // Holes at the start, in between and at the end, one file of nothing else, and one with a long name.
+    for (name, runs) in [("holes", &[2_u64 << 20, 5 << 20][..]), ("nothing", &[]), (&"h".repeat(200), &[0])] {
+        let file = std::fs::File::create(source.join(name)).unwrap();
+        for offset in runs {
+            file.write_all_at(&noise(2, 70_000), *offset).unwrap();
+        }
+        file.set_len(9 << 20).unwrap();
+    }
     std::fs::create_dir_all(source.join("d".repeat(120)).join("e".repeat(120))).unwrap();
     symlink("t".repeat(300), source.join("long-link")).unwrap();
     symlink("a/file", source.join("link")).unwrap();
@@ -189,6 +197,11 @@ fn an_archive_unpacks_to_what_was_backed_up() {
     process::run(tar).expect(0);
     let copy = unpacked.join(source.strip_prefix("/").unwrap());
     tools::nothing("rsync", tools::rsync(&source, &copy, &[]));
+    for name in ["holes", "nothing"] {
+        let blocks = std::fs::metadata(copy.join(name)).unwrap().blocks();
+        assert!(blocks < 1000, "{name} takes {blocks} blocks");
+    }
+    assert!(archive.stdout.len() < 3 << 20, "{} bytes", archive.stdout.len());
     if attribute.is_ok() {
         let mut value = [0; 16];
         let len = rustix::fs::getxattr(copy.join("empty"), "user.comment", &mut value).unwrap();

@@ -281,7 +281,7 @@ proptest! {
         all in any_history(), said in proptest::collection::vec(any_rule(), 1..4), secs in 0..200_000_000_i64,
     ) {
         let now = Timestamp::from_second(START_SECS + secs).unwrap();
-        let limit = now.checked_add(bakfs::retention::AHEAD).unwrap();
+        let limit = now.checked_add(bakfs::clock::AHEAD).unwrap();
         let (believed, ahead): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|one| one.time <= limit);
         let mut expected = kept(&believed, &said);
         expected.extend(ahead.iter().map(|one| one.id));

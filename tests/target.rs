@@ -6,8 +6,9 @@ mod support;
 use bakfs::error::{Error, ErrorKind};
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Content, Entry, Meta, Node, Time, Xattr};
+use bakfs::restore::Overwrite;
 use bakfs::restore::owners::Owners;
-use bakfs::restore::target::{Begun, Dir, File, Options, Target};
+use bakfs::restore::target::{Dir, File, How, Id, Options, Target};
 use bakfs::source::listing::Listing;
 use bakfs::source::read;
 use bakfs::source::stat::{Kind, Stat};
@@ -29,7 +30,8 @@ fn list(path: &Path) -> Listing {
 }
 
 fn target(path: &Path, overwrite: bool) -> Dir {
-    Target::open(path, Options { overwrite, owners: Owners::numeric() }).unwrap().root()
+    let options = Options { replace_types: overwrite, owners: Owners::numeric(), dry_run: false };
+    Target::open(path, options).unwrap().root()
 }
 
 fn meta(size_bytes: u64) -> Meta {
@@ -41,20 +43,42 @@ fn entry(name: &str, node: Node) -> Entry {
     Entry { name: Bytes(name.into()), meta: meta(0), node }
 }
 
+fn regular(name: &str) -> Entry {
+    entry(name, Node::File(Content::Extents(Vec::new())))
+}
+
 fn link_to(path: &Path) -> Node {
     Node::Symlink(Bytes(path.as_os_str().as_bytes().into()))
 }
 
-fn open(begun: Begun) -> File {
-    match begun {
-        Begun::Open(file) => file,
-        Begun::Done(errors) => panic!("it was taken as done, {errors:?}"),
+/// Begins a regular file, beside the one that is there, if one is.
+fn begin(dir: &Dir, name: &[u8]) -> Result<File, Error> {
+    loop {
+        if let Some(file) = dir.create_file(name)? {
+            return Ok(file);
+        }
+        match dir.look(name)?.map(|there| there.kind) {
+            None | Some(Kind::File) => return dir.replace_file(name),
+            Some(kind) => {
+                dir.make_way(name, kind, Kind::File)?;
+                return dir.replace_file(name);
+            }
+        }
     }
+}
+
+/// Makes what is no regular file and no directory.
+fn make(dir: &Dir, entry: &Entry) -> Result<Vec<Error>, Error> {
+    dir.make_node(entry, Overwrite::IfChanged, false).map(|(_, errors)| errors)
+}
+
+fn id(dir: &Dir, name: &str) -> Id {
+    dir.look(name.as_bytes()).unwrap().map(|there| (there.dev, there.ino)).unwrap()
 }
 
 fn write(dir: &Dir, name: &str, content: &[u8]) {
     let meta = meta(content.len() as u64);
-    let file = open(dir.begin_file(name.as_bytes(), &meta).unwrap());
+    let file = begin(dir, name.as_bytes()).unwrap();
     file.write_at(0, content).unwrap();
     assert_none(&file.finish(&meta).unwrap());
 }
@@ -88,21 +112,24 @@ fn copy(from: &Path, to: &Dir) {
                 copy(&path, &dir);
                 assert_none(&dir.finish(&meta));
             }
-            Kind::File => match to.begin_file(name, &meta).unwrap() {
-                Begun::Done(errors) => assert_none(&errors),
-                Begun::Open(file) => {
-                    let source = read::open(listing.fd.as_fd(), name, stat).unwrap();
-                    for segment in source.segments().map(|segment| segment.unwrap()).filter(|run| !run.is_hole) {
-                        let mut data = vec![0; segment.len_bytes as usize];
-                        source.read_at(segment.offset, &mut data).unwrap();
-                        file.write_at(segment.offset, &data).unwrap();
-                    }
-                    assert_none(&file.finish(&meta).unwrap());
+            Kind::File => {
+                let there = to.look(name).unwrap().and_then(|there| to.open_old(name, &there));
+                if let Some(old) = there.filter(|old| to.may_stay(old, &meta)) {
+                    assert_none(&old.keep(&meta));
+                    continue;
                 }
-            },
+                let file = begin(to, name).unwrap();
+                let source = read::open(listing.fd.as_fd(), name, stat).unwrap();
+                for segment in source.segments().map(|segment| segment.unwrap()).filter(|run| !run.is_hole) {
+                    let mut data = vec![0; segment.len_bytes as usize];
+                    source.read_at(segment.offset, &mut data).unwrap();
+                    file.write_at(segment.offset, &data).unwrap();
+                }
+                assert_none(&file.finish(&meta).unwrap());
+            }
             _ => {
                 let node = node_of(&listing, name, stat);
-                assert_none(&to.make_node(&Entry { name: name.clone(), meta, node }).unwrap());
+                assert_none(&make(to, &Entry { name: name.clone(), meta, node }).unwrap());
             }
         }
     }
@@ -172,9 +199,9 @@ fn links_in_the_target_are_never_followed() {
     for error in [
         root.make_dir(b"dir").unwrap_err(),
         root.enter(b"dir").unwrap_err(),
-        root.begin_file(b"file", &meta(8)).unwrap_err(),
-        root.begin_file(b"new", &meta(8)).unwrap_err(),
-        root.make_node(&entry("file", Node::Fifo)).unwrap_err(),
+        begin(&root, b"file").err().unwrap(),
+        begin(&root, b"new").err().unwrap(),
+        make(&root, &entry("file", Node::Fifo)).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Exists);
         assert!(error.chain().contains("symbolic link"), "{}", error.chain());
@@ -182,7 +209,7 @@ fn links_in_the_target_are_never_followed() {
     // A link the stored tree brought itself is no way out either, and its attributes are its own.
     let mut link = entry("mine", link_to(outside.path()));
     link.meta.mode = 0;
-    assert_none(&root.make_node(&link).unwrap());
+    assert_none(&make(&root, &link).unwrap());
     assert!(root.make_dir(b"mine").is_err());
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
     assert_ne!(fs::metadata(outside.path()).unwrap().mtime(), link.meta.mtime.secs);
@@ -204,10 +231,10 @@ fn names_that_lead_elsewhere_are_refused() {
         let errors = [
             root.make_dir(name.as_bytes()).unwrap_err(),
             root.enter(name.as_bytes()).unwrap_err(),
-            root.begin_file(name.as_bytes(), &meta(0)).unwrap_err(),
-            root.make_node(&entry(name, Node::Fifo)).unwrap_err(),
-            root.hard_link(name.as_bytes(), &root, b"x").unwrap_err(),
-            root.hard_link(b"x", &root, name.as_bytes()).unwrap_err(),
+            begin(&root, name.as_bytes()).unwrap_err(),
+            make(&root, &entry(name, Node::Fifo)).unwrap_err(),
+            root.hard_link(&regular(name), &root, b"x", (0, 0)).unwrap_err(),
+            root.hard_link(&regular("x"), &root, name.as_bytes(), (0, 0)).unwrap_err(),
         ];
         assert!(errors.iter().all(|error| error.kind() == ErrorKind::Damaged), "{name:?}: {errors:?}");
     }
@@ -225,54 +252,44 @@ fn what_is_in_the_way_is_refused_or_replaced() {
     fs::create_dir_all(at("full/of")).unwrap();
     let is_refused = |result: Result<Vec<Error>, Error>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Exists);
     is_refused(careful.make_dir(b"file").map(|_| Vec::new()));
-    is_refused(careful.begin_file(b"empty", &meta(3)).map(|_| Vec::new()));
-    is_refused(careful.make_node(&entry("file", Node::Fifo)));
-    is_refused(careful.make_node(&entry("empty", link_to(Path::new("x")))));
+    is_refused(begin(&careful, b"empty").map(|_| Vec::new()));
+    is_refused(make(&careful, &entry("file", Node::Fifo)));
+    is_refused(make(&careful, &entry("empty", link_to(Path::new("x")))));
     assert_eq!(fs::read(at("file")).unwrap(), b"old");
 
     bold.make_dir(b"file").unwrap();
     write(&bold, "empty", b"new");
     assert!(at("file").is_dir() && fs::read(at("empty")).unwrap() == b"new");
-    assert!(bold.begin_file(b"full", &meta(3)).is_err(), "a directory with something in it is never removed");
+    assert!(begin(&bold, b"full").is_err(), "a directory with something in it is never removed");
     assert!(at("full/of").is_dir());
 
     // A link to another place takes the place of a link, as a changed file that of a file.
-    assert_none(&careful.make_node(&entry("link", link_to(Path::new("one")))).unwrap());
-    assert_none(&careful.make_node(&entry("link", link_to(Path::new("two")))).unwrap());
+    assert_none(&make(&careful, &entry("link", link_to(Path::new("one")))).unwrap());
+    assert_none(&make(&careful, &entry("link", link_to(Path::new("two")))).unwrap());
     assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("two"));
 }
 
 #[test]
-fn an_interrupted_restore_is_resumed() {
+fn what_takes_a_place_is_complete_first() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let root = target(dir.path(), false);
-    write(&root, "done", b"complete");
-    fs::set_permissions(at("done"), fs::Permissions::from_mode(0o000)).unwrap();
-    let Begun::Done(errors) = root.begin_file(b"done", &meta(8)).unwrap() else { panic!("it is complete") };
-    assert_none(&errors);
-    assert_eq!(fs::metadata(at("done")).unwrap().mode() & 0o7777, 0o640);
-
-    // Another length, or another time: written again, beside what is there until it is complete.
-    for old in ["partial!", "short"] {
-        fs::write(at("file"), old).unwrap();
-        fs::hard_link(at("file"), at("second name")).unwrap();
-        let file = open(root.begin_file(b"file", &meta(8)).unwrap());
-        file.write_at(4, b"tent").unwrap();
-        assert_eq!(fs::read_to_string(at("file")).unwrap(), old);
-        file.write_at(0, b"con").unwrap();
-        assert_none(&file.finish(&meta(8)).unwrap());
-        assert_eq!(fs::read(at("file")).unwrap(), b"con\0tent");
-        assert_eq!(fs::read_to_string(at("second name")).unwrap(), old);
-        fs::remove_file(at("second name")).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing temporary is left");
-    }
+    fs::write(at("file"), "old").unwrap();
+    fs::hard_link(at("file"), at("second name")).unwrap();
+    let file = begin(&root, b"file").unwrap();
+    file.write_at(4, b"tent").unwrap();
+    assert_eq!(fs::read_to_string(at("file")).unwrap(), "old");
+    file.write_at(0, b"con").unwrap();
+    assert_none(&file.finish(&meta(8)).unwrap());
+    assert_eq!(fs::read(at("file")).unwrap(), b"con\0tent");
+    assert_eq!(fs::read_to_string(at("second name")).unwrap(), "old");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing temporary is left");
 
     // What is given up leaves nothing, and what a killed restore left is cleared.
-    drop(open(root.begin_file(b"new", &meta(8)).unwrap()));
-    drop(open(root.begin_file(b"file", &meta(9)).unwrap()));
+    drop(begin(&root, b"new").unwrap());
+    drop(begin(&root, b"file").unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-    std::mem::forget(open(root.begin_file(b"file", &meta(9)).unwrap()));
+    std::mem::forget(begin(&root, b"file").unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     write(&root, "file", b"rewritten");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -280,11 +297,78 @@ fn an_interrupted_restore_is_resumed() {
 }
 
 #[test]
+fn a_file_that_others_could_write_to_may_not_stay() {
+    need_root();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = target(dir.path(), false);
+    // What is done to a file, its wanted mode, and whether it may stay.
+    type Change<'a> = &'a dyn Fn(&Path);
+    let mode = |mode: u32| move |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let owner = |uid, gid| move |path: &Path| std::os::unix::fs::chown(path, uid, gid).unwrap();
+    // Version 2; the owner, nobody, the group, the mask and others: rw-, rw-, r--, rw-, r-- (acl(5)).
+    let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\xfe\xff\0\0\x04\0\x04\0\xff\xff\xff\xff\
+                 \x10\0\x06\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
+    let acl = |path: &Path| rustix::fs::setxattr(path, "system.posix_acl_access", list, XattrFlags::empty()).unwrap();
+    let table: [(&str, Change<'_>, u32, bool); 9] = [
+        ("the same", &mode(0o644), 0o644, true),
+        ("less", &mode(0o400), 0o644, true),
+        ("group", &mode(0o664), 0o644, false),
+        ("others", &mode(0o646), 0o644, false),
+        ("as wanted", &mode(0o666), 0o666, true),
+        ("owner", &owner(Some(65534), None), 0o644, false),
+        ("its group", &owner(None, Some(65534)), 0o664, false),
+        ("list", &acl, 0o664, false),
+        ("second name", &|path| fs::hard_link(path, path.with_extension("2")).unwrap(), 0o644, false),
+    ];
+    for (name, change, wanted, expected) in table {
+        fs::write(at(name), "x").unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(wanted)).unwrap();
+        change(&at(name));
+        let there = root.look(name.as_bytes()).unwrap().unwrap();
+        let old = root.open_old(name.as_bytes(), &there).unwrap();
+        assert_eq!(root.may_stay(&old, &Meta { mode: wanted, ..meta(1) }), expected, "{name}");
+    }
+}
+
+#[test]
+fn directories_are_taken_from_those_who_may_not_change_them() {
+    need_root();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let root = target(dir.path(), false);
+    // Owner and mode of what is there, those of what is restored, and whether it is locked meanwhile.
+    for (name, there, wanted, expected) in [
+        ("own", (0, 0o755), (0, 0o755), false),
+        ("narrower", (0, 0o700), (0, 0o1777), false),
+        ("home", (65534, 0o755), (65534, 0o755), false),
+        ("planted", (65534, 0o755), (0, 0o755), true),
+        ("open", (0, 0o777), (0, 0o755), true),
+        ("tmp", (0, 0o1777), (0, 0o1777), false),
+        ("tmp without sticky", (0, 0o777), (0, 0o1777), true),
+        ("home to be", (0, 0o755), (65534, 0o755), false),
+    ] {
+        fs::create_dir(at(name)).unwrap();
+        std::os::unix::fs::chown(at(name), Some(there.0), None).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(there.1)).unwrap();
+        let wanted = Meta { uid: wanted.0, mode: wanted.1, ..meta(0) };
+        let made = root.make_dir(name.as_bytes()).unwrap();
+        made.guard(&wanted).unwrap();
+        let meanwhile = fs::metadata(at(name)).unwrap();
+        let locked = (meanwhile.uid(), meanwhile.mode() & 0o7777) == (0, 0o700);
+        assert_eq!(locked && there != (0, 0o700), expected, "{name}");
+        assert_none(&made.finish(&wanted));
+        let after = fs::metadata(at(name)).unwrap();
+        assert_eq!((after.uid(), after.mode() & 0o7777), (wanted.uid, wanted.mode), "{name}");
+    }
+}
+
+#[test]
 fn unwritten_ranges_become_holes() {
     let dir = tempfile::tempdir().unwrap();
     let root = target(dir.path(), false);
     let meta = meta(1 << 40);
-    let file = open(root.begin_file(b"sparse", &meta).unwrap());
+    let file = begin(&root, b"sparse").unwrap();
     std::thread::scope(|scope| {
         for offset in [1 << 30, 0, 1 << 35] {
             let file = &file;
@@ -304,19 +388,23 @@ fn hard_links_join_names_again() {
     let root = target(dir.path(), false);
     let below = root.make_dir(b"below").unwrap();
     write(&root, "one", b"content");
-    below.hard_link(b"two", &root, b"one").unwrap();
-    below.hard_link(b"two", &root, b"one").unwrap();
+    let one = id(&root, "one");
+    assert_eq!(below.hard_link(&regular("two"), &root, b"one", one).unwrap(), How::New);
+    assert_eq!(below.hard_link(&regular("two"), &root, b"one", one).unwrap(), How::Kept);
     fs::write(at("three"), "an older file").unwrap();
-    root.hard_link(b"three", &below, b"two").unwrap();
+    assert_eq!(root.hard_link(&regular("three"), &below, b"two", one).unwrap(), How::Replaced);
+    // What has taken the first name meanwhile is not linked.
+    assert!(root.hard_link(&regular("four"), &root, b"one", (0, 0)).is_err() && !at("four").exists());
     let inodes = ["one", "below/two", "three"].map(|name| fs::metadata(at(name)).unwrap().ino());
     assert!(inodes.iter().all(|ino| *ino == inodes[0]));
     assert_eq!(fs::metadata(at("one")).unwrap().nlink(), 3);
     // Of a symbolic link the link itself gets a second name, not what it leads to.
-    assert_none(&root.make_node(&entry("link", link_to(Path::new("one")))).unwrap());
-    root.hard_link(b"link two", &root, b"link").unwrap();
+    let link = |name| entry(name, link_to(Path::new("one")));
+    assert_none(&make(&root, &link("link")).unwrap());
+    root.hard_link(&link("link two"), &root, b"link", id(&root, "link")).unwrap();
     assert_eq!(fs::read_link(at("link two")).unwrap(), Path::new("one"));
-    assert_eq!(root.hard_link(b"below", &root, b"one").unwrap_err().kind(), ErrorKind::Exists);
-    assert_eq!(root.hard_link(b"four", &root, b"gone").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(root.hard_link(&regular("below"), &root, b"one", one).unwrap_err().kind(), ErrorKind::Exists);
+    assert_eq!(root.hard_link(&regular("four"), &root, b"gone", one).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -327,7 +415,7 @@ fn attributes_that_cannot_be_set_are_named_and_inherited_ones_removed() {
     let mut meta = meta(0);
     let xattr = |name: &str| Xattr { name: Bytes(name.into()), value: Bytes(b"v".into()) };
     meta.xattrs = vec![xattr("nonsense.space"), xattr("user.good")];
-    let errors = open(root.begin_file(b"file", &meta).unwrap()).finish(&meta).unwrap();
+    let errors = begin(&root, b"file").unwrap().finish(&meta).unwrap();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].chain().contains("nonsense.space"), "{}", errors[0].chain());
     let found = xattr::of_name(list(dir.path()).fd.as_fd(), b"file").list;
@@ -346,7 +434,7 @@ fn paths_longer_than_path_max_are_restored() {
         dirs.push(deep.clone());
     }
     write(&deep, "file", b"deep");
-    assert_none(&deep.make_node(&entry("link", link_to(Path::new("file")))).unwrap());
+    assert_none(&make(&deep, &entry("link", link_to(Path::new("file")))).unwrap());
     for dir in dirs.iter().rev() {
         assert_none(&dir.finish(&Meta { mode: 0o700, ..meta(0) }));
     }
@@ -369,7 +457,7 @@ fn an_ordinary_user_restores_what_is_allowed() {
     acting_as(NOBODY, || {
         let root = target(dir.path(), false);
         let root_owned = Meta { mode: 0o6755, uid: 0, gid: 4712, ..meta(0) };
-        let errors = open(root.begin_file(b"file", &root_owned).unwrap()).finish(&root_owned).unwrap();
+        let errors = begin(&root, b"file").unwrap().finish(&root_owned).unwrap();
         assert_none(&errors);
         let sub = root.make_dir(b"dir").unwrap();
         write(&sub, "below", b"content");
@@ -377,14 +465,14 @@ fn an_ordinary_user_restores_what_is_allowed() {
         // Attributes that take root are named, the others are set.
         let xattr = |name: &str| Xattr { name: Bytes(name.into()), value: Bytes(b"v".into()) };
         let meta = Meta { xattrs: vec![xattr("trusted.a"), xattr("user.b")], ..root_owned };
-        let errors = open(root.begin_file(b"attributes", &meta).unwrap()).finish(&meta).unwrap();
+        let errors = begin(&root, b"attributes").unwrap().finish(&meta).unwrap();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].chain().contains("trusted.a"));
-        let device = root.make_node(&entry("null", Node::CharDevice { major: 1, minor: 3 })).unwrap_err();
+        let device = make(&root, &entry("null", Node::CharDevice { major: 1, minor: 3 })).unwrap_err();
         assert!(device.chain().contains("takes root"), "{}", device.chain());
         for node in [Node::Fifo, Node::Socket, link_to(Path::new("x"))] {
             let name = format!("{node:?}");
-            assert_none(&root.make_node(&entry(&name[..4], node)).unwrap());
+            assert_none(&make(&root, &entry(&name[..4], node)).unwrap());
         }
     });
     let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o7777;

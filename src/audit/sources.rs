@@ -88,7 +88,9 @@ fn raw_folders(profile: &Profile, machine: &Machine, excludes: &Excludes) -> Vec
     let all = postgresql
         .map(|folder| (machine.path(folder), "PostgreSQL", "postgresql", is_postgresql_data as fn(&Path) -> bool))
         .chain(mysql.map(|folder| (machine.path(folder), "MySQL", "mysql", is_mysql_data as fn(&Path) -> bool)));
-    let found = all.filter(|(folder, _, _, holds_data)| is_backed_up(profile, excludes, folder) && holds_data(folder));
+    // What is in the folder counts: the folder itself is kept.
+    let is_read = |folder: &Path| is_backed_up(profile, excludes, &folder.join("main"));
+    let found = all.filter(|(folder, _, _, holds_data)| is_read(folder) && holds_data(folder));
     let problem = |(folder, server, table, _): (PathBuf, &str, &str, _)| {
         let text = format!(
             "files of a {server} server are backed up while it may write to them, which restores no database: have \

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::PageWriter;
 use crate::format::snapshot::{MAX_TROUBLES, Summary, Trouble};
-use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node};
+use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node, add_totals};
 use crate::monitor::Monitor;
 use crate::repo::frames::ChunkKind;
 use crate::repo::write::{Writer, Written};
@@ -40,8 +40,8 @@ struct Open {
     name: Bytes,
     meta: Meta,
     pages: PageWriter<Entry>,
-    total_files: u64,
-    total_bytes: u64,
+    /// Files below it, and their bytes.
+    totals: (u64, u64),
 }
 
 /// A file with several names, until all of them were seen.
@@ -119,7 +119,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn trouble(&mut self, name: &[u8], message: String) {
-        let path = self.path(name);
+        let path = told_path(self.path(name));
         self.monitor.trouble(Path::new(OsStr::from_bytes(&path)), &message);
         self.summary.errors += 1;
         if self.troubles.len() < MAX_TROUBLES {
@@ -137,7 +137,7 @@ impl<'a> Assembler<'a> {
 
     fn enter(&mut self, name: Bytes, meta: Meta) {
         self.has_xattrs |= !meta.xattrs.is_empty();
-        self.open.push(Open { name, meta, pages: PageWriter::default(), total_files: 0, total_bytes: 0 });
+        self.open.push(Open { name, meta, pages: PageWriter::default(), totals: (0, 0) });
     }
 
     /// Ends the directory that began last; returns it if it is the root.
@@ -145,12 +145,13 @@ impl<'a> Assembler<'a> {
         let Some(open) = self.open.pop() else {
             return Err(Error::new(ErrorKind::Io, "The walk left what it never entered"));
         };
+        let (total_files, total_bytes) = open.totals;
         let directory = match &mut self.writer {
             Some(writer) => {
                 let (page, entries) = open.pages.finish(writer)?;
-                Directory { page, entries, total_files: open.total_files, total_bytes: open.total_bytes }
+                Directory { page, entries, total_files, total_bytes }
             }
-            None => Directory { total_files: open.total_files, total_bytes: open.total_bytes, ..EMPTY },
+            None => Directory { total_files, total_bytes, ..EMPTY },
         };
         let entry = Entry { name: open.name, meta: open.meta, node: Node::Directory(directory) };
         self.monitor.advance(1, 0);
@@ -165,9 +166,7 @@ impl<'a> Assembler<'a> {
         let Some(open) = self.open.last_mut() else {
             return Err(Error::new(ErrorKind::Io, "An entry has no directory"));
         };
-        let (files, bytes) = entry.totals();
-        open.total_files = open.total_files.saturating_add(files);
-        open.total_bytes = open.total_bytes.saturating_add(bytes);
+        add_totals(&mut open.totals, entry.totals());
         match &mut self.writer {
             Some(writer) => open.pages.push(&entry, writer),
             None => Ok(()),
@@ -265,6 +264,19 @@ impl<'a> Assembler<'a> {
         self.lose(name, "was not read: its reader ended early".into());
         Ok(None)
     }
+}
+
+/// The longest path that is told, and stored with a snapshot (PATH_MAX, limits.h).
+const MAX_TOLD_BYTES: usize = 4096;
+
+/// Leaves out the middle of a path that no program can use: a user's may have a mebibyte, and a thousand of them are
+/// stored with a snapshot, which is to stay readable.
+fn told_path(path: Vec<u8>) -> Vec<u8> {
+    if path.len() <= MAX_TOLD_BYTES {
+        return path;
+    }
+    let part = MAX_TOLD_BYTES / 2 - 8;
+    [&path[..part], b"/[...]/", &path[path.len() - part..]].concat()
 }
 
 /// A file's extents: a few are kept, more go to pages.

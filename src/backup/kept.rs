@@ -34,7 +34,8 @@ impl Tally {
         }
         self.entries += 1;
         self.files += 1;
-        self.bytes += if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
+        let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
+        self.bytes = self.bytes.saturating_add(bytes);
         self.has_xattrs |= !entry.meta.xattrs.is_empty();
     }
 }

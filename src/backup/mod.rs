@@ -16,12 +16,14 @@ mod parent;
 mod roots;
 mod walk;
 
+use crate::clock::is_ahead;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, MAX_TROUBLES, Snapshot, Trouble};
 use crate::format::tree::{Directory, Meta, Node, Time};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
+use crate::repo::scope::{ahead_warning, believed};
 use crate::repo::session::Session;
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
@@ -147,7 +149,8 @@ pub fn run_with(
     }
     let session = (!options.dry_run).then(|| Session::begin_backup(repository)).transpose()?;
     let snapshots = repository.snapshots()?;
-    let parent = choose_parent(&snapshots, &options.host, &sources);
+    warn_of_ahead(repository, &snapshots, options, started);
+    let parent = choose_parent(&snapshots, &options.host, &sources, started);
     if let Some(parent) = parent {
         monitor.expect(parent.snapshot.root.total_files, parent.snapshot.root.total_bytes);
     }
@@ -239,7 +242,8 @@ pub fn run_stream(
     let session = Some(Session::begin_backup(repository)?);
     let snapshots = repository.snapshots()?;
     let sources = vec![Bytes(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()).to_vec())];
-    let parent = choose_parent(&snapshots, &options.host, &sources);
+    warn_of_ahead(repository, &snapshots, options, started);
+    let parent = choose_parent(&snapshots, &options.host, &sources, started);
     let budget = Budget::new(BUDGET_BYTES);
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let made = |mode, nlink| Meta { mode, uid, gid, mtime: started, ctime: started, nlink, ..Meta::default() };
@@ -341,10 +345,27 @@ fn commit(
     Ok(Outcome { id: Some(id), snapshot })
 }
 
+/// Warns where snapshots of the same host, or the one that is to be made, are dated more than a day ahead.
+fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Options, now: Time) {
+    let (_, ahead) = believed(snapshots, names::timestamp(now));
+    let of_host: Vec<_> = ahead.iter().filter(|listed| listed.snapshot.host == options.host).collect();
+    ahead_warning(&of_host).into_iter().for_each(|text| repository.warn(text));
+    if let Some(time) = options.time.filter(|time| is_ahead(names::timestamp(*time), names::timestamp(now))) {
+        repository.warn(format!(
+            "{} lies more than a day in the future of this machine's clock: until then the snapshot takes nobody's \
+             place as `latest` or a day's",
+            names::dated(time)
+        ));
+    }
+}
+
 /// Chooses the snapshot unchanged files are taken over from: the newest of this host with the same
-/// sources, else the newest of this host.
-fn choose_parent<'a>(snapshots: &'a [Listed], host: &str, sources: &[Bytes]) -> Option<&'a Listed> {
-    let of_host = || snapshots.iter().filter(|listed| listed.snapshot.host == host);
+/// sources, else the newest of this host. One dated more than a day ahead of `now` is never it: of files that changed
+/// since, it would hide the change.
+fn choose_parent<'a>(snapshots: &'a [Listed], host: &str, sources: &[Bytes], now: Time) -> Option<&'a Listed> {
+    let (believed, _) = believed(snapshots, names::timestamp(now));
+    let is_ahead = |listed: &Listed| is_ahead(names::timestamp(listed.snapshot.started), names::timestamp(now));
+    let of_host = || believed.iter().filter(|listed| listed.snapshot.host == host && !is_ahead(listed));
     let newest = |listed: &&Listed| (listed.snapshot.started, listed.id);
     of_host()
         .filter(|listed| listed.snapshot.sources == sources)

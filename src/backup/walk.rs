@@ -12,6 +12,7 @@ use crate::format::codec::Bytes;
 use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
 use crate::repo::Repository;
+use crate::repo::walk::MAX_DEPTH;
 use crate::source::exclude::{CACHE_TAG_NAME, is_tagged_cache};
 use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;
@@ -26,9 +27,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Deeper directories are named as trouble: no path a program can write down leads there (PATH_MAX / 2 = 2 048).
-const MAX_DEPTH: usize = 4096;
 
 /// How an entry compares with the parent snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +170,8 @@ impl Director<'_> {
                 continue;
             }
             let below = roots.and_then(|roots| roots.below.get(&name.0));
-            if is_source || below.is_some() {
+            let is_out = || self.options.excludes.excludes(Path::new(OsStr::from_bytes(&self.path_of(name))), true);
+            if below.is_some() || (is_source && !is_out()) {
                 self.making.missing += u64::from(below.is_some());
                 self.trouble(name, error.chain())?;
             }
@@ -284,9 +283,10 @@ impl Director<'_> {
         is_source: bool,
         depth: usize,
     ) -> Result<(), Stopped> {
-        if depth > MAX_DEPTH {
+        // One deeper, and whoever reads the tree would not follow.
+        if depth >= MAX_DEPTH {
             return self
-                .trouble(&scanned.name, format!("lies more than {MAX_DEPTH} directories deep: it was left out"));
+                .trouble(&scanned.name, format!("lies {MAX_DEPTH} directories deep or deeper: it was left out"));
         }
         let listing = match ticket.take() {
             Ok(listing) => listing,

@@ -113,6 +113,8 @@ const MAX_AGAIN: usize = 3;
 pub struct Report {
     /// Damage, in the order of objects.
     pub findings: Vec<Finding>,
+    /// Objects that no program with the repository's key has written, and why: they do no harm.
+    pub foreign: Vec<(Object, String)>,
     /// Snapshots that could be read.
     pub snapshots: u64,
     /// Packs there are.
@@ -259,6 +261,7 @@ fn run_once(
         });
     Ok(Report {
         findings,
+        foreign: objects.foreign,
         snapshots: snapshots.len() as u64,
         packs: objects.packs.len() as u64,
         pack_bytes: objects.packs.values().sum(),

@@ -33,6 +33,8 @@ pub struct Objects {
     pub set_aside: HashSet<ObjectId>,
     /// Snapshots that can be read, oldest first.
     pub snapshots: Vec<Listed>,
+    /// Objects that no program with the repository's key has written, and why.
+    pub foreign: Vec<(Object, String)>,
 }
 
 /// Tells what can be told without a key about why a repository does not open: key slots whose bytes are
@@ -86,17 +88,21 @@ fn read(
 /// Checks everything but trees and the insides of packs.
 pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     let store = &**repository.store();
+    let mut foreign = Vec::new();
     for listed in store.list(ObjectKind::Key)? {
         let object = Object::Key(listed.id);
         if let Some(bytes) = read(repository, object, listed.id, MAX_KEY_BYTES, damage)?
             // One of another repository is what an `init` that was interrupted left: it does no harm.
             && let Err(error) = slot::check(&bytes)
         {
-            damage.object(object, error.to_string());
+            match object_id(&bytes) == listed.id {
+                true => foreign.push((object, error.to_string())),
+                false => damage.object(object, error.to_string()),
+            }
         }
     }
-    marks(repository, damage)?;
-    let snapshots = snapshots(repository, damage)?;
+    marks(repository, damage, &mut foreign)?;
+    let snapshots = snapshots(repository, damage, &mut foreign)?;
     // Listed before the packs: whatever an index object names is stored before it.
     let index = store.list(ObjectKind::Index)?;
     let packs: HashMap<_, _> =
@@ -116,10 +122,10 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     }
     let leftover = packs.keys().filter(|id| !named.contains_key(id)).copied().collect();
     let set_aside = packs.keys().filter(|id| named.get(id) == Some(&false)).copied().collect();
-    Ok(Objects { packs, leftover, set_aside, snapshots })
+    Ok(Objects { packs, leftover, set_aside, snapshots, foreign })
 }
 
-fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
+fn marks(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object, String)>) -> Result<()> {
     for listed in repository.store().list(ObjectKind::Mark)? {
         let object = Object::Mark(listed.id);
         match repository.store().read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
@@ -131,14 +137,16 @@ fn marks(repository: &Repository, damage: &mut Damage) -> Result<()> {
             Ok(_) => {}
         }
     }
-    for (id, reason) in repository.marks()?.unreadable {
+    let marks = repository.marks()?;
+    for (id, reason) in marks.unreadable {
         damage.object(Object::Mark(id), reason);
     }
+    foreign.extend(marks.foreign.into_iter().map(|(id, reason)| (Object::Mark(id), reason)));
     Ok(())
 }
 
 /// Reads all snapshots, forgotten ones too: they can be brought back.
-fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>> {
+fn snapshots(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object, String)>) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
     let listing = repository.store().list(ObjectKind::Snapshot)?;
     // Read after the listing: what a prune removes is told before it goes.
@@ -155,6 +163,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage) -> Result<Vec<Listed>
                 all.push(Listed { id: listed.id, snapshot: Arc::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Foreign => foreign.push((object, told(&error))),
             Err(error) if !repository.is_damage(&error) => return Err(error),
             Err(error) => damage.object(object, told(&error)),
         }

@@ -3,7 +3,7 @@
 use super::{Check, Subject, told};
 use crate::error::{Error, Result};
 use crate::format::page::Page;
-use crate::format::tree::{Content, Directory, Entry, Extent, Node};
+use crate::format::tree::{Content, Directory, Entry, Extent, Node, add_totals};
 use crate::id::{ChunkId, ObjectId};
 use crate::repo::frames::ChunkKind;
 use crate::repo::snapshots::Listed;
@@ -24,15 +24,14 @@ pub struct Seen {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sums {
     items: u64,
-    files: u64,
-    bytes: u64,
+    /// Files and bytes, as [`add_totals`] adds them up.
+    totals: (u64, u64),
 }
 
 impl Sums {
     fn add(&mut self, other: Sums) -> Option<()> {
         self.items = self.items.checked_add(other.items)?;
-        self.files = self.files.checked_add(other.files)?;
-        self.bytes = self.bytes.checked_add(other.bytes)?;
+        add_totals(&mut self.totals, other.totals);
         Some(())
     }
 }
@@ -134,7 +133,7 @@ impl Trees<'_> {
             drop(jobs);
             self.changed.notify_all();
         }
-        let said = Sums { items: entries, files: total_files, bytes: total_bytes };
+        let said = Sums { items: entries, totals: (total_files, total_bytes) };
         if let Some(sums) = sums
             && sums != said
         {
@@ -219,18 +218,17 @@ impl Trees<'_> {
             Node::File(content) => self.content(content, entry.meta.size_bytes),
             _ => {}
         }
-        let (files, bytes) = entry.totals();
-        Sums { items: 1, files, bytes }
+        Sums { items: 1, totals: entry.totals() }
     }
 
     fn content(&self, content: &Content, size_bytes: u64) {
         match content {
             Content::Extents(extents) => extents.iter().for_each(|extent| self.extent(extent)),
             Content::List(id) => {
-                if let Some(sums) = self.list(id, u32::MAX)
-                    && sums.bytes != size_bytes
+                if let Some(Sums { totals: (_, bytes), .. }) = self.list(id, u32::MAX)
+                    && bytes != size_bytes
                 {
-                    let problem = format!("its extents add up to {} bytes instead of {size_bytes}", sums.bytes);
+                    let problem = format!("its extents add up to {bytes} bytes instead of {size_bytes}");
                     self.bad_page(id, problem);
                 }
             }
@@ -263,7 +261,7 @@ impl Trees<'_> {
             Page::Leaf(extents) => {
                 for extent in extents {
                     self.extent(extent);
-                    sums.add(Sums { items: 1, files: 0, bytes: extent.len_bytes })?;
+                    sums.add(Sums { items: 1, totals: (0, extent.len_bytes) })?;
                 }
             }
             Page::Inner { level, children } => {
@@ -273,7 +271,7 @@ impl Trees<'_> {
                 }
                 for child in children {
                     let found = self.list(&child.page, *level)?;
-                    if (found.items, found.bytes) != (child.items, child.content_bytes) {
+                    if (found.items, found.totals.1) != (child.items, child.content_bytes) {
                         self.bad_page(&child.page, "its extents are not what is said of it".into());
                         return None;
                     }

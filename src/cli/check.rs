@@ -7,9 +7,9 @@ use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Ve
 use crate::error::{Error, ErrorKind};
 use crate::monitor::Monitor;
 use crate::quantity::{Share, parse_share};
-use crate::repo::Repository;
 use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
+use crate::repo::{Repository, foreign};
 use crate::store::{Object, Traffic};
 use jiff::{Span, Timestamp, Zoned};
 use std::io::{IsTerminal, Write};
@@ -19,7 +19,10 @@ const READ_AHEAD_BYTES: u64 = 256 << 20;
 
 /// Options of `bakfs check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exits with 0 if everything is sound, 1 if anything is damaged or cannot be checked.")]
+#[command(
+    after_help = "Exits with 0 if everything is sound, 1 if anything is damaged or cannot be checked, and 3 if all is \
+                  sound but for objects of somebody else, which say nothing."
+)]
 pub struct Args {
     /// Read and verify every stored byte, not only the structure
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -68,7 +71,7 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
     match global.open_at(&options) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
-            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged) {
+            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged | ErrorKind::Exchanged) {
                 for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
@@ -109,7 +112,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     } else {
         tell(global, &report, &repository.store().traffic())?;
     }
-    Ok(if report.findings.is_empty() { Status::Done } else { Status::Failed })
+    // After the check, which tells its own troubles only.
+    repository.missing_snapshots()?;
+    for warning in foreign::warnings(&report.foreign) {
+        eprintln!("bakfs: warning: {warning}");
+    }
+    Ok(match (report.findings.is_empty(), report.foreign.is_empty()) {
+        (false, _) => Status::Failed,
+        (true, false) => Status::Incomplete,
+        (true, true) => Status::Done,
+    })
 }
 
 fn json(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Value {
@@ -135,6 +147,7 @@ fn json(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Valu
         "damaged": !report.findings.is_empty(),
         "read_data": read_data,
         "findings": findings.collect::<Vec<_>>(),
+        "foreign": report.foreign.iter().map(|(object, _)| object.to_string()).collect::<Vec<_>>(),
         "snapshots": report.snapshots,
         "packs": report.packs,
         "pack_bytes": report.pack_bytes,

@@ -1,10 +1,10 @@
 //! `bakfs diff`: what differs between two snapshots.
 
-use super::Status;
 use super::listing::{JsonArray, Out};
 use super::open::Global;
 use super::output::{count, json_text, readable, tell_warnings};
-use super::target::{clean_path, shown_name, snapshot};
+use super::target::{Choice, clean_path};
+use super::{Status, scope};
 use crate::diff::{self, Change, Kind, Sink};
 use crate::error::{Context, Error, ErrorKind, Result};
 use std::ffi::OsString;
@@ -25,7 +25,9 @@ pub struct Args {
     after: OsString,
     /// Only what lies at or below this path
     #[arg(value_name = "PATH")]
-    path: Option<OsString>,
+    below: Option<OsString>,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 struct Printer {
@@ -94,13 +96,13 @@ impl Sink for Printer {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
-    let sides = [snapshot(&snapshots, &args.before)?, snapshot(&snapshots, &args.after)?];
-    let path = args.path.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let sides = [choice.snapshot(&args.before)?, choice.snapshot(&args.after)?];
+    let path = args.below.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
     let [before, after] =
         [repository.resolve(&sides[0].snapshot, &path)?, repository.resolve(&sides[1].snapshot, &path)?];
     if before.is_none() && after.is_none() {
-        let names = sides.map(|listed| shown_name(&snapshots, listed));
+        let names = sides.map(|listed| choice.shown_name(listed));
         let message = format!("{} is neither in {} nor in {}", readable(&path), names[0], names[1]);
         return Err(Error::new(ErrorKind::NotFound, message).into());
     }

@@ -1,9 +1,9 @@
 //! `bakfs dump`: a file's content, or a folder as an archive, to standard output.
 
-use super::Status;
 use super::open::Global;
-use super::output::{readable, tell_warnings};
-use super::target::Target;
+use super::output::{Progress, readable, tell_warnings};
+use super::target::Choice;
+use super::{Status, scope};
 use crate::dump;
 use crate::error::{Error, ErrorKind};
 use crate::format::tree::Node;
@@ -22,6 +22,11 @@ pub struct Args {
     /// Write an archive of it and everything below
     #[arg(long, value_enum, value_name = "FORMAT")]
     archive: Option<Archive>,
+    /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
+    #[arg(long)]
+    accept_missing: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,18 +50,29 @@ fn stdout() -> std::io::Result<File> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
-    let target = Target::parse(&snapshots, &args.target)?;
-    let entry = target.entry(&repository)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let target = choice.target(&args.target)?;
+    target.require_certain(&repository, args.accept_missing)?;
+    if global.verbose > 0 {
+        target.tell("Reading");
+        target.warn_of_others();
+    }
+    let entry = choice.entry(&target)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let path = readable(crate::repo::walk::shown_path(&target.path));
     let dumped = match (&entry.node, args.archive) {
         (_, Some(Archive::Tar)) => {
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, stdout()?);
-            dump::archive(&repository, &target.listed.snapshot, &target.path, &entry, threads, &mut out)
-                .and_then(|()| out.flush().map_err(|error| Error::io("Cannot write the archive", error)))
+            let progress = Progress::new("Archiving", false);
+            dump::archive(&repository, &target.listed.snapshot, &target.path, &entry, threads, &progress, &mut out)
+                .and_then(|lacking| match out.flush() {
+                    Ok(()) => Ok(if lacking == 0 { Status::Done } else { Status::Incomplete }),
+                    Err(error) => Err(Error::io("Cannot write the archive", error)),
+                })
         }
-        (Node::File(content), None) => dump::file(&repository, content, entry.meta.size_bytes, threads, &mut stdout()?),
+        (Node::File(content), None) => {
+            dump::file(&repository, content, entry.meta.size_bytes, threads, &mut stdout()?).map(|()| Status::Done)
+        }
         (Node::Directory(_), None) => {
             let message =
                 format!("{path} is a directory: add `--archive tar`, or write it to disk with `bakfs restore`");
@@ -66,9 +82,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     };
     repository.note_reads();
     tell_warnings(&repository);
-    dumped.map_err(|error| match error.kind() {
+    let status = dumped.map_err(|error| match error.kind() {
         ErrorKind::Damaged => Error::damaged(format!("The content of {path} cannot be read whole")).because(error),
         _ => error,
     })?;
-    Ok(Status::Done)
+    Ok(status)
 }

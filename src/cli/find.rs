@@ -1,14 +1,15 @@
 //! `bakfs find`: searches all snapshots by name.
 
-use super::Status;
 use super::listing::{JsonArray, Out, json, local_time, mode_text};
 use super::open::Global;
 use super::output::{count, readable, tell_warnings};
-use super::target::{clean_path, snapshot};
+use super::target::{Choice, clean_path};
+use super::{Status, scope};
 use crate::find::{self, Match, Pattern};
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
 use crate::repo::walk::shown_path;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -30,6 +31,8 @@ pub struct Args {
     /// Take capital and small letters for the same
     #[arg(short, long)]
     ignore_case: bool,
+    #[command(flatten)]
+    whose: scope::Whose,
 }
 
 fn write(out: &mut Out, found: &Match, shown: &[String]) -> std::io::Result<()> {
@@ -55,17 +58,21 @@ fn describe(found: &Match, snapshots: &[Listed], shown: &[String]) -> serde_json
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let pattern = Pattern::new(&args.glob, args.ignore_case)?;
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
-    let only = args.snapshot.as_ref().map(|name| snapshot(&snapshots, name)).transpose()?.map(|listed| listed.id);
+    let choice = Choice::new(&repository, args.whose.scope())?;
+    let snapshots = choice.all();
+    let searched: HashSet<_> = match &args.snapshot {
+        Some(name) => HashSet::from([choice.snapshot(name)?.id]),
+        None => choice.meant()?.into_iter().map(|listed| listed.id).collect(),
+    };
     let below = args.path.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
-    let wanted = |at: usize| only.is_none_or(|id| snapshots[at].id == id);
-    let found = find::run(&repository, &snapshots, wanted, &below, &pattern)?;
-    let shown = names::shown(&snapshots);
+    let wanted = |at: usize| searched.contains(&snapshots[at].id);
+    let found = find::run(&repository, snapshots, wanted, &below, &pattern)?;
+    let shown = names::shown(snapshots);
     let mut out = Out::new();
     if global.json {
         let mut array = JsonArray::default();
         for found in &found.matches {
-            array.push(&mut out, &describe(found, &snapshots, &shown))?;
+            array.push(&mut out, &describe(found, snapshots, &shown))?;
         }
         array.end(&mut out)?;
     } else {

@@ -3,8 +3,8 @@
 use super::listing::local_time;
 use super::open::Global;
 use super::output::{count, json_text, readable, tell_warnings};
-use super::target::exact;
-use super::{Status, keep, memory, prune};
+use super::target::Choice;
+use super::{Status, keep, memory, prune, scope};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
@@ -27,12 +27,6 @@ pub struct Args {
     /// Forget these: names, `latest`, or beginnings of ids
     #[arg(value_name = "SNAP", conflicts_with = "rules")]
     snapshots: Vec<OsString>,
-    /// Only those of a host
-    #[arg(long, value_name = "NAME", conflicts_with = "snapshots")]
-    host: Option<String>,
-    /// Only those with a tag
-    #[arg(long, value_name = "TAG", conflicts_with = "snapshots")]
-    tag: Option<String>,
     /// Show every snapshot with what keeps it, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -42,19 +36,24 @@ pub struct Args {
     /// Prune afterwards: what only forgotten snapshots need is deleted, and they cannot be brought back
     #[arg(long, conflicts_with = "undo")]
     prune: bool,
+    /// Forget although snapshots are missing that were here, and take what is left for all there is
+    #[arg(long, conflicts_with = "undo")]
+    accept_missing: bool,
     #[command(flatten)]
     keep: keep::Args,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// Snapshots with the names they are shown by.
-struct Known {
-    snapshots: Vec<Listed>,
+struct Known<'a> {
+    choice: Choice<'a>,
     names: HashMap<ObjectId, String>,
 }
 
 /// What is to be done.
 struct Plan<'a> {
-    known: &'a Known,
+    known: &'a Known<'a>,
     /// What was looked at.
     chosen: Vec<&'a Listed>,
     /// What rules say about each; none where snapshots were named.
@@ -62,27 +61,23 @@ struct Plan<'a> {
     forgotten: Vec<ObjectId>,
 }
 
-impl Known {
-    fn new(snapshots: Vec<Listed>) -> Self {
+impl<'a> Known<'a> {
+    fn new(repository: &'a Repository, snapshots: Vec<Listed>, args: &Args) -> Result<Self> {
         let names = snapshots.iter().map(|listed| listed.id).zip(names::shown(&snapshots)).collect();
-        Known { snapshots, names }
+        Ok(Known { choice: Choice::among(repository, snapshots, args.scope.scope()?), names })
     }
 
     fn names_of(&self, ids: &[ObjectId]) -> Vec<&str> {
         ids.iter().map(|id| &*self.names[id]).collect()
     }
 
-    /// Returns those the arguments name, each once; without names, all of the host and with the tag.
+    /// Returns those the arguments name, each once; without names, all that are meant.
     fn chosen(&self, args: &Args) -> Result<Vec<&Listed>> {
         if args.snapshots.is_empty() {
-            let is_wanted = |listed: &&Listed| {
-                args.host.as_ref().is_none_or(|host| listed.snapshot.host == *host)
-                    && args.tag.as_ref().is_none_or(|tag| listed.snapshot.tags.contains(tag))
-            };
-            return Ok(self.snapshots.iter().filter(is_wanted).collect());
+            return self.choice.meant();
         }
         let mut seen = HashSet::new();
-        let named: Result<Vec<_>> = args.snapshots.iter().map(|name| exact(&self.snapshots, name)).collect();
+        let named: Result<Vec<_>> = args.snapshots.iter().map(|name| self.choice.exact(name)).collect();
         Ok(named?.into_iter().filter(|listed| seen.insert(listed.id)).collect())
     }
 }
@@ -102,7 +97,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let (forgotten, told) = forget(global, args, &repository)?;
     let warned = tell_warnings(&repository) > 0;
     if args.prune {
-        let status = prune::run_after_forget(global, args.dry_run, &repository, &forgotten, told)?;
+        let prune = prune::Args::after_forget(args.dry_run, args.accept_missing);
+        let status = prune::run_after_forget(global, &prune, &repository, &forgotten, told)?;
         return Ok(if warned && status == Status::Done { Status::Incomplete } else { status });
     }
     if let Some(told) = told {
@@ -114,7 +110,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// Forgets what the arguments say, and tells it. Returns what is forgotten (with `--dry-run`, what would be), and what
 /// is to be told as JSON.
 fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<(Vec<ObjectId>, Option<Value>)> {
-    let known = Known::new(repository.snapshots()?);
+    let known = Known::new(repository, repository.snapshots()?, args)?;
+    if !args.accept_missing && !args.dry_run {
+        repository.require_no_missing("Nothing was forgotten", "forget with --accept-missing")?;
+    }
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
     let plan = if args.snapshots.is_empty() { plan(args, &known, &pins)? } else { named(args, &known, &pins)? };
@@ -127,6 +126,9 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
     }
     if !args.dry_run {
         repository.forget(&plan.forgotten)?;
+        if args.accept_missing {
+            repository.accept_missing()?;
+        }
     }
     let told = global.json.then(|| plan.json(args.dry_run));
     if told.is_none() {
@@ -136,7 +138,7 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
 }
 
 /// Applies the rules.
-fn plan<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
+fn plan<'a>(args: &Args, known: &'a Known<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
     let chosen = known.chosen(args)?;
     let judged: Vec<_> = chosen.iter().map(|listed| judged(listed, pins.contains_key(&listed.id))).collect();
     let by = args.keep.group_by();
@@ -147,7 +149,7 @@ fn plan<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> Re
 }
 
 /// Takes what is named. One that is pinned is refused, and the others with it.
-fn named<'a>(args: &Args, known: &'a Known, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
+fn named<'a>(args: &Args, known: &'a Known<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
     let chosen = known.chosen(args)?;
     if let Some((id, why)) = chosen.iter().find_map(|listed| pins.get_key_value(&listed.id)) {
         let name = &known.names[id];
@@ -264,7 +266,7 @@ impl Plan<'_> {
             return Ok(());
         }
         let forgotten = count(self.forgotten.len() as u64);
-        let kept = count((self.known.snapshots.len() - self.forgotten.len()) as u64);
+        let kept = count((self.known.choice.all().len() - self.forgotten.len()) as u64);
         match is_dry_run {
             true => writeln!(out, "Would forget {forgotten} snapshots; {kept} would be left"),
             false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} snapshots are left"),
@@ -288,7 +290,7 @@ fn is_shown(global: &Global, is_dry_run: bool) -> bool {
 
 /// Brings forgotten snapshots back.
 fn undo(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<Status> {
-    let known = Known::new(repository.forgotten_snapshots()?);
+    let known = Known::new(repository, repository.forgotten_snapshots()?, args)?;
     let wanted: Vec<_> = known.chosen(args)?.iter().map(|listed| listed.id).collect();
     let late = if args.dry_run { Vec::new() } else { repository.undo_forget(&wanted)? };
     let back: Vec<_> = wanted.iter().copied().filter(|id| !late.contains(id)).collect();

@@ -88,7 +88,9 @@ impl Vacancy {
 pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     let vacancy = Vacancy::find(global)?;
     // Whoever makes a repository at a place knows that it is another one.
-    global.forget_place()?;
+    if let Err(error) = global.forget_place() {
+        eprintln!("bakfs: warning: {}", error.chain());
+    }
     let mut id = [0; 16];
     fill_random(&mut id);
     if suite == Suite::Plain {

@@ -8,7 +8,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Options, WhyEncrypted, recognise_in};
-use crate::store::local::LocalStore;
 use crate::store::place::Place;
 use std::path::PathBuf;
 
@@ -79,7 +78,7 @@ impl Global {
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
-            (std::env::var_os(PASSWORD_VARIABLE).is_some(), PASSWORD_VARIABLE),
+            (std::env::var_os(PASSWORD_VARIABLE).is_some_and(|text| !text.is_empty()), PASSWORD_VARIABLE),
         ];
         Ok(all.into_iter().find_map(|(is_given, by)| is_given.then_some(by)))
     }
@@ -100,19 +99,20 @@ impl Global {
         Ok(repository)
     }
 
-    /// Looks whether the repository may be the one it should be, without unlocking it.
+    /// Looks whether the repository may be the one it should be, without unlocking it. What cannot be read is left to
+    /// who opens it.
     pub fn recognise(&self) -> Result<()> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), ..Options::default() };
-        recognise_in(&*self.store()?, &options)
+        match recognise_in(&*self.store()?, &options) {
+            Err(error) if error.kind() == ErrorKind::Exchanged => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// Returns why the repository cannot be the one it should be, as far as a look at a folder tells: nothing is asked
-    /// of a network, and of what cannot be read.
+    /// Returns why a repository in a folder cannot be the one it should be; nothing is asked of a network.
     pub fn exchanged(&self) -> Option<Error> {
-        let Ok(Place::Local(path)) = self.place() else { return None };
-        let (known, why_encrypted) = (self.known_folder().ok()?, self.why_encrypted().ok()?);
-        let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), ..Options::default() };
-        recognise_in(&LocalStore::new(&path), &options).err().filter(|error| error.kind() == ErrorKind::Exchanged)
+        let is_near = matches!(self.place(), Ok(Place::Local(_)));
+        is_near.then(|| self.recognise().err()).flatten().filter(|error| error.kind() == ErrorKind::Exchanged)
     }
 }

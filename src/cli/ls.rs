@@ -1,10 +1,10 @@
 //! `bakfs ls`: lists what a snapshot holds.
 
-use super::Status;
 use super::listing::{JsonArray, Out, json, write_long};
 use super::open::Global;
 use super::output::{readable, tell_warnings};
-use super::target::Target;
+use super::target::Choice;
+use super::{Status, scope};
 use crate::error::{Context, Error, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Node};
@@ -24,6 +24,8 @@ pub struct Args {
     /// List everything below, each with its whole path
     #[arg(short = 'R', long)]
     recursive: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 struct Lister<'a> {
@@ -67,9 +69,9 @@ impl Visitor for Lister<'_> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
-    let target = Target::parse(&snapshots, &args.target)?;
-    let entry = target.entry(&repository)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let target = choice.target(&args.target)?;
+    let entry = choice.entry(&target)?;
     let mut lister = Lister {
         out: Out::new(),
         array: global.json.then(JsonArray::default),

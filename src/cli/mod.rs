@@ -52,6 +52,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod schedule;
+pub mod scope;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
@@ -163,7 +164,10 @@ pub fn main() -> ExitCode {
     };
     output::start_log(cli.global.verbose);
     let status = run(&cli);
-    output::tell_rest();
+    // A mount has told each thing once, in its log.
+    if !cli.command.is_mount() {
+        output::tell_rest();
+    }
     match status {
         // A history that has shrunk is nothing that was done well; a mount shows what there is.
         Ok(Status::Done) if output::is_history_shrunk() && !cli.command.is_mount() => {

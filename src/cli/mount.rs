@@ -3,7 +3,7 @@
 use super::mount_keeper::Keeper;
 use super::open::Global;
 use super::output::readable_path;
-use super::{Status, cost, memory};
+use super::{Status, cost, memory, scope};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::{IndexLoad, Repository};
 use crate::store::ObjectKind;
@@ -57,6 +57,8 @@ pub struct Args {
     /// Say on standard output when the mount answers, then close it
     #[arg(long, hide = true, requires = "foreground")]
     say_ready: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// Options of `bakfs umount`.
@@ -210,6 +212,7 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.no_xattrs {
         command.arg("--no-xattrs");
     }
+    command.args(scope::arguments(&args.scope.scope()?));
     command.arg("--").arg(real_path(&args.mountpoint)?);
     command.stdout(Stdio::piped()).stderr(log).process_group(0);
     let mut child = command.spawn().context(|| "Cannot start the mount".into())?;
@@ -231,8 +234,8 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
         let kind = if code == i32::from(super::USAGE) { ErrorKind::Usage } else { ErrorKind::Io };
         return Err(Error::new(kind, text).into());
     };
-    if !note.is_empty() {
-        eprintln!("bakfs: warning: {}", String::from_utf8_lossy(note));
+    for note in String::from_utf8_lossy(note).lines() {
+        eprintln!("bakfs: warning: {note}");
     }
     if !global.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         eprintln!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());
@@ -252,7 +255,7 @@ fn say(message: &[u8]) -> Result<(), Error> {
 fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
     let started = start(global, args);
-    let (mount, view, repository, note) = match started {
+    let (mount, view, repository, notes) = match started {
         Ok(started) => started,
         Err(error) if args.say_ready => {
             let usage = error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Usage);
@@ -263,12 +266,11 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Err(error) => return Err(error),
     };
     if args.say_ready {
-        say(&[READY, note.unwrap_or_default().as_bytes()].concat())?;
+        say(&[READY, notes.join("\n").as_bytes()].concat())?;
         // Nobody's directory is kept busy by a server in the background.
         std::env::set_current_dir("/").context(|| "Cannot leave the current directory".into())?;
-    } else if let Some(note) = note {
-        tracing::warn!("{note}");
     }
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     let mount = Arc::new(mount);
     let signalled = mount.clone();
     let mut signals =
@@ -292,7 +294,8 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-type Started = (Mount, Arc<View>, Arc<Repository>, Option<String>);
+/// What is being served, and what a person should know of it.
+type Started = (Mount, Arc<View>, Arc<Repository>, Vec<String>);
 
 fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
     let repository = global.open_indexed(memory::SMALL, IndexLoad::OnDemand)?;
@@ -306,9 +309,13 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
         // It tells of nothing: see `mount_keeper`.
         None => Box::new(|| false),
     };
-    let view = Arc::new(View::new(repository.clone(), !args.no_xattrs, changed)?);
-    let note = note_if_inside_source(&view, &real);
-    super::output::tell_warnings(&repository);
+    let view = Arc::new(View::of(repository.clone(), args.scope.scope()?, !args.no_xattrs, changed)?);
+    // The log has all; who waits for the mount to answer is told what it must not miss.
+    repository.take_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let shrunk =
+        repository.require_no_missing("It shows what there is", "take what is left by `bakfs prune --accept-missing`");
+    let shrunk = shrunk.err().map(|error| error.to_string());
+    let notes = [shrunk, note_if_inside_source(&view, &real), view.ahead_warning()].into_iter().flatten().collect();
     let options = Options {
         fs_name: fs_name(&place.to_string()),
         allow_other: args.allow_other,
@@ -317,7 +324,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<Started> {
     };
     let mount = Mount::start(view.clone(), &real, &options)
         .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot mount at {}", real.display())).because(error))?;
-    Ok((mount, view, repository, note))
+    Ok((mount, view, repository, notes))
 }
 
 /// Returns the repository's path as `df` and /proc/mounts show it: without what an option cannot hold.

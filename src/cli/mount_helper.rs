@@ -99,12 +99,14 @@ fn translate_option(option: &[u8], global: &mut Vec<OsString>, command: &mut Vec
         ("password_file" | "config" | "cache_dir", Some(value)) => {
             global.extend([format!("--{}", name.replace('_', "-")).into(), value]);
         }
-        ("io_deadline" | "log", Some(value)) => command.extend([format!("--{}", name.replace('_', "-")).into(), value]),
+        ("io_deadline" | "log" | "host" | "tag" | "path" | "profile", Some(value)) => {
+            command.extend([format!("--{}", name.replace('_', "-")).into(), value]);
+        }
         (name, None) if IGNORED.contains(&name) => {}
         (name, _) if name.starts_with("x-") || name == "comment" => {}
         (name, _) => {
             return Err(format!(
-                "bakfs does not know the mount option `{name}`: it takes allow_other, no_xattrs, password_file=, config=, cache_dir=, io_deadline= and log="
+                "bakfs does not know the mount option `{name}`: it takes allow_other, no_xattrs, password_file=, config=, cache_dir=, io_deadline=, log=, host=, tag=, path= and profile="
             ));
         }
     }
@@ -130,6 +132,10 @@ mod tests {
         assert_eq!(
             call("bakfs /repo /mnt -o rw,x-systemd.automount").unwrap().unwrap().join(" "),
             "bakfs --repo /repo mount /mnt"
+        );
+        assert_eq!(
+            call("mount.bakfs /repo /mnt -o profile=main,host=web1").unwrap().unwrap().join(" "),
+            "mount.bakfs --repo /repo mount --profile main --host web1 /mnt"
         );
         assert!(call("mount.bakfs /repo /mnt -o colour=red").unwrap().unwrap_err().contains("colour"));
         assert!(call("mount.bakfs /repo").unwrap().is_err());

@@ -149,6 +149,11 @@ impl Progress {
         Progress { bar, expected_files: AtomicU64::new(0), expected_bytes: AtomicU64::new(0), files: AtomicU64::new(0) }
     }
 
+    /// Prints a line to standard output, above the bar.
+    pub fn print(&self, line: &str) {
+        self.bar.suspend(|| println!("{line}"));
+    }
+
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

@@ -1,9 +1,9 @@
 //! `bakfs pin` and `bakfs unpin`: snapshots that no rule and no hand forgets.
 
-use super::Status;
 use super::open::Global;
 use super::output::tell_warnings;
-use super::target::{exact, shown_name};
+use super::target::Choice;
+use super::{Status, scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::repo::Repository;
@@ -19,6 +19,8 @@ pub struct Args {
     /// Why, for whoever wonders later
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// Options of `bakfs unpin`.
@@ -27,15 +29,17 @@ pub struct UnpinArgs {
     /// The snapshot: its name, `latest`, or the beginning of its id
     #[arg(value_name = "SNAP")]
     snapshot: OsString,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// The longest reason, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
 
-fn find(repository: &Repository, name: &OsString) -> Result<(ObjectId, String)> {
-    let snapshots = repository.snapshots()?;
-    let listed = exact(&snapshots, name)?;
-    Ok((listed.id, shown_name(&snapshots, listed)))
+fn find(repository: &Repository, scope: &scope::Args, name: &OsString) -> Result<(ObjectId, String)> {
+    let choice = Choice::new(repository, scope.scope()?)?;
+    let listed = choice.exact(name)?;
+    Ok((listed.id, choice.shown_name(listed)))
 }
 
 fn tell(global: &Global, name: &str, id: ObjectId, is_pinned: bool, reason: &str) {
@@ -56,7 +60,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         return Err(Error::usage(message).into());
     }
     let repository = global.open()?;
-    let (id, name) = find(&repository, &args.snapshot)?;
+    let (id, name) = find(&repository, &args.scope, &args.snapshot)?;
     repository.pin(id, &args.reason)?;
     tell(global, &name, id, true, &args.reason);
     Ok(if tell_warnings(&repository) > 0 { Status::Incomplete } else { Status::Done })
@@ -65,7 +69,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// Runs `bakfs unpin`.
 pub fn run_unpin(global: &Global, args: &UnpinArgs) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let (id, name) = find(&repository, &args.snapshot)?;
+    let (id, name) = find(&repository, &args.scope, &args.snapshot)?;
     if !repository.unpin(id)? {
         return Err(Error::new(ErrorKind::NotFound, format!("{name} is not pinned")).into());
     }

@@ -43,6 +43,13 @@ impl Default for Args {
     }
 }
 
+impl Args {
+    /// Returns those of a prune after a forget.
+    pub fn after_forget(dry_run: bool, accept_missing: bool) -> Self {
+        Args { dry_run, accept_missing, ..Args::default() }
+    }
+}
+
 fn parse_share(text: &str) -> Result<f64, String> {
     let number: f64 = text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "write a share as 10%".to_string())?;
     if (0.0..=100.0).contains(&number) { Ok(number / 100.0) } else { Err("a share is between 0% and 100%".into()) }
@@ -62,13 +69,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// `told` becomes part of the JSON.
 pub fn run_after_forget(
     global: &Global,
-    dry_run: bool,
+    args: &Args,
     repository: &Arc<Repository>,
     forgotten: &[ObjectId],
     told: Option<serde_json::Value>,
 ) -> anyhow::Result<Status> {
+    let dry_run = args.dry_run;
     let forgotten = if dry_run { forgotten } else { &[] };
-    let report = prune(global, &Args { dry_run, ..Args::default() }, repository, forgotten)?;
+    let report = prune(global, args, repository, forgotten)?;
     if let Some(told) = told {
         println!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
     }
@@ -138,6 +146,9 @@ fn prune_opened(
             report => break report,
         }
     };
+    if report.is_ok() && args.accept_missing && !args.dry_run {
+        repository.accept_missing()?;
+    }
     report.map_err(|error| match error.kind() {
         ErrorKind::Full => Error::new(
             ErrorKind::Full,

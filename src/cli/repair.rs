@@ -17,7 +17,8 @@ use std::sync::Arc;
 #[command(
     long_about = "Make the index name what can be read, and nothing else\n\nThe index is made again from the packs where \
                   it is lost or damaged. Of a damaged pack what is right is copied to a new one, and the damaged pack \
-                  stays where it is. No good object is deleted.",
+                  stays where it is. No good object is deleted; what somebody else has put among keys, marks \
+                  and snapshots is.",
     after_help = "Exits with 0 if everything is sound afterwards, 3 if something is lost, each named; `bakfs backup` then \
                   stores again what the source still has."
 )]
@@ -51,6 +52,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = Options { suspects: suspects.collect(), dry_run: args.dry_run };
     let done = {
         let (repository, _cache) = open(global)?;
+        repository.missing_snapshots()?;
         let progress = Progress::new("Repairing", !global.quiet && !global.json);
         let done = repair::run(&Arc::new(repository), &options, &progress);
         progress.finish();
@@ -100,6 +102,7 @@ fn json(done: &Report, dry_run: bool, lost: &[&Finding]) -> serde_json::Value {
         "changed": done.has_changes(),
         "damaged_index": names(&done.damaged_index),
         "damaged_marks": names(&done.damaged_marks),
+        "foreign": done.foreign.iter().map(|object| object.to_string()).collect::<Vec<_>>(),
         "missing_packs": names(&done.missing_packs),
         "set_aside_packs": names(&done.set_aside_packs),
         "unreadable_packs": names(&done.unreadable_packs),
@@ -120,6 +123,9 @@ fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::
     }
     for id in &done.damaged_marks {
         writeln!(out, "{}: damaged, removed: forget and pin again what it may have said", Object::Mark(*id))?;
+    }
+    for object in &done.foreign {
+        writeln!(out, "{object}: not of this repository, removed")?;
     }
     for id in &done.missing_packs {
         writeln!(out, "{}: missing, not named any more", Object::Pack(*id))?;

@@ -1,43 +1,60 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
 use super::open::Global;
-use super::output::{Progress, count, size, tell_warnings};
-use super::target::Target;
-use super::{Status, cost};
-use crate::restore::{self, Filter, Options, Outcome};
+use super::output::{Progress, count, readable, readable_path, size, tell_warnings};
+use super::target::{Choice, Target, described};
+use super::{Status, cost, scope, snapshots};
+use crate::monitor::{Monitor, Told};
+use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Options of `bakfs restore`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Owners are found by name, unless TARGET is the root of another system: not /, and with an \
+    /etc/passwd of its own, or one in what is restored; there numbers are kept. Access lists keep numbers always.\n\
+    Exits with 3 where something could not be restored, or an --include matched nothing.")]
 pub struct Args {
-    /// What to restore: a snapshot, or a path in it
+    /// What to restore: a snapshot, or a path in it, as `main/latest:/etc`
     #[arg(value_name = "SNAP[:PATH]")]
     source: OsString,
     /// Where to: full source paths are made below this directory
     #[arg(value_name = "TARGET")]
     target: PathBuf,
+    /// When a file that is there is replaced: always, if-changed (its content is compared), if-newer (the same,
+    /// where the snapshot's was changed later), never [default: if-changed]
+    #[arg(long, value_name = "WHEN", value_parser = when, num_args = 0..=1, default_missing_value = "")]
+    overwrite: Option<Overwrite>,
     /// Replace what is in the way and of another type; a directory only when it is empty
     #[arg(long)]
-    overwrite: bool,
+    replace_types: bool,
     /// Take owners by number, even where their names have other numbers on this machine
     #[arg(long)]
     numeric_owner: bool,
-    /// Restore only what matches a glob, and what lies below
+    /// Take owners by name, even in the root of another system
+    #[arg(long, conflicts_with = "numeric_owner")]
+    owner_by_name: bool,
+    /// Restore only what matches a glob, and what lies below: `*.conf`, `/etc/nginx`. A leading slash begins the
+    /// whole path in the snapshot, also where SNAP:PATH restores a part of it
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Count what would be restored, and write nothing
+    /// Compare and count, name what would be replaced, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Return only when everything is on the disk
     #[arg(long)]
     sync: bool,
+    /// Take `latest`, a day or a time for what is left although snapshots are missing that were here
+    #[arg(long)]
+    accept_missing: bool,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 /// Runs the command.
@@ -45,37 +62,121 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let started = Instant::now();
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
-    let source = Target::parse(&repository.snapshots()?, &args.source)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let source = choice.target(&args.source)?;
+    source.require_certain(&repository, args.accept_missing)?;
+    choice.entry(&source)?;
+    let is_told = source.is_relative || global.verbose > 0 || args.dry_run || std::io::stderr().is_terminal();
+    if is_told && !global.quiet && !global.json {
+        source.tell("Restoring");
+    }
+    source.warn_of_others();
     let options = Options {
-        path: source.path,
+        path: source.path.clone(),
         filter,
-        overwrite: args.overwrite,
-        numeric_owner: args.numeric_owner,
+        overwrite: args.overwrite.unwrap_or_default(),
+        replace_types: args.replace_types,
+        owners: match (args.numeric_owner, args.owner_by_name) {
+            (true, _) => OwnersBy::Number,
+            (_, true) => OwnersBy::Name,
+            _ => OwnersBy::Target,
+        },
         dry_run: args.dry_run,
+        tell_names: !global.json && !global.quiet && (global.verbose > 0 || args.dry_run),
         sync: args.sync,
     };
-    let progress = Progress::new("Restoring", !global.quiet && !global.json && !args.dry_run);
+    let progress = Teller {
+        progress: Progress::new("Restoring", !global.quiet && !global.json && !args.dry_run),
+        would: if args.dry_run { "would be " } else { "" },
+    };
     let outcome = restore::run(&repository, &source.listed.snapshot, &options, &args.target, &progress);
-    progress.finish();
+    progress.progress.finish();
     repository.note_reads();
     tell_warnings(&repository);
     let outcome = outcome?;
-    report(global, args, &outcome, started.elapsed(), &repository.store().traffic());
-    Ok(if outcome.errors > 0 { Status::Incomplete } else { Status::Done })
+    tell_notes(global, &outcome);
+    report(global, args, &source, &outcome, started.elapsed(), &repository.store().traffic());
+    let is_whole = outcome.errors == 0 && outcome.unmatched.includes.is_empty();
+    Ok(if is_whole { Status::Done } else { Status::Incomplete })
 }
 
-fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
+/// Reads a value of `--overwrite`.
+fn when(text: &str) -> Result<Overwrite, String> {
+    match text {
+        "always" => Ok(Overwrite::Always),
+        "if-changed" => Ok(Overwrite::IfChanged),
+        "if-newer" => Ok(Overwrite::IfNewer),
+        "never" => Ok(Overwrite::Never),
+        _ => Err("say always, if-changed, if-newer or never; --replace-types replaces what is of another type".into()),
+    }
+}
+
+/// Progress, and names of what was there.
+struct Teller {
+    progress: Progress,
+    would: &'static str,
+}
+
+impl Monitor for Teller {
+    fn trouble(&self, path: &Path, message: &str) {
+        self.progress.trouble(path, message);
+    }
+
+    fn tell(&self, path: &Path, what: Told) {
+        let what = match what {
+            Told::Replaced => "replaced",
+            Told::Skipped => "left as it is",
+        };
+        self.progress.print(&format!("{}: {}{what}", readable_path(path), self.would));
+    }
+
+    fn expect(&self, files: u64, bytes: u64) {
+        self.progress.expect(files, bytes);
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        self.progress.advance(files, bytes);
+    }
+}
+
+/// Tells what is no trouble of a file.
+fn tell_notes(global: &Global, outcome: &Outcome) {
+    for glob in &outcome.unmatched.includes {
+        let hint = if glob.starts_with('/') { ": whole paths are compared, as `bakfs ls -R` shows them" } else { "" };
+        eprintln!("bakfs: --include {} matched nothing{hint}", readable(glob.as_bytes()));
+    }
+    if global.verbose > 0 {
+        for glob in &outcome.unmatched.excludes {
+            eprintln!("bakfs: --exclude {} matched nothing", readable(glob.as_bytes()));
+        }
+    }
+    if let Some(OwnerChange { name, stored, here }) = &outcome.owner_changed {
+        let name = readable(name);
+        eprintln!(
+            "bakfs: warning: {} files got owners by name whose numbers are others here: {name} was {stored} and is \
+             {here}; --numeric-owner keeps numbers",
+            count(outcome.owners_changed)
+        );
+    }
+}
+
+fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
     if global.json {
         println!(
             "{}",
             serde_json::json!({
+                "snapshot": snapshots::identity_json(&source.listed, &source.name),
                 "files": outcome.files,
                 "content_bytes": outcome.content_bytes,
                 "files_written": outcome.files_written,
+                "files_replaced": outcome.files_replaced,
                 "written_bytes": outcome.written_bytes,
                 "files_kept": outcome.files_kept,
+                "files_skipped": outcome.files_skipped,
                 "hard_links": outcome.hard_links,
                 "errors": outcome.errors,
+                "owners_changed": outcome.owners_changed,
+                "unmatched_includes": outcome.unmatched.includes,
                 "seconds": elapsed.as_secs_f64(),
                 "traffic": traffic,
             })
@@ -86,13 +187,22 @@ fn report(global: &Global, args: &Args, outcome: &Outcome, elapsed: Duration, tr
         return;
     }
     let restored = format!("{} files, {}", count(outcome.files), size(outcome.content_bytes));
-    if args.dry_run {
-        println!("Would restore {restored}");
-        return;
+    match args.dry_run {
+        true => println!("Would restore {restored}"),
+        false => println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),
     }
-    println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64());
-    if outcome.files_kept > 0 {
-        println!("Kept     {} files that were there already", count(outcome.files_kept));
+    println!("Snapshot {}", described(&source.listed, &source.name));
+    let words =
+        if args.dry_run { ["Would replace", "Would keep", "Would skip"] } else { ["Replaced", "Kept    ", "Skipped "] };
+    let counts = [
+        (outcome.files_replaced, "files that differed"),
+        (outcome.files_kept, "files that are equal"),
+        (outcome.files_skipped, "files, left as they are"),
+    ];
+    for (word, (files, what)) in words.into_iter().zip(counts) {
+        if files > 0 {
+            println!("{word} {} {what}", count(files));
+        }
     }
     if let Some(cost) = cost::told(traffic) {
         println!("Requests {cost}");

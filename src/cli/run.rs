@@ -79,12 +79,12 @@ impl Args {
     }
 }
 
-/// Returns whether the last snapshot of a kind of run is longer ago than its period.
+/// Returns whether the last snapshot of a kind of run is longer ago than its period; one in the future counts as none.
 fn is_late(state: &StateDir, profile: &Profile, periodicity: Periodicity) -> bool {
     let Some(hours) = periodicity.longest_hours() else { return false };
     let known = state.profile(&profile.name);
     let now = jiff::Timestamp::now().as_second();
-    known.last_snapshot_secs.get(&periodicity).is_none_or(|last| now - last > hours * 3600)
+    known.last_snapshot_secs.get(&periodicity).is_none_or(|last| *last > now || now - last > hours * 3600)
 }
 
 /// What a profile's run needs of the program.

@@ -1,52 +1,68 @@
 //! `bakfs snapshots`: lists what there is.
 
-use super::Status;
 use super::open::Global;
 use super::output::{count, json_text, readable, size, tell_warnings};
+use super::{Status, scope};
+use crate::clock;
 use crate::repo::names;
+use crate::repo::snapshots::Listed;
 use std::io::Write;
 
 /// Options of `bakfs snapshots`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Wherever a command takes SNAP: a dated name as they are listed here; `latest`, or `latest~1` for \
+    the last but one; `today`, `yesterday`; a day or a time, as `2026-11-19`, `2026-11-19T15:00`, `3 days ago`, for the \
+    newest until then; the beginning of an id. Before it may stand whose it is: `main/latest` is the newest of the \
+    profile main, `hosts/web1/yesterday` of a host, `tags/db/latest` of a tag. A path in it stands behind a colon: \
+    `main/latest:/etc`.\n\nWhat is dated more than a day in the future of this machine's clock is listed, and found by \
+    its dated name and id alone."
+)]
 pub struct Args {
-    /// Only those of a host
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
-    /// Only those with a tag
-    #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
+    #[command(flatten)]
+    scope: scope::Args,
+}
+
+/// Describes which snapshot it is.
+pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
+    let snapshot = &listed.snapshot;
+    serde_json::json!({
+        "name": name,
+        "id": listed.id.to_hex(),
+        "time": names::timestamp(snapshot.time).to_string(),
+        "host": snapshot.host,
+        "tags": snapshot.tags,
+        "paths": snapshot.sources.iter().map(|path| json_text(path)).collect::<Vec<_>>(),
+    })
 }
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
+    let scope = args.scope.scope()?;
     let snapshots = repository.snapshots()?;
+    // A misspelt name is told.
+    scope.of(&snapshots)?;
     let names = names::shown(&snapshots);
+    let now = jiff::Timestamp::now();
+    let is_ahead = |listed: &Listed| clock::is_ahead(names::timestamp(listed.snapshot.time), now);
     let marks = repository.marks()?;
     let pins = marks.pins();
-    let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| {
-        args.host.as_ref().is_none_or(|host| listed.snapshot.host == *host)
-            && args.tag.as_ref().is_none_or(|tag| listed.snapshot.tags.contains(tag))
-    });
+    let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| scope.has(&listed.snapshot));
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if global.json {
         let list: Vec<_> = wanted
             .map(|(listed, name)| {
                 let snapshot = &listed.snapshot;
-                serde_json::json!({
-                    "name": name,
-                    "id": listed.id.to_hex(),
-                    "time": names::timestamp(snapshot.time).to_string(),
-                    "host": snapshot.host,
-                    "tags": snapshot.tags,
-                    "paths": snapshot.sources.iter().map(|path| json_text(path)).collect::<Vec<_>>(),
-                    "files": snapshot.root.total_files,
-                    "content_bytes": snapshot.root.total_bytes,
-                    "packed_bytes": snapshot.summary.packed_bytes,
-                    "errors": snapshot.summary.errors,
-                    "pinned": pins.contains_key(&listed.id),
-                    "pin_reason": pins.get(&listed.id).map(|pin| pin.reason),
-                })
+                let mut value = identity_json(listed, name);
+                value["files"] = snapshot.root.total_files.into();
+                value["content_bytes"] = snapshot.root.total_bytes.into();
+                value["packed_bytes"] = snapshot.summary.packed_bytes.into();
+                value["errors"] = snapshot.summary.errors.into();
+                value["pinned"] = pins.contains_key(&listed.id).into();
+                value["pin_reason"] = pins.get(&listed.id).map(|pin| pin.reason).into();
+                value["in_the_future"] = is_ahead(listed).into();
+                value
             })
             .collect();
         writeln!(out, "{}", serde_json::Value::Array(list))?;
@@ -60,10 +76,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             } else {
                 String::new()
             };
+            let ahead = if is_ahead(listed) { "  in the future" } else { "" };
             let pin = if pins.contains_key(&listed.id) { "  pinned" } else { "" };
             writeln!(
                 out,
-                "{name}  {}  {:>9} files  {:>10}  +{:<10}  {}{tags}{errors}{pin}",
+                "{name}  {}  {:>9} files  {:>10}  +{:<10}  {}{tags}{errors}{pin}{ahead}",
                 readable(snapshot.host.as_bytes()),
                 count(snapshot.root.total_files),
                 size(snapshot.root.total_bytes),

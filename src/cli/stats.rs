@@ -1,9 +1,10 @@
 //! `bakfs stats`: how much there is, and how much of it is stored.
 
-use super::Status;
 use super::open::Global;
 use super::output::{count, size, tell_warnings};
-use super::target::{shown_name, snapshot};
+use super::target::Choice;
+use super::{Status, scope};
+use crate::error::Error;
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
 use crate::stats::{self, Stats};
@@ -16,6 +17,8 @@ pub struct Args {
     /// Only this snapshot [default: the repository]
     #[arg(value_name = "SNAP")]
     snapshot: Option<OsString>,
+    #[command(flatten)]
+    scope: scope::Args,
 }
 
 fn ratio(stats: &Stats) -> f64 {
@@ -96,19 +99,24 @@ fn tell_snapshot(out: &mut impl Write, listed: &Listed, name: &str) -> std::io::
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let snapshots = repository.snapshots()?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?;
     let mut out = std::io::stdout().lock();
     match &args.snapshot {
         Some(name) => {
-            let listed = snapshot(&snapshots, name)?;
-            let name = shown_name(&snapshots, listed);
+            let listed = choice.snapshot(name)?;
+            let name = choice.shown_name(listed);
             match global.json {
                 true => writeln!(out, "{}", snapshot_json(listed, &name))?,
                 false => tell_snapshot(&mut out, listed, &name)?,
             }
         }
+        None if !choice.scope().is_empty() => {
+            return Err(
+                Error::usage("Say which of these snapshots, as `latest`; without any it is the repository").into()
+            );
+        }
         None => {
-            let stats = stats::run(&repository, &snapshots)?;
+            let stats = stats::run(&repository, choice.all())?;
             match global.json {
                 true => writeln!(out, "{}", repository_json(&stats))?,
                 false => tell_repository(&mut out, &stats)?,

@@ -5,13 +5,13 @@ use super::configured::{chosen, place_of};
 use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
-use crate::settings::Settings;
+use crate::settings::{Profile, Settings};
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
 use crate::state::{RepositoryState, StateDir};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 /// Options of `bakfs status`.
@@ -39,8 +39,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let now = Zoned::now();
     let dir = StateDir::new(state_dir(&settings));
     let states = States::read(&dir, &settings, |profile| place_of(global, &settings, profile));
-    let mut report =
-        Report { settings: &settings, states: &states, now: &now, is_trouble: !settings.broken.is_empty() };
+    let exchanged = exchanged(global, &settings, &wanted);
+    exchanged.values().for_each(|why| eprintln!("bakfs: {}", readable(why.as_bytes())));
+    let is_trouble = !settings.broken.is_empty() || !exchanged.is_empty();
+    let mut report = Report { settings: &settings, states: &states, exchanged: &exchanged, now: &now, is_trouble };
     let profiles: Vec<_> = wanted.iter().map(|profile| report.profile(&profile.name)).collect();
     let places: BTreeSet<&String> =
         wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();
@@ -61,6 +63,15 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     out.flush()?;
     Ok(if report.is_trouble { Status::Failed } else { Status::Done })
+}
+
+/// Returns what is wrong with repositories in folders that are not what was there before, by their places.
+fn exchanged(global: &Global, settings: &Settings, profiles: &[&Profile]) -> BTreeMap<String, String> {
+    let errors = profiles.iter().filter_map(|profile| {
+        let error = global.for_repository(settings.repository_of(profile)).exchanged()?;
+        Some((place_of(global, settings, profile), error.chain()))
+    });
+    errors.collect()
 }
 
 /// Writes how long ago a moment was, in the largest unit that fits twice or the one below it, as `5 h ago`.
@@ -92,6 +103,8 @@ fn time_json(secs: Option<i64>) -> Option<String> {
 struct Report<'a> {
     settings: &'a Settings,
     states: &'a States,
+    /// Repositories that are not what was there before, and why.
+    exchanged: &'a BTreeMap<String, String>,
     now: &'a Zoned,
     is_trouble: bool,
 }
@@ -172,6 +185,7 @@ impl Report<'_> {
         let json = json!({
             "repository": place,
             "damaged": state.is_damaged,
+            "exchanged": self.exchanged.get(place),
             "check_overdue": judged.is_check_overdue,
             "last_check": time_json(state.last_check_secs),
             "oldest_verified": time_json(state.oldest_verified_secs),
@@ -184,6 +198,9 @@ impl Report<'_> {
 
     fn repository_line(&self, state: &RepositoryState, is_check_overdue: bool) -> String {
         let mut line = readable(state.place.as_bytes());
+        if self.exchanged.contains_key(&state.place) {
+            return line + "  EXCHANGED: it is not the repository that was there before";
+        }
         line += match (state.is_damaged, is_check_overdue, state.last_check_secs) {
             (true, ..) => "  DAMAGED: `bakfs check` tells what",
             (false, true, _) => "  check overdue",

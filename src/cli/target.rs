@@ -1,11 +1,24 @@
 //! `SNAP[:PATH]`: a snapshot and a path in it, as users write them.
 
+use super::listing::local_time;
+use super::output::readable;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::codec::Bytes;
 use crate::format::tree::Entry;
+use crate::repo::names::{Named, Reference};
+use crate::repo::scope::{self, Scope};
 use crate::repo::snapshots::Listed;
 use crate::repo::{Repository, names};
+use jiff::Zoned;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+
+/// The most other histories that are told.
+const MAX_OTHERS: usize = 5;
+/// The most sources and tags of a snapshot that are told, and how much of each.
+const MAX_WORDS: usize = 5;
+const MAX_WORD_BYTES: usize = 300;
 
 /// A snapshot and a path in it.
 #[derive(Debug, Clone)]
@@ -14,36 +27,200 @@ pub struct Target {
     pub listed: Listed,
     /// The name it is shown by.
     pub name: String,
+    /// Whether what was asked for means another snapshot at another time, as `latest`.
+    pub is_relative: bool,
+    /// Other histories that may have the path, up to [`MAX_OTHERS`].
+    others: Vec<Other>,
+    /// How many more there are.
+    more_others: usize,
     /// Absolute, without `.` and doubled or final slashes; empty for `/`.
     pub path: Vec<u8>,
 }
 
-/// Finds the snapshot a name means among `snapshots`.
-pub fn snapshot<'a>(snapshots: &'a [Listed], name: &OsStr) -> Result<&'a Listed> {
-    let Some(name) = name.to_str() else {
-        return Err(Error::usage(format!("`{}` is no name of a snapshot", name.to_string_lossy())));
-    };
-    names::find(snapshots, name, &jiff::Zoned::now())
+/// The snapshot of another history that what was asked for could have meant.
+#[derive(Debug, Clone)]
+struct Other {
+    listed: Listed,
+    /// The name it is shown by.
+    shown: String,
+    /// A name that means it and none of another history.
+    name: String,
 }
 
-/// Finds the snapshot a name means, for what changes it. A time is refused: it means the newest snapshot
-/// before it, which is another one as soon as that has gone.
-pub fn exact<'a>(snapshots: &'a [Listed], name: &OsStr) -> Result<&'a Listed> {
-    let found = snapshot(snapshots, name)?;
-    let shown = shown_name(snapshots, found);
-    let is_time = |text: &str| text != shown && names::parse_time(text, &jiff::Zoned::now()).is_some();
-    match name.to_str().filter(|text| is_time(text)) {
-        None => Ok(found),
-        Some(text) => Err(Error::usage(format!(
-            "`{text}` is a time and names no snapshot for certain: the newest one until then is {shown}"
-        ))),
+/// The snapshots there are, and those of them that are meant: each name of a snapshot is looked up here.
+pub struct Choice<'a> {
+    repository: &'a Repository,
+    snapshots: Vec<Listed>,
+    scope: Scope,
+    now: Zoned,
+    /// Whether it was told that some lie in the future.
+    is_ahead_told: Cell<bool>,
+}
+
+impl<'a> Choice<'a> {
+    /// Lists the snapshots.
+    pub fn new(repository: &'a Repository, scope: Scope) -> Result<Self> {
+        Ok(Choice::among(repository, repository.snapshots()?, scope))
+    }
+
+    /// Takes these for the snapshots there are.
+    pub fn among(repository: &'a Repository, snapshots: Vec<Listed>, scope: Scope) -> Self {
+        Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false) }
+    }
+
+    /// Returns all snapshots, oldest first.
+    pub fn all(&self) -> &[Listed] {
+        &self.snapshots
+    }
+
+    /// Returns whose snapshots are meant.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Returns those that are meant, oldest first. None of many is an error that says what there is.
+    pub fn meant(&self) -> Result<Vec<&Listed>> {
+        self.scope.of(&self.snapshots)
+    }
+
+    /// Looks a name up.
+    fn find<'b>(&self, name: &'b OsStr) -> Result<Named<'_, 'b>> {
+        let Some(name) = name.to_str() else {
+            return Err(Error::usage(format!("`{}` is no name of a snapshot", name.to_string_lossy())));
+        };
+        names::find(&self.snapshots, &self.scope, name, &self.now)
+    }
+
+    /// Takes what was found for what was meant: every snapshot that a command is given by name comes through here.
+    fn settle<'b, 'c>(&self, named: Named<'b, 'c>) -> Result<Named<'b, 'c>> {
+        if named.is_relative()
+            && let Some(text) = scope::ahead_warning(&named.ahead)
+            && !self.is_ahead_told.replace(true)
+        {
+            eprintln!("bakfs: warning: {text}");
+        }
+        Ok(named)
+    }
+
+    /// Finds the snapshot a name means.
+    pub fn snapshot(&self, name: &OsStr) -> Result<&Listed> {
+        self.find(name).and_then(|named| self.settle(named)).map(|named| named.listed)
+    }
+
+    /// Finds the snapshot a name means, for what changes it. A time is refused: it means the newest snapshot
+    /// before it, which is another one as soon as that has gone.
+    pub fn exact(&self, name: &OsStr) -> Result<&Listed> {
+        let named = self.find(name).and_then(|named| self.settle(named))?;
+        match named.reference {
+            Reference::Time => Err(Error::usage(format!(
+                "`{}` is a time and names no snapshot for certain: the newest one until then is {}",
+                name.to_string_lossy(),
+                self.shown_name(named.listed)
+            ))),
+            Reference::Exact | Reference::Newest => Ok(named.listed),
+        }
+    }
+
+    /// Returns the name a snapshot is shown by.
+    pub fn shown_name(&self, listed: &Listed) -> String {
+        let at = self.snapshots.iter().position(|other| other.id == listed.id);
+        let shown = at.and_then(|at| names::shown(&self.snapshots).into_iter().nth(at));
+        shown.unwrap_or_else(|| listed.snapshot.name.clone())
+    }
+
+    /// Finds what `SNAP[:PATH]` means. The path starts at the first `:/` behind `hosts/HOST/` or `tags/TAG/`; without
+    /// one, what is a snapshot's name as a whole is one (times have colons), and else the last colon parts name and
+    /// path.
+    pub fn target(&self, text: &OsStr) -> Result<Target> {
+        let bytes = text.as_bytes();
+        let start = prefix_bytes(bytes);
+        let (named, path) = match bytes[start..].windows(2).position(|pair| pair == b":/") {
+            Some(at) => (self.find(OsStr::from_bytes(&bytes[..start + at]))?, &bytes[start + at + 1..]),
+            None => match self.find(text) {
+                Ok(named) => (named, &b""[..]),
+                Err(error) => {
+                    let Some(at) = bytes.iter().rposition(|byte| *byte == b':') else { return Err(error) };
+                    let Ok(named) = self.find(OsStr::from_bytes(&bytes[..at])) else { return Err(error) };
+                    (named, &bytes[at + 1..])
+                }
+            },
+        };
+        let named = self.settle(named)?;
+        let path = clean_path(path);
+        let may_have = |listed: &&Listed| {
+            let has = |source: &Bytes| scope::is_within(&path, source) || scope::is_within(source, &path);
+            listed.snapshot.sources.iter().any(has)
+        };
+        let others = if named.is_relative() { scope::others(&named.among, named.listed) } else { Vec::new() };
+        let others: Vec<_> = others.into_iter().filter(may_have).collect();
+        Ok(Target {
+            listed: named.listed.clone(),
+            name: self.shown_name(named.listed),
+            is_relative: named.is_relative(),
+            more_others: others.len().saturating_sub(MAX_OTHERS),
+            others: others.into_iter().take(MAX_OTHERS).map(|other| self.other(other, named.name)).collect(),
+            path,
+        })
+    }
+
+    /// Says how another history's snapshot is named: as what was asked for, of that history alone.
+    fn other(&self, newest: &Listed, asked: &str) -> Other {
+        let snapshot = &newest.snapshot;
+        let words = || snapshot.plain_tags().take(MAX_WORDS);
+        let profiles = words().filter(|_| snapshot.is_of_a_run()).map(|tag| format!("{tag}/{asked}"));
+        let tags = words().map(|tag| format!("tags/{tag}/{asked}"));
+        let mut names = profiles.chain(tags).chain([format!("hosts/{}/{asked}", snapshot.host)]);
+        let found = names.find_map(|name| {
+            let found = names::find(&self.snapshots, &Scope::default(), &name, &self.now).ok()?;
+            scope::is_one_history(found.listed, newest).then(|| (found.listed.clone(), name))
+        });
+        let (listed, name) = found.unwrap_or_else(|| (newest.clone(), self.shown_name(newest)));
+        Other { shown: self.shown_name(&listed), listed, name }
+    }
+
+    /// Returns what a target's path names. Where it is in the snapshot of another history only, the error says so.
+    pub fn entry(&self, target: &Target) -> Result<Entry> {
+        let resolve = |listed: &Listed| self.repository.resolve(&listed.snapshot, &target.path);
+        if let Some(entry) = resolve(&target.listed)? {
+            return Ok(entry);
+        }
+        let has = |other: &&Other| resolve(&other.listed).is_ok_and(|entry| entry.is_some());
+        let elsewhere = target.others.iter().find(has).map_or(String::new(), |other| {
+            format!("; it is in `{}`, that is {}", short(other.name.as_bytes()), described(&other.listed, &other.shown))
+        });
+        let (path, name) = (readable(&target.path), &target.name);
+        let message = format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{elsewhere}");
+        Err(Error::new(ErrorKind::NotFound, message))
     }
 }
 
-/// Returns the name a snapshot of `snapshots` is shown by.
-pub fn shown_name(snapshots: &[Listed], listed: &Listed) -> String {
-    let at = snapshots.iter().position(|other| other.id == listed.id);
-    at.and_then(|at| names::shown(snapshots).into_iter().nth(at)).unwrap_or_else(|| listed.snapshot.name.clone())
+/// Returns how much of `SNAP[:PATH]` is `hosts/HOST/` or `tags/TAG/`.
+fn prefix_bytes(text: &[u8]) -> usize {
+    let Some(rest) = text.strip_prefix(b"hosts/").or_else(|| text.strip_prefix(b"tags/")) else { return 0 };
+    let end = rest.iter().position(|byte| *byte == b'/');
+    // `tags/latest` is of a profile.
+    end.filter(|end| !rest[..*end].ends_with(b":")).map_or(0, |end| text.len() - rest.len() + end + 1)
+}
+
+/// Writes a word of a snapshot, or as much of it as anybody reads.
+fn short(word: &[u8]) -> String {
+    match word.get(..MAX_WORD_BYTES) {
+        Some(start) if word.len() > MAX_WORD_BYTES => format!("{}...", readable(start)),
+        _ => readable(word),
+    }
+}
+
+/// Writes a snapshot for a person: when, whose, of what.
+pub fn described(listed: &Listed, name: &str) -> String {
+    let snapshot = &listed.snapshot;
+    let sources: Vec<_> = snapshot.sources.iter().take(MAX_WORDS).map(|path| short(path)).collect();
+    let more = match snapshot.sources.len().saturating_sub(MAX_WORDS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let tags: String = snapshot.tags.iter().take(MAX_WORDS).map(|tag| format!(" #{}", short(tag.as_bytes()))).collect();
+    let (time, host) = (local_time(snapshot.time), short(snapshot.host.as_bytes()));
+    format!("{name} ({time}) of {host}: {}{more}{tags}", sources.join(" "))
 }
 
 /// Brings a path into one form: absolute, without `.` and doubled or final slashes; empty for `/`.
@@ -57,30 +234,33 @@ pub fn clean_path(path: &[u8]) -> Vec<u8> {
 }
 
 impl Target {
-    /// Parses `SNAP[:PATH]`. The path starts at the first `:/`; without one, what is a snapshot's name
-    /// as a whole is one (times have colons), and else the last colon parts name and path.
-    pub fn parse(snapshots: &[Listed], text: &OsStr) -> Result<Self> {
-        let bytes = text.as_bytes();
-        let (listed, path) = match bytes.windows(2).position(|pair| pair == b":/") {
-            Some(at) => (snapshot(snapshots, OsStr::from_bytes(&bytes[..at]))?, &bytes[at + 1..]),
-            None => match snapshot(snapshots, text) {
-                Ok(listed) => (listed, &b""[..]),
-                Err(error) => {
-                    let Some(at) = bytes.iter().rposition(|byte| *byte == b':') else { return Err(error) };
-                    let Ok(listed) = snapshot(snapshots, OsStr::from_bytes(&bytes[..at])) else { return Err(error) };
-                    (listed, &bytes[at + 1..])
-                }
-            },
-        };
-        Ok(Target { listed: listed.clone(), name: shown_name(snapshots, listed), path: clean_path(path) })
+    /// Refuses to take another snapshot for the one that is meant, where some are missing, unless that is accepted.
+    pub fn require_certain(&self, repository: &Repository, is_accepted: bool) -> Result<()> {
+        if !self.is_relative || is_accepted {
+            return Ok(());
+        }
+        let found = &self.name;
+        let what = format!("This would be {found}, and may not be the one that is meant");
+        repository
+            .require_no_missing(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")
     }
 
-    /// Returns what the path names.
-    pub fn entry(&self, repository: &Repository) -> Result<Entry> {
-        repository.resolve(&self.listed.snapshot, &self.path)?.ok_or_else(|| {
-            let path = super::output::readable(&self.path);
-            let message = format!("{path} is not in the snapshot {0}: `bakfs ls {0}` shows what is", self.name);
-            Error::new(ErrorKind::NotFound, message)
-        })
+    /// Says on standard error which snapshot was taken.
+    pub fn tell(&self, verb: &str) {
+        eprintln!("{verb} {}", described(&self.listed, &self.name));
+    }
+
+    /// Warns where what was asked for means the newest of several histories.
+    pub fn warn_of_others(&self) {
+        if self.others.is_empty() {
+            return;
+        }
+        eprintln!("bakfs: warning: {} is the newest of several histories. There are also", self.name);
+        for other in &self.others {
+            eprintln!("  {}: {}", short(other.name.as_bytes()), described(&other.listed, &other.shown));
+        }
+        if self.more_others > 0 {
+            eprintln!("  and {} more: `bakfs snapshots` lists them", self.more_others);
+        }
     }
 }

@@ -25,9 +25,36 @@ pub enum Derivation {
 
 /// RFC 9106 section 4 recommends 64 MiB and 3 passes where memory is scarce; this is four times that.
 const PASSPHRASE: Derivation = Derivation::Passphrase { memory_kib: 256 << 10, passes: 3, lanes: 4 };
-/// Beyond this a slot would be an attack on the reader's memory or time.
-const MAX_MEMORY_KIB: u32 = 4 << 20;
-const MAX_PASSES: u32 = 64;
+/// Beyond this a slot is an attack on the reader's memory or time: no program has written one.
+const MAX_MEMORY_KIB: u32 = 1 << 20;
+const MAX_PASSES: u32 = 10;
+const MAX_LANES: u32 = 64;
+/// What opening a slot as this program writes them takes: KiB times passes.
+pub const USUAL_COST: u64 = (256 << 10) * 3;
+
+impl Derivation {
+    /// Returns how much work the key takes, in KiB of memory times passes.
+    pub fn cost(&self) -> u64 {
+        match self {
+            Derivation::Passphrase { memory_kib, passes, .. } => u64::from(*memory_kib) * u64::from(*passes),
+            Derivation::RandomKey => 0,
+        }
+    }
+
+    /// Returns whether slots are written like this.
+    pub fn is_usual(&self) -> bool {
+        matches!(self, Derivation::RandomKey) || *self == PASSPHRASE
+    }
+
+    fn is_within_bounds(&self) -> bool {
+        match self {
+            Derivation::Passphrase { memory_kib, passes, lanes } => {
+                *memory_kib <= MAX_MEMORY_KIB && *passes <= MAX_PASSES && *lanes <= MAX_LANES
+            }
+            Derivation::RandomKey => true,
+        }
+    }
+}
 
 /// What follows the header of a key slot object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +78,6 @@ pub enum Credential {
 fn slot_key(credential: &Credential, derivation: &Derivation, salt: &[u8; 32]) -> Option<Secret> {
     match (credential, derivation) {
         (Credential::Passphrase(passphrase), Derivation::Passphrase { memory_kib, passes, lanes }) => {
-            if *memory_kib > MAX_MEMORY_KIB || *passes > MAX_PASSES {
-                return None;
-            }
             let params = argon2::Params::new(*memory_kib, *passes, *lanes, Some(32)).ok()?;
             let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
             let mut key = Secret([0; 32]);
@@ -114,40 +138,63 @@ pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> V
 /// Checks that a slot can be read, without opening it. Returns the repository it is of.
 pub fn check(bytes: &[u8]) -> Result<[u8; 16], DecodeError> {
     let repository = Header::decode(bytes)?.repository;
-    parse(bytes, repository).map(|_| repository)
+    Slot::parse(bytes, repository).map(|_| repository)
 }
 
-fn parse(bytes: &[u8], repository: [u8; 16]) -> Result<(Header, Body), DecodeError> {
-    let header = Header::decode(bytes)?;
-    let wrong = |reason: &str| DecodeError { what: "key slot", reason: reason.into() };
-    if header.kind != Kind::Key || header.repository != repository {
-        return Err(wrong("it belongs to another repository or is another kind of object"));
-    }
-    let body: Body = codec::decode("key slot", &bytes[HEADER_BYTES + header.slot.len()..])?;
-    if let Derivation::Passphrase { memory_kib, passes, .. } = body.derivation
-        && (memory_kib > MAX_MEMORY_KIB || passes > MAX_PASSES)
-    {
-        return Err(wrong("it asks for more memory or time than any honest slot"));
-    }
-    Ok((header, body))
+/// A key slot that can be read and asks for no more than any honest one does.
+pub struct Slot {
+    header: Header,
+    body: Body,
 }
 
-/// Tries one slot. `Ok(None)`: it is not this credential's; nothing tells how near it was.
+impl Slot {
+    /// Reads a slot of a repository.
+    pub fn parse(bytes: &[u8], repository: [u8; 16]) -> Result<Slot, DecodeError> {
+        let header = Header::decode(bytes)?;
+        let wrong = |reason: &str| DecodeError { what: "key slot", reason: reason.into() };
+        if header.kind != Kind::Key || header.repository != repository {
+            return Err(wrong("it belongs to another repository or is another kind of object"));
+        }
+        let body: Body = codec::decode("key slot", &bytes[HEADER_BYTES + header.slot.len()..])?;
+        if !body.derivation.is_within_bounds() {
+            return Err(wrong("it asks for more memory or time than any honest slot"));
+        }
+        Ok(Slot { header, body })
+    }
+
+    /// Returns how its key comes from what the user gives.
+    pub fn derivation(&self) -> &Derivation {
+        &self.body.derivation
+    }
+
+    /// Returns whether it is for what the user gives.
+    pub fn is_for(&self, credential: &Credential) -> bool {
+        matches!(
+            (credential, &self.body.derivation),
+            (Credential::Passphrase(_), Derivation::Passphrase { .. }) | (Credential::Key(_), Derivation::RandomKey)
+        )
+    }
+
+    /// Opens it. `None`: it is not this credential's; nothing tells how near it was.
+    pub fn open(&self, credential: &Credential) -> Option<Secret> {
+        let (header, body) = (&self.header, &self.body);
+        let key = slot_key(credential, &body.derivation, &header.salt)?;
+        let committed = aws_lc_rs::constant_time::verify_slices_are_equal(&commitment(&key), &body.commitment);
+        let mut sealed = Zeroizing::new([0; 48]);
+        sealed[..32].copy_from_slice(&body.wrapped);
+        sealed[32..].copy_from_slice(&body.tag);
+        let aad = Aad::from(associated(header, &body.derivation));
+        let opened = wrapping(&key).open_in_place(Nonce::assume_unique_for_key([0; 12]), aad, &mut *sealed);
+        match (committed, opened) {
+            (Ok(()), Ok(master)) => (&*master).try_into().ok().map(Secret),
+            _ => None,
+        }
+    }
+}
+
+/// Tries one slot. `Ok(None)`: it is not this credential's.
 pub fn open(bytes: &[u8], repository: [u8; 16], credential: &Credential) -> Result<Option<Secret>, DecodeError> {
-    let (header, body) = parse(bytes, repository)?;
-    let Some(key) = slot_key(credential, &body.derivation, &header.salt) else {
-        return Ok(None);
-    };
-    let committed = aws_lc_rs::constant_time::verify_slices_are_equal(&commitment(&key), &body.commitment);
-    let mut sealed = Zeroizing::new([0; 48]);
-    sealed[..32].copy_from_slice(&body.wrapped);
-    sealed[32..].copy_from_slice(&body.tag);
-    let aad = Aad::from(associated(&header, &body.derivation));
-    let opened = wrapping(&key).open_in_place(Nonce::assume_unique_for_key([0; 12]), aad, &mut *sealed);
-    match (committed, opened) {
-        (Ok(()), Ok(master)) => Ok((&*master).try_into().ok().map(Secret)),
-        _ => Ok(None),
-    }
+    Ok(Slot::parse(bytes, repository)?.open(credential))
 }
 
 #[cfg(test)]

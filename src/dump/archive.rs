@@ -1,18 +1,23 @@
 //! A tree as a tar archive: ustar headers with PAX records (POSIX.1-2024, pax) for what they cannot hold,
-//! and extended attributes as GNU tar and star keep them.
+//! extended attributes as GNU tar and star keep them, and holes as GNU tar does.
 
 use super::file;
+use super::sparse::Holes;
 use crate::error::{Context, Error, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Meta, Node, Time};
+use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::walk::{Visitor, shown_path};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
 /// Archives are made of blocks of this size.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// Longest name and link target of a ustar header.
 const NAME_BYTES: usize = 100;
 /// Longest owner name of a ustar header, with the NUL that ends it.
@@ -20,25 +25,32 @@ const OWNER_BYTES: usize = 32;
 
 /// Writes an entry and everything below it. `path` is its own, absolute; members are named without the
 /// first slash. Names of one file become hard links to the first. Sockets are left out, as tar does.
+///
+/// A directory that cannot be read, lies too deep to be followed, or an attribute that has no place in an archive is
+/// told to the monitor and left out; returns how many these were. What fails in the midst of a file's content ends the
+/// archive.
 pub fn archive(
     repository: &Repository,
     snapshot: &Snapshot,
     path: &[u8],
     entry: &Entry,
     threads: usize,
+    monitor: &dyn Monitor,
     out: &mut dyn Write,
-) -> Result<()> {
-    let mut writer = Writer { repository, snapshot, threads, builder: Builder::new(out), linked: HashMap::new() };
+) -> Result<u64> {
+    let (builder, linked) = (Builder::new(out), HashMap::new());
+    let mut writer = Writer { repository, snapshot, threads, monitor, troubles: 0, builder, linked };
     let enter = if path.is_empty() { true } else { writer.entry(path, entry)? };
     if let Node::Directory(directory) = &entry.node
         && enter
     {
         repository.walk(path, directory, &mut writer)?;
     }
-    writer.builder.finish().context(writing)
+    writer.builder.finish().context(writing)?;
+    Ok(writer.troubles)
 }
 
-fn writing() -> String {
+pub(super) fn writing() -> String {
     "Cannot write the archive".into()
 }
 
@@ -46,16 +58,18 @@ struct Writer<'a, 'o> {
     repository: &'a Repository,
     snapshot: &'a Snapshot,
     threads: usize,
+    monitor: &'a dyn Monitor,
+    troubles: u64,
     builder: Builder<&'o mut dyn Write>,
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
 
 /// The records of one member that its header cannot hold.
 #[derive(Default)]
-struct Records(Vec<(String, Vec<u8>)>);
+pub(super) struct Records(Vec<(String, Vec<u8>)>);
 
 impl Records {
-    fn add(&mut self, key: &str, value: &[u8]) {
+    pub(super) fn add(&mut self, key: &str, value: &[u8]) {
         self.0.push((key.to_string(), value.to_vec()));
     }
 }
@@ -80,7 +94,7 @@ fn decimal(time: Time) -> String {
 }
 
 impl Writer<'_, '_> {
-    fn header(&self, member: &[u8], meta: &Meta, kind: EntryType, size: u64, records: &mut Records) -> Header {
+    fn header(&mut self, path: &[u8], member: &[u8], meta: &Meta, kind: EntryType, records: &mut Records) -> Header {
         let mut header = Header::new_ustar();
         if !put(&mut header.as_old_mut().name, member) {
             records.add("path", member);
@@ -89,7 +103,6 @@ impl Writer<'_, '_> {
         header.set_mode(meta.mode);
         header.set_uid(u64::from(meta.uid));
         header.set_gid(u64::from(meta.gid));
-        header.set_size(size);
         header.set_mtime(u64::try_from(meta.mtime.secs).unwrap_or(0));
         if meta.mtime.nanos != 0 || meta.mtime.secs < 0 {
             records.add("mtime", decimal(meta.mtime).as_bytes());
@@ -106,13 +119,20 @@ impl Writer<'_, '_> {
         }
         for xattr in &meta.xattrs {
             // `=` would end the record's key early, and a key is text.
-            if let Ok(name) = std::str::from_utf8(&xattr.name)
-                && !name.contains('=')
-            {
-                records.add(&format!("SCHILY.xattr.{name}"), &xattr.value);
+            match std::str::from_utf8(&xattr.name) {
+                Ok(name) if !name.contains('=') => records.add(&format!("SCHILY.xattr.{name}"), &xattr.value),
+                _ => {
+                    let message = "its extended attribute of this name has no place in an archive";
+                    self.trouble(path, &format!("{}: {message}", xattr.name.escape_ascii()));
+                }
             }
         }
         header
+    }
+
+    fn trouble(&mut self, path: &[u8], message: &str) {
+        self.troubles += 1;
+        self.monitor.trouble(Path::new(OsStr::from_bytes(shown_path(path))), message);
     }
 
     fn member(&mut self, mut header: Header, records: &Records) -> Result<()> {
@@ -126,16 +146,16 @@ impl Writer<'_, '_> {
         let meta = &entry.meta;
         let mut member = path[1..].to_vec();
         let mut records = Records::default();
-        let (kind, size) = match &entry.node {
-            Node::File(_) => (EntryType::Regular, meta.size_bytes),
+        let kind = match &entry.node {
+            Node::File(_) => EntryType::Regular,
             Node::Directory(_) => {
                 member.push(b'/');
-                (EntryType::Directory, 0)
+                EntryType::Directory
             }
-            Node::Symlink(_) => (EntryType::Symlink, 0),
-            Node::Fifo => (EntryType::Fifo, 0),
-            Node::CharDevice { .. } => (EntryType::Char, 0),
-            Node::BlockDevice { .. } => (EntryType::Block, 0),
+            Node::Symlink(_) => EntryType::Symlink,
+            Node::Fifo => EntryType::Fifo,
+            Node::CharDevice { .. } => EntryType::Char,
+            Node::BlockDevice { .. } => EntryType::Block,
             Node::Socket => return Ok(()),
         };
         let mut linked = None;
@@ -143,8 +163,22 @@ impl Writer<'_, '_> {
             let first = self.linked.entry((meta.link_device, meta.ino)).or_insert_with(|| member.clone());
             linked = (*first != member).then(|| first.clone());
         }
-        let (kind, size) = if linked.is_some() { (EntryType::Link, 0) } else { (kind, size) };
-        let mut header = self.header(&member, meta, kind, size, &mut records);
+        let kind = if linked.is_some() { EntryType::Link } else { kind };
+        let content = match (&entry.node, &linked) {
+            (Node::File(content), None) => Some(content),
+            _ => None,
+        };
+        let holes = content.map(|content| Holes::of(self.repository, content, meta.size_bytes)).transpose()?.flatten();
+        let mut header = self.header(path, &member, meta, kind, &mut records);
+        let data_bytes = match (&holes, content) {
+            (Some(holes), _) => {
+                holes.describe(&member, meta.size_bytes, &mut records);
+                holes.map_bytes.next_multiple_of(BLOCK_BYTES) + holes.data_bytes
+            }
+            (None, Some(_)) => meta.size_bytes,
+            (None, None) => 0,
+        };
+        header.set_size(data_bytes);
         let target = match (&linked, &entry.node) {
             (Some(first), _) => Some(&first[..]),
             (None, Node::Symlink(target)) => Some(&target[..]),
@@ -162,14 +196,21 @@ impl Writer<'_, '_> {
             ustar.set_device_minor(minor);
         }
         self.member(header, &records)?;
-        if let (Node::File(content), None) = (&entry.node, &linked) {
-            file(self.repository, content, size, self.threads, self.builder.get_mut())?;
-            let padding = size.next_multiple_of(BLOCK_BYTES) - size;
-            let zeros = [0; BLOCK_BYTES as usize];
-            self.builder.get_mut().write_all(&zeros[..padding as usize]).context(writing)?;
+        let Some(content) = content else { return Ok(()) };
+        let out = self.builder.get_mut();
+        match &holes {
+            Some(holes) => holes.write(self.repository, content, meta.size_bytes, self.threads, out)?,
+            None => file(self.repository, content, meta.size_bytes, self.threads, out)?,
         }
-        Ok(())
+        pad(data_bytes, out)
     }
+}
+
+/// Fills the last block.
+pub(super) fn pad(written_bytes: u64, out: &mut dyn Write) -> Result<()> {
+    let padding = written_bytes.next_multiple_of(BLOCK_BYTES) - written_bytes;
+    let zeros = [0; BLOCK_BYTES as usize];
+    out.write_all(&zeros[..padding as usize]).context(writing)
 }
 
 fn at(path: &[u8], error: Error) -> Error {
@@ -184,7 +225,8 @@ impl Visitor for Writer<'_, '_> {
     }
 
     fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
-        Err(at(path, error))
+        self.trouble(path, &error.chain());
+        Ok(())
     }
 }
 

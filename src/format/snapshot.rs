@@ -44,6 +44,10 @@ pub struct Snapshot {
 /// The tag of a snapshot that lacks a dump or a whole source: no rule counts it among the good ones.
 pub const INCOMPLETE_TAG: &str = "incomplete";
 
+/// The tags that say which kind of run of a profile made a snapshot, beside the profile's name (docs/format.md,
+/// section 9).
+pub const RUN_TAGS: [&str; 7] = ["hourly", "daily", "weekly", "monthly", "bimonthly", "shutdown", "manual"];
+
 /// The most troubles a snapshot lists; [`Summary::errors`] counts all.
 pub const MAX_TROUBLES: usize = 1000;
 
@@ -95,6 +99,22 @@ impl Snapshot {
     /// Returns the name a group's number had at the source.
     pub fn group_name(&self, gid: u32) -> Option<&[u8]> {
         name_of(&self.groups, gid)
+    }
+
+    /// Returns whether it has a tag.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|known| known == tag)
+    }
+
+    /// Returns whether a run of a profile made it.
+    pub fn is_of_a_run(&self) -> bool {
+        RUN_TAGS.iter().any(|tag| self.has_tag(tag))
+    }
+
+    /// Returns the tags that have no meaning of their own: of a run's snapshot the profile's name is among them.
+    pub fn plain_tags(&self) -> impl Iterator<Item = &str> {
+        let is_plain = |tag: &&str| *tag != INCOMPLETE_TAG && !RUN_TAGS.contains(tag);
+        self.tags.iter().map(String::as_str).filter(is_plain)
     }
 
     /// Encodes the snapshot.

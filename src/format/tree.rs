@@ -39,6 +39,12 @@ impl Entry {
     }
 }
 
+/// Adds files and bytes of [`Entry::totals`]; a sum that has no number is the largest there is (three sparse files of
+/// 8 EiB have more bytes than 64 bits count). Who writes a tree and who checks it add up alike, in any order.
+pub fn add_totals(sum: &mut (u64, u64), more: (u64, u64)) {
+    *sum = (sum.0.saturating_add(more.0), sum.1.saturating_add(more.1));
+}
+
 /// What stat(2) and listxattr(2) show of every type of file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {

@@ -46,6 +46,7 @@ fn periodicity_of(profile: &Profile, host: &str, snapshot: &Snapshot) -> Option<
 pub fn forget(repository: &Repository, profile: &Profile) -> Result<Vec<String>> {
     let host = host_of(profile);
     let snapshots = repository.snapshots()?;
+    repository.require_no_missing("History has shrunk", "take what is left by `bakfs prune --accept-missing`")?;
     let marks = repository.marks()?;
     let pinned: HashSet<ObjectId> = marks.pins().into_keys().collect();
     // `None`: what scheduled runs share.

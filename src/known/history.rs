@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// No more snapshots are remembered: the newest.
-pub const MAX_SEEN: usize = 1 << 16;
+pub const MAX_SEEN: usize = 1 << 15;
 /// No more removals are remembered: the latest.
 pub const MAX_REMOVED: usize = 4096;
+/// Longer names and hosts, which no writer of ours makes, are cut.
+const MAX_TEXT_BYTES: usize = 255;
 
 /// A snapshot that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,14 @@ pub struct Seen {
     pub name: String,
     /// The host it is of.
     pub host: String,
+}
+
+impl Seen {
+    /// Takes down a snapshot.
+    pub fn new(id: ObjectId, time: Time, name: &str, host: &str) -> Self {
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_string();
+        Seen { id, time, name: cut(name), host: cut(host) }
+    }
 }
 
 /// What was seen at a place.
@@ -107,7 +117,7 @@ mod tests {
 
     fn seen(at: u8) -> Seen {
         let time = Time { secs: i64::from(at), nanos: 0 };
-        Seen { id: ObjectId([at; 32]), time, name: format!("name-{at}"), host: "host".into() }
+        Seen::new(ObjectId([at; 32]), time, &format!("name-{at}"), "host")
     }
 
     #[test]
@@ -143,5 +153,7 @@ mod tests {
         let many: Vec<ObjectId> = (0..MAX_REMOVED as u64 + 10).map(|at| ObjectId::of(&at.to_le_bytes())).collect();
         history.remove(&many);
         assert_eq!(history.removed[..], many[10..]);
+        let long = Seen::new(ObjectId([1; 32]), Time { secs: 0, nanos: 0 }, &"ä".repeat(1000), "h");
+        assert_eq!(long.name.len(), 254);
     }
 }

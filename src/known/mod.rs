@@ -48,9 +48,22 @@ pub struct Address {
 impl Address {
     /// Returns that of a folder: however it is written, and through whatever links, it is the same one.
     pub fn of_folder(path: &Path) -> Self {
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.components().collect());
+        let real = real_path(path);
         Address { key: real.as_os_str().as_encoded_bytes().to_vec(), shown: real.display().to_string() }
     }
+
+    /// Returns what its file is named by, and its history bound to.
+    fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.key).as_bytes()
+    }
+}
+
+/// Returns a path without links; of what does not exist yet, with those above it.
+fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real_path(parent).join(name),
+        _ => path.to_path_buf(),
+    })
 }
 
 /// The folder of what this machine knows.
@@ -92,7 +105,7 @@ impl Known {
     }
 
     fn place_path(&self, address: &Address) -> PathBuf {
-        self.folder.join(format!("place-{}", blake3::hash(&address.key).to_hex()))
+        self.folder.join(format!("place-{}", to_hex(&address.hash())))
     }
 
     fn repository_path(&self, repository: &[u8; 16]) -> PathBuf {
@@ -122,8 +135,8 @@ impl Known {
         }
     }
 
-    /// Forgets what is known of a place, and of the repositories known there; `shown` finds it by what people write,
-    /// whatever server it was reached at. Returns what was forgotten.
+    /// Forgets what is known of a place, and of the repository known there; also of places that people write the same,
+    /// whatever server they were reached at. Returns what was forgotten.
     pub fn forget(&self, address: &Address) -> Result<Vec<Forgotten>> {
         let mut forgotten = Vec::new();
         let own = self.place_path(address);
@@ -157,21 +170,22 @@ impl Visit {
         Error::new(
             ErrorKind::Exchanged,
             format!(
-                "The repository at {place} {what}: it was {was}; it is {}. Whoever can write there may have exchanged \
-                 it, to read what is backed up next, or to have files restored that you never had. If you have \
-                 exchanged it yourself, `bakfs forget-place` with the same --repo makes this machine forget the old one",
+                "By its configuration the repository at {place} {what}: it was {was}; it is {}. Whoever can write \
+                 there may have exchanged it, to read what is backed up next, or to have files restored that you never \
+                 had. If you have exchanged it yourself, `bakfs forget-place` with the same --repo makes this machine \
+                 forget the old one",
                 self.identity
             ),
         )
     }
 
-    /// Ends the visit once the repository is unlocked and its configuration is the one its key authenticates: keeps what
-    /// was found.
+    /// Ends the visit once the repository is unlocked and its configuration is the one its key authenticates: keeps
+    /// what was found.
     ///
     /// A configuration that is another than before is taken over, but without encryption its key lies in it: there
     /// only what was sealed here under the same key proves that it is genuine.
     pub fn settle(self, keys: &Keys) -> Result<Visited> {
-        let old = self.at_place.as_ref().and_then(|record| history::open(record, &self.place_name(), keys));
+        let old = self.at_place.as_ref().and_then(|record| history::open(record, &self.address.hash(), keys));
         let all = [&self.at_place, &self.of_repository];
         let changed =
             all.into_iter().flatten().map(|known| known.identity).find(|was| was.config != self.identity.config);
@@ -192,15 +206,6 @@ impl Visit {
         }
         Ok(visited)
     }
-
-    fn place_name(&self) -> Vec<u8> {
-        name_of(&self.address)
-    }
-}
-
-/// Returns what a place's history is bound to besides the record's head.
-fn name_of(address: &Address) -> Vec<u8> {
-    blake3::hash(&address.key).as_bytes().to_vec()
 }
 
 impl Visited {
@@ -210,14 +215,14 @@ impl Visited {
         if record.identity != self.identity {
             return None;
         }
-        history::open(&record, &name_of(&self.address), keys)
+        history::open(&record, &self.address.hash(), keys)
     }
 
     /// Keeps what was seen here. That it could not be kept is no error.
     pub fn keep(&self, history: &History, keys: &Keys) {
         let head =
             Record { identity: self.identity, place: self.address.shown.as_bytes().to_vec(), sealed: Vec::new() };
-        let sealed = history::seal(history, &head, &name_of(&self.address), keys);
+        let sealed = history::seal(history, &head, &self.address.hash(), keys);
         file::replace(&self.known.place_path(&self.address), &Record { sealed, ..head });
     }
 }

@@ -77,9 +77,10 @@ impl Prune<'_> {
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
         let all = self.repository.all_snapshots()?;
         let listed = stored.iter().map(|listed| listed.id).chain(all.iter().map(|listed| listed.id));
-        let listed: HashSet<_> = listed.collect();
+        let mut listed: HashSet<_> = listed.collect();
         self.seen.snapshots.extend(&listed);
-        let mut troubles = self.unreadable(marks, &listed, &all)?;
+        let (mut troubles, foreign) = self.unreadable(marks, &listed, &all)?;
+        listed.retain(|id| !foreign.contains(id));
         let lost = self.lost(marks, &listed, &seen)?;
         troubles.extend(lost.iter().map(|(id, who)| format!("{} is gone: {who}", Object::Snapshot(*id))));
         troubles.extend(orphans(marks, &all));
@@ -105,21 +106,30 @@ impl Prune<'_> {
         )))
     }
 
-    /// Tells of snapshots that are listed and cannot be read.
-    fn unreadable(&self, marks: &Marks, listed: &HashSet<ObjectId>, all: &[Listed]) -> Result<Vec<String>> {
+    /// Tells of snapshots that are listed and cannot be read, and which never were snapshots of this repository: nothing
+    /// can be lost with those.
+    fn unreadable(
+        &self,
+        marks: &Marks,
+        listed: &HashSet<ObjectId>,
+        all: &[Listed],
+    ) -> Result<(Vec<String>, HashSet<ObjectId>)> {
         let readable: HashSet<_> = all.iter().map(|listed| listed.id).collect();
         let void = marks.void();
-        let mut troubles = Vec::new();
+        let (mut troubles, mut foreign) = (Vec::new(), HashSet::new());
         for id in listed.iter().filter(|id| !void.contains(*id) && !readable.contains(*id)) {
             match self.repository.snapshot(*id) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::Foreign => {
+                    foreign.insert(*id);
+                }
                 Err(error) if error.kind() == ErrorKind::Damaged => troubles.push(error.chain()),
                 Err(error) => return Err(error),
                 // It came after the listing, or could not be read a moment ago.
                 Ok(_) => return Err(Error::new(ErrorKind::Busy, "The snapshots change: run the prune again")),
             }
         }
-        Ok(troubles)
+        Ok((troubles, foreign))
     }
 
     /// Returns the snapshots that must be there and are not, each with who says so; fails if one is there and is not

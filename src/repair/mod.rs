@@ -40,6 +40,8 @@ pub struct Report {
     pub damaged_index: Vec<ObjectId>,
     /// Damaged marks that were removed.
     pub damaged_marks: Vec<ObjectId>,
+    /// Objects that were removed because no program with the repository's key has written them.
+    pub foreign: Vec<Object>,
     /// Packs the index named that are not there: it does not name them any more.
     pub missing_packs: Vec<ObjectId>,
     /// Damaged packs that were set aside.
@@ -63,7 +65,9 @@ pub struct Report {
 impl Report {
     /// Returns whether there was anything to do.
     pub fn has_changes(&self) -> bool {
-        self.index_written + self.index_removed + self.saved_chunks > 0 || !self.damaged_marks.is_empty()
+        self.index_written + self.index_removed + self.saved_chunks > 0
+            || !self.damaged_marks.is_empty()
+            || !self.foreign.is_empty()
     }
 }
 
@@ -71,7 +75,9 @@ impl Report {
 /// interrupted has condemned may be named again: the next prune looks anew at what is needed of it.
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
     let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
-    let mut report = Report { damaged_marks: damaged_marks(repository)?, ..Report::default() };
+    // Their bytes are those of their names and do not verify: another look would find the same.
+    let foreign = repository.foreign_objects()?.into_iter().map(|(object, _)| object).collect();
+    let mut report = Report { damaged_marks: damaged_marks(repository)?, foreign, ..Report::default() };
     if session.is_some() && !report.damaged_marks.is_empty() {
         require_silence(repository)?;
     }
@@ -84,6 +90,9 @@ pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monito
     let Some(session) = session else { return Ok(report) };
     for mark in &report.damaged_marks {
         repository.store().delete(Object::Mark(*mark))?;
+    }
+    for object in &report.foreign {
+        repository.store().delete(*object)?;
     }
     repository.store().barrier(Names::Mine)?;
     session.end()?;

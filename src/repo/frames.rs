@@ -111,7 +111,7 @@ impl Repository {
     /// Returns whether a failure tells of what is stored. That of a network tells of the way there; a disk that cannot
     /// be read is damaged.
     pub fn is_damage(&self, error: &Error) -> bool {
-        !self.store.is_far() || matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
+        !self.store.is_far() || matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NotFound)
     }
 
     fn open_pack(&self, location: &Location, wait: Wait) -> Result<Arc<OpenPack>> {

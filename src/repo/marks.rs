@@ -1,7 +1,8 @@
 //! Marks as a whole: what all programs that share the repository have told one another so far.
 
 use super::Repository;
-use super::objects::{object_id, open_object, seal_object};
+use super::foreign;
+use super::objects::{open_named, seal_object};
 use super::parallel;
 use super::put::put_anew;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ pub struct Marks {
     all: Vec<(ObjectId, Arc<Mark>)>,
     /// Those that cannot be read, with the reason.
     pub unreadable: Vec<(ObjectId, String)>,
+    /// Objects that are no marks of this repository, with the reason: they say nothing.
+    pub foreign: Vec<(ObjectId, String)>,
     /// Those that were given up and have appeared all the same: they say nothing.
     pub recalled: Vec<ObjectId>,
 }
@@ -229,29 +232,35 @@ impl Marks {
 }
 
 impl Repository {
-    /// Reads all marks. One that is removed meanwhile is left out; one that is damaged is told.
+    /// Reads all marks. One that is removed meanwhile is left out; one that is damaged is told, and so is what is none.
     pub fn marks(&self) -> Result<Marks> {
         let listed = self.store.list(ObjectKind::Mark)?;
         let known = std::mem::take(&mut *self.known_marks.lock());
+        let foreign = std::mem::take(&mut *self.foreign_marks.lock());
         let mut marks = Marks::default();
-        let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !known.contains_key(id)).collect();
+        let is_known = |id: &ObjectId| known.contains_key(id) || foreign.contains_key(id);
+        let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !is_known(id)).collect();
         let read = parallel::for_each(&*self.store, parallel::SMALL, &unknown, |id| match self.read_mark(*id) {
-            Ok(mark) => Ok(Some(Ok(Arc::new(mark)))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == ErrorKind::Damaged => Ok(Some(Err(error.chain()))),
-            Err(error) => Err(error),
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => Ok(Some(Err(error))),
+            mark => mark.map(|mark| Some(Ok(Arc::new(mark)))),
         })?;
-        marks.all.extend(listed.iter().filter_map(|listed| Some((listed.id, known.get(&listed.id)?.clone()))));
+        for id in listed.iter().map(|listed| listed.id) {
+            marks.all.extend(known.get(&id).map(|mark| (id, mark.clone())));
+            marks.foreign.extend(foreign.get(&id).map(|reason| (id, reason.clone())));
+        }
         for (id, mark) in unknown.into_iter().zip(read) {
             match mark {
                 Some(Ok(mark)) => marks.all.push((id, mark)),
-                Some(Err(reason)) => marks.unreadable.push((id, reason)),
+                Some(Err(error)) if error.kind() == ErrorKind::Foreign => marks.foreign.push((id, error.chain())),
+                Some(Err(error)) => marks.unreadable.push((id, error.chain())),
                 None => {}
             }
         }
         // Equal on all machines, whatever order a store lists in.
         marks.all.sort_by_key(|(object, _)| *object);
         *self.known_marks.lock() = marks.all.iter().cloned().collect();
+        *self.foreign_marks.lock() = marks.foreign.iter().cloned().collect();
         marks.heed_recalls();
         Ok(marks)
     }
@@ -259,16 +268,22 @@ impl Repository {
     /// Reads one mark.
     pub fn read_mark(&self, id: ObjectId) -> Result<Mark> {
         let object = Object::Mark(id);
-        let damaged = |error: Error| match error.kind() {
-            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
-            _ => error,
+        let read = || {
+            let bytes = self.store.read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES)?;
+            let plain = open_named(&self.keys, Kind::Mark, self.id, (id, bytes), MAX_MARK_BYTES)?;
+            Mark::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error))
         };
-        let bytes = self.store.read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES).map_err(damaged)?;
-        if object_id(&bytes) != id {
-            return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));
+        read().map_err(|error| error.of_stored(format!("Cannot read {object}")))
+    }
+
+    /// Tells of marks that cannot be read, and of what is none.
+    pub(super) fn warn_of(&self, marks: &Marks) {
+        for (id, reason) in &marks.unreadable {
+            self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
         }
-        let plain = open_object(&self.keys, Kind::Mark, self.id, bytes, MAX_MARK_BYTES).map_err(damaged)?;
-        Mark::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
+        if let Some(warning) = foreign::warning(ObjectKind::Mark, &marks.foreign) {
+            self.warn(warning);
+        }
     }
 
     /// Stores a mark and makes it durable, before anybody can act on its absence.

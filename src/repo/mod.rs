@@ -5,6 +5,7 @@ pub mod commit;
 pub mod cursor;
 pub mod digest;
 pub mod far;
+pub mod foreign;
 pub mod forget;
 pub mod frames;
 #[cfg(test)]
@@ -22,10 +23,12 @@ mod parallel;
 pub mod pieces;
 mod put;
 pub mod reads;
+pub mod scope;
 pub mod seen;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
+mod unlock;
 pub mod upload;
 pub mod verify;
 pub mod walk;
@@ -144,6 +147,8 @@ pub struct Repository {
     extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
     pub(crate) process: Process,
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
+    /// Objects in `marks/` that are none, and why.
+    foreign_marks: Mutex<HashMap<ObjectId, String>>,
     known_snapshots: Mutex<snapshots::Known>,
     /// Where this machine keeps what it has seen here.
     known: Option<Visited>,
@@ -201,7 +206,10 @@ impl Repository {
 
     /// Adds something that went wrong without making the repository unusable.
     pub(crate) fn warn(&self, text: String) {
-        self.warnings.texts.lock().push(text);
+        let mut warnings = self.warnings.texts.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     /// From now on only these packs count as having what they have.

@@ -8,7 +8,7 @@
 use super::pieces::{open_pieces, seal_pieces};
 use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::encode_whole;
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite};
 use crate::format::pack::u32_at;
@@ -44,6 +44,9 @@ pub fn seal_whole(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], p
 }
 
 /// Opens an object of at most `max_bytes` of plaintext.
+///
+/// Fails with [`ErrorKind::Foreign`] where no program with the key has written it as it is, and with
+/// [`ErrorKind::Damaged`] where it verifies and cannot be used.
 pub fn open_object(
     keys: &Keys,
     kind: Kind,
@@ -51,28 +54,47 @@ pub fn open_object(
     mut bytes: Vec<u8>,
     max_bytes: usize,
 ) -> Result<Vec<u8>> {
-    let header = Header::decode(&bytes).map_err(|error| Error::damaged("It cannot be read").because(error))?;
+    let foreign = |text: &str| Error::new(ErrorKind::Foreign, text);
+    let header = Header::decode(&bytes).map_err(|error| foreign("It cannot be read").because(error))?;
     if header.kind != kind || header.repository != repository {
-        return Err(Error::damaged("It is an object of another kind or repository"));
+        return Err(foreign("It is an object of another kind or repository"));
     }
-    let broken = |error| Error::damaged("It does not verify").because(error);
+    let broken = |error| foreign("It does not verify").because(error);
     if header.version == PIECES_VERSION {
         let opener = Opener::new(keys, &header).map_err(broken)?;
         return open_pieces(&opener, header.len_bytes(), bytes, max_bytes);
     }
     let start = header.len_bytes() + HEAD_BYTES;
     if bytes.len() < start {
-        return Err(Error::damaged("It is cut off"));
+        return Err(foreign("It is cut off"));
     }
     let head = &bytes[start - HEAD_BYTES..start];
     let (codec, plain_bytes) = (head[0], u32_at(head, 4));
-    if plain_bytes as usize > max_bytes || head[1..4] != [0; 3] {
-        return Err(Error::damaged("Its length is out of range"));
+    if head[1..4] != [0; 3] {
+        return Err(foreign("It does not verify"));
     }
     let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
     let opener = Opener::new(keys, &header).map_err(broken)?;
     let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;
+    if plain_bytes as usize > max_bytes {
+        return Err(Error::damaged("Its length is out of range"));
+    }
     decode_bounded(codec, encoded, plain_bytes as usize)
+}
+
+/// Opens an object that is stored under a name. Where its bytes are not those of the name it is damaged, and no more is
+/// known of it.
+pub fn open_named(
+    keys: &Keys,
+    kind: Kind,
+    repository: [u8; 16],
+    (id, bytes): (ObjectId, Vec<u8>),
+    max_bytes: usize,
+) -> Result<Vec<u8>> {
+    if object_id(&bytes) != id {
+        return Err(Error::damaged("Its bytes are not those its name stands for (SHA-256)"));
+    }
+    open_object(keys, kind, repository, bytes, max_bytes)
 }
 
 /// Decodes a whole object's plaintext, which may be longer than a frame of a pack.

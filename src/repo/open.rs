@@ -4,11 +4,11 @@ use super::cache::Cache;
 use super::frames::{FrameCache, Openers};
 use super::index::Index;
 use super::load;
-use super::parallel;
 use super::put::{Attempts, put_anew};
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
+use super::unlock::{Unlocked, find_master};
 use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
@@ -29,9 +29,6 @@ use std::sync::atomic::AtomicBool;
 
 /// The longest configuration.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
-const MAX_KEY_BYTES: u64 = 64 << 10;
-/// More key slots than this are an attack on the reader's time.
-const MAX_KEYS: usize = 64;
 /// Pages of extents that are kept: each lists about 500 chunks, 128 MiB of a large file.
 const EXTENT_PAGES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
@@ -286,8 +283,8 @@ impl Repository {
         let stored = decode(&*store, config)?;
         // Before any credential is asked for or used: it may not be what they are for.
         let visit = recognise(address, &stored, config, options)?;
-        let master = match stored.config.open_key {
-            Some(key) if stored.suite == Suite::Plain => Secret(key),
+        let Unlocked { master, warnings } = match stored.config.open_key {
+            Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
             _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?)?,
         };
         let keys = Keys::derive(&master);
@@ -337,11 +334,13 @@ impl Repository {
             extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
             process: Process::this(),
             known_marks: Mutex::default(),
+            foreign_marks: Mutex::default(),
             known_snapshots: Mutex::default(),
             known,
             lost: Mutex::default(),
             reliable: RwLock::default(),
         };
+        warnings.into_iter().for_each(|warning| repository.warn(warning));
         repository.refresh_index()?;
         Ok(repository)
     }
@@ -385,37 +384,6 @@ fn recognise(address: Address, stored: &Stored, config: &[u8], options: &Options
                 "The repository at {place} is {identity}: whoever can write there may have exchanged it, to read what is \
                  backed up next. Nothing was read from it or written to it; {why}"
             ),
-        )),
-    }
-}
-
-fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Secret> {
-    let slots = store.list(ObjectKind::Key)?;
-    if slots.is_empty() {
-        return Err(Error::damaged(format!(
-            "The repository at {} has no key slots left in `keys`: bring them back from a copy",
-            store.location()
-        )));
-    }
-    let mut broken = None;
-    let mut master = None;
-    let slots: Vec<_> = slots.iter().take(MAX_KEYS).map(|listed| Object::Key(listed.id)).collect();
-    let read = parallel::for_each(store, parallel::SMALL, &slots, |slot| store.read_whole(*slot, MAX_KEY_BYTES))?;
-    for (object, bytes) in slots.iter().zip(&read) {
-        for credential in credentials {
-            // Every slot is tried, so that the time taken does not tell which one fits.
-            match slot::open(bytes, repository, credential) {
-                Ok(opened) => master = master.or(opened),
-                Err(error) => broken = Some(Error::damaged(format!("{object} cannot be read")).because(error)),
-            }
-        }
-    }
-    match (master, broken) {
-        (Some(master), _) => Ok(master),
-        (None, Some(broken)) => Err(broken),
-        (None, None) => Err(Error::new(
-            ErrorKind::Locked,
-            format!("The passphrase or key does not open the repository at {}", store.location()),
         )),
     }
 }

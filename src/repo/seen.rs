@@ -83,6 +83,10 @@ impl Repository {
         let listed: HashSet<ObjectId> = stored.iter().map(|listed| listed.id).collect();
         let seen = before.map_or(&[][..], |before| &before.seen);
         let gone: Vec<&Seen> = seen.iter().filter(|seen| !listed.contains(&seen.id)).collect();
+        if gone.is_empty() {
+            self.tell_missing(Vec::new());
+            return Ok(Vec::new());
+        }
         let mut explained = marks.removed();
         for _ in 1..MAX_LOOKS {
             if gone.iter().all(|seen| explained.contains(&seen.id)) {
@@ -153,12 +157,7 @@ impl Repository {
         let meanwhile: HashSet<ObjectId> =
             history.removed.iter().copied().filter(|id| !before.removed.contains(id)).collect();
         let there = all.iter().filter(|listed| !meanwhile.contains(&listed.id));
-        history.add(there.map(|Listed { id, snapshot }| Seen {
-            id: *id,
-            time: snapshot.time,
-            name: snapshot.name.clone(),
-            host: snapshot.host.clone(),
-        }));
+        history.add(there.map(|Listed { id, snapshot }| Seen::new(*id, snapshot.time, &snapshot.name, &snapshot.host)));
         history.remove(gone);
         place.keep(&history, &self.keys);
     }

@@ -100,10 +100,8 @@ impl Session {
     pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
         let mut session = Session::begin(repository, SessionKind::Backup)?;
         let marks = repository.marks()?;
-        for (id, reason) in &marks.unreadable {
-            repository.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
-            session.unreadable.insert(*id);
-        }
+        repository.warn_of(&marks);
+        session.unreadable.extend(marks.unreadable.iter().map(|(id, _)| *id));
         session.verdicts = Some(marks.verdicts().map(|(object, _)| object).collect());
         // After the marks: what a prune has copied elsewhere is then found at its new place.
         repository.refresh_index()?;

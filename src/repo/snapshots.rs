@@ -1,14 +1,15 @@
 //! The list of snapshots, with a copy in the cache so that a thousand of them are one file to read.
 
 use super::marks::Marks;
-use super::objects::{object_id, open_object};
-use super::{Repository, digest, parallel};
+use super::objects::open_named;
+use super::{Repository, digest, foreign, parallel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Kind;
 use crate::format::snapshot::{MAX_SNAPSHOT_BYTES, Snapshot};
 use crate::id::ObjectId;
 use crate::store::{Object, ObjectKind};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,17 +49,16 @@ impl Repository {
     /// Reads one snapshot whole.
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let object = Object::Snapshot(id);
-        let damaged = |error: Error| match error.kind() {
-            ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}: run `bakfs check`")).because(error),
-            _ => error,
-        };
         let bytes = self.store.read_whole(object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
-        if object_id(&bytes) != id {
+        let open = || {
             // A good snapshot under another's name would hide that one.
-            return Err(damaged(Error::damaged("Its bytes are not those its name stands for (SHA-256)")));
-        }
-        let plain = open_object(&self.keys, Kind::Snapshot, self.id, bytes, MAX_SNAPSHOT_BYTES).map_err(damaged)?;
-        Snapshot::decode(&plain).map_err(|error| damaged(Error::damaged("It makes no sense").because(error)))
+            let plain = open_named(&self.keys, Kind::Snapshot, self.id, (id, bytes), MAX_SNAPSHOT_BYTES)?;
+            Snapshot::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error))
+        };
+        open().map_err(|error| {
+            let advice = if error.kind() == ErrorKind::Damaged { ": run `bakfs check`" } else { "" };
+            error.of_stored(format!("Cannot read {object}{advice}"))
+        })
     }
 
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
@@ -93,9 +93,7 @@ impl Repository {
         let mut stored = self.store.list(ObjectKind::Snapshot)?;
         let mut marks = self.marks()?;
         let gone = self.look_for_gone(before.as_ref(), &mut stored, &mut marks)?;
-        for (id, reason) in &marks.unreadable {
-            self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
-        }
+        self.warn_of(&marks);
         let void = marks.void();
         stored.retain(|object| !void.contains(&object.id));
         let mut known = self.known_snapshots.lock();
@@ -107,17 +105,25 @@ impl Repository {
         }
         let wanted: HashSet<_> = unknown(&known).into_iter().collect();
         known.snapshots.extend(digest::snapshots(&marks, &wanted));
+        let foreign = Mutex::new(Vec::new());
         let read =
             parallel::for_each(&*self.store, parallel::SMALL, &unknown(&known), |id| match self.snapshot(*id) {
                 Ok(snapshot) => Ok(Some((*id, trimmed(snapshot)))),
                 // Removed since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) if error.kind() == ErrorKind::Foreign => {
+                    foreign.lock().push((*id, error.chain()));
+                    Ok(None)
+                }
                 Err(error) if !self.is_damage(&error) => Err(error),
                 Err(error) => {
                     self.warn(error.chain());
                     Ok(None)
                 }
             })?;
+        if let Some(warning) = foreign::warning(ObjectKind::Snapshot, &foreign.into_inner()) {
+            self.warn(warning);
+        }
         known.snapshots.extend(read.into_iter().flatten());
         let mut all: Vec<_> = stored
             .iter()
@@ -180,4 +186,36 @@ impl Repository {
         cache.write_file(CACHE_FILE, &bytes);
         true
     }
+}
+
+/// Makes a snapshot that holds nothing, for tests of lists of them.
+#[cfg(test)]
+pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str]) -> Listed {
+    let time = super::names::time(at.parse().unwrap());
+    let snapshot = Snapshot {
+        name: super::names::dated(time),
+        time,
+        started: time,
+        ended: time,
+        host: host.into(),
+        tags: tags.iter().map(|tag| tag.to_string()).collect(),
+        sources: sources.iter().map(|path| Bytes(path.as_bytes().to_vec())).collect(),
+        parent: None,
+        root_meta: Default::default(),
+        root: crate::format::tree::Directory {
+            page: crate::format::tree::HOLE,
+            entries: 0,
+            total_files: 0,
+            total_bytes: 0,
+        },
+        users: Vec::new(),
+        groups: Vec::new(),
+        has_xattrs: false,
+        summary: Default::default(),
+        troubles: Vec::new(),
+        program: String::new(),
+    };
+    let mut id = [first; 32];
+    id[31] = 1;
+    Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
 }

@@ -8,8 +8,8 @@ use super::Repository;
 use super::frames::ChunkKind;
 use super::pack::{FinishedPack, PackBuilder, PlainFrame};
 use super::upload::upload;
-use crate::error::{Error, Result};
-use crate::format::frame::Encoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{Encoder, MAX_FRAME_BYTES};
 use crate::format::page::PageSink;
 use crate::id::ChunkId;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -163,8 +163,11 @@ impl Writer {
 
     /// Adds a chunk, also one that is stored elsewhere.
     pub fn add_copy(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<()> {
+        // Who reads takes no longer one: it must not be stored.
+        let len = u32::try_from(bytes.len()).ok().filter(|len| *len as usize <= MAX_FRAME_BYTES).ok_or_else(|| {
+            Error::new(ErrorKind::Io, format!("A piece of {} bytes is longer than any that is stored", bytes.len()))
+        })?;
         self.added_bytes += bytes.len() as u64;
-        let len = u32::try_from(bytes.len()).expect("a chunk is at most 4 MiB");
         if bytes.len() >= LONE_CHUNK_BYTES {
             return self.send(kind, PlainFrame { bytes: bytes.to_vec(), chunks: vec![(id, len)] });
         }

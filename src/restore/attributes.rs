@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// The attribute that holds an access list.
+const ACL: &[u8] = b"system.posix_acl_access";
+
 /// A file to give attributes to.
 pub(super) struct Subject<'a> {
     fd: BorrowedFd<'a>,
@@ -107,6 +110,14 @@ impl<'a> Subject<'a> {
         // Without extended attributes (ENOTSUP) there are none.
         let names = with_room(list).unwrap_or_default();
         names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Returns whether it has the access list of `meta`, or none as that has none (acl(5)).
+    pub(super) fn has_same_acl(&self, meta: &Meta) -> bool {
+        match meta.xattrs.iter().find(|xattr| *xattr.name == *ACL) {
+            Some(wanted) => self.has_xattr(wanted),
+            None => !self.xattr_names().iter().any(|name| name == ACL),
+        }
     }
 
     fn has_xattr(&self, xattr: &Xattr) -> bool {

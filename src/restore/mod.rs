@@ -7,11 +7,18 @@
 //! A piece of work is a run of files of one directory page, or a range of a large file. It comes in tree
 //! order, which is the order of content in the packs, so that the cache of frames decodes each of them
 //! once. Directories get their attributes when the last thing below them is done.
+//!
+//! What is there already is believed of nothing: a file stays when its content is right, chunk by chunk, and
+//! nobody could have written to it who may not ([`overwrite`]). There is no note of what an earlier restore has
+//! done, so one that was cut short goes on by looking at what is there.
 
 pub mod attributes;
+mod compare;
 mod contents;
+mod file;
 mod filter;
 mod links;
+pub mod overwrite;
 pub mod owners;
 pub mod target;
 mod tree;
@@ -20,19 +27,21 @@ mod walk;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Node};
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Told};
 use crate::repo::Repository;
 use crate::source::walk::raise_open_files_limit;
 use contents::{Work, Writers};
 use crossbeam_channel::bounded;
-pub use filter::Filter;
+pub use filter::{Filter, Unmatched};
+pub use overwrite::Overwrite;
 use owners::Owners;
 use parking_lot::Mutex;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::collections::HashSet;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use target::{Dir, Target};
+use target::{Dir, How, Target};
 use tree::{Closed, Folder};
 use walk::Walk;
 
@@ -48,33 +57,71 @@ pub struct Options {
     pub path: Vec<u8>,
     /// Which files of it.
     pub filter: Filter,
+    /// When a file that is there is replaced.
+    pub overwrite: Overwrite,
     /// Whether what is in the way and of another type is removed.
-    pub overwrite: bool,
-    /// Whether owners are taken by number where their names mean others on this machine.
-    pub numeric_owner: bool,
-    /// Whether nothing is written.
+    pub replace_types: bool,
+    /// Whose the files become.
+    pub owners: OwnersBy,
+    /// Whether nothing is written: what is there is compared all the same.
     pub dry_run: bool,
+    /// Whether the monitor is told the names of files that are replaced, and of those that are left as they are.
+    pub tell_names: bool,
     /// Whether to wait until everything is on the disk.
     pub sync: bool,
 }
 
-/// What came of a restore.
+/// How owners are found on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnersBy {
+    /// By number in the root of another system: a target other than `/` that has, or gets, an `/etc/passwd` of its
+    /// own. Else by name.
+    #[default]
+    Target,
+    /// Whoever has the owner's name on this machine; the number where nobody has it.
+    Name,
+    /// The number that is stored, as `cp -a` out of a mount.
+    Number,
+}
+
+/// What came of a restore. Files are of every type but directories, unless it is said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// Files of every type that are there now, hard links and directories included.
     pub files: u64,
     /// Bytes of the regular files among them, holes included.
     pub content_bytes: u64,
-    /// Regular files that were written.
+    /// Files that were written: where nothing was, or in the place of one that differed.
     pub files_written: u64,
+    /// Of these those in the place of one that differed.
+    pub files_replaced: u64,
     /// Bytes written into them: without holes.
     pub written_bytes: u64,
-    /// Regular files that were there already.
+    /// Files that were there already, and equal.
     pub files_kept: u64,
+    /// Files that were there and left as they are, unseen ([`Overwrite`]).
+    pub files_skipped: u64,
     /// Hard links made, or there already.
     pub hard_links: u64,
     /// What could not be restored, each named through the monitor.
     pub errors: u64,
+    /// Files whose owner or group has another number here than in the snapshot, and one of them.
+    pub owners_changed: u64,
+    /// One of these owners.
+    pub owner_changed: Option<OwnerChange>,
+    /// Patterns of the filter that matched nothing.
+    pub unmatched: Unmatched,
+}
+
+/// An owner or group that has another number on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerChange {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its number in the snapshot.
+    pub stored: u32,
+    /// Its number here.
+    pub here: u32,
 }
 
 /// Counters of [`Outcome`], kept by all threads.
@@ -83,10 +130,13 @@ struct Counts {
     files: AtomicU64,
     content_bytes: AtomicU64,
     files_written: AtomicU64,
+    files_replaced: AtomicU64,
     written_bytes: AtomicU64,
     files_kept: AtomicU64,
+    files_skipped: AtomicU64,
     hard_links: AtomicU64,
     errors: AtomicU64,
+    owners_changed: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -100,10 +150,14 @@ impl Counts {
             files: get(&self.files),
             content_bytes: get(&self.content_bytes),
             files_written: get(&self.files_written),
+            files_replaced: get(&self.files_replaced),
             written_bytes: get(&self.written_bytes),
             files_kept: get(&self.files_kept),
+            files_skipped: get(&self.files_skipped),
             hard_links: get(&self.hard_links),
             errors: get(&self.errors),
+            owners_changed: get(&self.owners_changed),
+            ..Outcome::default()
         }
     }
 }
@@ -111,11 +165,18 @@ impl Counts {
 /// What all threads share.
 struct Job<'a> {
     repository: &'a Repository,
+    snapshot: &'a Snapshot,
+    options: &'a Options,
     monitor: &'a dyn Monitor,
     target: &'a Path,
+    owners: Owners,
+    threads: usize,
     /// Where the repository lies below the target, as an absolute path in the snapshot.
     repository_path: Option<Vec<u8>>,
     counts: Counts,
+    owner_changed: Mutex<Option<OwnerChange>>,
+    /// Whether this is the second pass, in which only some files are made anew and nothing is counted again.
+    is_again: AtomicBool,
     /// What makes going on useless.
     failure: Mutex<Option<Error>>,
     has_failed: AtomicBool,
@@ -130,21 +191,88 @@ impl Job<'_> {
             return;
         }
         add(&self.counts.errors, 1);
+        self.monitor.trouble(&self.path(folder, name), &error.chain());
+    }
+
+    fn path(&self, folder: &Folder, name: &[u8]) -> PathBuf {
         let mut path = folder.path();
         if !path.is_empty() && !name.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let path = self.target.join(std::ffi::OsString::from_vec(path));
-        self.monitor.trouble(&path, &error.chain());
+        self.target.join(std::ffi::OsString::from_vec(path))
+    }
+
+    /// Counts a file that is no directory by how it came to be there.
+    fn made(&self, folder: &Folder, entry: &Entry, how: How, written_bytes: u64) {
+        let counts = &self.counts;
+        match how {
+            How::New => add(&counts.files_written, 1),
+            How::Replaced => {
+                add(&counts.files_written, 1);
+                add(&counts.files_replaced, 1);
+                if self.is_again.load(Ordering::Relaxed) {
+                    // It was counted as kept.
+                    counts.files_kept.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            How::Kept => add(&counts.files_kept, 1),
+            How::Skipped => add(&counts.files_skipped, 1),
+        }
+        add(&counts.written_bytes, written_bytes);
+        self.tell(folder, entry, how);
+    }
+
+    /// Counts one more name of a file.
+    fn linked(&self, folder: &Folder, entry: &Entry, how: How) {
+        match how {
+            _ if self.is_again.load(Ordering::Relaxed) => {}
+            How::Skipped => add(&self.counts.files_skipped, 1),
+            _ => add(&self.counts.hard_links, 1),
+        }
+        if how == How::Replaced && !self.is_again.load(Ordering::Relaxed) {
+            add(&self.counts.files_replaced, 1);
+        }
+        self.tell(folder, entry, how);
+    }
+
+    fn tell(&self, folder: &Folder, entry: &Entry, how: How) {
+        if self.options.tell_names {
+            let told = match how {
+                How::Replaced => Told::Replaced,
+                How::Skipped => Told::Skipped,
+                How::New | How::Kept => return,
+            };
+            self.monitor.tell(&self.path(folder, &entry.name), told);
+        }
     }
 
     /// Notes that a file of any type is there, of which `reported_bytes` were told as progress before.
     fn done(&self, entry: &Entry, reported_bytes: u64) {
+        if self.is_again.load(Ordering::Relaxed) {
+            return;
+        }
         let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
         add(&self.counts.files, 1);
         add(&self.counts.content_bytes, bytes);
+        self.note_owner(entry);
         self.monitor.advance(1, bytes.saturating_sub(reported_bytes));
+    }
+
+    fn note_owner(&self, entry: &Entry) {
+        let (uid, gid) = (entry.meta.uid, entry.meta.gid);
+        let (user, group) = (self.owners.user(uid), self.owners.group(gid));
+        // An ordinary user's files are the user's own, whatever the numbers.
+        if (user, group) == (uid, gid) || !rustix::process::geteuid().is_root() {
+            return;
+        }
+        add(&self.counts.owners_changed, 1);
+        let (name, stored, here) = match user != uid {
+            true => (self.snapshot.user_name(uid), uid, user),
+            false => (self.snapshot.group_name(gid), gid, group),
+        };
+        let name = name.unwrap_or_default().to_vec();
+        self.owner_changed.lock().get_or_insert(OwnerChange { name, stored, here });
     }
 
     /// Opens a directory; names the one that cannot be.
@@ -192,57 +320,100 @@ pub fn run(
     })?;
     let (files, bytes) = entry.totals();
     monitor.expect(files, bytes);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let job = Job {
         repository,
+        snapshot,
+        options,
         monitor,
         target,
+        owners: owners_of(repository, snapshot, options, target)?,
+        // Who waits for a network leaves the cores to others.
+        threads: cores.max(repository.store().connections().min(MAX_WAITING_THREADS)),
         repository_path: place(repository, target)?,
         counts: Counts::default(),
+        owner_changed: Mutex::default(),
+        is_again: AtomicBool::new(false),
         failure: Mutex::default(),
         has_failed: AtomicBool::new(false),
     };
-    if options.dry_run {
-        Walk::new(&job, options, None).run(snapshot, Folder::root(None, None))?;
-        return Ok(job.counts.outcome());
-    }
     raise_open_files_limit();
-    let named = |list: &[(u32, crate::format::codec::Bytes)]| -> Vec<_> {
-        list.iter().map(|(number, name)| (*number, name.0.clone())).collect()
-    };
-    let owners = match options.numeric_owner {
-        true => Owners::numeric(),
-        false => Owners::by_name(&named(&snapshot.users), &named(&snapshot.groups))?,
-    };
     let is_new = !target.exists();
-    let opened = Target::open(target, target::Options { overwrite: options.overwrite, owners })?;
-    let root = Folder::root(Some(opened.root()), is_new.then(|| snapshot.root_meta.clone()));
-    let (work, work_in) = bounded::<Work>(MAX_WORK);
-    let writers = Writers::new(&job);
-    let walked = std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        // Who waits for a network leaves the cores to others.
-        let threads = cores.max(repository.store().connections().min(MAX_WAITING_THREADS));
-        for _ in 0..threads {
-            let (writers, work_in) = (&writers, work_in.clone());
-            let writer = std::thread::Builder::new().name("restore".into());
-            writer.spawn_scoped(scope, move || writers.serve(&work_in)).context(|| "Cannot start a thread".into())?;
-        }
-        drop(work_in);
-        Walk::new(&job, options, Some((&writers, work))).run(snapshot, root)
-    });
-    walked?;
-    drop(writers);
-    if let Some(error) = job.failure.into_inner() {
+    let &Options { replace_types, dry_run, .. } = options;
+    let opened = Target::open(target, target::Options { replace_types, dry_run, owners: job.owners.clone() })?;
+    let root = || Folder::root(opened.root(), is_new.then(|| snapshot.root_meta.clone()), options.overwrite);
+    let strangers = pass(&job, root(), None)?;
+    if !strangers.is_empty() && !job.has_failed() && !dry_run {
+        job.is_again.store(true, Ordering::Relaxed);
+        pass(&job, root(), Some(strangers))?;
+    }
+    let Job { failure, counts, owner_changed, .. } = job;
+    if let Some(error) = failure.into_inner() {
         let message = format!(
             "No room left at {}: make room and repeat the restore, it goes on where it stopped",
             target.display()
         );
         return Err(Error::new(ErrorKind::Full, message).because(error));
     }
-    if options.sync {
+    if options.sync && !dry_run {
         opened.sync()?;
     }
-    Ok(job.counts.outcome())
+    let (owner_changed, unmatched) = (owner_changed.into_inner(), options.filter.unmatched());
+    Ok(Outcome { owner_changed, unmatched, ..counts.outcome() })
+}
+
+/// Walks through the tree once; of the files with several names only `only` are made anew, where that is given.
+/// Returns those that were there and have names which they have not in the snapshot.
+fn pass(job: &Job<'_>, root: Arc<Folder>, only: Option<HashSet<links::Key>>) -> Result<HashSet<links::Key>> {
+    let (work, work_in) = bounded::<Work>(MAX_WORK);
+    let writers = Writers::new(job, only);
+    std::thread::scope(|scope| {
+        for _ in 0..job.threads {
+            let (writers, work_in) = (&writers, work_in.clone());
+            let writer = std::thread::Builder::new().name("restore".into());
+            writer.spawn_scoped(scope, move || writers.serve(&work_in)).context(|| "Cannot start a thread".into())?;
+        }
+        drop(work_in);
+        Walk::new(job, job.options, (&writers, work)).run(job.snapshot, root)
+    })?;
+    Ok(writers.strangers())
+}
+
+/// Returns whose the files become.
+fn owners_of(repository: &Repository, snapshot: &Snapshot, options: &Options, target: &Path) -> Result<Owners> {
+    let by_number = match options.owners {
+        OwnersBy::Number => true,
+        OwnersBy::Name => false,
+        OwnersBy::Target => is_other_system(repository, snapshot, options, target)?,
+    };
+    if by_number {
+        return Ok(Owners::numeric());
+    }
+    let named = |list: &[(u32, crate::format::codec::Bytes)]| -> Vec<_> {
+        list.iter().map(|(number, name)| (*number, name.0.clone())).collect()
+    };
+    Owners::by_name(&named(&snapshot.users), &named(&snapshot.groups))
+}
+
+/// Returns whether the target is the root of another system than this one: it has accounts of its own, or gets them
+/// by this restore, and there the numbers mean what they meant at the source.
+fn is_other_system(repository: &Repository, snapshot: &Snapshot, options: &Options, target: &Path) -> Result<bool> {
+    if std::fs::canonicalize(target).is_ok_and(|real| real == Path::new("/")) {
+        return Ok(false);
+    }
+    if target.join("etc/passwd").is_file() {
+        return Ok(true);
+    }
+    let is_below = options.path.is_empty() || Path::new("/etc/passwd").starts_with(path_of(&options.path));
+    let found = if is_below { repository.resolve(snapshot, ACCOUNTS)? } else { None };
+    Ok(found.is_some_and(|found| matches!(found.node, Node::File(_))) && options.filter.takes_file(ACCOUNTS))
+}
+
+/// Where a system has the names of its users (passwd(5)).
+const ACCOUNTS: &[u8] = b"/etc/passwd";
+
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
 /// Returns where the repository lies below the target, as a path from there; refuses a target inside it.

@@ -2,35 +2,39 @@
 //!
 //! Every name is opened relative to its directory and no symbolic link is ever followed below the target,
 //! whether the target had it before or the stored tree brought it. What is in the way and of another type
-//! is refused, or replaced when [`Options::overwrite`] says so, a directory only when it is empty. Files
-//! that exist but differ are written under a temporary name beside them and renamed when complete.
+//! is refused, or replaced when [`Options::replace_types`] says so, a directory only when it is empty.
 //!
-//! A restore that was cut short can be repeated: a file with the length and the modification time it
-//! should have is taken as done, since the time is set last. That holds for a killed process; what a
-//! power cut leaves behind is certain only after [`Target::sync`].
+//! What takes the place of something is made under a temporary name beside it, gets content, owner, attributes
+//! and mode there, and then its name. So whoever holds the old file open, or may write to it, has the old
+//! file and nothing of the new one; and what stays is only what [`is_as_guarded`]. Names of a directory that
+//! others can change, and may not in what is restored, are taken from them first ([`Dir::guard`]).
 //!
 //! Errors are predicates ("could not be created") without a path: whoever asked knows it.
 
 use super::attributes::Subject;
+pub use super::file::{File, Old};
+use super::overwrite::{Fate, Overwrite, has_own_links, is_as_guarded, is_safe_inside};
 use super::owners::Owners;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Entry, Meta, NAME_MAX_BYTES, Node};
+use crate::source::read;
 use crate::source::stat::{Kind, Stat};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How files are written.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Whether what is in the way and of another type is removed.
-    pub overwrite: bool,
+    pub replace_types: bool,
     /// Whose the files become.
     pub owners: Owners,
+    /// Whether nothing is changed: directories that are not there count as empty ones.
+    pub dry_run: bool,
 }
 
 /// An open target directory.
@@ -42,40 +46,39 @@ pub struct Target {
 /// An open directory in the target.
 #[derive(Debug, Clone)]
 pub struct Dir {
-    fd: Arc<OwnedFd>,
+    /// `None`: it is not there, in a dry run.
+    fd: Option<Arc<OwnedFd>>,
     options: Arc<Options>,
 }
 
-/// What became of the wish to write a regular file.
-#[derive(Debug)]
-pub enum Begun {
-    /// It is there already; its attributes were set again, except for these errors.
-    Done(Vec<Error>),
-    /// It is to be written.
-    Open(File),
-}
+/// Which file it is: the numbers of its device and inode.
+pub type Id = (u64, u64);
 
-/// A regular file that is being written, by several threads if need be. Dropped unfinished, it is removed.
-#[derive(Debug)]
-pub struct File {
-    fd: OwnedFd,
-    dir: Dir,
-    name: Box<[u8]>,
-    /// The name it has until it is complete, where `name` is taken.
-    temporary: Option<String>,
-    /// The end of the last byte written.
-    end: AtomicU64,
-    is_finished: bool,
+/// How something came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// There was nothing of this name.
+    New,
+    /// It took the place of something that differed.
+    Replaced,
+    /// It was there.
+    Kept,
+    /// What is there stays, whatever it is.
+    Skipped,
 }
 
 impl Target {
     /// Opens the directory at `path`; makes it, and those above it, where missing. `path` itself may lead
     /// through symbolic links.
     pub fn open(path: &Path, options: Options) -> Result<Target> {
+        let options = Arc::new(options);
+        if options.dry_run && !path.exists() {
+            return Ok(Target { root: Dir { fd: None, options } });
+        }
         std::fs::create_dir_all(path).context(|| format!("cannot make the directory {}", path.display()))?;
         let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .context(|| format!("cannot open the directory {}", path.display()))?;
-        Ok(Target { root: Dir { fd: Arc::new(fd), options: Arc::new(options) } })
+        Ok(Target { root: Dir { fd: Some(Arc::new(fd)), options } })
     }
 
     /// Returns the target directory itself.
@@ -85,7 +88,8 @@ impl Target {
 
     /// Waits until all that was written is on the disk (syncfs(2)).
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&*self.root.fd).context(|| "the restored files could not be written to the disk".into())
+        let synced = self.root.fd().and_then(rustix::fs::syncfs);
+        synced.context(|| "the restored files could not be written to the disk".into())
     }
 }
 
@@ -99,14 +103,20 @@ impl Dir {
     /// Makes the directory `name`, or enters the one that exists.
     pub fn make_dir(&self, name: &[u8]) -> Result<Dir> {
         checked(name)?;
+        if self.options.dry_run {
+            return match self.enter(name) {
+                Err(error) if error.kind() == ErrorKind::Exists && self.options.replace_types => Ok(self.absent()),
+                entered => entered,
+            };
+        }
         loop {
-            match rustix::fs::mkdirat(&*self.fd, name, PRIVATE_DIR) {
+            match self.fd().and_then(|fd| rustix::fs::mkdirat(fd, name, PRIVATE_DIR)) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => self.unlock(name),
                 Err(error) => return Err(Error::io("the directory could not be made", error)),
             }
             match self.enter(name) {
-                Err(error) if error.kind() == ErrorKind::Exists && self.options.overwrite => self.clear(name)?,
+                Err(error) if error.kind() == ErrorKind::Exists && self.options.replace_types => self.clear(name)?,
                 entered => return entered,
             }
         }
@@ -115,10 +125,34 @@ impl Dir {
     /// Opens the existing directory `name`; of kind [`ErrorKind::Exists`] is the error where it is something else.
     pub fn enter(&self, name: &[u8]) -> Result<Dir> {
         checked(name)?;
-        match rustix::fs::openat(&*self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(fd) => Ok(Dir { fd: Arc::new(fd), options: Arc::clone(&self.options) }),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(self.look(name)?.kind)),
+        let Some(fd) = &self.fd else { return Ok(self.absent()) };
+        match rustix::fs::openat(&**fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => Ok(Dir { fd: Some(Arc::new(fd)), options: Arc::clone(&self.options) }),
+            Err(Errno::NOENT) if self.options.dry_run => Ok(self.absent()),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(self.look(name)?.map_or(Kind::Unknown, |it| it.kind))),
             Err(error) => Err(Error::io("the directory could not be opened", error)),
+        }
+    }
+
+    /// Takes the names in it from those who can change them now and may not in what is restored: nobody is to
+    /// exchange a file while it is written. [`Dir::finish`] gives it what it shall have.
+    pub fn guard(&self, meta: &Meta) -> Result<()> {
+        let Some(fd) = self.fd.as_ref().filter(|_| !self.options.dry_run) else { return Ok(()) };
+        let there = Stat::of(fd.as_fd()).context(|| "the directory could not be looked at".into())?;
+        let has_same_acl = || Subject::open(fd.as_fd()).has_same_acl(meta);
+        if is_safe_inside(&there, meta, &self.options.owners, has_same_acl) {
+            return Ok(());
+        }
+        let me = rustix::process::geteuid();
+        if there.uid != me.as_raw() && !me.is_root() {
+            // It belongs to somebody else, who lets this user write.
+            return Ok(());
+        }
+        let taken = rustix::fs::fchown(&**fd, Some(me), None).and_then(|()| rustix::fs::fchmod(&**fd, PRIVATE_DIR));
+        match taken {
+            // A file system without owners, as FAT, or one that does not let root be root, as NFS.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(Error::io("the directory, which others may change, could not be taken from them", error)),
         }
     }
 
@@ -128,118 +162,209 @@ impl Dir {
         let user = rustix::process::geteuid();
         let is_locked =
             |there: &Stat| there.kind == Kind::Directory && there.uid == user.as_raw() && there.mode & 0o700 != 0o700;
-        let Some(there) = (!user.is_root()).then(|| self.look(name).ok().filter(is_locked)).flatten() else { return };
+        let there = || self.look(name).ok().flatten().filter(is_locked);
+        let Some(there) = (!user.is_root()).then(there).flatten() else { return };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(fd) = rustix::fs::openat(&*self.fd, name, flags, Mode::empty()) {
+        if let Ok(fd) = self.fd().and_then(|fd| rustix::fs::openat(fd, name, flags, Mode::empty())) {
             // What remains locked is told by whoever cannot enter or change it.
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let _ = rustix::fs::chmod(path, Mode::from_raw_mode(there.mode | 0o700));
         }
     }
 
-    /// Begins the regular file `name`, which will be as `meta` says.
-    pub fn begin_file(&self, name: &[u8], meta: &Meta) -> Result<Begun> {
+    /// Creates the regular file `name`; `None` where something of this name is there.
+    pub fn create_file(&self, name: &[u8]) -> Result<Option<File>> {
         checked(name)?;
-        loop {
-            match self.create(name) {
-                Ok(fd) => return Ok(Begun::Open(File::new(self, fd, name, None))),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(Error::io("could not be created", error)),
-            }
-            let there = self.look(name)?;
-            if there.kind != Kind::File {
-                self.clear_other(name, there.kind)?;
-            } else if there.size_bytes == meta.size_bytes && there.mtime == meta.mtime {
-                return Ok(Begun::Done(self.apply_to_name(name, meta)?));
-            } else {
-                let temporary = temporary_name(name);
-                let fd = match self.create(temporary.as_bytes()) {
-                    Err(Errno::EXIST) => {
-                        // A restore that was killed left it.
-                        self.clear(temporary.as_bytes())?;
-                        self.create(temporary.as_bytes())
-                    }
-                    created => created,
-                };
-                let fd = fd.context(|| "could not be created under a temporary name beside it".into())?;
-                return Ok(Begun::Open(File::new(self, fd, name, Some(temporary))));
-            }
+        match self.create(name) {
+            Ok(fd) => Ok(Some(File::new(self, fd, name, None))),
+            Err(Errno::EXIST) => Ok(None),
+            Err(error) => Err(Error::io("could not be created", error)),
         }
     }
 
-    /// Makes what is neither regular file nor directory: symbolic link, FIFO, socket or device, with its
-    /// attributes; returns those that could not be set. One that exists and is the same only gets the attributes.
-    pub fn make_node(&self, entry: &Entry) -> Result<Vec<Error>> {
-        let name = &*entry.name;
+    /// Creates a regular file that takes the place of `name`, which is no directory, when it is complete.
+    pub fn replace_file(&self, name: &[u8]) -> Result<File> {
         checked(name)?;
-        let kind = match &entry.node {
-            Node::Symlink(_) => Kind::Symlink,
-            Node::Fifo => Kind::Fifo,
-            Node::Socket => Kind::Socket,
-            Node::CharDevice { .. } => Kind::CharDevice,
-            Node::BlockDevice { .. } => Kind::BlockDevice,
-            Node::File(_) | Node::Directory(_) => return Err(Error::usage("is made by other means")),
+        let temporary = temporary_name(name);
+        let fd = match self.create(temporary.as_bytes()) {
+            Err(Errno::EXIST) => {
+                // A restore that was killed left it.
+                self.clear(temporary.as_bytes())?;
+                self.create(temporary.as_bytes())
+            }
+            created => created,
         };
+        let fd = fd.context(|| "could not be created under a temporary name beside it".into())?;
+        Ok(File::new(self, fd, name, Some(temporary)))
+    }
+
+    /// Opens the regular file `name`, seen as `there`, to compare it; `None` where it cannot be read.
+    pub fn open_old(&self, name: &[u8], there: &Stat) -> Option<Old> {
+        let file = read::open(self.fd.as_ref()?.as_fd(), name, there).ok()?;
+        Some(Old::new(file, self))
+    }
+
+    /// Returns whether a file that is there may stay if its content is right, and be given its attributes.
+    pub fn may_stay(&self, old: &Old, meta: &Meta) -> bool {
+        let there = old.stat();
+        has_own_links(there, meta) && is_as_guarded(there, meta, &self.options.owners, || old.has_same_acl(meta))
+    }
+
+    /// Makes what is neither regular file nor directory: symbolic link, FIFO, socket or device, with its
+    /// attributes; returns those that could not be set. One that exists and is the same only gets the attributes,
+    /// unless it has to be made anew (`is_forced`).
+    pub fn make_node(&self, entry: &Entry, overwrite: Overwrite, is_forced: bool) -> Result<(How, Vec<Error>)> {
+        let (name, meta, kind) = (&*entry.name, &entry.meta, kind_of(&entry.node));
+        checked(name)?;
+        if matches!(kind, Kind::File | Kind::Directory) {
+            return Err(Error::usage("is made by other means"));
+        }
+        let temporary = temporary_name(name);
+        let (mut how, mut made_as) = (How::New, name);
         loop {
-            match self.create_node(name, &entry.node) {
+            let made = match self.options.dry_run {
+                true => Err(Errno::EXIST),
+                false => self.create_node(made_as, &entry.node),
+            };
+            match made {
                 Ok(()) => break,
+                Err(Errno::EXIST) if how == How::Replaced => {
+                    // A restore that was killed left it.
+                    self.clear(made_as)?;
+                    continue;
+                }
                 Err(Errno::EXIST) => {}
                 Err(Errno::PERM) if matches!(kind, Kind::CharDevice | Kind::BlockDevice) => {
                     return Err(Error::io("the device could not be made: that takes root", Errno::PERM));
                 }
                 Err(error) => return Err(Error::io(format!("the {} could not be made", noun(kind)), error)),
             }
-            let there = self.look(name)?;
-            if there.kind == kind && self.is_same_node(name, &there, &entry.node) {
-                break;
-            } else if there.kind == Kind::Symlink && kind == Kind::Symlink {
-                self.clear(name)?;
-            } else {
-                self.clear_other(name, there.kind)?;
+            if let Some(there) = self.look(name)? {
+                let fate = overwrite.fate(&there, meta);
+                // Of a link only root can change the owner; its mode says nothing (symlink(7)).
+                let is_mine = kind == Kind::Symlink || is_as_guarded(&there, meta, &self.options.owners, || true);
+                let is_same = there.kind == kind && self.is_same_node(name, &there, &entry.node);
+                if fate == Fate::Skipped {
+                    return Ok((How::Skipped, Vec::new()));
+                } else if fate == Fate::Compared && !is_forced && is_same && is_mine && has_own_links(&there, meta) {
+                    return Ok((How::Kept, self.apply_to_name(name, meta, |found| found.is_same_file(&there))?));
+                }
+                self.make_way(name, there.kind, kind)?;
+                (how, made_as) = (How::Replaced, temporary.as_bytes());
+            }
+            if self.options.dry_run {
+                return Ok((how, Vec::new()));
             }
         }
-        self.apply_to_name(name, &entry.meta)
+        let errors = self.apply_to_name(made_as, meta, |found| found.kind == kind);
+        if how == How::Replaced {
+            match &errors {
+                Ok(_) => self.take_place(made_as, name)?,
+                // The error is the one to tell.
+                Err(_) => drop(self.unlink(made_as, AtFlags::empty())),
+            }
+        }
+        errors.map(|errors| (how, errors))
     }
 
-    /// Makes `name` another name of the file `source_name` in `source`, which was restored before.
-    pub fn hard_link(&self, name: &[u8], source: &Dir, source_name: &[u8]) -> Result<()> {
+    /// Makes the entry's name another one of the file `source_name` in `source`, which was restored before and is
+    /// `id`.
+    pub fn hard_link(&self, entry: &Entry, source: &Dir, source_name: &[u8], id: Id) -> Result<How> {
+        let (name, kind) = (&*entry.name, kind_of(&entry.node));
         checked(name)?;
         checked(source_name)?;
+        let is_it = |there: &Stat| (there.dev, there.ino) == id;
+        let link = |name: &[u8]| rustix::fs::linkat(source.fd()?, source_name, self.fd()?, name, AtFlags::empty());
+        let mut how = How::New;
         loop {
-            match rustix::fs::linkat(&*source.fd, source_name, &*self.fd, name, AtFlags::empty()) {
-                Ok(()) => return Ok(()),
-                Err(Errno::EXIST) => {}
+            if let Some(there) = self.look(name)? {
+                if is_it(&there) {
+                    return Ok(How::Kept);
+                }
+                self.make_way(name, there.kind, kind)?;
+                how = How::Replaced;
+            }
+            if self.options.dry_run {
+                return Ok(how);
+            }
+            let temporary = temporary_name(name);
+            let made_as = if how == How::New { name } else { temporary.as_bytes() };
+            match link(made_as) {
+                Ok(()) => {}
+                Err(Errno::EXIST) if how == How::New => continue,
+                Err(Errno::EXIST) => {
+                    self.clear(made_as)?;
+                    continue;
+                }
                 Err(error) => return Err(Error::io("the hard link could not be made", error)),
             }
-            let (there, wanted) = (self.look(name)?, source.look(source_name)?);
-            if there.is_same_file(&wanted) {
-                return Ok(());
-            } else if there.kind == wanted.kind {
-                self.clear(name)?;
-            } else {
-                self.clear_other(name, there.kind)?;
+            // The other name may have been given to another file meanwhile.
+            if !self.look(made_as)?.is_some_and(|made| is_it(&made)) {
+                self.clear(made_as)?;
+                return Err(exchanged());
             }
+            if how == How::Replaced {
+                self.take_place(made_as, name)?;
+            }
+            return Ok(how);
         }
     }
 
     /// Sets the directory's own attributes, once all that belongs into it is there; returns those that could not be.
     pub fn finish(&self, meta: &Meta) -> Vec<Error> {
-        Subject::open(self.fd.as_fd()).apply(meta, &self.options.owners)
+        match &self.fd {
+            Some(fd) if !self.options.dry_run => Subject::open(fd.as_fd()).apply(meta, &self.options.owners),
+            _ => Vec::new(),
+        }
     }
 
-    fn look(&self, name: &[u8]) -> Result<Stat> {
-        Stat::at(self.fd.as_fd(), name).context(|| "what is there could not be looked at".into())
+    /// Returns what has this name, if anything has.
+    pub fn look(&self, name: &[u8]) -> Result<Option<Stat>> {
+        checked(name)?;
+        let Some(fd) = &self.fd else { return Ok(None) };
+        match Stat::at(fd.as_fd(), name) {
+            Ok(there) => Ok(Some(there)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context(|| "what is there could not be looked at".into()),
+        }
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.fd.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::NOENT)
+    }
+
+    fn absent(&self) -> Dir {
+        Dir { fd: None, options: Arc::clone(&self.options) }
+    }
+
+    /// Returns whose the files become.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.options.owners
+    }
+
+    /// Gives what is complete under a temporary name its own.
+    pub(super) fn take_place(&self, temporary: &[u8], name: &[u8]) -> Result<()> {
+        let renamed = self.fd().and_then(|fd| rustix::fs::renameat(fd, temporary, fd, name));
+        renamed.map_err(|error| {
+            let _ = self.unlink(temporary, AtFlags::empty());
+            Error::io("what is complete beside it could not take the place of what is there", error)
+        })
+    }
+
+    pub(super) fn unlink(&self, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+        rustix::fs::unlinkat(self.fd()?, name, flags)
     }
 
     fn create(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&*self.fd, name, flags, PRIVATE_FILE)
+        rustix::fs::openat(self.fd()?, name, flags, PRIVATE_FILE)
     }
 
     fn create_node(&self, name: &[u8], node: &Node) -> Result<(), Errno> {
-        let make = |kind, device| rustix::fs::mknodat(&*self.fd, name, kind, PRIVATE_FILE, device);
+        let fd = self.fd()?;
+        let make = |kind, device| rustix::fs::mknodat(fd, name, kind, PRIVATE_FILE, device);
         match node {
-            Node::Symlink(target) => rustix::fs::symlinkat(&**target, &*self.fd, name),
+            Node::Symlink(target) => rustix::fs::symlinkat(&**target, fd, name),
             Node::Fifo => make(FileType::Fifo, 0),
             Node::Socket => make(FileType::Socket, 0),
             Node::CharDevice { major, minor } => make(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor)),
@@ -252,7 +377,7 @@ impl Dir {
     fn is_same_node(&self, name: &[u8], there: &Stat, node: &Node) -> bool {
         match node {
             Node::Symlink(target) => {
-                let found = rustix::fs::readlinkat(&*self.fd, name, Vec::new());
+                let found = self.fd().and_then(|fd| rustix::fs::readlinkat(fd, name, Vec::new()));
                 found.is_ok_and(|found| found.as_bytes() == &**target)
             }
             Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
@@ -262,15 +387,23 @@ impl Dir {
         }
     }
 
-    /// Removes what is of another type than what shall be there, if that was asked for.
-    fn clear_other(&self, name: &[u8], kind: Kind) -> Result<()> {
-        if self.options.overwrite { self.clear(name) } else { Err(in_the_way(kind)) }
+    /// Refuses to replace what is of another type than what shall be there, if that was not asked for. A directory is
+    /// removed; what takes the place of anything else is given its name.
+    pub fn make_way(&self, name: &[u8], kind: Kind, wanted: Kind) -> Result<()> {
+        if kind == wanted {
+            return Ok(());
+        }
+        match self.options.replace_types {
+            false => Err(in_the_way(kind)),
+            true if kind == Kind::Directory && !self.options.dry_run => self.clear(name),
+            true => Ok(()),
+        }
     }
 
     /// Removes a name, a directory only when it is empty.
     fn clear(&self, name: &[u8]) -> Result<()> {
-        let removed = match rustix::fs::unlinkat(&*self.fd, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => rustix::fs::unlinkat(&*self.fd, name, AtFlags::REMOVEDIR),
+        let removed = match self.unlink(name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => self.unlink(name, AtFlags::REMOVEDIR),
             removed => removed,
         };
         match removed {
@@ -279,62 +412,37 @@ impl Dir {
         }
     }
 
-    fn apply_to_name(&self, name: &[u8], meta: &Meta) -> Result<Vec<Error>> {
+    /// Sets the attributes of what has a name, if it is what it should be.
+    fn apply_to_name(&self, name: &[u8], meta: &Meta, is_it: impl FnOnce(&Stat) -> bool) -> Result<Vec<Error>> {
+        if self.options.dry_run {
+            return Ok(Vec::new());
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&*self.fd, name, flags, Mode::empty())
-            .context(|| "could not be opened to set its attributes".into())?;
-        let kind = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?.kind;
-        Ok(Subject::place(fd.as_fd(), kind == Kind::Symlink).apply(meta, &self.options.owners))
+        let fd = self.fd().and_then(|fd| rustix::fs::openat(fd, name, flags, Mode::empty()));
+        let fd = fd.context(|| "could not be opened to set its attributes".into())?;
+        let found = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?;
+        if !is_it(&found) {
+            return Err(exchanged());
+        }
+        Ok(Subject::place(fd.as_fd(), found.kind == Kind::Symlink).apply(meta, &self.options.owners))
     }
 }
 
-impl File {
-    fn new(dir: &Dir, fd: OwnedFd, name: &[u8], temporary: Option<String>) -> File {
-        File { fd, dir: dir.clone(), name: name.into(), temporary, end: AtomicU64::new(0), is_finished: false }
-    }
-
-    /// Writes all of `data` at `offset`. What is never written is a hole.
-    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let mut done = 0;
-        while done < data.len() {
-            match rustix::io::pwrite(&self.fd, &data[done..], offset + done as u64) {
-                Ok(0) => return Err(Error::io("could not be written", Errno::IO)),
-                Ok(len) => done += len,
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    let at = offset + done as u64;
-                    return Err(Error::io(format!("could not be written at byte {at}"), error));
-                }
-            }
-        }
-        self.end.fetch_max(offset + data.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives the file its length, its attributes and its name; returns the attributes that could not be set.
-    pub fn finish(mut self, meta: &Meta) -> Result<Vec<Error>> {
-        if *self.end.get_mut() != meta.size_bytes {
-            rustix::fs::ftruncate(&self.fd, meta.size_bytes)
-                .context(|| format!("its length of {} bytes could not be set", meta.size_bytes))?;
-        }
-        let errors = Subject::open(self.fd.as_fd()).apply(meta, &self.dir.options.owners);
-        if let Some(temporary) = &self.temporary {
-            rustix::fs::renameat(&*self.dir.fd, temporary.as_str(), &*self.dir.fd, &*self.name)
-                .context(|| format!("the complete file {temporary} could not take the place of the old one"))?;
-        }
-        self.is_finished = true;
-        Ok(errors)
+/// Returns the type of file a stored one is.
+pub(super) fn kind_of(node: &Node) -> Kind {
+    match node {
+        Node::File(_) => Kind::File,
+        Node::Directory(_) => Kind::Directory,
+        Node::Symlink(_) => Kind::Symlink,
+        Node::Fifo => Kind::Fifo,
+        Node::Socket => Kind::Socket,
+        Node::CharDevice { .. } => Kind::CharDevice,
+        Node::BlockDevice { .. } => Kind::BlockDevice,
     }
 }
 
-impl Drop for File {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            let name = self.temporary.as_ref().map_or(&*self.name, |name| name.as_bytes());
-            // The error that ended the writing is the one to tell.
-            let _ = rustix::fs::unlinkat(&*self.dir.fd, name, AtFlags::empty());
-        }
-    }
+fn exchanged() -> Error {
+    Error::new(ErrorKind::Replaced, "was exchanged by another program while it was restored: repeat the restore")
 }
 
 /// Refuses what is no name of a directory entry: it must not lead out of the target.
@@ -366,6 +474,6 @@ fn noun(kind: Kind) -> &'static str {
 }
 
 fn in_the_way(kind: Kind) -> Error {
-    let advice = "remove it, allow it to be overwritten, or restore into another directory";
+    let advice = "remove it, say --replace-types, or restore into another directory";
     Error::new(ErrorKind::Exists, format!("a {} of this name is in the way: {advice}", noun(kind)))
 }

@@ -1,7 +1,8 @@
 //! The directories of a restore: made when first needed, finished when the last thing below them is done.
 
+use super::overwrite::{Fate, Overwrite};
 use super::target::Dir;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ pub(super) struct Folder {
     name: Bytes,
     /// What it shall have in the end; nothing is changed without.
     meta: Option<Meta>,
+    overwrite: Overwrite,
     holds: AtomicUsize,
     state: Mutex<State>,
     /// Of all directories of the tree those that were opened, the first in front.
@@ -33,6 +35,8 @@ struct State {
     dir: Option<Dir>,
     is_made: bool,
     has_failed: bool,
+    /// Whether it was there and keeps its attributes.
+    is_left: bool,
 }
 
 /// Why a directory is not open.
@@ -44,11 +48,11 @@ pub(super) enum Closed {
 }
 
 impl Folder {
-    /// Makes the root from the open target, held once. It stays open. Without a target nothing can be opened.
-    pub(super) fn root(dir: Option<Dir>, meta: Option<Meta>) -> Arc<Folder> {
-        let state = Mutex::new(State { is_made: dir.is_some(), has_failed: dir.is_none(), dir });
+    /// Makes the root from the open target, held once. It stays open.
+    pub(super) fn root(dir: Dir, meta: Option<Meta>, overwrite: Overwrite) -> Arc<Folder> {
+        let state = Mutex::new(State { is_made: true, dir: Some(dir), ..State::default() });
         let (holds, opened) = (AtomicUsize::new(1), Arc::default());
-        Arc::new(Folder { parent: None, name: Bytes::default(), meta, holds, state, opened })
+        Arc::new(Folder { parent: None, name: Bytes::default(), meta, overwrite, holds, state, opened })
     }
 
     /// Makes a directory below this one, held once.
@@ -59,6 +63,7 @@ impl Folder {
             meta: Some(meta.clone()),
             holds: AtomicUsize::new(1),
             state: Mutex::default(),
+            overwrite: self.overwrite,
             opened: self.opened.clone(),
         })
     }
@@ -82,7 +87,8 @@ impl Folder {
 
     /// Gives a directory that was made its attributes; returns those that could not be set.
     pub(super) fn finish(self: &Arc<Folder>) -> Vec<Error> {
-        let Some(meta) = self.meta.as_ref().filter(|_| self.state.lock().is_made) else { return Vec::new() };
+        let is_set = |state: &State| state.is_made && !state.is_left;
+        let Some(meta) = self.meta.as_ref().filter(|_| is_set(&self.state.lock())) else { return Vec::new() };
         match self.open() {
             Ok(dir) => dir.finish(meta),
             Err(Closed::Failed(_, error)) => vec![error],
@@ -107,10 +113,13 @@ impl Folder {
         };
         while let Some(folder) = closed.pop() {
             let is_made = folder.state.lock().is_made;
-            let made = if is_made { dir.enter(&folder.name) } else { dir.make_dir(&folder.name) };
+            let made = if is_made { dir.enter(&folder.name).map(|dir| (dir, false)) } else { folder.make(&dir) };
             let mut state = folder.state.lock();
             dir = match made {
-                Ok(dir) => dir,
+                Ok((dir, is_left)) => {
+                    state.is_left |= is_left;
+                    dir
+                }
                 Err(error) => {
                     state.has_failed = !is_made;
                     return Err(Closed::Failed(folder.clone(), error));
@@ -125,6 +134,22 @@ impl Folder {
             }
         }
         Ok(dir)
+    }
+
+    /// Makes it in the directory above, or enters it and takes it from those who may not change it; returns too
+    /// whether it keeps the attributes it has.
+    fn make(&self, above: &Dir) -> Result<(Dir, bool)> {
+        let there = match self.overwrite {
+            Overwrite::Always | Overwrite::IfChanged => None,
+            Overwrite::IfNewer | Overwrite::Never => above.look(&self.name)?,
+        };
+        let dir = above.make_dir(&self.name)?;
+        let meta = self.meta.as_ref();
+        let is_left = there.zip(meta).is_some_and(|(it, meta)| self.overwrite.fate(&it, meta) == Fate::Skipped);
+        if let Some(meta) = meta.filter(|_| !is_left) {
+            dir.guard(meta)?;
+        }
+        Ok((dir, is_left))
     }
 
     /// Notes that it is open, and closes another where there are many.

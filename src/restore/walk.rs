@@ -12,11 +12,12 @@ use crate::repo::tree::Leaf;
 use crate::store::Wait;
 use crossbeam_channel::Sender;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A run of files ends when it has this many bytes; a longer file is written by several threads.
 const RUN_BYTES: u64 = 4 << 20;
 /// One of the ranges of a large file has about this many bytes that are no hole.
-const PART_BYTES: u64 = 4 << 20;
+pub(super) const PART_BYTES: u64 = 4 << 20;
 
 /// The work of this restore and who does it.
 pub(super) type Workers<'a> = (&'a Writers<'a>, Sender<Work>);
@@ -40,8 +41,7 @@ struct Level {
 pub(super) struct Walk<'a> {
     job: &'a Job<'a>,
     options: &'a Options,
-    /// `None` in a dry run.
-    workers: Option<Workers<'a>>,
+    workers: Workers<'a>,
     levels: Vec<Level>,
     /// Of the directory it is in, absolute.
     path: Vec<u8>,
@@ -77,7 +77,7 @@ impl Level {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(job: &'a Job<'a>, options: &'a Options, workers: Option<Workers<'a>>) -> Self {
+    pub(super) fn new(job: &'a Job<'a>, options: &'a Options, workers: Workers<'a>) -> Self {
         Walk { job, options, workers, levels: Vec::new(), path: Vec::new() }
     }
 
@@ -144,7 +144,7 @@ impl<'a> Walk<'a> {
         let Some(level) = self.levels.pop() else { return };
         if let Some(error) = level.failure {
             let message = format!("{} of its {} entries could not be read", level.lost, level.directory.entries);
-            self.job.trouble(&level.folder, b"", Error::new(error.kind(), message).because(error));
+            self.trouble(&level.folder, Error::new(error.kind(), message).because(error));
         }
         self.job.release(level.folder);
         self.path.truncate(self.levels.last().map_or(0, |level| level.path_len));
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
                     self.split(leaf, at, entry, content);
                 }
                 _ => {
-                    bytes += entry.meta.size_bytes;
+                    bytes = entry.meta.size_bytes.saturating_add(bytes);
                     if bytes < RUN_BYTES {
                         continue;
                     }
@@ -210,7 +210,9 @@ impl<'a> Walk<'a> {
     /// Tells the monitor that an entry needs no work.
     fn skip(&self, entry: &Entry) {
         let (files, bytes) = entry.totals();
-        self.job.monitor.advance(files, bytes);
+        if !self.job.is_again.load(Ordering::Relaxed) {
+            self.job.monitor.advance(files, bytes);
+        }
     }
 
     /// Enters a directory; the walk goes on behind it later.
@@ -220,11 +222,11 @@ impl<'a> Walk<'a> {
         let folder = level.folder.below(&entry.name, &entry.meta);
         self.extend_path(entry);
         if self.is_repository() {
-            self.job.trouble(&folder, b"", is_repository());
+            self.trouble(&folder, is_repository());
             return self.turn_back(folder, entry);
         }
         if verdict == Verdict::Taken {
-            if self.workers.is_some() && self.job.open(&folder).is_none() {
+            if self.job.open(&folder).is_none() {
                 return self.turn_back(folder, entry);
             }
             self.job.done(entry, 0);
@@ -239,6 +241,13 @@ impl<'a> Walk<'a> {
         self.path.truncate(self.levels.last().map_or(0, |level| level.path_len));
     }
 
+    /// Names what a directory lacks; the second pass, which meets it again, is silent.
+    fn trouble(&self, folder: &Folder, error: Error) {
+        if !self.job.is_again.load(Ordering::Relaxed) {
+            self.job.trouble(folder, b"", error);
+        }
+    }
+
     fn is_repository(&self) -> bool {
         self.job.repository_path.as_ref().is_some_and(|path| *path == self.path)
     }
@@ -248,9 +257,7 @@ impl<'a> Walk<'a> {
         let Some(level) = self.levels.last_mut().filter(|level| from < to && level.position < level.end) else {
             return;
         };
-        let Some((_, work)) = &self.workers else {
-            return (from..to).filter_map(|at| leaf.entry(at)).for_each(|entry| self.job.done(entry, 0));
-        };
+        let (_, work) = &self.workers;
         match self.job.open(&level.folder) {
             Some(dir) => {
                 let run = Work::Run { folder: level.folder.hold(), dir, leaf: leaf.clone(), range: from..to };
@@ -264,37 +271,17 @@ impl<'a> Walk<'a> {
     /// Hands a large file over in ranges.
     fn split(&mut self, leaf: &Leaf, at: u64, entry: &Entry, content: &Content) {
         let Some(level) = self.levels.last_mut().filter(|level| level.position < level.end) else { return };
-        let Some((writers, work)) = &self.workers else { return self.job.done(entry, 0) };
+        let (writers, work) = &self.workers;
         let Some(dir) = self.job.open(&level.folder) else {
             level.position = level.end;
             return;
         };
         let Some(large) = writers.begin(&level.folder, &dir, leaf, at) else { return };
-        let (mut from, mut end, mut bytes) = (0, 0, 0);
-        let send = |range| {
+        let cut = writers.each_part(content, entry.meta.size_bytes, &mut |range| {
             let _ = work.send(Work::Part { large: large.clone(), range });
-        };
-        let cut = self.job.repository.for_each_extent(
-            content,
-            0,
-            entry.meta.size_bytes,
-            Wait::Allowed,
-            &mut |offset, extent| {
-                end = offset.saturating_add(extent.len_bytes);
-                bytes = if extent.is_hole() { bytes } else { extent.len_bytes.saturating_add(bytes) };
-                if bytes >= PART_BYTES {
-                    send(from..end);
-                    (from, bytes) = (end, 0);
-                }
-                Ok(!self.job.has_failed())
-            },
-        );
-        let is_whole = end == entry.meta.size_bytes;
-        match cut {
-            Err(error) => large.fail(error),
-            Ok(()) if !is_whole => large.fail(Error::damaged("its extents do not add up to its length")),
-            Ok(()) if from < end => send(from..end),
-            Ok(()) => {}
+        });
+        if let Err(error) = cut {
+            large.fail(error);
         }
         writers.complete(large, &mut Vec::new());
     }

@@ -12,11 +12,12 @@ pub mod group;
 pub mod rule;
 pub mod window;
 
+use crate::clock::is_ahead;
 use crate::id::ObjectId;
 use group::{GroupBy, Key};
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use rule::{Count, Level, Limit, Rule};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -42,10 +43,6 @@ pub struct Snapshot {
     /// Whether it lacks a dump or a whole source.
     pub is_incomplete: bool,
 }
-
-/// How far a snapshot's time may lie after the present before it is not believed. Machines in distant
-/// time zones whose clocks are set by hand to local time are still believed.
-pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why a snapshot is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +93,7 @@ impl Group {
 
 /// Decides for every snapshot what keeps it. The answer's groups are sorted by what they have in common.
 ///
-/// Periods are those of `zone`. `now` only ever keeps more: snapshots more than [`AHEAD`] of it are kept
+/// Periods are those of `zone`. `now` only ever keeps more: snapshots that are ahead of it ([`is_ahead`]) are kept
 /// and take nobody's place. Should it be wrong itself, too early a time keeps all, and too late a one
 /// changes nothing.
 pub fn decide(snapshots: &[Snapshot], rules: &[Rule], by: GroupBy, zone: &TimeZone, now: Timestamp) -> Vec<Group> {
@@ -116,8 +113,7 @@ pub fn decide(snapshots: &[Snapshot], rules: &[Rule], by: GroupBy, zone: &TimeZo
 
 /// Decides for one group, newest first.
 fn decide_group(history: &[&Snapshot], rules: &[Rule], zone: &TimeZone, now: Timestamp) -> Vec<Vec<Reason>> {
-    let latest = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
-    let ahead = history.iter().take_while(|snapshot| snapshot.time > latest).count();
+    let ahead = history.iter().take_while(|snapshot| is_ahead(snapshot.time, now)).count();
     let judged = Judged::new(&history[ahead..], zone);
     let mut reasons: Vec<Vec<Reason>> = vec![Vec::new(); history.len()];
     for rule in rules {

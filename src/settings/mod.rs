@@ -12,6 +12,7 @@ pub mod secret;
 pub mod values;
 
 use crate::error::{Error, Result};
+use crate::spelling::nearest;
 pub use file::Repository;
 pub use periodicity::Periodicity;
 pub use profile::Profile;
@@ -122,7 +123,7 @@ impl Settings {
         }
         self.profiles.get(name).ok_or_else(|| {
             let known = self.profiles.keys().map(String::as_str);
-            let hint = match (read::nearest(name, known), self.profiles.is_empty()) {
+            let hint = match (nearest(name, known), self.profiles.is_empty()) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, true) => "there are none yet: `bakfs config init` writes a first one".into(),
                 (None, false) => {
@@ -147,7 +148,7 @@ fn resolve(
     if let Some(repository) = &profile.repository
         && !file.repository.contains_key(repository)
     {
-        let hint = match read::nearest(repository, file.repository.keys().map(String::as_str)) {
+        let hint = match nearest(repository, file.repository.keys().map(String::as_str)) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("write a table [repository.{repository}] with its `repo`"),
         };

@@ -88,3 +88,13 @@ impl FromStr for Periodicity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_those_of_the_stored_format() {
+        assert_eq!(Periodicity::ALL.map(Periodicity::word), crate::format::snapshot::RUN_TAGS);
+    }
+}

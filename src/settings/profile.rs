@@ -1,6 +1,6 @@
 //! A profile with what it inherits.
 
-use super::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL};
+use super::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL, contents_of, folder_of};
 use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
 use super::values::{Command, Duration, Keep};
@@ -186,14 +186,18 @@ impl Profile {
         if let Some(tag) = tags.iter().find(|tag| is_reserved(tag)) {
             return Err(Error::usage(format!("`{tag}` cannot be one of its tags: it has a meaning of its own")));
         }
+        let own_excludes = joined(&defaults.exclude, own.exclude);
         let mut excludes = Vec::new();
         if own.default_excludes.or(defaults.default_excludes).unwrap_or(true) {
-            excludes.extend(BUILT_IN.iter().map(|(glob, _)| glob.to_string()));
+            // `!/tmp` means what is in it.
+            let is_wanted = |glob: &str| own_excludes.iter().any(|own| own.strip_prefix('!') == Some(folder_of(glob)));
+            let built_in = BUILT_IN.iter().map(|(glob, _)| *glob).filter(|glob| !is_wanted(glob));
+            excludes.extend(built_in.map(str::to_string));
             let raw_postgresql = RAW_POSTGRESQL.iter().filter(|_| own.postgresql.iter().any(is_whole_local_cluster));
             let raw_mysql = RAW_MYSQL.iter().filter(|_| own.mysql.iter().any(is_whole_local_server));
-            excludes.extend(raw_postgresql.chain(raw_mysql).map(|glob| glob.to_string()));
+            excludes.extend(raw_postgresql.chain(raw_mysql).map(|folder| contents_of(folder)));
         }
-        excludes.extend(joined(&defaults.exclude, own.exclude));
+        excludes.extend(own_excludes);
         Ok(Profile {
             name: name.to_string(),
             file: found.to_path_buf(),

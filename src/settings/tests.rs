@@ -22,7 +22,7 @@ fn profiles_inherit_and_have_the_last_word() {
                default-excludes = false\nweekly = { keep = { last = 8 } }\n[[postgresql]]\ndatabases = ['shop']\n";
     let settings = read(&[("bakfs.toml", BASE), ("profiles.d/db.toml", own), ("profiles.d/notes.txt", "x")]).unwrap();
     let (web, db) = (&settings.profiles["web"], &settings.profiles["db"]);
-    assert!(web.excludes.contains(&"/proc".to_string()) && web.excludes.ends_with(&["*.tmp".to_string()]));
+    assert!(web.excludes.contains(&"/proc/*".to_string()) && web.excludes.ends_with(&["*.tmp".to_string()]));
     assert_eq!(db.excludes, ["*.tmp", "!keep.tmp"]);
     assert_eq!(web.keep, db.keep);
     assert_eq!((web.separate.len(), db.separate.len()), (0, 1));

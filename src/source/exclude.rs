@@ -89,14 +89,24 @@ impl Excludes {
 
     /// Returns whether the file at this absolute path is left out, with all below it if it is a directory.
     pub fn excludes(&self, path: &Path, is_directory: bool) -> bool {
+        self.excludes_telling(path, is_directory, |_| {})
+    }
+
+    /// The same, and tells the positions of all patterns that match.
+    pub fn excludes_telling(&self, path: &Path, is_directory: bool, mut tell: impl FnMut(usize)) -> bool {
         if self.rules.is_empty() {
             return false;
         }
+        let mut is_out = false;
         // In ascending order.
-        let matches = self.globs.matches_candidate(&Candidate::new(path));
-        let last =
-            matches.into_iter().map(|index| self.rules[index]).rfind(|rule| is_directory || !rule.directories_only);
-        last.is_some_and(|rule| !rule.keeps)
+        for index in self.globs.matches_candidate(&Candidate::new(path)) {
+            let rule = self.rules[index];
+            if is_directory || !rule.directories_only {
+                tell(index);
+                is_out = !rule.keeps;
+            }
+        }
+        is_out
     }
 }
 

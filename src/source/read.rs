@@ -59,6 +59,12 @@ pub fn read_link(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Bytes> {
     }
 }
 
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl OpenFile {
     /// Returns what the file was when it was opened.
     pub fn opened_as(&self) -> &Stat {

@@ -1,6 +1,6 @@
 //! Extended attributes with their raw values, POSIX ACLs (`system.posix_acl_*`) and file capabilities among them.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::format::{codec::Bytes, tree::Xattr};
 use rustix::fs;
 use rustix::io::Errno;
@@ -9,6 +9,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The longest value and the longest list of names (XATTR_SIZE_MAX and XATTR_LIST_MAX, limits.h).
 pub(crate) const MAX_BYTES: usize = 64 << 10;
+
+/// The most that is kept of one file. A user may set as many as XFS, btrfs or tmpfs have room for, and an entry must fit
+/// into a page of a directory (`MAX_LONE_PAGE_BYTES`).
+const MAX_TOTAL_BYTES: usize = 3 << 20;
+/// What one takes besides its name and value, at most.
+const OVERHEAD_BYTES: usize = 32;
 
 /// Extended attributes, and why others are missing.
 #[derive(Debug, Default)]
@@ -57,10 +63,27 @@ fn read(
         }
     };
     let mut buffer = [0; 1024];
-    for name in names.split_inclusive(|&byte| byte == 0) {
+    let mut names: Vec<&[u8]> = names.split_inclusive(|&byte| byte == 0).collect();
+    // Access lists and capabilities first: what everybody can set is what there may be too much of.
+    names.sort_by_key(|name| name.starts_with(b"user."));
+    let mut room_bytes = MAX_TOTAL_BYTES;
+    for (at, name) in names.iter().enumerate() {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         match with_room(&mut buffer, |value| get(name, value)) {
-            Ok(value) => found.list.push(Xattr { name: Bytes(name.to_bytes().to_vec()), value: Bytes(value) }),
+            Ok(value) if name.count_bytes() + value.len() + OVERHEAD_BYTES > room_bytes => {
+                let left = names.len() - at;
+                let message = format!(
+                    "{left} of its {} extended attributes were left out: together they have more than {} MiB",
+                    names.len(),
+                    MAX_TOTAL_BYTES >> 20
+                );
+                found.errors.push(Error::new(ErrorKind::Io, message));
+                break;
+            }
+            Ok(value) => {
+                room_bytes -= name.count_bytes() + value.len() + OVERHEAD_BYTES;
+                found.list.push(Xattr { name: Bytes(name.to_bytes().to_vec()), value: Bytes(value) });
+            }
             // It was removed after it was listed.
             Err(Errno::NODATA) => {}
             Err(error) => {

@@ -1,6 +1,7 @@
 //! How profiles and repositories stand: what is well, what has failed, and what has not happened for too long.
 
 use super::{Outcome, ProfileState, RepositoryState, Run, StateDir};
+use crate::clock::is_ahead;
 use crate::settings::{Periodicity, Profile, Settings};
 use jiff::Zoned;
 use std::collections::BTreeMap;
@@ -122,9 +123,15 @@ fn due_secs(profile: &Profile, now: &Zoned) -> Option<i64> {
     }
 }
 
+/// Returns a moment that was noted, unless it lies more than a day ahead: what a clock that was wrong has noted
+/// promises nothing.
+fn if_believed(secs: Option<i64>, now: &Zoned) -> Option<i64> {
+    secs.filter(|secs| jiff::Timestamp::from_second(*secs).is_ok_and(|time| !is_ahead(time, now.timestamp())))
+}
+
 /// Judges a profile. One that has never succeeded is overdue when its configuration is older than it may be without.
 pub fn judge_profile(settings: &Settings, profile: &Profile, known: &Known, now: &Zoned) -> ProfileStanding {
-    let since_secs = known.state.last_success_secs.or(known.written_secs);
+    let since_secs = if_believed(known.state.last_success_secs, now).or(known.written_secs);
     let is_overdue = due_secs(profile, now).zip(since_secs).is_some_and(|(due, since)| since < due);
     let last = known.state.last().map(|run| run.outcome);
     let standing = match last {
@@ -151,7 +158,7 @@ pub fn judge_profile(settings: &Settings, profile: &Profile, known: &Known, now:
 /// happened for one and a half times as long and an hour, it is overdue.
 pub fn judge_repository(settings: &Settings, states: &States, place: &str, now: &Zoned) -> RepositoryStanding {
     let known = states.repositories.get(place);
-    let last_check_secs = known.and_then(|state| state.last_check_secs);
+    let last_check_secs = if_believed(known.and_then(|state| state.last_check_secs), now);
     let is_missed = |(name, known): (&String, &Known)| {
         let profile = settings.profiles.get(name)?;
         let every_secs = i64::try_from(profile.check_every_secs?).unwrap_or(i64::MAX);

@@ -4,7 +4,7 @@
 //! replacing; [`Store::barrier`] then syncs every folder a name was added to. A file whose write or
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
-use super::{Listed, Names, Object, ObjectKind, Store, Wait};
+use super::{Listed, Names, Object, ObjectKind, Store, Wait, too_many};
 use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
@@ -270,6 +270,9 @@ impl Store for LocalStore {
                 let Some(id) = entry.file_name().to_str().and_then(ObjectId::from_hex) else {
                     continue;
                 };
+                if objects.len() == kind.max_objects() {
+                    return Err(too_many(kind, &self.location()));
+                }
                 match entry.metadata() {
                     Ok(metadata) => objects.push(Listed { id, len_bytes: metadata.len() }),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -57,6 +57,17 @@ impl ObjectKind {
         }
     }
 
+    /// Returns how many objects of the kind a repository may have (docs/format.md section 1): a listing of more is
+    /// refused before all of it is in memory.
+    pub fn max_objects(self) -> usize {
+        match self {
+            ObjectKind::Key => 1 << 10,
+            ObjectKind::Pack => 1 << 24,
+            ObjectKind::Index => 1 << 20,
+            ObjectKind::Snapshot | ObjectKind::Mark => 1 << 18,
+        }
+    }
+
     /// Names an object of this kind.
     pub fn object(self, id: ObjectId) -> Object {
         match self {
@@ -70,6 +81,16 @@ impl ObjectKind {
 }
 
 impl Object {
+    /// Returns its id; the configuration has none.
+    pub fn id(&self) -> Option<ObjectId> {
+        match self {
+            Object::Config => None,
+            Object::Key(id) | Object::Pack(id) | Object::Index(id) | Object::Snapshot(id) | Object::Mark(id) => {
+                Some(*id)
+            }
+        }
+    }
+
     /// Returns the object's path below the repository: packs are spread over 256 folders.
     pub fn path(&self) -> String {
         match self {
@@ -87,6 +108,15 @@ impl std::fmt::Display for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.path())
     }
+}
+
+/// Makes the error of a folder with more objects than [`ObjectKind::max_objects`].
+pub(crate) fn too_many(kind: ObjectKind, location: &str) -> crate::error::Error {
+    crate::error::Error::damaged(format!(
+        "{}/ at {location} has more than {} objects, more than any repository has: somebody else fills it",
+        kind.folder(),
+        kind.max_objects()
+    ))
 }
 
 /// One object of a listing.

@@ -4,7 +4,10 @@
 //! /2026-11-20T03-17-05Z/      a snapshot
 //! /latest -> 2026-11-20T03-17-05Z, /today, /yesterday
 //! /hosts/<host>/<dated> -> ../../<dated>, /tags/<tag>/<dated> -> ../../<dated>
+//! /hosts/<host>/latest -> ../../2026-11-20T03-17-05Z, and so on
 //! ```
+//!
+//! No snapshot dated more than a day ahead is where `latest`, `today` and `yesterday` lead.
 //!
 //! Every name keeps its position in listings for as long as it exists: a reader in the middle of one
 //! neither misses nor sees a name twice when another comes.
@@ -12,7 +15,8 @@
 use super::LayoutChange;
 use super::identity::{of_layout, of_snapshot};
 use crate::format::tree::Time;
-use crate::repo::names::{of_day, shown};
+use crate::repo::names::{folder_name, of_day, shown};
+use crate::repo::scope::believed;
 use crate::repo::snapshots::Listed;
 use bakfs_mount::tree::{Attr, Ino, Kind, ROOT_INO};
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +27,12 @@ const HOSTS_INO: Ino = 2;
 const TAGS_INO: Ino = 3;
 /// Positions of entries start above those of `.` and `..`.
 const FIRST_POSITION: u64 = 3;
+
+/// Leads from a host's or tag's directory to those of the snapshots.
+const ABOVE: &[u8] = b"../../";
+
+/// A snapshot and the name of its directory.
+type Shown<'a> = (&'a Listed, &'a str);
 
 /// One entry of a directory of the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +63,8 @@ struct Link {
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     snapshots: Vec<Listed>,
+    /// How many of them, the oldest, are not dated more than a day ahead.
+    believed: usize,
     folders: HashMap<Ino, Folder>,
     links: HashMap<Ino, Link>,
     roots: HashMap<Ino, Listed>,
@@ -65,7 +77,10 @@ impl Folder {
         let kept = old.and_then(|old| old.by_name.get(name)).map(|child| child.position);
         let position = kept.unwrap_or(self.next_position.max(FIRST_POSITION));
         self.next_position = self.next_position.max(position + 1);
-        self.by_name.insert(name.to_vec(), Child { ino, position });
+        // Whoever named a snapshot `latest`: the link has the name, once.
+        if let Some(other) = self.by_name.insert(name.to_vec(), Child { ino, position }) {
+            self.by_position.remove(&other.position);
+        }
         self.by_position.insert(position, name.to_vec());
     }
 
@@ -94,35 +109,34 @@ impl Layout {
             layout.open(old, ino, parent);
         }
         let names = shown(&snapshots);
-        for (listed, name) in snapshots.iter().zip(&names) {
+        let mut groups: BTreeMap<Vec<u8>, (Ino, Vec<Shown<'_>>)> = BTreeMap::new();
+        layout.believed = believed(&snapshots, now.timestamp()).0.len();
+        for (at, (listed, name)) in snapshots.iter().zip(&names).enumerate() {
             let snapshot = &listed.snapshot;
             let ino = of_snapshot(&listed.id);
             layout.put(old, ROOT_INO, name.as_bytes(), ino);
             layout.roots.insert(ino, listed.clone());
-            let groups = snapshot.tags.iter().map(|tag| (TAGS_INO, b"tags".as_slice(), tag));
-            for (above, kind, word) in groups.chain([(HOSTS_INO, b"hosts".as_slice(), &snapshot.host)]) {
-                let group = file_name(word.as_bytes());
+            let words = snapshot.tags.iter().map(|tag| (TAGS_INO, b"tags".as_slice(), tag));
+            for (above, kind, word) in words.chain([(HOSTS_INO, b"hosts".as_slice(), &snapshot.host)]) {
+                let group = folder_name(word.as_bytes());
                 let path = [kind, b"/", &group].concat();
                 let folder = of_layout(&path, b"");
                 if !layout.folders.contains_key(&folder) {
                     layout.open(old, folder, above);
                     layout.put(old, above, &group, folder);
                 }
-                layout.link(old, folder, &path, name.as_bytes(), &[b"../../", name.as_bytes()].concat(), snapshot.time);
+                layout.link(old, folder, &path, name.as_bytes(), &[ABOVE, name.as_bytes()].concat(), snapshot.time);
+                let (_, members) = groups.entry(path).or_insert((folder, Vec::new()));
+                members.extend((at < layout.believed).then_some((listed, &**name)));
             }
         }
         layout.put(old, ROOT_INO, b"hosts", HOSTS_INO);
         layout.put(old, ROOT_INO, b"tags", TAGS_INO);
-        let name_of = |wanted: &Listed| {
-            let at = snapshots.iter().position(|listed| listed.id == wanted.id);
-            at.map(|at| (names[at].clone().into_bytes(), wanted.snapshot.time))
-        };
-        let yesterday = now.date().yesterday().ok().and_then(|day| of_day(&snapshots, day, now.time_zone()));
-        let today = of_day(&snapshots, now.date(), now.time_zone());
-        for (name, wanted) in [("latest", snapshots.last()), ("today", today), ("yesterday", yesterday)] {
-            if let Some((target, time)) = wanted.and_then(name_of) {
-                layout.link(old, ROOT_INO, b"", name.as_bytes(), &target, time);
-            }
+        let all: Vec<Shown<'_>> =
+            snapshots.iter().zip(names.iter().map(String::as_str)).take(layout.believed).collect();
+        layout.lead(old, ROOT_INO, b"", b"", &all, now);
+        for (path, (folder, members)) in &groups {
+            layout.lead(old, *folder, path, ABOVE, members, now);
         }
         layout.snapshots = snapshots;
         layout
@@ -145,14 +159,38 @@ impl Layout {
         self.put(old, folder, name, ino);
     }
 
+    /// Puts `latest`, `today` and `yesterday` into a directory, which lead to the newest of these snapshots; `up` leads
+    /// to theirs.
+    fn lead(&mut self, old: &Layout, folder: Ino, path: &[u8], up: &[u8], among: &[Shown<'_>], now: &jiff::Zoned) {
+        let of = |day: jiff::civil::Date| of_day(among.iter().map(|(listed, _)| *listed), day, now.time_zone());
+        let latest = among.last().map(|(listed, _)| *listed);
+        let (today, yesterday) = (of(now.date()), now.date().yesterday().ok().and_then(of));
+        for (name, wanted) in [("latest", latest), ("today", today), ("yesterday", yesterday)] {
+            let found = wanted.and_then(|wanted| among.iter().rfind(|(listed, _)| listed.id == wanted.id));
+            if let Some((listed, target)) = found {
+                self.link(old, folder, path, name.as_bytes(), &[up, target.as_bytes()].concat(), listed.snapshot.time);
+            }
+        }
+    }
+
     /// Returns the snapshots, oldest first.
     pub fn snapshots(&self) -> &[Listed] {
         &self.snapshots
     }
 
-    /// Returns the day `today` is.
-    pub fn day(&self) -> jiff::civil::Date {
-        self.day
+    /// Returns those dated more than a day ahead.
+    pub fn ahead(&self) -> &[Listed] {
+        &self.snapshots[self.believed..]
+    }
+
+    /// Returns the newest snapshot that is not.
+    pub fn newest(&self) -> Option<&Listed> {
+        self.snapshots[..self.believed].last()
+    }
+
+    /// Returns whether its links lead where they do at another moment: `today` is the same, and what is dated ahead.
+    pub fn is_as_of(&self, now: &jiff::Zoned) -> bool {
+        self.day == now.date() && self.believed == believed(&self.snapshots, now.timestamp()).0.len()
     }
 
     /// Returns whether any snapshot has extended attributes.
@@ -227,12 +265,96 @@ impl Layout {
     }
 }
 
-/// Makes a directory's name of any text: what cannot be in a name becomes `_`.
-fn file_name(text: &[u8]) -> Vec<u8> {
-    let mut name: Vec<u8> = text.iter().map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { *byte }).collect();
-    name.truncate(255);
-    if name.is_empty() || name == b"." || name == b".." {
-        name.insert(0, b'_');
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::snapshots::example;
+
+    /// Returns where a link of a directory of the layout leads.
+    fn leads(layout: &Layout, path: &str) -> Option<String> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let open = |ino: Ino, name: &str| Some(layout.folder(ino)?.find(name.as_bytes())?.ino);
+        let folder = folder.split('/').filter(|name| !name.is_empty()).try_fold(ROOT_INO, open)?;
+        Some(String::from_utf8(layout.target(open(folder, name)?)?.to_vec()).unwrap())
     }
-    name
+
+    fn names(layout: &Layout, ino: Ino) -> Vec<(u64, String)> {
+        let entries = layout.folder(ino).unwrap().after(0);
+        entries.map(|(name, child)| (child.position, String::from_utf8(name.to_vec()).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_host_and_tag_has_its_own_newest_and_what_is_dated_ahead_waits_for_its_time() {
+        let snapshots = vec![
+            example(1, "2026-11-18T10:00:00Z", "web1", &["main", "daily"], &[]),
+            example(2, "2026-11-19T11:00:00Z", "web1", &["main", "daily"], &[]),
+            example(3, "2026-11-20T11:00:00Z", "web2", &["hourly", "shop"], &[]),
+            example(4, "2026-11-22T10:00:00Z", "web1", &["main", "daily"], &[]),
+        ];
+        let now: jiff::Zoned = "2026-11-20T12:00:00[UTC]".parse().unwrap();
+        let [first, second, third, ahead] =
+            ["2026-11-18T10-00-00Z", "2026-11-19T11-00-00Z", "2026-11-20T11-00-00Z", "2026-11-22T10-00-00Z"];
+        let before = Layout::build(&Layout::default(), snapshots.clone(), &now);
+        let up = |name: &str| Some(format!("../../{name}"));
+        for (path, expected) in [
+            ("latest", Some(third.to_string())),
+            ("today", Some(third.to_string())),
+            ("yesterday", Some(second.to_string())),
+            ("hosts/web1/latest", up(second)),
+            ("hosts/web1/today", None),
+            ("hosts/web1/yesterday", up(second)),
+            ("hosts/web2/latest", up(third)),
+            ("tags/main/latest", up(second)),
+            ("tags/shop/latest", up(third)),
+            ("tags/shop/today", up(third)),
+            ("tags/shop/yesterday", None),
+            // It is there all the same.
+            ("tags/main/2026-11-22T10-00-00Z", up(ahead)),
+            ("hosts/web1/2026-11-18T10-00-00Z", up(first)),
+        ] {
+            assert_eq!(leads(&before, path), expected, "{path}");
+        }
+        assert_eq!((before.ahead().len(), before.newest().map(|newest| newest.id.0[0])), (1, Some(3)));
+
+        // A second before it is a day ahead, and then.
+        let at = |text: &str| text.parse::<jiff::Zoned>().unwrap();
+        let same_day = at("2026-11-20T23:59:59[UTC]");
+        assert!(before.is_as_of(&same_day) && !before.is_as_of(&at("2026-11-21T00:00:00[UTC]")), "midnight");
+        let next = Layout::build(&before, snapshots.clone(), &at("2026-11-21T09:59:59[UTC]"));
+        assert!(next.is_as_of(&at("2026-11-21T09:59:59[UTC]")) && !next.is_as_of(&at("2026-11-21T10:00:00[UTC]")));
+        assert_eq!((leads(&next, "tags/main/latest"), leads(&next, "tags/shop/today")), (up(second), None));
+        assert_eq!(leads(&next, "tags/shop/yesterday"), up(third));
+        let after = Layout::build(&next, snapshots, &at("2026-11-21T10:00:00[UTC]"));
+        assert_eq!((leads(&after, "latest"), leads(&after, "tags/main/latest")), (Some(ahead.into()), up(ahead)));
+        // The kernel is told of what leads elsewhere, in every directory.
+        let changed: usize = after.changes_since(&next).iter().map(|change| change.names.len()).sum();
+        assert_eq!(changed, 4, "latest in the root, of web1, of main and of daily");
+        // A clock that is set back again.
+        assert!(!after.is_as_of(&at("2026-11-21T09:00:00[UTC]")));
+
+        // No name has moved in a listing.
+        for folder in [ROOT_INO, before.folder(HOSTS_INO).unwrap().find(b"web1").unwrap().ino] {
+            let (old, new) = (names(&before, folder), names(&after, folder));
+            let kept =
+                |(position, name): &(u64, String)| new.iter().all(|(other, known)| known != name || other == position);
+            assert!(old.iter().all(kept), "{old:?} {new:?}");
+        }
+    }
+    #[test]
+    fn a_snapshot_that_is_named_latest_hides_nobodys_link() {
+        let mut hostile = example(1, "2026-11-18T10:00:00Z", "web1", &[], &[]);
+        std::sync::Arc::make_mut(&mut hostile.snapshot).name = "latest".into();
+        let snapshots = vec![hostile, example(2, "2026-11-19T10:00:00Z", "web1", &[], &[])];
+        let now: jiff::Zoned = "2026-11-25T12:00:00[UTC]".parse().unwrap();
+        let mut layout = Layout::build(&Layout::default(), snapshots.clone(), &now);
+        for _ in 0..2 {
+            assert_eq!(leads(&layout, "latest").as_deref(), Some("2026-11-19T10-00-00Z"));
+            assert_eq!(leads(&layout, "hosts/web1/latest").as_deref(), Some("../../2026-11-19T10-00-00Z"));
+            for folder in [ROOT_INO, layout.folder(HOSTS_INO).unwrap().find(b"web1").unwrap().ino] {
+                let all = names(&layout, folder);
+                assert_eq!(all.iter().filter(|(_, name)| name == "latest").count(), 1, "{all:?}");
+            }
+            layout = Layout::build(&layout, snapshots.clone(), &now);
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Directory, Entry, Meta, Node};
 use crate::repo::Repository;
+use crate::repo::scope::{Scope, ahead_warning};
 use crate::repo::snapshots::Listed;
 use crate::repo::tree::Leaf;
 use crate::store::Wait;
@@ -37,6 +38,8 @@ const LOOKUPS_KEPT: u32 = 128;
 /// The history of a repository as a tree.
 pub struct View {
     repository: Arc<Repository>,
+    /// Whose snapshots are shown.
+    scope: Scope,
     layout: RwLock<Arc<Layout>>,
     nodes: Mutex<Nodes>,
     changed: Changed,
@@ -97,14 +100,22 @@ impl Found {
 impl View {
     /// Makes the view of a repository as it is now; `xattrs` says whether extended attributes are wanted.
     pub fn new(repository: Arc<Repository>, xattrs: bool, changed: Changed) -> Result<Self> {
+        View::of(repository, Scope::default(), xattrs, changed)
+    }
+
+    /// Makes the view of those snapshots of a repository that are in a scope. Fails where there are others only.
+    pub fn of(repository: Arc<Repository>, scope: Scope, xattrs: bool, changed: Changed) -> Result<Self> {
         // Asked before the first look, so that nothing that comes meanwhile is missed.
         changed();
-        let layout = Layout::build(&Layout::default(), repository.snapshots()?, &jiff::Zoned::now());
+        let all = repository.snapshots()?;
+        let snapshots = scope.of(&all)?.into_iter().cloned().collect();
+        let layout = Layout::build(&Layout::default(), snapshots, &jiff::Zoned::now());
         let xattrs = xattrs && layout.has_xattrs();
         Ok(View {
             ahead: repository.store().is_far().then(Ahead::default),
             tour: repository.store().is_far().then(|| Tour::start(repository.clone())),
             repository,
+            scope,
             layout: RwLock::new(Arc::new(layout)),
             nodes: Mutex::new(Nodes::default()),
             changed,
@@ -120,7 +131,7 @@ impl View {
         self.layout.read().clone()
     }
 
-    /// Takes in snapshots that came or went, and the turn of the day.
+    /// Takes in snapshots that came or went, the turn of the day, and what is no longer dated ahead.
     pub fn refresh(&self) -> Result<()> {
         // Nobody waits for a network at midnight: [`Self::look_again`] sees what is new.
         let asking = self.ahead.is_none().then(|| self.asking.lock());
@@ -143,7 +154,8 @@ impl View {
 
     fn ask(&self) -> Result<Vec<Listed>> {
         let old = self.layout();
-        let snapshots = self.repository.snapshots()?;
+        let mut snapshots = self.repository.snapshots()?;
+        snapshots.retain(|listed| self.scope.has(&listed.snapshot));
         let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
         if !snapshots.iter().all(is_known) {
             // A snapshot is stored after its index: what the new one needs is there to be read.
@@ -163,13 +175,24 @@ impl View {
                 "The newest snapshot is the first with extended attributes or ACLs: mount again to see them, this mount shows none"
             );
         }
+        let is_told = |listed: &Listed| old.ahead().iter().any(|told| told.id == listed.id);
+        if !new.ahead().iter().all(is_told)
+            && let Some(text) = ahead_warning(&new.ahead().iter().collect::<Vec<_>>())
+        {
+            tracing::warn!("{text}");
+        }
         untold.extend(new.changes_since(&old));
         *self.layout.write() = Arc::new(new);
     }
 
-    /// Returns the newest snapshot.
+    /// Returns the newest snapshot that is not dated ahead.
     pub fn newest(&self) -> Option<Listed> {
-        self.layout().snapshots().last().cloned()
+        self.layout().newest().cloned()
+    }
+
+    /// Tells of snapshots dated more than a day ahead; nothing where there are none.
+    pub fn ahead_warning(&self) -> Option<String> {
+        ahead_warning(&self.layout().ahead().iter().collect::<Vec<_>>())
     }
 
     /// Takes what the kernel must forget.
@@ -183,7 +206,7 @@ impl View {
         if (self.changed)() {
             changes.heard += 1;
         }
-        changes.heard == changes.shown && self.layout().day() == jiff::Zoned::now().date()
+        changes.heard == changes.shown && self.layout().is_as_of(&jiff::Zoned::now())
     }
 
     /// Takes note that a page or a file's content is looked up.

@@ -327,7 +327,7 @@ impl Tree for View {
 
     fn usage(&self) -> Usage {
         let layout = self.layout();
-        let newest = layout.snapshots().last().map(|listed| listed.snapshot.root);
+        let newest = layout.newest().map(|listed| listed.snapshot.root);
         let used_bytes = self.repository.index().pack_bytes();
         Usage { used_bytes, files: newest.map_or(0, |root| root.total_files) }
     }

@@ -1,6 +1,7 @@
 //! `bakfs restore` brings back what was backed up, again and again, and nothing outside its target.
 #![allow(clippy::unwrap_used)]
 
+mod over;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
@@ -67,8 +68,9 @@ fn a_repeated_restore_writes_only_what_is_missing() {
     // The name that was removed is in a directory that had to be changed again: only its time tells.
     let third = world.restore("latest", "target", &[], 0);
     assert_same(&world.source, &third.root);
-    // d0/f5, ten files of d2, large, d3/f3.
-    assert_eq!((second.count("files_written"), second.count("files_kept")), (13, 38));
+    // d0/f5, ten files of d2, large, d3/f3, and d4/f4, which everybody could write to.
+    assert_eq!((second.count("files_written"), second.count("files_kept")), (14, 37));
+    assert_eq!(second.count("files_replaced"), 4, "the older file of d1/link too");
     assert_eq!((third.count("files_written"), third.count("files_kept")), (0, 51));
 }
 
@@ -100,7 +102,7 @@ fn nothing_is_written_through_a_symbolic_link() {
     assert_eq!(fs::read(root.join("c")).unwrap(), b"c");
 
     // When that is asked for the links make way, and what they lead to stays.
-    let restored = world.restore("latest", "target", &["--overwrite"], 0);
+    let restored = world.restore("latest", "target", &["--replace-types"], 0);
     assert_same(&world.source, &restored.root);
     assert_eq!(fs::read(outside.join("b")).unwrap(), b"not to be touched");
 }
@@ -342,7 +344,7 @@ fn the_repository_itself_is_not_overwritten() {
     let repo = repo.to_str().unwrap();
     world.bakfs.ok(["--repo", repo, "init"]);
     world.bakfs.ok(["--repo", repo, "backup", world.source.to_str().unwrap()]);
-    let restored = world.restore("latest", "target", &["--repo", repo, "--overwrite"], 3);
+    let restored = world.restore("latest", "target", &["--repo", repo, "--replace-types"], 3);
     assert!(restored.said.contains(&format!("{repo}: is the repository itself")), "{}", restored.said);
     assert_eq!(fs::read(restored.root.join("file")).unwrap(), b"f");
     let inside = format!("latest:{}/repo/config", world.source.display());

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: each test binary uses its part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod bent;
 pub mod cli;
 pub mod compare;
 pub mod device;

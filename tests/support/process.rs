@@ -149,3 +149,14 @@ fn describe(command: &Command) -> String {
     }
     line
 }
+
+/// Returns the most memory any child of this process has had.
+pub fn most_memory_bytes() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call fills the structure it is given.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    assert_eq!(done, 0);
+    // SAFETY: zeroed above, and filled by the call that succeeded.
+    let usage = unsafe { usage.assume_init() };
+    usage.ru_maxrss as u64 * 1024
+}

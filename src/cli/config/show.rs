@@ -6,7 +6,7 @@ use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path};
 use crate::quantity::Share;
-use crate::settings::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL};
+use crate::settings::excludes::{BUILT_IN, RAW_MYSQL, RAW_POSTGRESQL, contents_of};
 use crate::settings::file::Notify;
 use crate::settings::profile::{mysql_name, postgresql_name};
 use crate::settings::values::{Command, Duration, Keep};
@@ -73,7 +73,7 @@ fn rules(keep: &Keep) -> String {
 
 /// Returns why a glob of a profile is there, where it is none of the user's.
 fn reason(glob: &str) -> Option<&'static str> {
-    let raw = RAW_POSTGRESQL.iter().chain(&RAW_MYSQL).any(|folder| *folder == glob);
+    let raw = RAW_POSTGRESQL.iter().chain(&RAW_MYSQL).any(|folder| contents_of(folder) == glob);
     let built_in = BUILT_IN.iter().find(|(known, _)| *known == glob).map(|(_, reason)| *reason);
     built_in.or(raw.then_some("a running server's files; its databases are dumped"))
 }

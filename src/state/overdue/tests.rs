@@ -57,6 +57,8 @@ fn a_profile_is_overdue_after_one_and_a_half_periods_and_an_hour() {
         (daily, &[(DAY, Success), (HOUR, Incomplete)], Standing::Incomplete, true),
         (daily, &[(DAY, Failed), (HOUR, Success)], Standing::Ok, false),
         (daily, &[(-HOUR, Success)], Standing::Ok, false),
+        // Noted by a clock that was wrong.
+        (daily, &[(-25 * HOUR, Success)], Standing::Overdue, true),
         ("schedule = ['hourly']", &[(HOUR * 5 / 2 - 1, Success)], Standing::Ok, false),
         ("schedule = ['hourly']", &[(HOUR * 5 / 2 + 1, Success)], Standing::Overdue, true),
         ("schedule = ['bimonthly']", &[(93 * DAY, Success)], Standing::Ok, false),

@@ -43,6 +43,7 @@ fn kind(cause: Cause, name: &str) -> ErrorKind {
         | Cause::Lost
         | Cause::Stalled
         | Cause::Garbled
+        | Cause::NoListing
         | Cause::Other => ErrorKind::Io,
     }
 }
@@ -79,6 +80,11 @@ fn advice(place: &Remote, cause: Cause) -> String {
             _ => "; the server sends elsewhere: check the URL".into(),
         },
         Cause::Unreachable => "; check the host, its port and the network".into(),
+        Cause::NoListing => {
+            "; something else may answer in the server's place (a page to log in, a proxy): look at what the URL gives, \
+             or try again later"
+                .into()
+        }
         Cause::Busy | Cause::Lost | Cause::Stalled | Cause::Garbled => {
             "; the server, or the way to it, is in trouble: try again later".into()
         }

@@ -47,6 +47,8 @@ pub(super) enum Cause {
     Short,
     /// The server holds other bytes than were sent.
     Garbled,
+    /// The answer to the question for a listing is none, or not all of one.
+    NoListing,
     /// Anything else: a request the server does not understand, an answer that makes no sense.
     Other,
 }

@@ -2,7 +2,9 @@
 
 use super::explain::Task;
 use super::http::Purpose;
-use super::{RemoteStore, Terms};
+use super::list::shard_of;
+use super::service::Item;
+use super::{RemoteStore, Terms, id_of};
 use crate::error::Result;
 use crate::store::ObjectKind;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,27 +31,35 @@ impl RemoteStore {
         for kind in ObjectKind::ALL {
             let folder = format!("{}/", kind.folder());
             if kind == ObjectKind::Pack {
-                let shards = self.folder(&folder, true).await?;
-                folders.extend(shards.into_iter().filter(|item| item.is_folder).map(|item| item.path));
+                let shards = self.folder(kind, &folder, true, &|item| shard_of(&item)).await?;
+                folders.extend(shards.into_iter().map(|shard| (kind, shard)));
             }
-            folders.push(folder);
+            folders.push((kind, folder));
         }
-        let swept = stream::iter(folders).map(|folder| async move {
-            let mut swept = 0;
-            for item in self.folder(&folder, true).await? {
-                let name = item.path.rsplit('/').next().unwrap_or_default();
-                let is_old = item.modified_secs.is_some_and(|at| now - at > MAX_PUT_AGE_SECS);
-                if item.is_folder || !name.starts_with(TEMPORARY) || !is_old {
-                    continue;
-                }
+        let is_left = |item: &Item| {
+            let is_old = item.modified_secs.is_some_and(|at| now - at > MAX_PUT_AGE_SECS);
+            !item.is_folder && is_old && name_of(item).starts_with(TEMPORARY)
+        };
+        // Of objects nothing is taken but that they are some.
+        let take = &|kind, item: Item| match is_left(&item) {
+            true => Some(Some(name_of(&item).to_owned())),
+            false => id_of(kind, &item.path).map(|_| None),
+        };
+        let swept = stream::iter(folders).map(|(kind, folder)| async move {
+            let seen = self.folder(kind, &folder, true, &|item| take(kind, item)).await?;
+            let left: Vec<String> = seen.into_iter().flatten().collect();
+            for name in &left {
                 let path = format!("{folder}{name}");
                 let task = Task { verb: "remove", name: &path };
                 let terms = Terms::of(Purpose::Delete);
                 self.retried(task, terms, async |session| session.delete(&path).await).await?;
-                swept += 1;
             }
-            Ok(swept)
+            Ok(left.len() as u64)
         });
         swept.buffer_unordered(self.connections).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
     }
+}
+
+fn name_of(item: &Item) -> &str {
+    item.path.rsplit('/').next().unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 
 use super::failure::{Cause, Failure, Reply};
 use super::limit::{Limit, PIECE_BYTES};
+use super::page::Page;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Traffic;
 use bytes::Bytes;
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection nobody uses is closed, before most servers do it.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-/// No answer but an object is longer: the longest are pages of listings.
-const MAX_ANSWER_BYTES: u64 = 256 << 20;
+/// No answer but an object is longer: the longest are listings of folders.
+pub(super) const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// Of the body of an error this much is read.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// What is handed to the network at once, so that progress is seen.
@@ -82,7 +83,7 @@ pub(super) struct Client {
 pub(super) struct Call {
     pub purpose: Purpose,
     pub client: Arc<Client>,
-    /// A longer body of an answer to a read is refused.
+    /// A longer body of an answer to a read is refused, and a longer page of a listing.
     pub max_body_bytes: u64,
     /// Checksums of what is stored, for services that take one.
     pub digest: Option<Digest>,
@@ -113,7 +114,26 @@ struct Notes {
     was_begun: bool,
     /// Whether the last request asked for leave to enter.
     is_entering: bool,
+    listing: Listing,
 }
+
+/// How far a listing has come.
+struct Listing {
+    begun_at: Instant,
+    /// Objects that were kept of it.
+    kept: usize,
+    /// How many there were when the last page came, and its first name.
+    kept_before: usize,
+    first: Option<String>,
+    /// Pages that brought nothing, one after the other.
+    idle_pages: usize,
+}
+
+/// However slowly a listing moves, it may take ten minutes, and as long as at this speed.
+const CRAWL_OBJECTS_PER_SEC: u32 = 5;
+const CRAWL_LISTING: Duration = Duration::from_secs(600);
+/// Pages may be empty where much was removed, but not for ever.
+const MAX_IDLE_PAGES: usize = 1000;
 
 impl Call {
     pub fn new(client: Arc<Client>, purpose: Purpose, max_body_bytes: u64, digest: Option<Digest>) -> Arc<Self> {
@@ -127,6 +147,7 @@ impl Call {
             range_start: None,
             was_begun: false,
             is_entering: false,
+            listing: Listing { begun_at: Instant::now(), kept: 0, kept_before: 0, first: None, idle_pages: 0 },
         };
         Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
     }
@@ -201,9 +222,41 @@ impl Call {
         Some(if notes.is_entering { failure.of_entering() } else { failure })
     }
 
-    fn fail(&self, failure: Failure) -> Failure {
+    /// Notes why the last request failed, whatever its status says.
+    pub fn fail(&self, failure: Failure) -> Failure {
         self.notes.lock().failure = Some(failure.clone());
         failure
+    }
+
+    /// Notes how many objects were kept of a listing so far; fails where it only crawls.
+    pub fn kept(&self, objects: usize) -> Result<(), Failure> {
+        let mut notes = self.notes.lock();
+        notes.listing.kept = objects;
+        let allowed = CRAWL_LISTING + Duration::from_secs(1) * objects as u32 / CRAWL_OBJECTS_PER_SEC;
+        let elapsed = notes.listing.begun_at.elapsed();
+        if elapsed <= allowed {
+            return Ok(());
+        }
+        let text = format!("the listing had {objects} objects after {} s, and goes on", elapsed.as_secs());
+        Err(Failure::lasting(Cause::Other, text))
+    }
+
+    /// Takes in a page of a listing that is whole by itself.
+    pub fn add_page(&self, page: Page) -> Result<(), Failure> {
+        let kept = self.notes.lock().listing.kept;
+        self.kept(kept)?;
+        let listing = &mut self.notes.lock().listing;
+        if page.first.is_some() && page.first == listing.first {
+            return Err(Failure::passing(Cause::NoListing, "the server's listing goes round in circles"));
+        }
+        listing.first = page.first;
+        listing.idle_pages = if kept == listing.kept_before { listing.idle_pages + 1 } else { 0 };
+        listing.kept_before = kept;
+        if listing.idle_pages > MAX_IDLE_PAGES {
+            let text = format!("{MAX_IDLE_PAGES} pages of the listing brought no object, and it goes on");
+            return Err(Failure::lasting(Cause::Other, text));
+        }
+        Ok(())
     }
 }
 
@@ -278,7 +331,12 @@ impl Client {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = answer.status();
         parts.headers = answer.headers().clone();
-        let body = incoming(call.clone(), answer, is_object);
+        let max_bytes = match purpose {
+            Purpose::Get if !is_error => call.max_body_bytes,
+            Purpose::List if !is_error => call.max_body_bytes.min(MAX_ANSWER_BYTES),
+            _ => MAX_ANSWER_BYTES,
+        };
+        let body = incoming(call.clone(), answer, is_object, max_bytes);
         if is_error && !is_head {
             let bytes = first_bytes(body).await;
             call.notes.lock().reply.read_body(&bytes);
@@ -346,8 +404,7 @@ impl Stream for Body {
     }
 }
 
-fn incoming(call: Arc<Call>, answer: reqwest::Response, is_object: bool) -> Pieces {
-    let max_bytes = if is_object { call.max_body_bytes } else { MAX_ANSWER_BYTES };
+fn incoming(call: Arc<Call>, answer: reqwest::Response, is_object: bool, max_bytes: u64) -> Pieces {
     let bodies = stream::unfold((Some(answer), 0_u64), move |(answer, so_far)| {
         let call = call.clone();
         async move {

@@ -14,10 +14,12 @@ mod list;
 mod login;
 mod netrc;
 mod openstack;
+mod page;
 mod put;
 mod retry;
 mod service;
 mod settings;
+mod shown;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +34,11 @@ use crate::id::ObjectId;
 use explain::{Task, explain};
 use failure::{Cause, Failure};
 use http::{Call, Client, Digest, Purpose};
+use list::{Bounds, MAX_PAGE_BYTES};
 use parking_lot::Mutex;
 use service::{Service, Session};
 use settings::Settings;
+use shown::Shown;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
@@ -94,6 +98,7 @@ pub struct RemoteStore {
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
     listings_lag: bool,
+    shown: Mutex<Shown>,
     runtime: Option<Runtime>,
 }
 
@@ -104,12 +109,14 @@ struct Terms {
     /// What goes or comes at most, where that is known before.
     len_bytes: u64,
     max_body_bytes: u64,
+    /// How long it may take once the server answers, whatever moves.
+    max_time: Option<Duration>,
     digest: Option<Digest>,
 }
 
 impl Terms {
     fn of(purpose: Purpose) -> Self {
-        Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, digest: None }
+        Terms { purpose, len_bytes: 0, max_body_bytes: u64::MAX, max_time: None, digest: None }
     }
 }
 
@@ -169,6 +176,7 @@ impl RemoteStore {
             permits: Semaphore::new(connections),
             unlisted: Mutex::default(),
             listings_lag,
+            shown: Mutex::default(),
             runtime: Some(runtime),
         })
     }
@@ -182,14 +190,15 @@ impl RemoteStore {
                 return Ok(Contents { has_config: true, names: Vec::new() });
             }
             let task = Task { verb: "list", name: "what is" };
-            let listed = self.retried(task, Terms::of(Purpose::List), async |session| {
-                match session.list("", false, MAX_LOOKED_AT).await {
+            let sample = Bounds { max_objects: MAX_LOOKED_AT, is_sample: true };
+            let terms = Terms { max_body_bytes: MAX_PAGE_BYTES, ..Terms::of(Purpose::List) };
+            let listed = self.retried(task, terms, async |session| {
+                match session.list("", false, &sample, &|item| Some(item.path)).await {
                     Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
-                    items => items,
+                    names => names,
                 }
             });
-            let names = listed.await?.into_iter().map(|item| item.path).collect();
-            Ok(Contents { has_config: false, names })
+            Ok(Contents { has_config: false, names: listed.await? })
         })
     }
 
@@ -236,8 +245,18 @@ impl RemoteStore {
             let session = self.service.session(call.clone()).await?;
             work(&session).await
         };
+        let late = async {
+            match terms.max_time {
+                Some(max_time) => tokio::time::sleep(max_time).await,
+                None => std::future::pending().await,
+            }
+        };
         let result = tokio::select! {
             result = run => result,
+            () = late => {
+                let text = format!("it was not done after {} s", terms.max_time.unwrap_or_default().as_secs());
+                Err(Failure { is_temporary: call.status() == 0, ..Failure::open(Cause::Stalled, text) })
+            }
             text = call.stalled(stall, longest) => Err(Failure::open(Cause::Stalled, text)),
         };
         // A token may have expired; a connection of ssh that failed or hangs is not used again.
@@ -326,6 +345,7 @@ impl RemoteStore {
 impl Store for RemoteStore {
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.block_on(self.put_object(object, bytes::Bytes::copy_from_slice(bytes)))?;
+        self.shown.lock().put(&object);
         if self.listings_lag {
             self.unlisted.lock().insert(object, true);
         }
@@ -389,6 +409,7 @@ impl Store for RemoteStore {
     fn delete(&self, object: Object) -> Result<()> {
         let path = object.path();
         let task = Task { verb: "remove", name: &path };
+        self.shown.lock().remove(object);
         let removed =
             self.retried(task, Terms::of(Purpose::Delete), async |session| match session.delete(&path).await {
                 Err(failure) if failure.cause == Cause::NotFound => Ok(()),

@@ -37,8 +37,12 @@ impl Policy {
     /// Returns how long to wait before the next try, or none if there is none. `random` is from 0 to 1: the pause is
     /// anything up to its bound, so that many clients do not come back together (full jitter).
     pub(super) fn pause(&self, failure: &Failure, tries: u32, elapsed: Duration, random: f64) -> Option<Duration> {
-        // An object that ends too early mostly is damaged; what came may have been cut on the way all the same.
-        let max_tries = if failure.cause == Cause::Short { self.max_tries.min(3) } else { self.max_tries };
+        // An object that ends too early mostly is damaged, and a page about something else mostly comes again; what came
+        // may have been cut on the way all the same.
+        let max_tries = match failure.cause {
+            Cause::Short | Cause::NoListing => self.max_tries.min(3),
+            _ => self.max_tries,
+        };
         if !failure.is_temporary || tries >= max_tries {
             return None;
         }

@@ -3,8 +3,10 @@
 //! None of OpenDAL's layers is used: its retry layer was seen to store wrong bytes, and to say nothing of it.
 
 use super::failure::{Cause, Failure, plain};
-use super::http::{Call, Client, Purpose};
+use super::http::{Body, Call, Client, Purpose};
+use super::list::Bounds;
 use super::login::{self, Login};
+use super::page::{Form, look_over};
 use super::settings::Settings;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -87,7 +89,8 @@ impl Service {
             Settings::Sftp(settings) => (None, format!("{}/", settings.path)),
             _ => (None, String::new()),
         };
-        let transport = Transport { call: call.clone(), digest_as: digest_header(&self.settings), b2_api };
+        let (digest_as, form) = (digest_header(&self.settings), form(&self.settings));
+        let transport = Transport { call: call.clone(), digest_as, form, b2_api };
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
         Ok(Session {
             operator: operator.with_context(context),
@@ -126,6 +129,19 @@ fn digest_header(settings: &Settings) -> DigestHeader {
         Settings::Swift(_) => DigestHeader::Etag,
         Settings::B2(_) => DigestHeader::Sha1,
         _ => DigestHeader::None,
+    }
+}
+
+/// How the service writes listings, where it does so over HTTP.
+fn form(settings: &Settings) -> Option<Form> {
+    match settings {
+        Settings::S3(_) => Some(Form::S3),
+        Settings::B2(_) => Some(Form::B2),
+        Settings::Swift(_) => Some(Form::Swift),
+        Settings::WebDav(_) => Some(Form::WebDav),
+        Settings::Gcs(_) => Some(Form::Gcs),
+        Settings::Azblob(_) => Some(Form::Azure),
+        Settings::Sftp(_) => None,
     }
 }
 
@@ -202,6 +218,7 @@ async fn operator(settings: &Settings, call: &Arc<Call>) -> Result<Operator, Fai
 struct Transport {
     call: Arc<Call>,
     digest_as: DigestHeader,
+    form: Option<Form>,
     b2_api: Option<String>,
 }
 
@@ -240,6 +257,19 @@ impl Transport {
         request.headers_mut().insert(name, value.parse()?);
         Ok(())
     }
+
+    /// Takes a page of a listing whole, and looks it over.
+    async fn page(&self, form: Form, uri: &str, mut body: Body) -> Result<Bytes, Failure> {
+        let mut page = Vec::new();
+        while let Some(piece) = body.try_next().await? {
+            page.extend_from_slice(&piece);
+        }
+        let asked = reqwest::Url::parse(uri).ok();
+        let prefix = asked.and_then(|url| Some(url.query_pairs().find(|(name, _)| name == "prefix")?.1.into_owned()));
+        let looked_over = look_over(form, &prefix.unwrap_or_default(), &page).and_then(|page| self.call.add_page(page));
+        looked_over.map_err(|failure| self.call.fail(failure))?;
+        Ok(page.into())
+    }
 }
 
 impl HttpTransport for Transport {
@@ -252,7 +282,14 @@ impl HttpTransport for Transport {
             .map_err(|_| Error::new(ErrorKind::Unexpected, "a header makes no sense"))?;
         let answer = self.call.client.fetch(&self.call, purpose, request).await.map_err(failed)?;
         let (mut parts, body) = answer.into_parts();
+        let address = uri.to_string();
         parts.extensions.insert(uri);
+        if let Some(form) = self.form.filter(|_| purpose == Purpose::List && parts.status.is_success()) {
+            let page = self.page(form, &address, body).await.map_err(failed)?;
+            let len_bytes = Some(page.len() as u64);
+            let stream = futures::stream::iter([Ok(Buffer::from(page))]);
+            return Ok(http::Response::from_parts(parts, HttpBody::new(stream, len_bytes)));
+        }
         let len_bytes = body.len_bytes;
         let stream = body.map_ok(Buffer::from).map_err(failed);
         Ok(http::Response::from_parts(parts, HttpBody::new(stream, len_bytes)))
@@ -341,48 +378,63 @@ impl Session {
         Ok(came_bytes)
     }
 
-    /// Lists what lies in a folder, or everything whose name begins with it; stops after `max_items`.
-    pub async fn list(&self, folder: &str, is_deep: bool, max_items: usize) -> Result<Vec<Item>, Failure> {
+    /// Lists what lies in a folder, or everything whose name begins with it, as far as `keep` takes it. A try that does
+    /// not stay within its bounds fails for good, but for a sample, which ends there.
+    pub async fn list<T>(
+        &self,
+        folder: &str,
+        is_deep: bool,
+        bounds: &Bounds,
+        keep: &dyn Fn(Item) -> Option<T>,
+    ) -> Result<Vec<T>, Failure> {
         self.count(Purpose::List);
         let options = ListOptions { recursive: is_deep, limit: self.page_items, ..ListOptions::default() };
         let failed = |error| self.unless_missing(error);
         let at = self.at(folder);
         let mut lister = self.operator.lister_options(&at, options).await.map_err(failed)?;
-        let mut items = Vec::new();
-        let mut is_there = false;
+        let mut kept = Vec::new();
+        let mut seen = 0_usize;
         let mut landmark: Option<String> = None;
         while let Some(entry) = lister.next().await {
             let entry = entry.map_err(failed)?;
             self.call.touch(Instant::now());
-            is_there = true;
+            seen += 1;
             let metadata = entry.metadata();
+            let path = entry.path();
+            let is_elsewhere = self.has_folders && self.is_http && !lies_in(path, &at);
             // The folder itself is among what lies in it, at servers that have folders.
-            if metadata.is_dir() && (entry.path() == at || entry.path() == "/") {
+            let is_itself = path == at || path == "/" || is_elsewhere && last_name(path) == last_name(&at);
+            if metadata.is_dir() && is_itself {
                 continue;
             }
-            items.push(Item {
-                path: entry.path().strip_prefix(&*self.prefix).unwrap_or(entry.path()).to_owned(),
+            // A server that goes round in circles comes by a landmark again (Brent's way to find a cycle).
+            if metadata.is_file() && landmark.as_deref() == Some(path) {
+                return Err(Failure::lasting(Cause::Other, "the server's listing goes round in circles"));
+            }
+            if seen.is_power_of_two() {
+                landmark = Some(path.to_owned());
+            }
+            if is_elsewhere {
+                let text = format!("the answer is the listing of another folder: it has {}", plain(path));
+                return Err(Failure::passing(Cause::NoListing, text));
+            }
+            kept.extend(keep(Item {
+                path: path.strip_prefix(&*self.prefix).unwrap_or(path).to_owned(),
                 len_bytes: metadata.content_length(),
                 is_folder: metadata.is_dir(),
                 modified_secs: metadata.last_modified().map(|at| at.into_inner().as_second()),
-            });
-            if items.len() >= max_items {
+            }));
+            if bounds.is_sample && seen >= bounds.max_objects {
                 break;
             }
-            // A server that goes round in circles comes by a landmark again (Brent's way to find a cycle).
-            let item: &Item = &items[items.len() - 1];
-            if !item.is_folder && landmark.as_ref() == Some(&item.path) {
-                return Err(Failure::lasting(Cause::Other, "the server's listing goes round in circles"));
-            }
-            if items.len().is_power_of_two() {
-                landmark = Some(item.path.clone());
-            }
+            bounds.hold(kept.len(), seen)?;
+            self.call.kept(kept.len())?;
         }
         // OpenDAL takes a folder that is missing for an empty one.
-        if !is_there && (!self.is_http || self.call.status() == 404) {
+        if seen == 0 && (!self.is_http || self.call.status() == 404) {
             return Err(Failure::lasting(Cause::NotFound, "the folder does not exist"));
         }
-        Ok(items)
+        Ok(kept)
     }
 
     /// Removes an object; one that is not there is a success.
@@ -451,6 +503,17 @@ impl Session {
             (None, _) => Failure::lasting(Cause::Other, words(error)),
         }
     }
+}
+
+/// Returns whether a path, however a server writes it, ends in a name right below a folder.
+fn lies_in(path: &str, folder: &str) -> bool {
+    let above = path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above);
+    // The repository's own folder has no name below itself.
+    folder.is_empty() || folder == "/" || last_name(above) == last_name(folder)
+}
+
+fn last_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 /// Returns the words of an error's causes, or its own: never its context, which has the URL of the request.

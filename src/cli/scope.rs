@@ -1,0 +1,69 @@
+//! `--host`, `--tag`, `--path` and `--profile`: whose snapshots are meant, wherever one is named.
+
+use super::target::clean_path;
+use crate::error::{Context, Result};
+use crate::repo::scope::Scope;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The heading of these options in the help.
+const HEADING: &str = "Whose snapshots";
+
+/// Whose snapshots are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct Whose {
+    /// Only those of a host
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    host: Option<String>,
+    /// Only those with a tag; given more than once, with all of them
+    #[arg(long, value_name = "TAG", help_heading = HEADING)]
+    tag: Vec<String>,
+    /// Only those that runs of a profile have made; `PROFILE/latest` says the same
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    profile: Option<String>,
+}
+
+/// Whose snapshots are meant, and of what.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    #[command(flatten)]
+    whose: Whose,
+    /// Only those with this source, or with one above it; given more than once, with all of them
+    #[arg(long, value_name = "PATH", help_heading = HEADING)]
+    path: Vec<PathBuf>,
+}
+
+impl Whose {
+    /// Returns what the options say.
+    pub fn scope(&self) -> Scope {
+        Scope { host: self.host.clone(), tags: self.tag.clone(), paths: Vec::new(), profile: self.profile.clone() }
+    }
+}
+
+impl Args {
+    /// Returns what the options say. A relative path is one of the current directory.
+    pub fn scope(&self) -> Result<Scope> {
+        let clean = |path: &PathBuf| {
+            let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
+            Ok(clean_path(absolute.as_os_str().as_bytes()))
+        };
+        let paths = self.path.iter().map(clean).collect::<Result<_>>()?;
+        Ok(Scope { paths, ..self.whose.scope() })
+    }
+}
+
+/// Writes a scope as options.
+pub fn arguments(scope: &Scope) -> Vec<OsString> {
+    let mut arguments = Vec::new();
+    let mut add = |option: &str, value: &[u8]| {
+        arguments.push([option.as_bytes(), b"=", value].concat());
+    };
+    scope.host.iter().for_each(|host| add("--host", host.as_bytes()));
+    scope.tags.iter().for_each(|tag| add("--tag", tag.as_bytes()));
+    scope.profile.iter().for_each(|profile| add("--profile", profile.as_bytes()));
+    scope.paths.iter().for_each(|path| add("--path", crate::repo::walk::shown_path(path)));
+    arguments.into_iter().map(std::os::unix::ffi::OsStringExt::from_vec).collect()
+}

@@ -1,0 +1,37 @@
+//! Which times are believed.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How far a time may lie after the present before it is not believed. Machines in distant
+/// time zones whose clocks are set by hand to local time are still believed.
+pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
+
+/// Returns the last moment that is believed.
+pub fn last_believed(now: Timestamp) -> Timestamp {
+    now.checked_add(AHEAD).unwrap_or(Timestamp::MAX)
+}
+
+/// Returns whether a time lies more than [`AHEAD`] after the present: what is dated so takes nobody's place.
+pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time > last_believed(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_ahead_is_believed_and_no_more() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-11-20T12:00:00Z");
+        for (time, expected) in [
+            ("2026-11-21T12:00:00Z", false),
+            ("2026-11-21T12:00:00.000000001Z", true),
+            ("1970-01-01T00:00:00Z", false),
+            ("9999-01-01T00:00:00Z", true),
+        ] {
+            assert_eq!(is_ahead(at(time), now), expected, "{time}");
+        }
+        assert!(!is_ahead(Timestamp::MAX, Timestamp::MAX));
+    }
+}

@@ -1,0 +1,146 @@
+//! Finding the key slot that what the user gives opens.
+//!
+//! Anybody who can store objects can add slots, and nothing tells beforehand which are honest: so the likely ones come
+//! first, the first that opens ends it, and the work for all the others together is bounded.
+
+use super::objects::object_id;
+use super::parallel;
+use crate::crypto::keys::Secret;
+use crate::crypto::slot::{self, Credential, Derivation, Slot, USUAL_COST};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ObjectId;
+use crate::store::{Object, ObjectKind, Store};
+
+const MAX_KEY_BYTES: u64 = 64 << 10;
+/// Before a command gives up it works as long as this many slots that `init` writes take.
+const MAX_USUAL_SLOTS: u64 = 64;
+
+/// What was found.
+pub(super) struct Unlocked {
+    /// The master key.
+    pub master: Secret,
+    /// What is wrong with other slots.
+    pub warnings: Vec<String>,
+}
+
+/// What a listed object in `keys/` is.
+enum Look {
+    Slot(Box<Slot>),
+    /// Its bytes are those of its name, and no slot of this repository: no program has written it.
+    Foreign(ObjectId, String),
+    Damaged(ObjectId, Error),
+    /// It was removed, or is none of this repository's.
+    Gone,
+}
+
+/// Finds the master key.
+pub(super) fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Unlocked> {
+    let listed = store.list(ObjectKind::Key)?;
+    if listed.is_empty() {
+        return Err(Error::damaged(format!(
+            "The repository at {} has no key slots left in `keys`: bring them back from a copy",
+            store.location()
+        )));
+    }
+    let mut left_out = 0;
+    let mut slots = Vec::new();
+    let mut foreign = Vec::new();
+    let mut damaged = Vec::new();
+    for look in parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))? {
+        match look {
+            Look::Slot(slot) => slots.push(slot),
+            Look::Foreign(id, reason) => foreign.push((id, reason)),
+            Look::Damaged(id, error) => damaged.push((id, error)),
+            Look::Gone => {}
+        }
+    }
+    let mut warnings: Vec<String> = damaged.iter().map(|(_, error)| error.chain()).collect();
+    warnings.extend(super::foreign::warning(ObjectKind::Key, &foreign));
+    for credential in credentials {
+        let fitting: Vec<&Slot> = slots.iter().map(|slot| &**slot).filter(|slot| slot.is_for(credential)).collect();
+        let tried = worth_trying(&fitting.iter().map(|slot| slot.derivation()).collect::<Vec<_>>());
+        left_out += fitting.len() - tried.len();
+        if let Some(master) = tried.into_iter().find_map(|at| fitting[at].open(credential)) {
+            return Ok(Unlocked { master, warnings });
+        }
+    }
+    if left_out > 0 {
+        return Err(Error::new(
+            ErrorKind::Locked,
+            format!(
+                "The passphrase or key opens none of the first key slots of the repository at {}, and {left_out} more \
+                 would take too long: somebody else fills `keys`: remove from it what `bakfs init` has not made",
+                store.location()
+            ),
+        ));
+    }
+    match damaged.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Err(Error::new(
+            ErrorKind::Locked,
+            format!("The passphrase or key does not open the repository at {}", store.location()),
+        )),
+    }
+}
+
+/// Returns the slots to try, the likely ones first: those that are written like this, and then those that take little, as
+/// far as they take no more work than all are worth.
+fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by_key(|at| (!slots[*at].is_usual(), slots[*at].cost()));
+    let mut work = 0;
+    order.retain(|at| {
+        let is_affordable = work + slots[*at].cost() <= MAX_USUAL_SLOTS * USUAL_COST;
+        work += if is_affordable { slots[*at].cost() } else { 0 };
+        is_affordable
+    });
+    order
+}
+
+fn look(store: &dyn Store, repository: [u8; 16], id: ObjectId) -> Result<Look> {
+    let object = Object::Key(id);
+    let damaged = |error| Look::Damaged(id, Error::damaged(format!("{object} cannot be read")).because(error));
+    let bytes = match store.read_whole(object, MAX_KEY_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Look::Gone),
+        Err(error) if error.kind() == ErrorKind::Damaged => return Ok(damaged(error)),
+        Err(error) => return Err(error),
+    };
+    Ok(match Slot::parse(&bytes, repository) {
+        Ok(slot) => Look::Slot(Box::new(slot)),
+        // What an `init` that was interrupted has left is of another repository.
+        Err(_) if slot::check(&bytes).is_ok() => Look::Gone,
+        Err(error) if object_id(&bytes) == id => Look::Foreign(id, error.to_string()),
+        Err(error) => damaged(Error::damaged("It was changed").because(error)),
+    })
+}
+
+/// Returns the objects in `keys/` that are no slots of this repository for anybody, which no program has written.
+pub(super) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<Vec<(ObjectId, String)>> {
+    let listed = store.list(ObjectKind::Key)?;
+    let looks = parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))?;
+    let foreign = looks.into_iter().filter_map(|look| match look {
+        Look::Foreign(id, reason) => Some((id, reason)),
+        _ => None,
+    });
+    Ok(foreign.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn likely_slots_come_first_and_all_work_together_is_bounded() {
+        let argon = |memory_kib, passes| Derivation::Passphrase { memory_kib, passes, lanes: 4 };
+        let (usual, cheap, dear) = (argon(256 << 10, 3), argon(8 << 10, 1), argon(1 << 20, 10));
+        assert_eq!(worth_trying(&[&dear, &cheap, &usual]), [2, 1, 0]);
+        assert_eq!(worth_trying(&vec![&usual; 1000]).len(), 64);
+        // Each is as much work as 13 usual ones.
+        assert_eq!(worth_trying(&vec![&dear; 1000]).len(), 4);
+        let mut mixed = vec![&dear; 10];
+        mixed.extend([&usual, &cheap]);
+        assert_eq!(worth_trying(&mixed)[..2], [10, 11]);
+        assert_eq!(worth_trying(&vec![&Derivation::RandomKey; 1000]).len(), 1000);
+    }
+}

@@ -1,0 +1,55 @@
+//! Misspelt words.
+
+/// Longer words are near to none.
+const MAX_WORD_BYTES: usize = 256;
+
+/// Returns the word that is nearest to a misspelt one, if any is near.
+pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = given.replace('_', "-").to_lowercase();
+    let near = known
+        .filter(|word| word.len() <= MAX_WORD_BYTES && given.len() <= MAX_WORD_BYTES)
+        .map(|word| (distance(&plain, word), word));
+    let (edits, word) = near.min_by_key(|(edits, _)| *edits)?;
+    (edits <= 1 + word.chars().count() / 4 || word.starts_with(&plain) && plain.len() > 2).then_some(word)
+}
+
+/// Counts the edits between two words, a swap of neighbours as one (Damerau, 1964).
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
+    for i in 0..=one.len() {
+        for j in 0..=other.len() {
+            rows[i][j] = match (i, j) {
+                (0, edits) | (edits, 0) => edits,
+                _ => {
+                    let same = usize::from(one[i - 1] != other[j - 1]);
+                    let plain = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + same);
+                    let swapped = i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
+                    if swapped { plain.min(rows[i - 2][j - 2] + 1) } else { plain }
+                }
+            };
+        }
+    }
+    rows[one.len()][other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_that_was_meant_is_found_and_no_other() {
+        let known = ["main", "shop", "web1"];
+        for (given, meant) in [
+            ("mian", Some("main")),
+            ("Main", Some("main")),
+            ("sho", Some("shop")),
+            ("web2", Some("web1")),
+            ("elsewhere", None),
+        ] {
+            assert_eq!(nearest(given, known.into_iter()), meant, "{given}");
+        }
+        let long = "x".repeat(1 << 20);
+        assert_eq!(nearest(&long, [&*long].into_iter()), None);
+    }
+}
