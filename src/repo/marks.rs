@@ -15,6 +15,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+/// How often marks are listed again because one was removed before it could be read.
+const MAX_LISTINGS: usize = 20;
 /// Room for a mark's header and seal.
 const SEALING_BYTES: u64 = 4096;
 
@@ -232,12 +234,29 @@ impl Marks {
 }
 
 impl Repository {
-    /// Reads all marks. One that is removed meanwhile is left out; one that is damaged is told, and so is what is none.
+    /// Reads all marks, as one listing shows them; one that is damaged is told. Fails with [`ErrorKind::Busy`] where they
+    /// change all the time.
+    ///
+    /// One that was removed after it was listed may have been the one that counts, such as a fence whose session the
+    /// listing shows: then they are listed again. One that was gone before a listing only lags in it.
     pub fn marks(&self) -> Result<Marks> {
+        let mut gone = HashSet::new();
+        for _ in 0..MAX_LISTINGS {
+            let (marks, removed) = self.listed_marks()?;
+            if removed.iter().all(|id| gone.contains(id)) {
+                return Ok(marks);
+            }
+            gone.extend(removed);
+        }
+        Err(Error::new(ErrorKind::Busy, "The marks of other programs change all the time: try again"))
+    }
+
+    /// Lists and reads all marks; returns those that were there and those that were removed meanwhile.
+    fn listed_marks(&self) -> Result<(Marks, Vec<ObjectId>)> {
         let listed = self.store.list(ObjectKind::Mark)?;
         let known = std::mem::take(&mut *self.known_marks.lock());
         let foreign = std::mem::take(&mut *self.foreign_marks.lock());
-        let mut marks = Marks::default();
+        let (mut marks, mut removed) = (Marks::default(), Vec::new());
         let is_known = |id: &ObjectId| known.contains_key(id) || foreign.contains_key(id);
         let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !is_known(id)).collect();
         let read = parallel::for_each(&*self.store, parallel::SMALL, &unknown, |id| match self.read_mark(*id) {
@@ -254,7 +273,7 @@ impl Repository {
                 Some(Ok(mark)) => marks.all.push((id, mark)),
                 Some(Err(error)) if error.kind() == ErrorKind::Foreign => marks.foreign.push((id, error.chain())),
                 Some(Err(error)) => marks.unreadable.push((id, error.chain())),
-                None => {}
+                None => removed.push(id),
             }
         }
         // Equal on all machines, whatever order a store lists in.
@@ -262,7 +281,7 @@ impl Repository {
         *self.known_marks.lock() = marks.all.iter().cloned().collect();
         *self.foreign_marks.lock() = marks.foreign.iter().cloned().collect();
         marks.heed_recalls();
-        Ok(marks)
+        Ok((marks, removed))
     }
 
     /// Reads one mark.
