@@ -3,6 +3,15 @@
 
 use std::path::Path;
 
+/// Returns what is wrong with a test that is named.
+fn missing_test(root: &Path, file: &str, test: &str) -> Option<String> {
+    let Ok(source) = std::fs::read_to_string(root.join(file)) else { return Some(format!("there is no {file}")) };
+    // Those of `proptest!` are indented.
+    let source = source.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
+    let is_there = source.contains(&format!("#[test]\nfn {test}("));
+    (!is_there).then(|| format!("{file}::{test} is no test"))
+}
+
 #[test]
 fn every_test_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -14,11 +23,8 @@ fn every_test_that_a_document_names_exists() {
         for part in text.split('`').skip(1).step_by(2) {
             let Some((file, test)) = part.split_once("::").filter(|(file, _)| file.ends_with(".rs")) else { continue };
             named += 1;
-            let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("{document} names {file}"));
-            // Those of `proptest!` are indented.
-            let source = source.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
-            let function = format!("#[test]\nfn {test}(");
-            assert!(source.contains(&function), "{document} names {file}::{test}, which is no test");
+            let problem = missing_test(root, file, test);
+            assert!(problem.is_none(), "{document}: {}", problem.unwrap());
         }
     }
     assert!(named > 40, "the documents were read: {named}");
@@ -32,6 +38,48 @@ fn every_promise_names_a_test() {
     for promise in promises {
         assert!(promise.contains("Tests: `"), "no test is named for: {}", promise.lines().next().unwrap());
     }
+}
+
+/// The lists of faults that were found in the field, with the names of their findings.
+const FINDINGS: &[(&str, &str, &[u32])] = &[
+    ("security", "S", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+    ("databases", "F", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+    ("backup", "", &[1, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14]),
+    ("people", "", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+    ("mount", "F", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ("tools", "F", &[1, 2, 3, 4, 5]),
+    ("remote", "", &[1, 2, 3, 4, 7, 9, 10]),
+    ("time", "F", &[1, 2, 4, 5, 7, 8]),
+];
+
+#[test]
+fn every_fault_from_the_field_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("tests/field.txt")).unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut held: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let finding = words.next().unwrap();
+        let tests: Vec<_> = words.collect();
+        assert!(held.insert(finding, tests).is_none(), "{finding} stands twice");
+    }
+    for (list, letter, numbers) in FINDINGS {
+        for number in *numbers {
+            let finding = format!("{list}.{letter}{number}");
+            let tests = held.remove(&*finding).unwrap_or_else(|| panic!("{finding} has no line in tests/field.txt"));
+            assert!(!tests.is_empty(), "{finding} has no test");
+            for test in tests {
+                if test.strip_prefix("issue-").is_some_and(|number| number.parse::<u32>().is_ok()) {
+                    continue;
+                }
+                let (file, test) = test.split_once("::").unwrap_or_else(|| panic!("{finding}: `{test}` is no test"));
+                let problem = missing_test(root, file, test);
+                assert!(problem.is_none(), "{finding}: {}", problem.unwrap());
+            }
+        }
+    }
+    assert!(held.is_empty(), "findings of no list: {held:?}");
 }
 
 #[test]
