@@ -276,7 +276,7 @@ fn more_bytes_than_can_be_counted_are_no_damage() {
     tar.arg("-xOf").arg(&path).arg(&data[1..]);
     assert_eq!(support::process::run(tar).expect(0).text(), "precious");
     let target = disk.path().join("target");
-    let restored = bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
+    let restored = bakfs.ok(["-q".as_ref(), "restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
     assert_eq!(restored.stderr, "");
     bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
 }
