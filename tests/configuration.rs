@@ -227,14 +227,12 @@ fn servers_of_databases_are_found_and_written_down() {
     let json = bakfs.json(["config", "show", "machine"]);
     let databases = json["profiles"][0]["databases"].to_string();
     assert!(databases.contains("postgresql main: all databases") && databases.contains("mysql main"), "{databases}");
-    // Without them, copies of their files would look like backups.
+    // No server runs on those files, so they are files; `database_postgresql_whole.rs` has one that runs.
     let text = std::fs::read_to_string(bakfs.path("config/bakfs.toml")).unwrap();
     let without: String = text.split("\n# PostgreSQL 15").next().unwrap().into();
     configure(&bakfs, &without);
-    let outcome = on_machine(&bakfs, &root, &["config", "check"]).expect(1);
-    for told in ["[[profile.machine.postgresql]]", "[[profile.machine.mysql]]", "hint     machine: "] {
-        assert!(outcome.text().contains(told), "{told}: {outcome}");
-    }
+    let outcome = on_machine(&bakfs, &root, &["config", "check"]).expect(0);
+    assert!(outcome.text().contains("hint     machine: "), "{outcome}");
 }
 
 #[test]

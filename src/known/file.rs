@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(read(&path).unwrap().place, b"");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        assert_eq!(list(path.parent().unwrap(), "").unwrap(), [path.clone()], "nothing temporary is left");
+        assert_eq!(list(path.parent().unwrap(), "").unwrap(), std::slice::from_ref(&path), "nothing temporary is left");
         // Not to be able to keep it is no error.
         replace(&path.join("below a file"), &record());
         assert_eq!(read(&path.join("below a file")), None);

@@ -250,16 +250,25 @@ impl Prune<'_> {
 
 /// Tells of snapshots that were made from one that is in no listing. Prunes wait for backups: one that has removed the
 /// parent has seen the child.
+///
+/// A backup that was killed before it had made its snapshot durable may have been a parent before a power cut took it:
+/// as many as are announced and not listed may be gone.
 fn orphans(marks: &Marks, all: &[Listed]) -> Vec<String> {
     let kept = marks.kept();
+    let listed: HashSet<_> = all.iter().map(|listed| listed.id).collect();
+    let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
     let names: HashSet<_> = all.iter().map(|listed| &*listed.snapshot.name).collect();
     let new = all.iter().filter(|listed| !kept.contains(&listed.id));
     let parents = new.filter_map(|listed| Some((listed, listed.snapshot.parent.as_deref()?)));
-    let orphans = parents.filter(|(_, parent)| !names.contains(parent));
+    let orphans: Vec<_> = parents.filter(|(_, parent)| !names.contains(parent)).collect();
+    let gone: HashSet<_> = orphans.iter().map(|(_, parent)| *parent).collect();
+    if gone.len() <= announced.difference(&listed).count() {
+        return Vec::new();
+    }
     let told = |(child, parent): (&Listed, &str)| {
         format!("snapshot {parent} is gone: {} was made from it, and no prune has removed it", child.snapshot.name)
     };
-    orphans.map(told).collect()
+    orphans.into_iter().map(told).collect()
 }
 
 /// Returns ids in their order, each once.
