@@ -250,14 +250,19 @@ fn no_option_file_role_or_default_decides_what_is_in_a_dump() {
         .sql("", "CREATE USER keeper@localhost IDENTIFIED BY 'a#b%c\"d\\\\e f'; GRANT ALL ON *.* TO keeper@localhost");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("my.cnf");
-    let content = "[mysqldump]\nno-data\nskip-triggers\nskip-routines\nwhere=0\ndatabases\nignore-table=shop.u\nforce\n\
-                   [mariadb-dump]\nskip-events\nresult-file=/nonexistent\n";
+    let precious = dir.path().join("precious");
+    private(&precious, "kept", 0o600);
+    let content = format!(
+        "[mysqldump]\nno-data\nskip-triggers\nskip-routines\nwhere=0\ndatabases\nignore-table=shop.u\nforce\n\
+         [mariadb-dump]\nskip-events\nresult-file={}\n",
+        precious.display()
+    );
     private(&file, &format!("[client]\nuser=keeper\npassword='a#b%c\"d\\\\e f'\ndatabase=shop\n{content}"), 0o600);
     let machine = Machine::new(&format!(
         "[profile.test]\n{QUIET}{}",
         section(&server, &format!("option-file = \"{}\"\n", file.display()))
     ));
-    private(&machine.path("home/.my.cnf"), content, 0o600);
+    private(&machine.path("home/.my.cnf"), &content, 0o600);
     let mut command = machine.command(["run", "test"]);
     for (name, value) in
         [("MYSQL_HOST", "nowhere"), ("MYSQL_TCP_PORT", "1"), ("MYSQL_PWD", "x"), ("MYSQL_GROUP_SUFFIX", "x")]
@@ -273,6 +278,7 @@ fn no_option_file_role_or_default_decides_what_is_in_a_dump() {
     assert!(!dump.contains("CREATE DATABASE") && !dump.contains("LOCK TABLES"), "{dump}");
     let check = machine.run(["config", "check"]);
     let told = check.text();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept", "no program writes where an option file says");
     assert!(told.contains("option files say `--database=shop, --no-data, ") && told.contains("left aside"), "{check}");
 
     // A role that is granted and not active, or a narrower grant, shows no trigger.

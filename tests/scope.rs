@@ -101,9 +101,10 @@ fn documented_folder() -> String {
 /// Returns the line of the documentation that restores a whole machine, for another target.
 fn documented_restore(target: &Path) -> String {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
-    let line = page.lines().find(|line| line.starts_with("bakfs restore ") && line.contains("/mnt/newdisk"));
-    let line = line.expect("docs/operations.md restores a whole machine to /mnt/newdisk");
-    line.replace("/mnt/newdisk", target.to_str().unwrap())
+    // The key is at hand here.
+    let words = page.lines().find_map(|line| line.strip_prefix("bakfs --password-file recovery.txt restore "));
+    let words = words.expect("docs/operations.md restores a whole machine");
+    format!("bakfs restore {words}").replace("/mnt/newdisk", target.to_str().unwrap())
 }
 
 #[test]

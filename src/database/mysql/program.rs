@@ -64,7 +64,8 @@ impl DumpProgram {
             program.timeout = Some(Duration::from_secs(60));
             options.iter().fold(program, |program, option| program.arg(option)).answer()
         };
-        let version = told(&["--version"])?;
+        // With option files even this would empty the file that `result-file` names.
+        let version = told(&["--no-defaults", "--version"])?;
         let version = version.trim().trim_start_matches(&*path.to_string_lossy()).trim().to_string();
         let known = options_of(&told(&["--no-defaults", "--help"])?);
         Ok(DumpProgram { path, version, known })
