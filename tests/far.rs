@@ -277,7 +277,8 @@ fn plant_large(dir: &Path, files: std::ops::Range<u64>) {
 #[test]
 fn packs_go_at_the_same_time_and_an_index_names_only_what_is_stored() {
     let source = Source::new();
-    plant_large(&source.path(), 0..5);
+    // Six whole packs, of which five fill an index object, in whatever order they end.
+    plant_large(&source.path(), 0..6);
     let on_way = Arc::new((Mutex::new((0usize, 0usize)), Condvar::new()));
     let watched = on_way.clone();
     // Chunks so small that an index object is full while packs are on their way.
