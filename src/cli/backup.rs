@@ -6,6 +6,7 @@ use super::{Status, cost, init};
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
+use crate::format::snapshot::{INCOMPLETE_TAG, RUN_TAGS};
 use crate::job::thin;
 use crate::repo::Repository;
 use crate::repo::names::{parse_time, time};
@@ -77,12 +78,34 @@ pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
 }
 
 impl Args {
+    /// Refuses tags that would make this a run of a profile, or a snapshot that lacks something.
+    fn check_tags(&self, global: &Global) -> Result<(), Error> {
+        if self.tag.iter().any(|tag| tag == INCOMPLETE_TAG) {
+            let message = format!("The tag `{INCOMPLETE_TAG}` says that a snapshot lacks something: take another");
+            return Err(Error::usage(message));
+        }
+        let Some(kind) = self.tag.iter().find(|tag| RUN_TAGS.contains(&tag.as_str())) else { return Ok(()) };
+        // Where the configuration cannot be read no run of its profiles happens either.
+        let profiles = global.sound_settings().map(|settings| settings.profiles).unwrap_or_default();
+        match profiles.values().find(|profile| self.tag.contains(&profile.name)) {
+            None => Ok(()),
+            Some(profile) => Err(Error::usage(format!(
+                "With the tags `{0}` and `{kind}` this would pass for a run of the profile `{0}`, and be kept and \
+                 forgotten in the place of one: leave one of them out, or `bakfs run {0}`",
+                profile.name
+            ))),
+        }
+    }
+
     fn options(&self, global: &Global) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(thin::host_name);
         check_word("host", &host)?;
         self.tag.iter().try_for_each(|tag| check_word("tag", tag))?;
+        self.check_tags(global)?;
         let stated = |text: &String| {
             let found = parse_time(text, &jiff::Zoned::now());
+            // The name it gives is a directory's, which a sign cannot begin.
+            let found = found.filter(|found| found.to_zoned(jiff::tz::TimeZone::UTC).year() >= 0);
             found.map(time).ok_or_else(|| Error::usage(format!("`{text}` is no time: write 2026-11-20T03:17:05Z")))
         };
         Ok(Options {

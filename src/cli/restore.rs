@@ -183,7 +183,14 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
         );
         return;
     }
-    if global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0 || args.dry_run) {
+    if global.quiet {
+        return;
+    }
+    if !(std::io::stdout().is_terminal() || global.verbose > 0 || args.dry_run) {
+        // What is gone is told also where nobody watches.
+        if outcome.files_replaced > 0 {
+            eprintln!("bakfs: replaced {} files that differed: -v names them", count(outcome.files_replaced));
+        }
         return;
     }
     let restored = format!("{} files, {}", count(outcome.files), size(outcome.content_bytes));

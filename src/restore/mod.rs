@@ -223,6 +223,12 @@ impl Job<'_> {
         self.tell(folder, entry, how);
     }
 
+    /// Counts what had a directory's name and was removed for it.
+    fn cleared(&self, folder: &Folder, entry: &Entry) {
+        add(&self.counts.files_replaced, 1);
+        self.tell(folder, entry, How::Replaced);
+    }
+
     /// Counts one more name of a file.
     fn linked(&self, folder: &Folder, entry: &Entry, how: How) {
         match how {

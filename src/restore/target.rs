@@ -21,10 +21,10 @@ use crate::source::read;
 use crate::source::stat::{Kind, Stat};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How files are written.
 #[derive(Debug, Clone, Default)]
@@ -188,7 +188,7 @@ impl Dir {
         let temporary = temporary_name(name);
         let fd = match self.create(temporary.as_bytes()) {
             Err(Errno::EXIST) => {
-                // A restore that was killed left it.
+                // This restore left it when it failed.
                 self.clear(temporary.as_bytes())?;
                 self.create(temporary.as_bytes())
             }
@@ -229,7 +229,7 @@ impl Dir {
             match made {
                 Ok(()) => break,
                 Err(Errno::EXIST) if how == How::Replaced => {
-                    // A restore that was killed left it.
+                    // This restore left it when it failed.
                     self.clear(made_as)?;
                     continue;
                 }
@@ -454,11 +454,10 @@ fn checked(name: &[u8]) -> Result<()> {
     Err(Error::damaged(format!("\"{}\" is no file name: nothing is restored there", name.escape_ascii())))
 }
 
-/// The same for the same name, so that one left behind is found again.
+/// Differs in every run: no file of a user or a snapshot has it by chance or by intent.
 fn temporary_name(name: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    format!(".bakfs-partial-{:016x}", hasher.finish())
+    static OF_THIS_RUN: OnceLock<RandomState> = OnceLock::new();
+    format!(".bakfs-partial-{:016x}", OF_THIS_RUN.get_or_init(RandomState::new).hash_one(name))
 }
 
 fn noun(kind: Kind) -> &'static str {
@@ -471,6 +470,12 @@ fn noun(kind: Kind) -> &'static str {
         Kind::CharDevice | Kind::BlockDevice => "device",
         Kind::Unknown => "file of unknown type",
     }
+}
+
+/// Tells that what has a directory's name is left as it is, so that nothing can be restored below it.
+pub(super) fn stays(kind: Kind) -> Error {
+    let advice = "say --overwrite if-changed, or restore into another directory";
+    Error::new(ErrorKind::Exists, format!("a {} of this name stays, as --overwrite says: {advice}", noun(kind)))
 }
 
 fn in_the_way(kind: Kind) -> Error {

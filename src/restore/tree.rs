@@ -1,10 +1,11 @@
 //! The directories of a restore: made when first needed, finished when the last thing below them is done.
 
 use super::overwrite::{Fate, Overwrite};
-use super::target::Dir;
+use super::target::{Dir, stays};
 use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
+use crate::source::stat::Kind;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,9 +144,13 @@ impl Folder {
             Overwrite::Always | Overwrite::IfChanged => None,
             Overwrite::IfNewer | Overwrite::Never => above.look(&self.name)?,
         };
-        let dir = above.make_dir(&self.name)?;
         let meta = self.meta.as_ref();
-        let is_left = there.zip(meta).is_some_and(|(it, meta)| self.overwrite.fate(&it, meta) == Fate::Skipped);
+        let is_left =
+            there.as_ref().zip(meta).is_some_and(|(it, meta)| self.overwrite.fate(it, meta) == Fate::Skipped);
+        if let Some(there) = there.filter(|there| is_left && there.kind != Kind::Directory) {
+            return Err(stays(there.kind));
+        }
+        let dir = above.make_dir(&self.name)?;
         if let Some(meta) = meta.filter(|_| !is_left) {
             dir.guard(meta)?;
         }

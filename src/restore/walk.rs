@@ -9,6 +9,7 @@ use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
 use crate::repo::Repository;
 use crate::repo::tree::Leaf;
+use crate::source::stat::Kind;
 use crate::store::Wait;
 use crossbeam_channel::Sender;
 use std::sync::Arc;
@@ -226,12 +227,23 @@ impl<'a> Walk<'a> {
             return self.turn_back(folder, entry);
         }
         if verdict == Verdict::Taken {
+            let takes_place = self.takes_place(entry);
             if self.job.open(&folder).is_none() {
                 return self.turn_back(folder, entry);
+            }
+            if takes_place && let Some(level) = self.levels.last() {
+                self.job.cleared(&level.folder, entry);
             }
             self.job.done(entry, 0);
         }
         self.push(folder, *directory, verdict);
+    }
+
+    /// Returns whether something of another type is removed for a directory.
+    fn takes_place(&self, entry: &Entry) -> bool {
+        let is_asked = self.job.options.replace_types && !self.job.is_again.load(Ordering::Relaxed);
+        let there = || self.job.open(&self.levels.last()?.folder)?.look(&entry.name).ok()?;
+        is_asked && there().is_some_and(|there| there.kind != Kind::Directory)
     }
 
     /// Leaves a directory out after all.

@@ -114,7 +114,13 @@ impl LocalStore {
             return Err(would_wait());
         }
         let path = self.path(object);
-        let file = File::open(&path).context(|| format!("Cannot open {}", path.display()))?;
+        let opening = || format!("Cannot open {}", path.display());
+        // Nobody is waited for who may write to a FIFO of this name (fifo(7)); of a regular file it says nothing.
+        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
+        let file = File::from(fd.context(opening)?);
+        if !file.metadata().context(opening)?.is_file() {
+            return Err(Error::damaged(format!("{} is no regular file", path.display())));
+        }
         let file = Arc::new(Opened { file, last_end: AtomicU64::new(u64::MAX / 2), advised_end: AtomicU64::new(0) });
         if matches!(object, Object::Pack(_)) {
             self.open.lock().put(object, file.clone());
