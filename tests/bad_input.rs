@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use support::cli::{Bakfs, json_of};
 use support::compare::{self, Rules};
 use support::process::Outcome;
-use support::{files_below, noise};
+use support::{files_below, noise, write};
 
 /// Gives a world a source of one file.
 fn with_source(bakfs: Bakfs) -> (Bakfs, PathBuf) {
@@ -409,4 +409,32 @@ fn wrong_usage() {
     assert!(!bakfs.repo().exists());
     bakfs.ok(["init"]);
     bakfs.run(["backup", "--stdin", "relative/name"]).expect(2).says("relative/name");
+}
+
+#[test]
+fn nobody_waits_for_who_may_write_to_a_fifo_in_a_repository() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("a"), b"a");
+    bakfs.backup([source.as_os_str()]);
+    // The key that opens is another one.
+    for (folder, code) in [("marks", 3), ("snapshots", 3), ("keys", 0)] {
+        let fifo = bakfs.repo().join(folder).join("a".repeat(64));
+        std::fs::create_dir_all(fifo.parent().unwrap()).unwrap();
+        support::process::tool("mkfifo", [fifo.as_os_str()]).expect(0);
+        let told = bakfs.run(["snapshots"]);
+        assert!(told.code == code && told.stderr.contains("aaaaaaaa"), "{folder}: {told}");
+        std::fs::remove_file(&fifo).unwrap();
+    }
+}
+
+#[test]
+fn what_no_reader_would_take_is_not_written() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("a"), b"a");
+    for time in ["3000 years ago", "-000100-01-01T00:00:00Z"] {
+        let option = format!("--time={time}");
+        bakfs.run(["backup".as_ref(), option.as_ref(), source.as_os_str()]).expect(2).says("is no time");
+    }
+    bakfs.run(["backup".as_ref(), "--tag=incomplete".as_ref(), source.as_os_str()]).expect(2).says("lacks something");
+    assert!(bakfs.json(["snapshots"]).as_array().unwrap().is_empty());
 }

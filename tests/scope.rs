@@ -454,3 +454,18 @@ fn a_clock_at_its_beginning_believes_no_snapshot_and_says_so() {
     let early = machine.tagged("main").remove(0);
     assert_eq!(machine.ok(["dump", &format!("{early}:{}", file.display())]).text(), "TEXT");
 }
+
+#[test]
+fn a_backup_by_hand_passes_for_no_run_of_a_profile() {
+    let machine = Machine::new("[profile.main]\nsources = ['@/source']\nschedule = ['daily']\nhost = 'web1'\n");
+    let source = machine.bakfs.make_dir("source");
+    let source = source.to_str().unwrap();
+    for kind in ["daily", "manual"] {
+        let refused = machine.run(["backup", "--tag", "main", "--tag", kind, source]);
+        refused.expect(2).says("would pass for a run of the profile `main`");
+    }
+    // Each by itself is a tag like any other.
+    for tag in ["main", "daily"] {
+        machine.ok(["backup", "--tag", tag, source]);
+    }
+}

@@ -145,8 +145,7 @@ impl Folder {
             Overwrite::IfNewer | Overwrite::Never => above.look(&self.name)?,
         };
         let meta = self.meta.as_ref();
-        let is_left =
-            there.as_ref().zip(meta).is_some_and(|(it, meta)| self.overwrite.fate(it, meta) == Fate::Skipped);
+        let is_left = there.as_ref().zip(meta).is_some_and(|(it, meta)| self.overwrite.fate(it, meta) == Fate::Skipped);
         if let Some(there) = there.filter(|there| is_left && there.kind != Kind::Directory) {
             return Err(stays(there.kind));
         }

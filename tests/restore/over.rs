@@ -348,3 +348,37 @@ fn a_folder_of_another_file_system_keeps_its_place() {
     assert_eq!(restored.count("errors"), 0);
     assert!(fs::read_dir(root.join("data")).unwrap().next().is_none(), "it was written to the disk");
 }
+
+#[test]
+fn a_file_that_stays_stays_also_where_a_directory_is_meant() {
+    let world = World::new();
+    fs::create_dir(world.source.join("d")).unwrap();
+    fs::write(world.source.join("d/f"), "1").unwrap();
+    world.back_up();
+    for (when, stays) in [("never", true), ("if-newer", true), ("if-changed", false)] {
+        let root = join(&world.at(when), &world.source);
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("d"), "mine").unwrap();
+        let newer = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5_000_000_000);
+        fs::File::open(root.join("d")).unwrap().set_modified(newer).unwrap();
+        let options = ["--overwrite", when, "--replace-types"];
+        let restored = world.restore("latest", when, &options, if stays { 3 } else { 0 });
+        assert_eq!(fs::read(root.join("d")).is_ok_and(|mine| mine == b"mine"), stays, "{when}");
+        assert_eq!(restored.said.contains("of this name stays"), stays, "{when}: {}", restored.said);
+        assert_eq!(restored.count("files_replaced"), u64::from(!stays), "{when}");
+    }
+}
+
+#[test]
+fn a_file_with_the_name_of_anything_temporary_is_a_file() {
+    let world = World::new();
+    // As a restore that was killed leaves it, and as earlier versions named it for every file `x`.
+    for name in ["x", ".bakfs-partial-52622147992ab4ac", ".bakfs-partial-0123456789abcdef"] {
+        fs::write(world.source.join(name), name).unwrap();
+    }
+    world.back_up();
+    let root = world.restore("latest", "target", &[], 0).root;
+    fs::write(root.join("x"), "changed").unwrap();
+    world.restore("latest", "target", &[], 0);
+    assert_same(&world.source, &root);
+}

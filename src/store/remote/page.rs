@@ -48,8 +48,8 @@ pub(super) struct Page {
 /// Looks a page over that was asked for by the start of names; the next try may bring a better one.
 pub(super) fn look_over(form: Form, prefix: &str, body: &[u8]) -> Result<Page, Failure> {
     let page = match form {
-        Form::S3 => Xml::read(body, "ListBucketResult", prefix).and_then(|xml| xml.s3()),
-        Form::Azure => Xml::read(body, "EnumerationResults", prefix).and_then(|xml| xml.azure()),
+        Form::S3 => Xml::read(body, "ListBucketResult", prefix).and_then(|xml| xml.answers(prefix)?.s3()),
+        Form::Azure => Xml::read(body, "EnumerationResults", prefix).and_then(|xml| xml.answers(prefix)?.azure()),
         // Servers write paths in their own ways.
         Form::WebDav => Xml::read(body, "multistatus", "").and_then(|xml| xml.web_dav()),
         Form::Gcs => gcs(body, prefix),
@@ -182,6 +182,16 @@ impl Xml {
 
     fn page(&self, has_next: bool) -> Page {
         Page { first: self.first.clone(), names: self.names(), has_next }
+    }
+
+    /// Fails where it says itself that it answers another question; a server may leave that out.
+    fn answers(self, prefix: &str) -> Result<Xml, String> {
+        match self.one("Prefix")? {
+            Some(told) if !told.is_empty() && !told.starts_with(prefix) => {
+                Err(format!("it is of another place, {}", plain(told)))
+            }
+            _ => Ok(self),
+        }
     }
 
     fn s3(&self) -> Result<Page, String> {
@@ -385,6 +395,19 @@ mod tests {
             assert!(failure.cause == Cause::NoListing && failure.is_temporary);
             failure.text
         })
+    }
+
+    #[test]
+    fn a_page_that_says_it_is_of_another_place_is_none_also_without_a_name() {
+        for (form, body) in [(Form::S3, S3), (Form::Azure, AZURE)] {
+            let other = body.replace("<Prefix>p&amp;q/</Prefix>", "<Prefix>zz/</Prefix>");
+            assert!(look(form, &other).unwrap_err().contains("another place"), "{form:?}");
+        }
+        let empty = "<ListBucketResult><Name>other</Name><Prefix>zz/</Prefix><IsTruncated>false</IsTruncated>\
+                     </ListBucketResult>";
+        assert!(look(Form::S3, empty).is_err());
+        assert!(look(Form::S3, &empty.replace("zz/", "p&amp;q/")).is_ok());
+        assert!(look(Form::S3, &empty.replace("<Prefix>zz/</Prefix>", "")).is_ok(), "what is not said is not held");
     }
 
     #[test]
