@@ -6,7 +6,7 @@
 //!
 //! What takes the place of something is made under a temporary name beside it, gets content, owner, attributes
 //! and mode there, and then its name. So whoever holds the old file open, or may write to it, has the old
-//! file and nothing of the new one; and what stays is only what [`is_as_guarded`]. Names of a directory that
+//! file and nothing of the new one; and what stays is only what `overwrite::is_as_guarded`. Names of a directory that
 //! others can change, and may not in what is restored, are taken from them first ([`Dir::guard`]).
 //!
 //! Errors are predicates ("could not be created") without a path: whoever asked knows it.
