@@ -10,6 +10,14 @@ pub trait Monitor: Send + Sync {
     /// What became of a file that was there already, for who asked for names.
     fn tell(&self, _path: &Path, _what: Told) {}
 
+    /// Whether somebody looks on: only then are names told, and is counted what costs a look of its own.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    /// The file that is worked at now, told only where [`Monitor::is_watched`].
+    fn at(&self, _path: &Path) {}
+
     /// How much there is to do, as far as is known now.
     fn expect(&self, _files: u64, _bytes: u64) {}
 

@@ -56,6 +56,7 @@ pub struct Assembler<'a> {
     writer: Option<Writer>,
     budget: &'a Budget,
     monitor: &'a dyn Monitor,
+    is_watched: bool,
     open: Vec<Open>,
     /// Entries of the root that were complete before their turn came.
     early: BTreeMap<Vec<u8>, Entry>,
@@ -73,6 +74,7 @@ impl<'a> Assembler<'a> {
             writer,
             budget,
             monitor,
+            is_watched: monitor.is_watched(),
             open: Vec::new(),
             early: BTreeMap::new(),
             linked: HashMap::new(),
@@ -236,6 +238,9 @@ impl<'a> Assembler<'a> {
             let entry = Entry { name, meta: stat.to_meta(Vec::new()), node: Node::File(Content::Extents(Vec::new())) };
             return self.entry(entry, change);
         };
+        if self.is_watched {
+            self.monitor.at(Path::new(OsStr::from_bytes(&self.path(&name))));
+        }
         let Some((content, meta)) = self.content(&name, pieces)? else { return Ok(()) };
         if meta.nlink > 1 {
             let linked = Linked { content: content.clone(), meta: meta.clone(), names_left: meta.nlink - 1 };
@@ -279,7 +284,10 @@ impl<'a> Assembler<'a> {
                     self.summary.read_bytes += bytes.len() as u64;
                     self.monitor.advance(0, bytes.len() as u64);
                 }
-                Piece::Hole(len_bytes) => extents.push(Extent { chunk: HOLE, len_bytes }, writer)?,
+                Piece::Hole(len_bytes) => {
+                    self.monitor.advance(0, len_bytes);
+                    extents.push(Extent { chunk: HOLE, len_bytes }, writer)?;
+                }
                 Piece::Again => extents = Extents::default(),
                 Piece::End { mut meta, troubles } => {
                     meta.size_bytes = extents.len_bytes;

@@ -10,6 +10,7 @@
 
 mod assemble;
 mod content;
+mod count;
 mod generated;
 mod kept;
 mod parent;
@@ -46,6 +47,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use walk::{Director, Event};
 
 /// Files being read and not yet stored may hold this much.
@@ -155,7 +157,9 @@ pub fn run_with(
     let snapshots = repository.snapshots()?;
     warn_of_ahead(repository, &snapshots, options, started);
     let parent = choose_parent(&snapshots, &options.host, &sources, started);
-    if let Some(parent) = parent {
+    // A parent of the same sources tells nearly as well what there is.
+    let parent_of_same = parent.filter(|parent| parent.snapshot.sources == sources);
+    if let Some(parent) = parent_of_same {
         monitor.expect(parent.snapshot.root.total_files, parent.snapshot.root.total_bytes);
     }
     let budget = Budget::new(BUDGET_BYTES);
@@ -163,7 +167,16 @@ pub fn run_with(
     let (jobs, jobs_in) = unbounded();
     let cutter = Cutter::new(repository.clone());
     let writer = (!options.dry_run).then(|| Writer::new(repository.clone(), options.write));
+    let is_stored = AtomicBool::new(false);
     let (assembled, walked) = std::thread::scope(|scope| {
+        if parent_of_same.is_none() && monitor.is_watched() {
+            let (roots, replaced, is_stored) = (&roots, replaced.clone(), &is_stored);
+            let making = Making::new(Vec::new(), &cutter);
+            scope.spawn(move || {
+                let total = count::count(repository, options, roots, &replaced, making, is_stored);
+                total.into_iter().for_each(|total| monitor.expect(total.files, total.bytes));
+            });
+        }
         let mut director = Director {
             repository,
             options,
@@ -197,6 +210,7 @@ pub fn run_with(
         }
         drop(jobs_in);
         let assembled = Assembler::new(writer, &budget, monitor).run(events_in);
+        is_stored.store(true, Ordering::Relaxed);
         if assembled.is_err() {
             // The director may be waiting for room.
             budget.give(BUDGET_BYTES);

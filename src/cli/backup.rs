@@ -1,7 +1,8 @@
 //! `bakfs backup`: files, or standard input, into a snapshot.
 
 use super::open::Global;
-use super::output::{Progress, count, readable_path, size, tell_warnings};
+use super::output::{count, readable_path, size, tell_warnings};
+use super::progress::Progress;
 use super::{Status, cost, init};
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};

@@ -1,7 +1,8 @@
 //! `bakfs check`: whether everything stored is sound.
 
 use super::open::Global;
-use super::output::{Progress, count, json_text, readable, size};
+use super::output::{count, json_text, readable, size};
+use super::progress::Progress;
 use super::{Status, cost, memory};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
 use crate::error::{Error, ErrorKind};

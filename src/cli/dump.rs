@@ -1,7 +1,8 @@
 //! `bakfs dump`: a file's content, or a folder as an archive, to standard output.
 
 use super::open::Global;
-use super::output::{Progress, readable, tell_warnings};
+use super::output::{readable, tell_warnings};
+use super::progress::Progress;
 use super::target::Choice;
 use super::{Status, scope};
 use crate::dump;

@@ -47,6 +47,7 @@ mod mount_keeper;
 pub mod open;
 pub mod output;
 pub mod pin;
+pub mod progress;
 pub mod prune;
 pub mod repair;
 pub mod restore;

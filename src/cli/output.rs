@@ -1,18 +1,13 @@
-//! What is printed: errors with their causes, warnings, sizes, and progress on a terminal.
+//! What is printed: errors with their causes, warnings, names and counts.
 
-use crate::monitor::Monitor;
 pub use crate::quantity::size;
 use crate::repo::{Repository, Warnings};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Writes a library log to standard error, as detailed as `-v` says.
 pub fn start_log(verbose: u8) {
@@ -122,78 +117,6 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Shows progress on a terminal, and troubles always.
-pub struct Progress {
-    bar: ProgressBar,
-    expected_files: AtomicU64,
-    expected_bytes: AtomicU64,
-    files: AtomicU64,
-}
-
-impl Progress {
-    /// Makes a monitor; `shown` says whether a bar is wanted where there is a terminal.
-    pub fn new(verb: &str, shown: bool) -> Self {
-        let visible = shown && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{prefix} {msg}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}");
-        if let Ok(style) = style {
-            bar.set_style(style);
-        }
-        bar.set_prefix(verb.to_string());
-        if visible {
-            bar.enable_steady_tick(Duration::from_millis(250));
-        }
-        Progress { bar, expected_files: AtomicU64::new(0), expected_bytes: AtomicU64::new(0), files: AtomicU64::new(0) }
-    }
-
-    /// Prints a line to standard output, above the bar.
-    pub fn print(&self, line: &str) {
-        self.bar.suspend(|| println!("{line}"));
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-impl Monitor for Progress {
-    fn trouble(&self, path: &Path, message: &str) {
-        self.bar.suspend(|| eprintln!("bakfs: {}: {message}", readable_path(path)));
-    }
-
-    fn expect(&self, files: u64, bytes: u64) {
-        self.expected_files.store(files, Ordering::Relaxed);
-        self.expected_bytes.store(bytes, Ordering::Relaxed);
-        self.bar.set_length(bytes);
-        let template =
-            "{prefix} {msg}  {bar:20}  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
-        }
-    }
-
-    fn advance(&self, files: u64, bytes: u64) {
-        if self.bar.is_hidden() {
-            return;
-        }
-        let done = self.files.fetch_add(files, Ordering::Relaxed).wrapping_add(files);
-        self.bar.inc(bytes);
-        if files > 0 && done.is_multiple_of(64) {
-            let expected = self.expected_files.load(Ordering::Relaxed);
-            let of = if expected > 0 { format!(" of {}", count(expected.max(done))) } else { String::new() };
-            self.bar.set_message(format!("{}{of} files", count(done)));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `bakfs prune`: gives back the room of what no snapshot needs.
 
 use super::open::Global;
-use super::output::{Progress, count, size, tell_warnings};
+use super::output::{count, size, tell_warnings};
+use super::progress::Progress;
 use super::{Status, memory};
 use crate::error::{Error, ErrorKind};
 use crate::format::mark;

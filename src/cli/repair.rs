@@ -3,7 +3,8 @@
 use super::Status;
 use super::check::{open, tell_finding};
 use super::open::Global;
-use super::output::{Progress, count, size};
+use super::output::{count, size};
+use super::progress::Progress;
 use crate::check::{self, Finding, Part, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};

@@ -1,7 +1,8 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
 use super::open::Global;
-use super::output::{Progress, count, readable, readable_path, size, tell_warnings};
+use super::output::{count, readable, readable_path, size, tell_warnings};
+use super::progress::Progress;
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
 use crate::monitor::{Monitor, Told};
@@ -128,6 +129,14 @@ impl Monitor for Teller {
             Told::Skipped => "left as it is",
         };
         self.progress.print(&format!("{}: {}{what}", readable_path(path), self.would));
+    }
+
+    fn is_watched(&self) -> bool {
+        self.progress.is_watched()
+    }
+
+    fn at(&self, path: &Path) {
+        self.progress.at(path);
     }
 
     fn expect(&self, files: u64, bytes: u64) {

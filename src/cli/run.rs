@@ -2,7 +2,8 @@
 
 use super::configured::place_of;
 use super::open::Global;
-use super::output::{Progress, count, size};
+use super::output::{count, size};
+use super::progress::Progress;
 use super::{Status, backup, check, folders, prune};
 use crate::backup::Options;
 use crate::check::{Report, Selection};

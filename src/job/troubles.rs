@@ -36,6 +36,14 @@ impl Monitor for Troubles<'_> {
         }
     }
 
+    fn is_watched(&self) -> bool {
+        self.monitor.is_watched()
+    }
+
+    fn at(&self, path: &Path) {
+        self.monitor.at(path);
+    }
+
     fn expect(&self, files: u64, bytes: u64) {
         self.monitor.expect(files, bytes);
     }

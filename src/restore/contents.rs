@@ -152,6 +152,7 @@ impl<'a> Writers<'a> {
 
     /// Writes a file of any type; returns how it came to be there.
     fn write(&self, folder: &Folder, dir: &Dir, entry: &Entry, buffer: &mut Vec<u8>) -> Option<How> {
+        self.job.at(folder, entry);
         let made = match &entry.node {
             Node::File(content) => self.write_file(dir, entry, content, buffer),
             _ => self.write_node(dir, entry),
@@ -364,6 +365,7 @@ impl<'a> Writers<'a> {
             },
         }
         add(&large.reported_bytes, bytes);
+        self.job.at(&large.folder, large.entry());
         self.job.monitor.advance(0, bytes);
     }
 

@@ -242,6 +242,13 @@ impl Job<'_> {
         self.tell(folder, entry, how);
     }
 
+    /// Tells which file is worked at.
+    fn at(&self, folder: &Folder, entry: &Entry) {
+        if self.monitor.is_watched() {
+            self.monitor.at(&self.path(folder, &entry.name));
+        }
+    }
+
     fn tell(&self, folder: &Folder, entry: &Entry, how: How) {
         if self.options.tell_names {
             let told = match how {
