@@ -171,7 +171,7 @@ fn line(verb: &str, shown: &Shown, columns: usize) -> String {
     };
     let share = shown.percent().map(|percent| format!("{percent} %"));
     let bytes = of(size(shown.bytes), shown.expected_bytes, size(shown.expected_bytes));
-    let files = of(count(shown.files), shown.expected_files.max(shown.files), count(shown.expected_files)) + " files";
+    let files = of(count(shown.files), shown.expected_files.max(shown.files), count(shown.expected_files)) + " entries";
     let left = match shown.secs_left() {
         Some(secs) => format!("{} left", length(secs)),
         None => length(shown.elapsed_secs),
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(line("Backing up", &HALF, 80), "Backing up  50 %  3.0 GiB of 6.0 GiB  30.0 MiB/s  1 min 43 s left");
         assert_eq!(
             line("Backing up", &HALF, 120),
-            "Backing up  50 %  12 345 of 1 234 567 files  3.0 GiB of 6.0 GiB  30.0 MiB/s  1 min 43 s left"
+            "Backing up  50 %  12 345 of 1 234 567 entries  3.0 GiB of 6.0 GiB  30.0 MiB/s  1 min 43 s left"
         );
     }
 
@@ -263,9 +263,9 @@ mod tests {
     #[test]
     fn no_total_and_one_that_was_too_small_give_no_share() {
         let first = Shown { expected_files: 0, expected_bytes: 0, ..HALF };
-        assert_eq!(line("Backing up", &first, 80), "Backing up  12 345 files  3.0 GiB  30.0 MiB/s  1 min 42 s");
+        assert_eq!(line("Backing up", &first, 80), "Backing up  12 345 entries  3.0 GiB  30.0 MiB/s  1 min 42 s");
         let grown = Shown { bytes: 7 << 30, ..HALF };
-        assert_eq!(line("Backing up", &grown, 80), "Backing up  12 345 files  7.0 GiB  30.0 MiB/s  1 min 42 s");
+        assert_eq!(line("Backing up", &grown, 80), "Backing up  12 345 entries  7.0 GiB  30.0 MiB/s  1 min 42 s");
         let just_begun = Shown { elapsed_secs: 0, bytes: 0, bytes_per_sec: 0.0, ..HALF };
         assert!(!line("Backing up", &just_begun, 80).contains("left"));
         let whole = Shown { bytes: 6 << 30, ..HALF };
