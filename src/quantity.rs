@@ -42,7 +42,7 @@ pub enum Share {
     Bytes(u64),
 }
 
-/// Reads `5%` or a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
+/// Reads `5%` or a length with its unit: `B`, or `K`, `M`, `G` or `T`, which are binary.
 pub fn parse_share(text: &str) -> Result<Share, String> {
     let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
     if let Some(percent) = text.strip_suffix('%') {
@@ -52,7 +52,9 @@ pub fn parse_share(text: &str) -> Result<Share, String> {
         }
         return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
     }
-    let bytes = parse_bytes(text).map_err(|_| wrong())?;
+    // A number alone is meant as a percentage as often as not.
+    let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
+    let bytes = parse_bytes(text).ok().filter(|_| has_unit).ok_or_else(wrong)?;
     Ok(Share::Bytes(bytes))
 }
 
@@ -76,8 +78,8 @@ mod tests {
         assert_eq!(parse_share("0.5 %"), Ok(Share::PerMillion(5_000)));
         assert_eq!(parse_share("2G"), Ok(Share::Bytes(2 << 30)));
         assert_eq!(parse_share("500 MiB"), Ok(Share::Bytes(500 << 20)));
-        assert_eq!(parse_share("77"), Ok(Share::Bytes(77)));
-        for wrong in ["", "%", "0%", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
+        assert_eq!(parse_share("77B"), Ok(Share::Bytes(77)));
+        for wrong in ["", "%", "0%", "5", "77", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
             assert!(parse_share(wrong).is_err(), "{wrong}");
         }
     }

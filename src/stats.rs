@@ -43,7 +43,7 @@ impl Stats {
 pub fn run(repository: &Repository, snapshots: &[Listed]) -> Result<Stats> {
     let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
     for listed in snapshots {
-        stats.files = stats.files.saturating_add(listed.snapshot.root.total_files);
+        stats.files = stats.files.saturating_add(listed.snapshot.summary.without_directories());
         stats.content_bytes = stats.content_bytes.saturating_add(listed.snapshot.root.total_bytes);
     }
     let index = repository.index();

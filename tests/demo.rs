@@ -12,6 +12,7 @@ fn the_demo_shows_two_days_and_cleans_up() {
     for shown in ["$ bakfs mount history", "yesterday -> ", "> 192.0.2.7 printer", "lamp|2", "fstab.restored"] {
         assert!(text.contains(shown), "{shown} is not in:\n{text}");
     }
+    assert!(output.stderr.is_empty(), "it said: {}", String::from_utf8_lossy(&output.stderr));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
@@ -21,7 +22,7 @@ fn a_demo_that_is_kept_can_be_looked_at_and_ended() {
     let folder = tempfile::tempdir().unwrap();
     let bakfs = || Command::new(env!("CARGO_BIN_EXE_bakfs"));
     let output = bakfs().args(["demo", "--keep"]).env("TMPDIR", folder.path()).output().unwrap();
-    assert!(output.status.success());
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let base = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let kept = base.join("history/today/etc/passwd").exists();
     let ended = bakfs().arg("umount").arg(base.join("history")).status().unwrap();

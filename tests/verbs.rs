@@ -333,3 +333,50 @@ fn everything_has_a_help_text() {
     }
     assert!(bakfs.ok(["--version"]).text().starts_with("bakfs "));
 }
+
+/// What a person types wrong is told as if nothing were set in the environment, and a command's own options come first.
+#[test]
+fn help_begins_with_a_commands_own_options_and_usage_has_nothing_of_the_environment() {
+    let bakfs = Bakfs::new();
+    for verb in ["backup", "restore", "snapshots", "check", "run", "mount"] {
+        let help = bakfs.ok([verb, "--help"]).text();
+        let every = help.find("\nOptions of every command:").unwrap_or_else(|| panic!("{verb}: {help}"));
+        for option in ["--repo", "--config", "--json", "--password-file", "--cache-size"] {
+            assert!(help.find(option).is_some_and(|at| at > every), "{verb}: {option} in {help}");
+        }
+        assert!(help.find("--help").is_some_and(|at| at < every), "{verb}: {help}");
+        assert!(help.contains("BAKFS_PASSWORD ") && help.contains("BAKFS_REPO"), "{verb}: {help}");
+    }
+    // The tests' own environment names the repository.
+    let wrong = bakfs.run(["restore"]).expect(2);
+    assert!(wrong.stderr.contains("Usage: bakfs restore <SNAP[:PATH]> <TARGET>"), "{wrong}");
+    let nothing = bakfs.run::<&str>([]).expect(2);
+    assert!(nothing.stderr.contains("Commands:") && !nothing.stderr.contains("error:"), "{nothing}");
+    let mut command = bakfs.command(["snapshots"]);
+    let wrong = process::run({
+        command.env("BAKFS_CONNECTIONS", "many");
+        command
+    });
+    assert!(wrong.expect(2).stderr.contains("many"));
+}
+
+#[test]
+fn counts_are_of_files_and_have_their_number() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("one"), b"1");
+    assert!(bakfs.ok(["backup", "-n", source.to_str().unwrap()]).text().contains("Would back up 1 file ("));
+    bakfs.backup([&source]);
+    assert!(bakfs.ok(["restore", "-n", "latest", bakfs.path("out").to_str().unwrap()]).text().contains("1 file, 1 B"));
+    let listed = bakfs.ok(["snapshots"]).text();
+    assert_eq!(listed.split_whitespace().nth(2), Some("1"), "{listed}");
+    let missing = source.parent().unwrap().join("nosuch");
+    let mut command = bakfs.command(["backup", "nosuch"]);
+    command.arg(&source).current_dir(source.parent().unwrap());
+    let partly = process::run(command).expect(3);
+    assert!(partly.stderr.contains(&format!("bakfs: {}: ", missing.display())), "{partly}");
+    let file = bakfs.path("a-file");
+    write(&file, b"");
+    let wrong = bakfs.run(["restore", "latest", file.to_str().unwrap()]).expect(2);
+    assert!(wrong.stderr.contains("bakfs dump"), "{wrong}");
+    assert!(bakfs.run(["check", "--read-data-subset", "5"]).expect(2).stderr.contains("5%"));
+}

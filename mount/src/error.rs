@@ -56,7 +56,7 @@ pub enum MountError {
         reason: String,
     },
     /// Files of the mount are open, or a process works in it.
-    #[error("{} is in use (fuser -vm {} lists by whom); end its users, or unmount lazily", .0.display(), .0.display())]
+    #[error("{} is in use (fuser -vm {} lists by whom); end its users, or unmount with -z, which lets them go on with what they have open", .0.display(), .0.display())]
     Busy(PathBuf),
     /// Unmounting failed for another reason.
     #[error("Unmounting {} failed: {reason}", .path.display())]

@@ -32,7 +32,8 @@ impl Roots {
         let mut roots = Roots::default();
         for path in paths {
             if let Err(error) = roots.join(path) {
-                roots.missing.push((path.clone(), error));
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                roots.missing.push((path, error));
             }
         }
         if !roots.paths.is_empty() || has_dumps {

@@ -1,7 +1,7 @@
 //! `bakfs backup`: files, or standard input, into a snapshot.
 
 use super::open::Global;
-use super::output::{count, readable_path, size, tell_warnings};
+use super::output::{count, counted, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, cost, init};
 use crate::backup::{self, Options, Outcome};
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
     /// Show what would be done, and read and write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// zstd's level: 1 is fast, 19 is small
     #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
@@ -212,13 +212,17 @@ fn report(global: &Global, outcome: &Outcome, traffic: &Traffic) {
             println!("Read      {}", size(summary.read_bytes));
             println!("Added     {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes));
         }
-        None => println!("Would back up {} files ({files}), {}", count(summary.files), size(summary.content_bytes)),
+        None => println!(
+            "Would back up {} ({files}), {}",
+            counted(summary.without_directories(), "file"),
+            size(summary.content_bytes)
+        ),
     }
     if let Some(cost) = cost::told(traffic) {
         println!("Requests  {cost}");
     }
     if summary.errors > 0 {
-        println!("Trouble   {} files could not be read whole, each named above", count(summary.errors));
+        println!("Trouble   {}: what is named above is not whole in it", counted(summary.errors, "error"));
     }
     if let Some(first) = snapshot.sources.first().filter(|_| global.verbose > 1) {
         println!(

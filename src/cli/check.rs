@@ -1,7 +1,7 @@
 //! `bakfs check`: whether everything stored is sound.
 
 use super::open::Global;
-use super::output::{count, json_text, readable, size};
+use super::output::{count, counted, json_text, readable, size};
 use super::progress::Progress;
 use super::{Status, cost, memory};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
@@ -258,15 +258,15 @@ fn tell(global: &Global, report: &Report, traffic: &Traffic) -> std::io::Result<
     } else if is_shown {
         writeln!(
             out,
-            "No damage: {} snapshots, {} tree pages, {} packs of {}",
-            count(report.snapshots),
-            count(report.pages),
-            count(report.packs),
+            "No damage: {}, {}, {} of {}",
+            counted(report.snapshots, "snapshot"),
+            counted(report.pages, "tree page"),
+            counted(report.packs, "pack"),
             size(report.pack_bytes),
         )?;
         if report.packs_read > 0 {
-            let (packs, chunks) = (count(report.packs_read), count(report.chunks_read));
-            writeln!(out, "Read: {packs} packs of {}, {chunks} chunks verified", size(report.read_bytes))?;
+            let (packs, chunks) = (counted(report.packs_read, "pack"), counted(report.chunks_read, "chunk"));
+            writeln!(out, "Read: {packs} of {}, {chunks} verified", size(report.read_bytes))?;
         }
     }
     if is_shown {
@@ -275,10 +275,10 @@ fn tell(global: &Global, report: &Report, traffic: &Traffic) -> std::io::Result<
             writeln!(out, "Requests: {cost}")?;
         }
         if report.leftover_packs > 0 {
-            writeln!(out, "An interrupted backup left {} packs that nothing needs", count(report.leftover_packs))?;
+            writeln!(out, "An interrupted backup left {} that nothing needs", counted(report.leftover_packs, "pack"))?;
         }
         if report.set_aside_packs > 0 {
-            writeln!(out, "A repair has set {} damaged packs aside", count(report.set_aside_packs))?;
+            writeln!(out, "A repair has set {} aside", counted(report.set_aside_packs, "damaged pack"))?;
         }
     }
     out.flush()

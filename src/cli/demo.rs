@@ -63,7 +63,7 @@ impl Demo {
         let doing = || format!("Cannot run `{}`", line.join(" "));
         std::io::stdout().flush().context(doing)?;
         let output = command.current_dir(&self.base).stdin(Stdio::null()).output().context(doing)?;
-        print!("{}", self.shorten(&String::from_utf8_lossy(&output.stdout)));
+        // As a terminal would show it: troubles come on the way, a summary at the end.
         let said = String::from_utf8_lossy(&output.stderr);
         for said in said.lines().take(SHOWN_TROUBLES) {
             println!("{}", self.shorten(said));
@@ -71,6 +71,7 @@ impl Demo {
         if said.lines().count() > SHOWN_TROUBLES {
             println!("... and {} more like these", said.lines().count() - SHOWN_TROUBLES);
         }
+        print!("{}", self.shorten(&String::from_utf8_lossy(&output.stdout)));
         match output.status.code() {
             Some(code) if accepted.contains(&code) => Ok(()),
             _ => Err(Error::new(ErrorKind::Io, format!("`{}` failed: {}", line.join(" "), output.status))),
@@ -101,6 +102,13 @@ fn check_fuse() -> Result<(), Error> {
         return missing(
             "This machine has no /dev/fuse: `modprobe fuse` as root makes it (a container must be given the device)",
         );
+    }
+    // Its mode may keep others out, as in a container (open(2), EACCES; a device that is not given fails with EPERM).
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        return missing(&format!(
+            "This user cannot open /dev/fuse ({error}): `chmod 666 /dev/fuse` as root allows it (a container must be \
+             given the device)"
+        ));
     }
     let helper = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("fusermount3").exists()));
@@ -180,9 +188,9 @@ fn tour(demo: &Demo) -> Result<(), Error> {
     if has_database {
         let uri = |day: &str| format!("file:{}?immutable=1", below(day).join("shop.sqlite").display());
         for day in ["yesterday", "today"] {
-            let mut query = Command::new("sqlite3");
-            query.arg(uri(day)).arg(sales);
-            if query.stdout(Stdio::null()).status().is_err() {
+            let mut probe = Command::new("sqlite3");
+            probe.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            if !probe.status().is_ok_and(|status| status.success()) {
                 println!(
                     "\n# (sqlite3 is not installed: with it, the database of either day could be asked right here)"
                 );

@@ -2,7 +2,7 @@
 
 use super::listing::local_time;
 use super::open::Global;
-use super::output::{count, json_text, readable, tell_warnings};
+use super::output::{count, counted, json_text, readable, tell_warnings};
 use super::target::Choice;
 use super::{Status, keep, memory, prune, scope};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(value_name = "SNAP", conflicts_with = "rules")]
     snapshots: Vec<OsString>,
     /// Show every snapshot with what keeps it, and change nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Bring forgotten snapshots back: those named, or all
     #[arg(long, conflicts_with = "rules")]
@@ -224,7 +224,7 @@ impl Plan<'_> {
                 };
                 let errors = match listed.snapshot.summary.errors {
                     0 => String::new(),
-                    errors => format!("  ({} errors)", count(errors)),
+                    errors => format!("  ({})", counted(errors, "error")),
                 };
                 let name = self.name(decision);
                 writeln!(out, "  {verb:<6}  {name:<width$}  {}  {why}{errors}", local_time(listed.snapshot.time))?;

@@ -59,7 +59,7 @@ pub mod stats;
 pub mod status;
 pub mod target;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use open::Global;
 use std::process::ExitCode;
 
@@ -157,7 +157,7 @@ const USAGE: u8 = 2;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match arguments() {
-        Ok(arguments) => Cli::parse_from(arguments),
+        Ok(arguments) => Cli::try_parse_from(&arguments).unwrap_or_else(|error| plain(&arguments, error).exit()),
         Err(message) => {
             eprintln!("bakfs: {message}");
             return ExitCode::from(USAGE);
@@ -184,6 +184,24 @@ pub fn main() -> ExitCode {
             ExitCode::from(if usage { USAGE } else { Status::Failed as u8 })
         }
     }
+}
+
+/// Returns a mistake as it would be told where no environment stands for options: clap's usage has each of those as if
+/// it were required.
+fn plain(arguments: &[std::ffi::OsString], error: clap::Error) -> clap::Error {
+    if !error.use_stderr() {
+        return error;
+    }
+    match without_environment(Cli::command()).try_get_matches_from(arguments) {
+        // What the environment holds is the mistake.
+        Ok(_) => error,
+        Err(plain) => plain,
+    }
+}
+
+fn without_environment(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+    command.mut_subcommands(without_environment)
 }
 
 /// Returns this process's arguments, translated where mount(8) has called it.
@@ -232,7 +250,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

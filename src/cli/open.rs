@@ -27,16 +27,17 @@ use zeroize::Zeroizing;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://,
     /// or the name of one in the configuration
     /// [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
-    #[arg(long, global = true, env = "BAKFS_REPO", value_name = "PATH|URL")]
+    #[arg(short, long, global = true, env = "BAKFS_REPO", value_name = "PATH|URL")]
     pub repo: Option<OsString>,
     /// The configuration [default: /etc/bakfs/bakfs.toml for root, else ~/.config/bakfs/bakfs.toml]
     #[arg(long, global = true, env = "BAKFS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Read the passphrase from a file's first line
+    /// Read the passphrase from a file's first line; the variable BAKFS_PASSWORD may hold it itself
     #[arg(long, global = true, env = "BAKFS_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Read the passphrase from the first line a shell command prints

@@ -119,6 +119,11 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// Writes how many there are of something whose plural has an `s`: `1 file`, `55 012 files`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +135,7 @@ mod tests {
         assert_eq!(size(1 << 30), "1.0 GiB");
         assert_eq!(count(55012), "55 012");
         assert_eq!(count(999), "999");
+        assert_eq!([0, 1, 2].map(|number| counted(number, "file")), ["0 files", "1 file", "2 files"]);
         assert_eq!(readable(b"a\x1b[31m\nb\xff"), "a\\u{1b}[31m\\nb\\xff");
     }
 }

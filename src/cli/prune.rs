@@ -1,7 +1,7 @@
 //! `bakfs prune`: gives back the room of what no snapshot needs.
 
 use super::open::Global;
-use super::output::{count, size, tell_warnings};
+use super::output::{count, counted, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, memory};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = parse_share)]
     max_waste: f64,
     /// Show what would be deleted, and delete nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Prune although snapshots or content are missing that should be there
     #[arg(long)]
@@ -172,28 +172,28 @@ fn tell(report: &Report, dry_run: bool) {
     let sizes = &report.sizes;
     if dry_run {
         println!("Packs     {}, {}", count(sizes.packs), size(sizes.pack_bytes));
-        println!("Unused    {} packs, {}: would be deleted", count(sizes.unused_packs), size(sizes.unused_bytes));
+        println!("Unused    {}, {}: would be deleted", counted(sizes.unused_packs, "pack"), size(sizes.unused_bytes));
         println!(
-            "Partly    {} packs, {}: would be deleted after {} of content, not yet compressed, is copied",
-            count(sizes.repack_packs),
+            "Partly    {}, {}: would be deleted after {} of content, not yet compressed, is copied",
+            counted(sizes.repack_packs, "pack"),
             size(sizes.repack_bytes),
             size(sizes.copied_plain_bytes)
         );
         println!("Stays     about {} that nothing needs", size(sizes.waste_bytes));
-        println!("Forgotten {} snapshots would be removed for good", count(report.forgotten));
+        println!("Forgotten {} would be removed for good", counted(report.forgotten, "snapshot"));
     } else if report.waiting_for.is_empty() {
         let swept = &report.swept;
-        println!("Deleted   {} packs, {}", count(swept.packs), size(swept.pack_bytes));
+        println!("Deleted   {}, {}", counted(swept.packs, "pack"), size(swept.pack_bytes));
         println!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
-        println!("Removed   {} forgotten snapshots", count(swept.snapshots));
+        println!("Removed   {}", counted(swept.snapshots, "forgotten snapshot"));
     }
     for reason in &report.waiting_for {
         println!("Waiting   {reason}; what was found stays until the next prune");
     }
     if report.missing_chunks > 0 {
         println!(
-            "Missing   {} chunks that snapshots need: `bakfs check` names the files",
-            count(report.missing_chunks)
+            "Missing   {} that snapshots need: `bakfs check` names the files",
+            counted(report.missing_chunks, "chunk")
         );
     }
 }

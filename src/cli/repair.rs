@@ -3,7 +3,7 @@
 use super::Status;
 use super::check::{open, tell_finding};
 use super::open::Global;
-use super::output::{count, size};
+use super::output::{count, counted, size};
 use super::progress::Progress;
 use crate::check::{self, Finding, Part, Selection, Subject};
 use crate::quantity::Share;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 )]
 pub struct Args {
     /// Say what would be done, and change nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Read every stored byte to find damage that no check has found yet
     #[arg(long)]
@@ -147,10 +147,10 @@ fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::
         writeln!(out, "{}: damaged, and nothing tells what is in it: left where it is", Object::Pack(*id))?;
     }
     if done.named_packs > 0 {
-        writeln!(out, "Named again: {} packs", count(done.named_packs))?;
+        writeln!(out, "Named again: {}", counted(done.named_packs, "pack"))?;
     }
     if done.saved_chunks > 0 {
-        writeln!(out, "Saved: {} chunks, {}", count(done.saved_chunks), size(done.saved_bytes))?;
+        writeln!(out, "Saved: {}, {}", counted(done.saved_chunks, "chunk"), size(done.saved_bytes))?;
     }
     if !lost.is_empty() {
         writeln!(out, "Lost:")?;

@@ -1,7 +1,7 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
 use super::open::Global;
-use super::output::{count, readable, readable_path, size, tell_warnings};
+use super::output::{count, counted, readable, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Compare and count, name what would be replaced, and write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Return only when everything is on the disk
     #[arg(long)]
@@ -162,9 +162,9 @@ fn tell_notes(global: &Global, outcome: &Outcome) {
     if let Some(OwnerChange { name, stored, here }) = &outcome.owner_changed {
         let name = readable(name);
         eprintln!(
-            "bakfs: warning: {} files got owners by name whose numbers are others here: {name} was {stored} and is \
+            "bakfs: warning: {} got an owner by name whose number is another here: {name} was {stored} and is \
              {here}; --numeric-owner keeps numbers",
-            count(outcome.owners_changed)
+            counted(outcome.owners_changed, "file")
         );
     }
 }
@@ -198,11 +198,11 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
     if !(std::io::stdout().is_terminal() || global.verbose > 0 || args.dry_run) {
         // What is gone is told also where nobody watches.
         if outcome.files_replaced > 0 {
-            eprintln!("bakfs: replaced {} files that differed: -v names them", count(outcome.files_replaced));
+            eprintln!("bakfs: replaced {} that differed: -v names them", counted(outcome.files_replaced, "file"));
         }
         return;
     }
-    let restored = format!("{} files, {}", count(outcome.files), size(outcome.content_bytes));
+    let restored = format!("{}, {}", counted(outcome.files, "file"), size(outcome.content_bytes));
     match args.dry_run {
         true => println!("Would restore {restored}"),
         false => println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),
@@ -224,6 +224,6 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
         println!("Requests {cost}");
     }
     if outcome.errors > 0 {
-        println!("Trouble  {} things could not be restored, each named above", count(outcome.errors));
+        println!("Trouble  {}: what is named above was not restored whole", counted(outcome.errors, "error"));
     }
 }

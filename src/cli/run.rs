@@ -2,7 +2,7 @@
 
 use super::configured::place_of;
 use super::open::Global;
-use super::output::{count, size};
+use super::output::{count, counted, size};
 use super::progress::Progress;
 use super::{Status, backup, check, folders, prune};
 use crate::backup::Options;
@@ -344,7 +344,7 @@ fn tell(global: &Global, host: &str, run: &Run) {
             println!("Dump      {path}  {}", size(*bytes));
         }
         if run.forgotten > 0 {
-            println!("Forgotten {} snapshots", count(run.forgotten));
+            println!("Forgotten {}", counted(run.forgotten, "snapshot"));
         }
         if run.periodicity == Periodicity::Manual {
             println!("Kept      until it is forgotten by name, as a run by hand");

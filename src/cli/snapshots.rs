@@ -1,12 +1,12 @@
 //! `bakfs snapshots`: lists what there is.
 
 use super::open::Global;
-use super::output::{count, json_text, readable, size, tell_warnings};
+use super::output::{count, counted, json_text, readable, size, tell_warnings};
 use super::{Status, scope};
 use crate::clock;
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs snapshots`.
 #[derive(Debug, clap::Args)]
@@ -67,12 +67,25 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             .collect();
         writeln!(out, "{}", serde_json::Value::Array(list))?;
     } else {
+        let wanted: Vec<_> = wanted.collect();
+        let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+        let name_width = widest(&mut wanted.iter().map(|(_, name)| name.chars().count()));
+        let host_of = |listed: &Listed| readable(listed.snapshot.host.as_bytes());
+        let host_width = widest(&mut wanted.iter().map(|(listed, _)| host_of(listed).chars().count()));
+        if std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet {
+            let (name_width, host_width) = (name_width.max(4), host_width.max(4));
+            writeln!(
+                out,
+                "{:name_width$}  {:host_width$}  {:>8}  {:>10}  {:<9}  PATHS AND #TAGS",
+                "NAME", "HOST", "FILES", "SIZE", "ADDED"
+            )?;
+        }
         for (listed, name) in wanted {
             let snapshot = &listed.snapshot;
             let paths: Vec<_> = snapshot.sources.iter().map(|path| readable(path)).collect();
             let tags = snapshot.tags.iter().map(|tag| format!(" #{}", readable(tag.as_bytes()))).collect::<String>();
             let errors = if snapshot.summary.errors > 0 {
-                format!("  {} errors", snapshot.summary.errors)
+                format!("  {}", counted(snapshot.summary.errors, "error"))
             } else {
                 String::new()
             };
@@ -80,9 +93,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             let pin = if pins.contains_key(&listed.id) { "  pinned" } else { "" };
             writeln!(
                 out,
-                "{name}  {}  {:>9} files  {:>10}  +{:<10}  {}{tags}{errors}{pin}{ahead}",
-                readable(snapshot.host.as_bytes()),
-                count(snapshot.root.total_files),
+                "{name:name_width$}  {:host_width$}  {:>8}  {:>10}  +{:<8}  {}{tags}{errors}{pin}{ahead}",
+                host_of(listed),
+                count(snapshot.summary.without_directories()),
                 size(snapshot.root.total_bytes),
                 size(snapshot.summary.packed_bytes),
                 paths.join(" "),

@@ -1,7 +1,7 @@
 //! `bakfs stats`: how much there is, and how much of it is stored.
 
 use super::open::Global;
-use super::output::{count, size, tell_warnings};
+use super::output::{count, counted, size, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope};
 use crate::error::Error;
@@ -55,17 +55,18 @@ fn repository_json(stats: &Stats) -> serde_json::Value {
 fn tell_repository(out: &mut impl Write, stats: &Stats) -> std::io::Result<()> {
     let [data, trees] = [0, 1].map(|lane| {
         (
-            count(stats.packs[lane]),
-            count(stats.chunks[lane]),
+            counted(stats.packs[lane], "pack"),
+            counted(stats.chunks[lane], ["chunk", "page"][lane]),
             size(stats.plain_bytes[lane]),
             size(stats.pack_bytes[lane]),
         )
     });
     writeln!(out, "Snapshots  {}", count(stats.snapshots))?;
     writeln!(out, "Files      {} in all snapshots, {}", count(stats.files), size(stats.content_bytes))?;
-    writeln!(out, "Stored     {}, {:.1} times less", size(stats.stored_bytes()), ratio(stats))?;
-    writeln!(out, "  content  {} in {} packs, {} chunks of {}", data.3, data.0, data.1, data.2)?;
-    writeln!(out, "  trees    {} in {} packs, {} pages of {}", trees.3, trees.0, trees.1, trees.2)?;
+    let less = Some(ratio(stats)).filter(|ratio| *ratio >= 1.05).map(|ratio| format!(", {ratio:.1} times less"));
+    writeln!(out, "Stored     {}{}", size(stats.stored_bytes()), less.unwrap_or_default())?;
+    writeln!(out, "  content  {} in {}, {} of {}", data.3, data.0, data.1, data.2)?;
+    writeln!(out, "  trees    {} in {}, {} of {}", trees.3, trees.0, trees.1, trees.2)?;
     writeln!(out, "  index    {}", size(stats.index_bytes))?;
     writeln!(out, "  other    {}", size(stats.other_bytes))
 }
@@ -91,7 +92,7 @@ fn tell_snapshot(out: &mut impl Write, listed: &Listed, name: &str) -> std::io::
     let (snapshot, summary) = (&listed.snapshot, &listed.snapshot.summary);
     let [new, changed, unmodified] = [summary.files_new, summary.files_changed, summary.files_unmodified].map(count);
     writeln!(out, "Snapshot   {name}")?;
-    writeln!(out, "Files      {}, {}", count(snapshot.root.total_files), size(snapshot.root.total_bytes))?;
+    writeln!(out, "Files      {}, {}", count(summary.without_directories()), size(snapshot.root.total_bytes))?;
     writeln!(out, "When made  {new} new, {changed} changed, {unmodified} unmodified")?;
     writeln!(out, "Added      {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes))
 }

@@ -83,6 +83,13 @@ pub struct Summary {
     pub errors: u64,
 }
 
+impl Summary {
+    /// Returns how many files there are that are no directories.
+    pub fn without_directories(&self) -> u64 {
+        self.files_new.saturating_add(self.files_changed).saturating_add(self.files_unmodified)
+    }
+}
+
 /// The longest encoded snapshot.
 pub const MAX_SNAPSHOT_BYTES: usize = 16 << 20;
 

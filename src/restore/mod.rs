@@ -266,7 +266,7 @@ impl Job<'_> {
             return;
         }
         let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
-        add(&self.counts.files, 1);
+        add(&self.counts.files, u64::from(!matches!(entry.node, Node::Directory(_))));
         add(&self.counts.content_bytes, bytes);
         self.note_owner(entry);
         self.monitor.advance(1, bytes.saturating_sub(reported_bytes));

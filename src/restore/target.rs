@@ -75,6 +75,13 @@ impl Target {
         if options.dry_run && !path.exists() {
             return Ok(Target { root: Dir { fd: None, options } });
         }
+        if path.exists() && !path.is_dir() {
+            return Err(Error::usage(format!(
+                "{} is no directory: name one, below which whole paths are made; `bakfs dump SNAP:PATH` writes one file \
+                 to standard output",
+                path.display()
+            )));
+        }
         std::fs::create_dir_all(path).context(|| format!("cannot make the directory {}", path.display()))?;
         let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .context(|| format!("cannot open the directory {}", path.display()))?;
