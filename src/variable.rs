@@ -35,13 +35,6 @@ fn value(name: &str) -> Result<Option<OsString>> {
     }
 }
 
-/// Returns the text a variable holds.
-pub fn text(name: &str) -> Result<Option<String>> {
-    // What it holds may be a secret.
-    let bad = |_| Error::usage(format!("The environment variable {name} is not UTF-8 text: set it again, or unset it"));
-    value(name)?.map(|value| value.into_string().map_err(bad)).transpose()
-}
-
 /// Returns the absolute path a variable holds.
 pub fn path(name: &str) -> Result<Option<PathBuf>> {
     let Some(path) = value(name)?.map(PathBuf::from) else { return Ok(None) };
@@ -50,6 +43,17 @@ pub fn path(name: &str) -> Result<Option<PathBuf>> {
         return Err(Error::usage(message));
     }
     Ok(Some(path))
+}
+
+/// Refuses those that cannot be used, whoever reads them later.
+pub fn check() -> Result<()> {
+    for name in ["BAKFS_CONFIG_DIR", "BAKFS_STATE_DIR", "BAKFS_LOG_DIR", "BAKFS_SYSTEM_ROOT"] {
+        path(name)?;
+    }
+    for name in ["BAKFS_REPO", "BAKFS_CREDENTIALS_FILE"] {
+        value(name)?;
+    }
+    Ok(())
 }
 
 /// Returns the variables that nobody reads and that are nearly called as one that is read, with that one.

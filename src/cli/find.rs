@@ -58,7 +58,7 @@ fn describe(found: &Match, snapshots: &[Listed], shown: &[String]) -> serde_json
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let pattern = Pattern::new(&args.glob, args.ignore_case)?;
     let repository = global.open()?;
-    let choice = Choice::new(&repository, args.whose.scope())?;
+    let choice = Choice::new(&repository, args.whose.scope()?)?;
     let snapshots = choice.all();
     let searched: HashSet<_> = match &args.snapshot {
         Some(name) => HashSet::from([choice.snapshot(name)?.id]),

@@ -197,6 +197,7 @@ fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
 
 fn run(cli: &Cli) -> anyhow::Result<Status> {
     let global = &cli.global;
+    global.check()?;
     match &cli.command {
         #[cfg(feature = "mount")]
         Command::Demo(args) => demo::run(args),

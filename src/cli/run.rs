@@ -17,7 +17,7 @@ use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
 use crate::settings::values::Duration;
-use crate::settings::{Periodicity, Profile, Settings, secret};
+use crate::settings::{Periodicity, Profile, Settings, excludes, secret};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
 use crate::state::overdue::States;
@@ -125,9 +125,13 @@ impl Desk for Bench<'_> {
     fn options(&self) -> Result<Options> {
         let profile = self.profile;
         let write = WriteOptions::default();
+        // What profiles share need not lie below the sources of each.
+        let (own, own_files) = profile.own_excludes();
+        let own: Vec<String> = own.iter().filter(|glob| !excludes::is_about_built_in(glob)).cloned().collect();
         Ok(Options {
             paths: profile.sources.clone(),
-            excludes: Excludes::new(&profile.excludes, &profile.exclude_files)?,
+            told_excludes: Excludes::in_profile(&profile.name, &own, own_files)?,
+            excludes: Excludes::in_profile(&profile.name, &profile.excludes, &profile.exclude_files)?,
             exclude_caches: profile.exclude_caches,
             one_file_system: profile.one_file_system,
             tags: Vec::new(),

@@ -1,8 +1,9 @@
 //! `--host`, `--tag`, `--path` and `--profile`: whose snapshots are meant, wherever one is named.
 
 use super::target::clean_path;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::repo::scope::Scope;
+use crate::retention::rule::TagList;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ pub struct Whose {
     /// Only those of a host
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     host: Option<String>,
-    /// Only those with a tag; given more than once, with all of them
+    /// Only those with a tag; A,B, or given more than once: with all of them
     #[arg(long, value_name = "TAG", help_heading = HEADING)]
     tag: Vec<String>,
     /// Only those that runs of a profile have made; `PROFILE/latest` says the same
@@ -38,8 +39,13 @@ pub struct Args {
 
 impl Whose {
     /// Returns what the options say.
-    pub fn scope(&self) -> Scope {
-        Scope { host: self.host.clone(), tags: self.tag.clone(), paths: Vec::new(), profile: self.profile.clone() }
+    pub fn scope(&self) -> Result<Scope> {
+        let is_empty = |word: &Option<String>| word.as_ref().is_some_and(String::is_empty);
+        if is_empty(&self.host) || is_empty(&self.profile) {
+            return Err(Error::usage("An empty --host or --profile names nobody: write a name, or leave it out"));
+        }
+        let tags = self.tag.iter().map(|tags| tags.parse::<TagList>().map(|tags| tags.0)).collect::<Result<Vec<_>>>()?;
+        Ok(Scope { host: self.host.clone(), tags: tags.concat(), paths: Vec::new(), profile: self.profile.clone() })
     }
 }
 
@@ -51,7 +57,7 @@ impl Args {
             Ok(clean_path(absolute.as_os_str().as_bytes()))
         };
         let paths = self.path.iter().map(clean).collect::<Result<_>>()?;
-        Ok(Scope { paths, ..self.whose.scope() })
+        Ok(Scope { paths, ..self.whose.scope()? })
     }
 }
 

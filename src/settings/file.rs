@@ -1,11 +1,13 @@
 //! What a configuration file may say, as it is written: `/etc/bakfs/bakfs.toml` and `profiles.d/*.toml`.
 
 use super::periodicity::Periodicity;
+use super::profile::check_absolute;
 use super::values::{Command, Duration, Keep, Strings};
+use crate::error::Result;
 use crate::retention::window::Window;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file `bakfs.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -115,6 +117,29 @@ impl Profile {
     /// Returns whether it dumps anything.
     pub fn has_databases(&self) -> bool {
         !(self.postgresql.is_empty() && self.mysql.is_empty() && self.sqlite.is_empty() && self.command.is_empty())
+    }
+}
+
+impl Profile {
+    /// Refuses paths that mean another place where another program begins the run.
+    pub(super) fn check_paths(&self) -> Result<()> {
+        let mut paths = vec![
+            ("temporary-dir", self.temporary_dir.as_deref()),
+            ("notify.sendmail", self.notify.sendmail.as_deref()),
+        ];
+        paths.extend(self.exclude_file.iter().map(|path| ("exclude-file", Some(path.as_path()))));
+        for it in &self.postgresql {
+            // The folder of a socket, or a host.
+            let host = it.host.as_deref().filter(|host| host.contains('/')).map(Path::new);
+            paths.extend([("pgpass", it.pgpass.as_deref()), ("bin-dir", it.bin_dir.as_deref()), ("host", host)]);
+        }
+        for it in &self.mysql {
+            let (file, socket, programs) = (&it.option_file, &it.socket, &it.bin_dir);
+            let all = [("option-file", file), ("socket", socket), ("bin-dir", programs)];
+            paths.extend(all.map(|(key, path)| (key, path.as_deref())));
+        }
+        paths.extend(self.sqlite.iter().map(|it| ("path", Some(it.path.as_path()))));
+        paths.into_iter().try_for_each(|(key, path)| check_absolute(key, path))
     }
 }
 

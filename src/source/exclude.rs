@@ -72,6 +72,11 @@ impl Excludes {
         Self::read("--exclude", globs, files)
     }
 
+    /// Reads the patterns of a profile of the configuration, which errors name.
+    pub fn in_profile(name: &str, globs: &[String], files: &[PathBuf]) -> Result<Excludes> {
+        Self::read(&format!("`exclude` of the profile {name}"), globs, files)
+    }
+
     /// Reads the patterns given with an option, which errors name.
     pub fn of_option(option: &str, globs: &[String]) -> Result<Excludes> {
         Self::read(option, globs, &[])
