@@ -76,7 +76,13 @@ fn idle(profile: &Profile, led: &[Source]) -> Vec<Finding> {
         let text = format!("`{}` leaves out nothing, for it lies below no source ({})", idle.text, idle.place);
         Finding::hint(format!("{}: exclude", profile.name), text)
     };
-    own.idle(led).into_iter().filter(|idle| !is_about_built_in(&idle.text)).map(hint).collect()
+    // Those that name a source, or a folder above it, are told as contradictions.
+    let is_contradiction = |idle: &Idle| {
+        let one = Excludes::of_option("exclude", std::slice::from_ref(&idle.text)).unwrap_or_default();
+        profile.sources.iter().any(|source| source.ancestors().any(|folder| one.excludes(folder, true)))
+    };
+    let is_told = |idle: &Idle| !is_about_built_in(&idle.text) && !is_contradiction(idle);
+    own.idle(led).into_iter().filter(is_told).map(hint).collect()
 }
 
 /// Names excludes of the defaults that lie below no source of any profile.

@@ -3,6 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::path::{self, Resolved};
 use crate::source::exclude::Source;
+use crate::text;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -50,6 +51,9 @@ impl Roots {
 
     /// Adds a path; the links on the way to it are backed up too, so that it leads to the same files in the snapshot.
     fn join(&mut self, path: &Path) -> Result<()> {
+        if let Some(why) = text::refused(path) {
+            return Err(Error::usage(format!("Cannot back up {why}")));
+        }
         let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
         let what = || format!("Cannot back up {}: check the path", absolute.display());
         let here = path::resolve(&absolute, false)

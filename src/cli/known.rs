@@ -5,6 +5,7 @@ use super::open::{Global, PASSWORD_VARIABLE, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::to_hex;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Found, Options, WhyEncrypted, look, recognise_in};
@@ -57,14 +58,16 @@ impl Global {
         }
         // The folder of what is known may be on the disk that is missing: keys seldom are.
         let known = Known::new(self.known_folder()?);
-        let Some((id, key)) = self.keys()?.into_iter().find(|(id, _)| !known.has_place_of(id)) else { return Ok(()) };
+        let cache = self.cache_base()?;
+        let is_lost = |(id, _): &([u8; 16], PathBuf)| cache.join(to_hex(id)).exists() && !known.has_place_of(id);
+        let Some((id, key)) = self.keys()?.into_iter().find(is_lost) else { return Ok(()) };
         Err(Error::new(
             ErrorKind::NotFound,
             format!(
-                "There is no repository at {}, but this machine has the key of one ({}, in {}), and nothing tells where \
-                 that is: if its disk is not mounted, mount it; `bakfs init` makes a new repository",
+                "There is no repository at {}, but this machine has used one ({}, with the key {}), and nothing tells \
+                 where that is: if its disk is not mounted, mount it; `bakfs init` makes a new repository",
                 address.shown,
-                crate::id::to_hex(&id),
+                to_hex(&id),
                 key.display()
             ),
         ))

@@ -4,9 +4,11 @@ use super::open::Global;
 use super::output::{Progress, count, readable, readable_path, size, tell_warnings};
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
+use crate::error::Error;
 use crate::monitor::{Monitor, Told};
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
+use crate::text;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -37,8 +39,8 @@ pub struct Args {
     /// Take owners by name, even in the root of another system
     #[arg(long, conflicts_with = "numeric_owner")]
     owner_by_name: bool,
-    /// Restore only what matches a glob, and what lies below: `*.conf`, `/etc/nginx`. A leading slash begins the
-    /// whole path in the snapshot, also where SNAP:PATH restores a part of it
+    /// Restore only what matches a glob, and what lies below: `*.conf`, `/etc/nginx` (bakfs-patterns(7)). A leading
+    /// slash begins the whole path in the snapshot, also where SNAP:PATH restores a part of it
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
@@ -60,6 +62,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let started = Instant::now();
+    if let Some(why) = text::refused(&args.target) {
+        return Err(Error::usage(format!("Nothing can be restored there: {why}")).into());
+    }
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.scope.scope()?)?;
@@ -145,7 +150,7 @@ fn tell_notes(global: &Global, outcome: &Outcome) {
         let hint = if glob.starts_with('/') { ": whole paths are compared, as `bakfs ls -R` shows them" } else { "" };
         eprintln!("bakfs: --include {} matched nothing{hint}", readable(glob.as_bytes()));
     }
-    if global.verbose > 0 {
+    if !global.quiet {
         for glob in &outcome.unmatched.excludes {
             eprintln!("bakfs: --exclude {} matched nothing", readable(glob.as_bytes()));
         }

@@ -16,7 +16,7 @@ use crate::repo::Repository;
 use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
-use crate::settings::values::Duration;
+use crate::settings::values::Jitter;
 use crate::settings::{Periodicity, Profile, Settings, excludes, secret};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
@@ -50,7 +50,7 @@ pub struct Args {
     catch_up: bool,
     /// Begin later, by up to so long, at random
     #[arg(long, value_name = "DURATION", hide = true)]
-    jitter: Option<Duration>,
+    jitter: Option<Jitter>,
     /// Run the last hooks that killed runs still owe, and nothing else
     #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter"])]
     recover: bool,
@@ -184,7 +184,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.sound_settings()?;
     let state = StateDir::new(folders::state_dir(&settings));
     let chosen = args.chosen(&settings, &state)?;
-    if let Some(secs) = args.jitter.and_then(|jitter| jitter.secs) {
+    if let Some(Jitter { secs }) = args.jitter {
         std::thread::sleep(std::time::Duration::from_secs(random_below(secs + 1)));
     }
     let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);

@@ -2,7 +2,7 @@
 
 use super::periodicity::Periodicity;
 use super::profile::check_absolute;
-use super::values::{Command, Duration, Keep, Strings};
+use super::values::{Command, Duration, Jitter, Keep, Strings};
 use crate::error::Result;
 use crate::retention::window::Window;
 use serde::Deserialize;
@@ -224,7 +224,7 @@ pub struct Schedule {
     /// The same of runs every second month.
     pub bimonthly: Option<String>,
     /// The most by which a run begins later, at random, so that many machines do not begin at once.
-    pub jitter: Option<Duration>,
+    pub jitter: Option<Jitter>,
     /// How long a machine that goes down waits for the shutdown runs.
     pub shutdown_timeout: Option<Duration>,
 }
