@@ -36,6 +36,7 @@ pub mod init;
 pub mod keep;
 pub mod known;
 pub mod listing;
+mod manual;
 pub mod ls;
 pub mod memory;
 #[cfg(feature = "mount")]

@@ -5,6 +5,7 @@ use super::output::{Progress, count, readable, readable_path, size, tell_warning
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
 use crate::error::Error;
+use crate::format::tree::Node;
 use crate::monitor::{Monitor, Told};
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
@@ -70,7 +71,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let choice = Choice::new(&repository, args.scope.scope()?)?;
     let source = choice.target(&args.source)?;
     source.require_certain(&repository, args.accept_missing)?;
-    choice.entry(&source)?;
+    let entry = choice.entry(&source)?;
+    if matches!(entry.node, Node::Symlink(_)) && !global.quiet {
+        let path = readable(&source.path);
+        eprintln!("bakfs: {path} is a symbolic link, which is restored as it is: `{path}/` is what it leads to");
+    }
     let is_told = source.is_relative || global.verbose > 0 || args.dry_run || std::io::stderr().is_terminal();
     if is_told && !global.quiet && !global.json {
         source.tell("Restoring");

@@ -4,9 +4,11 @@ use super::target::clean_path;
 use crate::error::{Context, Error, Result};
 use crate::repo::scope::Scope;
 use crate::retention::rule::TagList;
-use std::ffi::OsString;
+use crate::path;
+use crate::repo::snapshots::Listed;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The heading of these options in the help.
 const HEADING: &str = "Whose snapshots";
@@ -59,6 +61,21 @@ impl Args {
         let paths = self.path.iter().map(clean).collect::<Result<_>>()?;
         Ok(Scope { paths, ..self.whose.scope()? })
     }
+}
+
+/// Returns a scope with paths that no snapshot is of replaced by where they lead on this machine, if some are of that:
+/// sources are stored without links.
+pub fn led(scope: Scope, snapshots: &[Listed]) -> Scope {
+    let is_known = |path: &Vec<u8>| {
+        let of_path = Scope { paths: vec![path.clone()], ..Scope::default() };
+        snapshots.iter().any(|listed| of_path.has(&listed.snapshot))
+    };
+    let lead = |path: Vec<u8>| {
+        let real = path::real(Path::new(OsStr::from_bytes(&path)));
+        let real = clean_path(real.as_os_str().as_bytes());
+        if !is_known(&path) && is_known(&real) { real } else { path }
+    };
+    Scope { paths: scope.paths.into_iter().map(lead).collect(), ..scope }
 }
 
 /// Writes a scope as options.

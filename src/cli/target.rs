@@ -65,6 +65,7 @@ impl<'a> Choice<'a> {
 
     /// Takes these for the snapshots there are.
     pub fn among(repository: &'a Repository, snapshots: Vec<Listed>, scope: Scope) -> Self {
+        let scope = super::scope::led(scope, &snapshots);
         Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false) }
     }
 
