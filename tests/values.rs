@@ -58,11 +58,8 @@ fn a_passphrase_that_cannot_be_used_is_refused_wherever_it_comes_from() {
     // What ends a line, and the mark of an editor, are no part of it.
     with(&bakfs, &[("BAKFS_PASSWORD", b"pw\n")], ["init"]).expect(0);
     with(&bakfs, &[("BAKFS_PASSWORD", b"pw")], ["snapshots"]).expect(0);
-    for same in [&b"pw"[..], b"pw\r\n", b"\xef\xbb\xbfpw\n"] {
-        let file = secret(same);
-        bakfs.run(["--password-file", file.to_str().unwrap(), "snapshots"]).expect(0);
-    }
-    with(&bakfs, &[("BAKFS_PASSWORD", b"\xef\xbb\xbfpw\r\n")], ["snapshots"]).expect(0);
+    let file = secret(b"\xef\xbb\xbfpw\r\nmore");
+    bakfs.run(["--password-file", file.to_str().unwrap(), "snapshots"]).expect(0);
     with(&bakfs, &[("BAKFS_PASSWORD", b"other\xff")], ["snapshots"]).expect(2).says("not UTF-8");
     // Nor where a key file would open it.
     let keyed = Bakfs::new();
@@ -157,7 +154,9 @@ fn paths_of_the_configuration_mean_the_same_wherever_a_run_begins() {
     }
     for text in ["cache-dir = 'c'\n", "state-dir = '~/s'\n"] {
         write(&config, text);
-        bakfs.run(["init"]).expect(2).says("absolute path");
+        let mut command = bakfs.command(["--repo", "other", "snapshots"]);
+        command.env_remove("BAKFS_CACHE_DIR");
+        run(command).expect(2).says("absolute path");
     }
     assert!(!bakfs.path("repo").exists() && !bakfs.path("c").exists() && !bakfs.path("~").exists());
     // What is named beside it needs none of that.
@@ -297,7 +296,7 @@ fn a_pattern_that_can_match_nothing_is_told() {
     );
     write(&bakfs.path("config/bakfs.toml"), profile.replace("exclude = ['/']\n", ""));
     let told = bakfs.run(["run", "p"]).expect(3).says("`/nosuch/x` leaves out nothing");
-    assert!(!told.stderr.contains("/tmp") && !told.stderr.contains("/srv"), "{told}");
+    assert!(!told.stderr.contains("`!/tmp`") && !told.stderr.contains("/srv"), "{told}");
     assert!(!paths(&bakfs, &source).contains(&"a.log".into()));
     let checked = bakfs.run(["--json", "config", "check"]).text();
     assert!(checked.contains("`/nosuch/x` leaves out nothing"), "{checked}");

@@ -107,7 +107,7 @@ impl Global {
             return error;
         }
         if let Some(meant) = self.misspelt_name() {
-            return Error::new(error.kind(), meant).because(error);
+            return Error::new(error.kind(), meant);
         }
         let Ok(address) = self.address() else { return error };
         match self.was_there(&address) {
@@ -118,6 +118,12 @@ impl Global {
             }
             _ => error,
         }
+    }
+
+    /// Returns what is to be said of a repository that is not at the place, where this machine has used one.
+    pub fn missed(&self) -> Option<String> {
+        let address = self.address().ok()?;
+        self.was_there(&address).ok().flatten().map(|was| gone(&address.shown, &was))
     }
 
     /// Returns whether there is no repository at the place, as far as that can be told.
