@@ -37,7 +37,8 @@ impl Roots {
         let mut roots = Roots::default();
         for path in paths {
             if let Err(error) = roots.join(path) {
-                roots.missing.push((path.clone(), error));
+                let shown = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                roots.missing.push((shown, error));
             }
         }
         if !roots.paths.is_empty() || has_dumps {

@@ -157,6 +157,10 @@ impl Profile {
         if sources.is_empty() && !has_databases {
             return Err(Error::usage("there is nothing to back up: add `sources = [\"/\"]` or a database"));
         }
+        let ports = own.postgresql.iter().map(|it| it.port).chain(own.mysql.iter().map(|it| it.port));
+        if ports.flatten().any(|port| port == 0) {
+            return Err(Error::usage("port: nothing listens at port 0: write the server's, or leave it out"));
+        }
         unique("PostgreSQL cluster", own.postgresql.iter().map(postgresql_name))?;
         unique("MySQL server", own.mysql.iter().map(mysql_name))?;
         unique("command", own.command.iter().map(|command| &*command.name))?;

@@ -55,6 +55,8 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("profiles.d/db.toml", "sources = ['/x']\nnotify = { sendmail = 'mail' }\n", "notify.sendmail: `mail` must"),
         ("profiles.d/db.toml", "sources = ['/x']\n[[mysql]]\nsocket = 'm.sock'\n", "socket: `m.sock` must"),
         ("profiles.d/db.toml", "sources = ['/x']\n[[postgresql]]\nbin-dir = 'bin'\n", "bin-dir: `bin` must"),
+        ("profiles.d/db.toml", "[[postgresql]]\nport = 0\n", "port 0"),
+        ("profiles.d/db.toml", "sources = ['/x']\ncheck = { share = '5' }\n", "has no unit: write `5%`"),
         ("profiles.d/db.toml", "sources = ['/x']\nhost = ''\n", "an empty host"),
         ("profiles.d/db.toml", "sources = ['/x']\ntags = ['a,,b']\n", "an empty tag"),
         ("profiles.d/db.toml", "sources = ['/x']\ntags = ['a/b']\n", "cannot be a tag"),
