@@ -3,10 +3,11 @@
 use crate::error::{Error, Result};
 use crate::format::tree::{Entry, Node};
 use crate::id::ChunkId;
+use crate::pattern;
 use crate::repo::Repository;
 use crate::repo::snapshots::Listed;
 use crate::repo::walk::Visitor;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobSet, GlobSetBuilder};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,28 +24,27 @@ const MAX_DAMAGED: usize = 10_000;
 
 /// What is searched for.
 pub struct Pattern {
-    glob: GlobMatcher,
-    whole_path: bool,
+    globs: GlobSet,
+    /// For each of `globs`, whether it means directories only.
+    directories_only: Vec<bool>,
 }
 
 impl Pattern {
-    /// Compiles a glob. With a slash it is compared with whole paths, else with names.
-    pub fn new(glob: &str, ignore_case: bool) -> Result<Self> {
-        let whole_path = glob.contains('/');
-        let rooted = if whole_path && !glob.starts_with('/') && !glob.starts_with("**/") {
-            format!("**/{glob}")
-        } else {
-            glob.to_string()
-        };
-        let compiled = GlobBuilder::new(&rooted).literal_separator(true).case_insensitive(ignore_case).build();
-        let compiled = compiled.map_err(|error| Error::usage(format!("`{glob}` is no glob")).because(error))?;
-        Ok(Pattern { glob: compiled.compile_matcher(), whole_path })
+    /// Compiles a pattern ([`crate::pattern`]); one that is none is an error of usage.
+    pub fn new(text: &str, ignore_case: bool) -> Result<Self> {
+        let bad = |why: String| Error::usage(format!("`{text}` is no pattern: {why}"));
+        let alternatives = pattern::Pattern::parse_plain(text).map_err(bad)?.alternatives;
+        let mut globs = GlobSetBuilder::new();
+        for alternative in &alternatives {
+            globs.add(alternative.compile(ignore_case).map_err(bad)?);
+        }
+        let globs = globs.build().map_err(|error| bad(error.to_string()))?;
+        Ok(Pattern { globs, directories_only: alternatives.iter().map(|it| it.directories_only).collect() })
     }
 
-    fn matches(&self, path: &[u8]) -> bool {
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        let text = if self.whole_path { path } else { name };
-        self.glob.is_match(Path::new(OsStr::from_bytes(text)))
+    fn matches(&self, path: &[u8], is_directory: bool) -> bool {
+        let found = self.globs.matches(Path::new(OsStr::from_bytes(path)));
+        found.into_iter().any(|at| is_directory || !self.directories_only[at])
     }
 }
 
@@ -225,7 +225,7 @@ impl Search<'_> {
 
 impl Visitor for Search<'_> {
     fn entry(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
-        if self.pattern.matches(path) {
+        if self.pattern.matches(path, matches!(entry.node, Node::Directory(_))) {
             self.matched(path, entry)?;
         }
         Ok(self.enter(path, entry))

@@ -19,6 +19,8 @@ pub mod log;
 pub mod machine;
 pub mod monitor;
 pub mod notify;
+pub mod path;
+pub mod pattern;
 pub mod process;
 pub mod prune;
 pub mod quantity;
@@ -33,5 +35,7 @@ pub mod spelling;
 pub mod state;
 pub mod stats;
 pub mod store;
+pub mod text;
+pub mod variable;
 #[cfg(feature = "mount")]
 pub mod view;

@@ -52,9 +52,11 @@ pub fn parse_share(text: &str) -> Result<Share, String> {
         }
         return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
     }
-    // A number alone is meant as a percentage as often as not.
-    let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
-    let bytes = parse_bytes(text).ok().filter(|_| has_unit).ok_or_else(wrong)?;
+    // restic reads such a number as one of so many parts, and many a person as a percentage.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        return Err(format!("`{text}` has no unit: write `{text}%`, or a length as `500M` or `2G`"));
+    }
+    let bytes = parse_bytes(text).map_err(|_| wrong())?;
     Ok(Share::Bytes(bytes))
 }
 
@@ -78,8 +80,8 @@ mod tests {
         assert_eq!(parse_share("0.5 %"), Ok(Share::PerMillion(5_000)));
         assert_eq!(parse_share("2G"), Ok(Share::Bytes(2 << 30)));
         assert_eq!(parse_share("500 MiB"), Ok(Share::Bytes(500 << 20)));
-        assert_eq!(parse_share("77B"), Ok(Share::Bytes(77)));
-        for wrong in ["", "%", "0%", "5", "77", "101%", "nan%", "5 percent", "-1G", "0", "99999999999999T", "G"] {
+        assert_eq!(parse_share("77 B"), Ok(Share::Bytes(77)));
+        for wrong in ["", "%", "0%", "101%", "nan%", "5 percent", "-1G", "0", "5", "99999999999999T", "G"] {
             assert!(parse_share(wrong).is_err(), "{wrong}");
         }
     }

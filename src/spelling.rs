@@ -33,6 +33,25 @@ fn distance(one: &str, other: &str) -> usize {
     rows[one.len()][other.len()]
 }
 
+/// Splits a list of words at commas, each without blanks around it; an error says which makes none.
+pub fn list(what: &str, text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split(',').map(|word| word.trim().to_string()).collect();
+    words.iter().try_for_each(|word| check_word(what, word))?;
+    Ok(words)
+}
+
+/// Refuses what would not be a safe name of a directory in the mount.
+pub fn check_word(what: &str, word: &str) -> Result<(), String> {
+    let fits = !word.is_empty() && word.len() <= 200 && !word.contains('/') && !word.chars().any(char::is_control);
+    if fits && word != "." && word != ".." {
+        return Ok(());
+    }
+    Err(match word {
+        "" => format!("an empty {what} is none: write one, or leave it out"),
+        _ => format!("`{word}` cannot be a {what}: it must be a name without slashes"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

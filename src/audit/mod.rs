@@ -119,6 +119,7 @@ pub fn secret_file(repository: &Repository) -> Option<Finding> {
 pub fn together(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let profiles: Vec<&Profile> = settings.profiles.values().collect();
+    findings.extend(sources::idle_defaults(&profiles));
     for (at, one) in profiles.iter().enumerate() {
         let same = |other: &&&Profile| {
             other.sources == one.sources

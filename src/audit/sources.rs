@@ -3,11 +3,12 @@
 use super::Finding;
 use crate::error::Context;
 use crate::machine::Machine;
+use crate::path;
 use crate::machine::survey::{Budget, Scope, survey};
 use crate::quantity::size;
 use crate::settings::Profile;
-use crate::settings::excludes::BUILT_IN;
-use crate::source::exclude::Excludes;
+use crate::settings::excludes::{BUILT_IN, is_about_built_in};
+use crate::source::exclude::{Excludes, Idle, Source};
 use crate::source::generated::ServerFolder;
 use crate::source::servers::{Kind, place_of, served};
 use std::path::{Path, PathBuf};
@@ -21,15 +22,16 @@ const MAX_TOLD: usize = 10;
 pub fn check(profile: &Profile, machine: &Machine, replaced: &[ServerFolder], budget: &mut Budget) -> Vec<Finding> {
     let name = &profile.name;
     let mut findings: Vec<Finding> = profile.sources.iter().map(|source| readable(name, source)).collect();
-    let excludes = match Excludes::new(&profile.excludes, &profile.exclude_files) {
+    let led = led(profile);
+    let excludes = Excludes::in_profile(name, &profile.excludes, &profile.exclude_files);
+    let excludes = match excludes.and_then(|excludes| excludes.through_links(&led)) {
         Ok(excludes) => excludes,
         Err(error) => {
-            // The library names patterns of the configuration as those of an option.
-            let text = error.chain().replacen("--exclude: ", "", 1);
-            findings.push(Finding::problem(format!("{name}: exclude"), text));
+            findings.push(Finding::problem(format!("{name}: exclude"), error.chain()));
             return findings;
         }
     };
+    findings.extend(idle(profile, &led));
     findings.extend(contradictions(profile));
     findings.extend(surveyed(profile, machine, &excludes, replaced, budget));
     findings
@@ -54,6 +56,56 @@ fn readable(profile: &str, source: &Path) -> Finding {
         Ok(()) => Finding::fine(subject, "can be read"),
         Err(error) => Finding::problem(subject, format!("{}: run as another user, or give access", error.chain())),
     }
+}
+
+/// Returns a profile's sources with where they lead.
+pub fn led(profile: &Profile) -> Vec<Source> {
+    let led = |given: &PathBuf| {
+        // A source that is a link means the link and what it leads to.
+        let ends = [false, true].into_iter().filter_map(|follows| path::resolve(given, follows).ok());
+        ends.map(|end| Source { given: given.clone(), real: end.path }).collect::<Vec<_>>()
+    };
+    profile.sources.iter().flat_map(led).collect()
+}
+
+/// Names its own excludes that leave out nothing, for they lie below no source.
+fn idle(profile: &Profile, led: &[Source]) -> Vec<Finding> {
+    let (own, own_files) = profile.own_excludes();
+    let Ok(own) = Excludes::in_profile(&profile.name, own, own_files) else { return Vec::new() };
+    let hint = |idle: Idle| {
+        let text = format!("`{}` leaves out nothing, for it lies below no source ({})", idle.text, idle.place);
+        Finding::hint(format!("{}: exclude", profile.name), text)
+    };
+    // Those that name a source, or a folder above it, are told as contradictions.
+    let is_contradiction = |idle: &Idle| {
+        let one = Excludes::of_option("exclude", std::slice::from_ref(&idle.text)).unwrap_or_default();
+        profile.sources.iter().any(|source| source.ancestors().any(|folder| one.excludes(folder, true)))
+    };
+    let is_told = |idle: &Idle| !is_about_built_in(&idle.text) && !is_contradiction(idle);
+    own.idle(led).into_iter().filter(is_told).map(hint).collect()
+}
+
+/// Names excludes of the defaults that lie below no source of any profile.
+pub fn idle_defaults(profiles: &[&Profile]) -> Vec<Finding> {
+    let of_profile = |profile: &&Profile| {
+        let (own, own_files) = profile.own_excludes();
+        let globs = &profile.excludes[..profile.excludes.len() - own.len()];
+        let globs: Vec<_> = globs.iter().filter(|glob| !BUILT_IN.iter().any(|(known, _)| known == glob)).cloned().collect();
+        let files = &profile.exclude_files[..profile.exclude_files.len() - own_files.len()];
+        let read = Excludes::of_option("defaults: exclude", &globs);
+        let read = read.and_then(|globs| Ok((globs, Excludes::new(&[], files)?)));
+        let Ok((globs, files)) = read else { return Vec::new() };
+        let led = led(profile);
+        globs.idle(&led).into_iter().chain(files.idle(&led)).collect()
+    };
+    let mut all = profiles.iter().map(of_profile);
+    let mut everywhere: Vec<Idle> = all.next().unwrap_or_default();
+    all.for_each(|idle| everywhere.retain(|one| idle.contains(one)));
+    let hint = |idle: Idle| {
+        let text = format!("`{}` leaves out nothing, for it lies below no source of any profile", idle.text);
+        Finding::hint(idle.place, text)
+    };
+    everywhere.into_iter().filter(|idle| !is_about_built_in(&idle.text)).map(hint).collect()
 }
 
 /// Names sources that an exclude of the user's would leave out: a source that is named is backed up all the same.
@@ -115,8 +167,10 @@ fn surveyed(
     budget: &mut Budget,
 ) -> Vec<Finding> {
     let root = machine.path("/");
+    // As a backup walks them: by where they lead.
+    let sources: Vec<PathBuf> = led(profile).into_iter().map(|source| source.real).collect();
     let exclude_caches = profile.exclude_caches;
-    let scope = Scope { sources: &profile.sources, excludes, exclude_caches, root: &root, min_bytes: LARGE_BYTES };
+    let scope = Scope { sources: &sources, excludes, exclude_caches, root: &root, min_bytes: LARGE_BYTES };
     let found = survey(&scope, budget);
     let mut findings = raw_folders(profile, excludes, replaced, &found.servers);
     let globs: Vec<String> = profile.sqlite.iter().filter_map(|it| it.path.to_str().map(str::to_string)).collect();

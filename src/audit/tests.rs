@@ -36,7 +36,10 @@ fn each_trouble_of_a_profile_is_named() {
     for (text, told) in [
         (sources.clone(), ""),
         (format!("sources = ['{}']\n{KEPT}", at("none")), "problem web: source"),
-        (format!("{sources}exclude = ['a{{b']"), "problem web: exclude: \"a{b\" is no pattern"),
+        (format!("{sources}exclude = ['a{{b,c']"), "problem web: exclude: `exclude` of the profile web: \"a{b,c\" is"),
+        (format!("{sources}exclude = ['/nosuch/x']"), "hint web: exclude: `/nosuch/x` leaves out nothing"),
+        (format!("{sources}exclude = ['~/x']"), "problem web: exclude: "),
+        (format!("{sources}exclude = ['!/tmp', '{}/x']", at("data")), ""),
         (format!("{sources}exclude-file = ['{}']", at("none")), "problem web: exclude: cannot read the patterns"),
         (format!("{sources}exclude = ['{}']", at("data")), "hint web: source"),
         (format!("{sources}exclude = ['{}/']", root.display()), "hint web: source"),

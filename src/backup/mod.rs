@@ -30,7 +30,7 @@ use crate::repo::session::Session;
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
 use crate::repo::{Repository, names};
-use crate::source::exclude::Excludes;
+use crate::source::exclude::{Excludes, Source};
 use crate::source::owners::Owners;
 use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_open_files_limit};
 use assemble::Assembler;
@@ -66,6 +66,8 @@ pub struct Options {
     pub paths: Vec<PathBuf>,
     /// What is left out.
     pub excludes: Excludes,
+    /// Those of them that are told of where they lie below none of the paths, and so leave out nothing.
+    pub told_excludes: Excludes,
     /// Whether directories tagged as caches are left out.
     pub exclude_caches: bool,
     /// Whether other file systems are left out.
@@ -146,6 +148,8 @@ pub fn run_with(
     repository.load_suspects();
     let Dumps { generated, failed, replaced } = dumps;
     let roots = Roots::new(&options.paths, !(generated.is_empty() && failed.is_empty()))?;
+    let excludes = options.excludes.through_links(&roots.sources)?;
+    warn_of_idle(repository, options, &roots.sources);
     let mut sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
     for top in generated.iter().filter_map(|dump| dump.path.first()) {
         let path = Bytes([b"/", &top[..]].concat());
@@ -180,6 +184,7 @@ pub fn run_with(
         let mut director = Director {
             repository,
             options,
+            excludes: &excludes,
             freshness: parent.map(|parent| Freshness { parent_started: parent.snapshot.started }),
             walk: Walk::new(DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES),
             events,
@@ -362,6 +367,17 @@ fn commit(
         tracing::warn!("The end of the backup could not be told: {}", error.chain());
     }
     Ok(Outcome { id: Some(id), snapshot })
+}
+
+/// Warns of patterns of whole paths that lie below nothing that is backed up.
+fn warn_of_idle(repository: &Repository, options: &Options, sources: &[Source]) {
+    for idle in options.told_excludes.idle(sources) {
+        repository.warn(format!(
+            "{}: `{}` leaves out nothing, for it lies below nothing that is backed up: patterns are explained in \
+             bakfs-patterns(7)",
+            idle.place, idle.text
+        ));
+    }
 }
 
 /// Warns where snapshots of the same host, or the one that is to be made, are dated more than a day ahead.

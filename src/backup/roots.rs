@@ -1,8 +1,11 @@
 //! Where a backup starts: the paths that were asked for, as one tree from `/` on.
 
 use crate::error::{Context, Error, Result};
+use crate::path::{self, Resolved};
+use crate::source::exclude::Source;
+use crate::text;
 use std::collections::BTreeMap;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// A directory on the way to a source, or a source.
@@ -21,19 +24,21 @@ pub struct Roots {
     pub root: Node,
     /// The paths that were asked for, absolute and without `.` and `..`.
     pub paths: Vec<Vec<u8>>,
+    /// The same, each as it was given and as where it leads.
+    pub sources: Vec<Source>,
     /// Paths that were asked for and cannot be used, and why.
     pub missing: Vec<(PathBuf, Error)>,
 }
 
 impl Roots {
-    /// Joins paths as a user wrote them; fails when none can be used, unless dumps are backed up too. A path that is a symbolic link means the link and what it
-    /// leads to, so that both are there after a restore.
+    /// Joins paths as a user wrote them; fails when none can be used, unless dumps are backed up too. A path that is a
+    /// symbolic link means the link and what it leads to, so that both are there after a restore.
     pub fn new(paths: &[PathBuf], has_dumps: bool) -> Result<Self> {
         let mut roots = Roots::default();
         for path in paths {
             if let Err(error) = roots.join(path) {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                roots.missing.push((path, error));
+                let shown = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                roots.missing.push((shown, error));
             }
         }
         if !roots.paths.is_empty() || has_dumps {
@@ -45,31 +50,57 @@ impl Roots {
         })
     }
 
+    /// Adds a path; the links on the way to it are backed up too, so that it leads to the same files in the snapshot.
     fn join(&mut self, path: &Path) -> Result<()> {
+        if let Some(why) = text::refused(path) {
+            return Err(Error::usage(format!("Cannot back up {why}")));
+        }
         let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
-        let real = real_parent(&absolute).context(|| format!("Cannot follow the path {}: check it", path.display()))?;
-        let looked = std::fs::symlink_metadata(&real)
-            .context(|| format!("Cannot back up {}: check the path", path.display()))?;
-        self.add(&real);
+        let what = || format!("Cannot back up {}: check the path", absolute.display());
+        let here = path::resolve(&absolute, false)
+            .context(|| format!("Cannot follow the path {}: check it", absolute.display()))?;
+        let looked = std::fs::symlink_metadata(&here.path).context(what)?;
+        self.links(&here);
+        let given = clean(&absolute);
         if looked.is_symlink()
             && let Ok(target) = std::fs::canonicalize(&absolute)
         {
-            self.add(&target);
+            self.add(&here.path, &given);
+            if let Ok(through) = path::resolve(&absolute, true) {
+                self.links(&through);
+            }
+            self.add(&target, &given);
+        } else {
+            self.add(&here.path, &given);
         }
         Ok(())
     }
 
-    fn add(&mut self, path: &Path) {
+    fn node(&mut self, path: &Path) -> &mut Node {
         let mut node = &mut self.root;
         for name in names(path) {
             node = node.below.entry(name).or_default();
         }
-        node.is_source = true;
+        node
+    }
+
+    fn links(&mut self, resolved: &Resolved) {
+        resolved.links.iter().for_each(|link| self.node(link).is_source = true);
+    }
+
+    fn add(&mut self, path: &Path, given: &Path) {
+        self.node(path).is_source = true;
+        self.sources.push(Source { given: given.to_path_buf(), real: path.to_path_buf() });
         let path = path.as_os_str().as_bytes().to_vec();
         if !self.paths.contains(&path) {
             self.paths.push(path);
         }
     }
+}
+
+/// Returns a path without `.` and doubled slashes; one with `..` leads elsewhere where there are links, and stays.
+fn clean(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// Returns the names a path is made of.
@@ -78,21 +109,6 @@ pub fn names(path: &Path) -> impl Iterator<Item = Vec<u8>> + '_ {
         Component::Normal(name) => Some(name.as_bytes().to_vec()),
         _ => None,
     })
-}
-
-/// Resolves symbolic links in all of a path but its last name.
-fn real_parent(path: &Path) -> std::io::Result<PathBuf> {
-    let Some(name) = path.file_name() else { return std::fs::canonicalize(path) };
-    if name == ".." {
-        return std::fs::canonicalize(path);
-    }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let mut real = std::fs::canonicalize(parent)?.into_os_string().into_vec();
-    if real.last() != Some(&b'/') {
-        real.push(b'/');
-    }
-    real.extend_from_slice(name.as_bytes());
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(real)))
 }
 
 #[cfg(test)]
@@ -113,6 +129,16 @@ mod tests {
         }
         assert!(node.below[&b"link"[..]].is_source && node.below[&b"data"[..]].is_source);
         assert!(node.below[&b"data"[..]].below[&b"sub"[..]].is_source);
+        std::os::unix::fs::symlink(&base, base.join("data/sub/up")).unwrap();
+        let through = Roots::new(&[base.join("data/sub/up/link/sub")], false).unwrap();
+        let real = base.join("data/sub");
+        assert_eq!(through.paths, [real.as_os_str().as_bytes()]);
+        let mut node = &through.root;
+        for name in names(&base) {
+            node = &node.below[&name];
+        }
+        assert!(node.below[&b"link"[..]].is_source);
+        assert!(node.below[&b"data"[..]].below[&b"sub"[..]].below[&b"up"[..]].is_source);
         assert!(Roots::new(&[base.join("missing")], false).unwrap_err().chain().contains("missing"));
         assert!(Roots::new(&[], false).is_err() && Roots::new(&[], true).is_ok());
         let partly = Roots::new(&[base.join("missing"), base.join("data")], false).unwrap();

@@ -14,7 +14,7 @@ use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
 use crate::repo::Repository;
 use crate::repo::walk::MAX_DEPTH;
-use crate::source::exclude::{CACHE_TAG_NAME, is_tagged_cache};
+use crate::source::exclude::{CACHE_TAG_NAME, Excludes, is_tagged_cache};
 use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;
 use crate::source::read::read_link;
@@ -82,6 +82,8 @@ pub struct Stopped;
 pub struct Director<'a> {
     pub(super) repository: &'a Repository,
     pub(super) options: &'a Options,
+    /// What is left out, with what it means through links.
+    pub(super) excludes: &'a Excludes,
     pub(super) freshness: Option<Freshness>,
     pub(super) walk: Walk,
     pub(super) events: Sender<Event>,
@@ -183,7 +185,7 @@ impl Director<'_> {
                 continue;
             }
             let below = roots.and_then(|roots| roots.below.get(&name.0));
-            let is_out = || self.options.excludes.excludes(Path::new(OsStr::from_bytes(&self.path_of(name))), true);
+            let is_out = || self.excludes.excludes(Path::new(OsStr::from_bytes(&self.path_of(name))), true);
             if below.is_some() || (is_source && !is_out()) {
                 self.making.missing += u64::from(below.is_some());
                 self.trouble(name, error.chain())?;
@@ -279,11 +281,11 @@ impl Director<'_> {
     }
 
     fn is_excluded(&self, scanned: &Scanned) -> bool {
-        if self.options.excludes.is_empty() {
+        if self.excludes.is_empty() {
             return false;
         }
         let path = self.path_of(&scanned.name);
-        self.options.excludes.excludes(Path::new(OsStr::from_bytes(&path)), scanned.stat.kind == Kind::Directory)
+        self.excludes.excludes(Path::new(OsStr::from_bytes(&path)), scanned.stat.kind == Kind::Directory)
     }
 
     /// Tells an empty directory where another file system is mounted.

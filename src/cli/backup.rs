@@ -14,6 +14,7 @@ use crate::repo::names::{parse_time, time};
 use crate::repo::open::{Found, look};
 use crate::repo::write::WriteOptions;
 use crate::source::exclude::Excludes;
+use crate::spelling::{check_word, list};
 use crate::store::Traffic;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -28,19 +29,19 @@ pub struct Args {
     /// Store standard input as the file of this absolute name
     #[arg(long, value_name = "NAME")]
     stdin: Option<PathBuf>,
-    /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
-    #[arg(long, value_name = "GLOB")]
+    /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp` (bakfs-patterns(7), docs/patterns.md)
+    #[arg(long, value_name = "GLOB", conflicts_with = "stdin")]
     exclude: Vec<String>,
     /// Leave out what matches a glob of this file, one a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "stdin")]
     exclude_file: Vec<PathBuf>,
     /// Leave out what lies in folders marked by a CACHEDIR.TAG
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stdin")]
     exclude_caches: bool,
     /// Leave out other file systems mounted below
-    #[arg(long, short = 'x')]
+    #[arg(long, short = 'x', conflicts_with = "stdin")]
     one_file_system: bool,
-    /// Add a tag to the snapshot
+    /// Add a tag to the snapshot; A,B: both
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// The host the snapshot is of [default: this machine's name]
@@ -50,21 +51,12 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
     /// Show what would be done, and read and write nothing
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, conflicts_with = "stdin")]
     dry_run: bool,
     /// zstd's level: 1 is fast, 19 is small
     #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
-}
-
-/// Refuses what would not be a safe name of a directory in the mount.
-fn check_word(what: &str, word: &str) -> Result<(), Error> {
-    let fits = !word.is_empty() && word.len() <= 200 && !word.contains('/') && !word.chars().any(char::is_control);
-    if fits && word != "." && word != ".." {
-        return Ok(());
-    }
-    Err(Error::usage(format!("`{word}` cannot be a {what}: it must be a name without slashes")))
 }
 
 /// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
@@ -78,43 +70,46 @@ pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-impl Args {
-    /// Refuses tags that would make this a run of a profile, or a snapshot that lacks something.
-    fn check_tags(&self, global: &Global) -> Result<(), Error> {
-        if self.tag.iter().any(|tag| tag == INCOMPLETE_TAG) {
-            let message = format!("The tag `{INCOMPLETE_TAG}` says that a snapshot lacks something: take another");
-            return Err(Error::usage(message));
-        }
-        let Some(kind) = self.tag.iter().find(|tag| RUN_TAGS.contains(&tag.as_str())) else { return Ok(()) };
-        // Where the configuration cannot be read no run of its profiles happens either.
-        let profiles = global.sound_settings().map(|settings| settings.profiles).unwrap_or_default();
-        match profiles.values().find(|profile| self.tag.contains(&profile.name)) {
-            None => Ok(()),
-            Some(profile) => Err(Error::usage(format!(
-                "With the tags `{0}` and `{kind}` this would pass for a run of the profile `{0}`, and be kept and \
-                 forgotten in the place of one: leave one of them out, or `bakfs run {0}`",
-                profile.name
-            ))),
-        }
+/// Refuses tags that would make this a run of a profile, or a snapshot that lacks something.
+fn check_tags(tags: &[String], global: &Global) -> Result<(), Error> {
+    if tags.iter().any(|tag| tag == INCOMPLETE_TAG) {
+        let message = format!("The tag `{INCOMPLETE_TAG}` says that a snapshot lacks something: take another");
+        return Err(Error::usage(message));
     }
+    let Some(kind) = tags.iter().find(|tag| RUN_TAGS.contains(&tag.as_str())) else { return Ok(()) };
+    // Where the configuration cannot be read no run of its profiles happens either.
+    let profiles = global.sound_settings().map(|settings| settings.profiles).unwrap_or_default();
+    match profiles.values().find(|profile| tags.contains(&profile.name)) {
+        None => Ok(()),
+        Some(profile) => Err(Error::usage(format!(
+            "With the tags `{0}` and `{kind}` this would pass for a run of the profile `{0}`, and be kept and \
+             forgotten in the place of one: leave one of them out, or `bakfs run {0}`",
+            profile.name
+        ))),
+    }
+}
 
+impl Args {
     fn options(&self, global: &Global) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(thin::host_name);
-        check_word("host", &host)?;
-        self.tag.iter().try_for_each(|tag| check_word("tag", tag))?;
-        self.check_tags(global)?;
+        check_word("host", &host).map_err(Error::usage)?;
+        let tags = self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
+        let tags: Vec<String> = tags.into_iter().flatten().collect();
+        check_tags(&tags, global)?;
         let stated = |text: &String| {
             let found = parse_time(text, &jiff::Zoned::now());
             // The name it gives is a directory's, which a sign cannot begin.
             let found = found.filter(|found| found.to_zoned(jiff::tz::TimeZone::UTC).year() >= 0);
             found.map(time).ok_or_else(|| Error::usage(format!("`{text}` is no time: write 2026-11-20T03:17:05Z")))
         };
+        let excludes = Excludes::new(&self.exclude, &self.exclude_file)?;
         Ok(Options {
             paths: self.paths.clone(),
-            excludes: Excludes::new(&self.exclude, &self.exclude_file)?,
+            told_excludes: excludes.clone(),
+            excludes,
             exclude_caches: self.exclude_caches,
             one_file_system: self.one_file_system,
-            tags: self.tag.clone(),
+            tags,
             host,
             time: self.time.as_ref().map(stated).transpose()?,
             apart: apart(global)?,

@@ -53,6 +53,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.scope.scope()?)?;
     let target = choice.target(&args.target)?;
+    // An archive holds links as they are.
+    let target = if args.archive.is_none() { choice.followed(target) } else { target };
     target.require_certain(&repository, args.accept_missing)?;
     if global.verbose > 0 {
         target.tell("Reading");

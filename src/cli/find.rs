@@ -5,6 +5,7 @@ use super::open::Global;
 use super::output::{count, readable, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
+use crate::error::Error;
 use crate::find::{self, Match, Pattern};
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
@@ -19,7 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 #[command(after_help = "Each line is one version of a path: the first and the last snapshot that have it and how \
     many do, then type and mode, size, time of last change and path. Exits with 1 if nothing is found.")]
 pub struct Args {
-    /// What to search for: a name as `*.conf`, or with a slash a whole path as `/etc/**/*.conf`
+    /// What to search for: a name as `*.conf`, a whole path as `/etc/**/*.conf`, or its end as `nginx/*.conf`
+    /// (bakfs-patterns(7), docs/patterns.md)
     #[arg(value_name = "GLOB")]
     glob: String,
     /// Search this snapshot only
@@ -58,12 +60,15 @@ fn describe(found: &Match, snapshots: &[Listed], shown: &[String]) -> serde_json
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let pattern = Pattern::new(&args.glob, args.ignore_case)?;
     let repository = global.open()?;
-    let choice = Choice::new(&repository, args.whose.scope())?;
+    let choice = Choice::new(&repository, args.whose.scope()?)?;
     let snapshots = choice.all();
     let searched: HashSet<_> = match &args.snapshot {
         Some(name) => HashSet::from([choice.snapshot(name)?.id]),
         None => choice.meant()?.into_iter().map(|listed| listed.id).collect(),
     };
+    if args.path.as_ref().is_some_and(|path| path.is_empty()) {
+        return Err(Error::usage("--path is empty: name a path, or leave it out").into());
+    }
     let below = args.path.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
     let wanted = |at: usize| searched.contains(&snapshots[at].id);
     let found = find::run(&repository, snapshots, wanted, &below, &pattern)?;

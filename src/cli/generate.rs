@@ -1,10 +1,14 @@
 //! `bakfs completions` and `bakfs man`: generated from the command line's own definition.
 
-use super::{Cli, Status};
-use crate::error::Context;
+use super::{Cli, Status, manual};
+use crate::error::{Context, Error};
+use crate::text;
 use clap::CommandFactory;
 use std::io::Write;
 use std::path::PathBuf;
+
+/// The page of the pattern language.
+const PATTERNS: &str = include_str!("../../docs/patterns.md");
 
 /// Options of `bakfs completions`.
 #[derive(Debug, clap::Args)]
@@ -34,11 +38,16 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Status> {
 
 /// Runs `bakfs man`.
 pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
+    if let Some(why) = args.folder.as_deref().and_then(text::refused) {
+        return Err(Error::usage(format!("No pages can be written there: {why}")).into());
+    }
     match &args.folder {
         Some(folder) => {
             let writing = || format!("Cannot write the manual pages to {}", folder.display());
             std::fs::create_dir_all(folder).context(writing)?;
             clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
+            let page = manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
+            std::fs::write(folder.join("bakfs-patterns.7"), page).context(writing)?;
         }
         None => {
             let mut page = Vec::new();

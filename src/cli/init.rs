@@ -52,6 +52,9 @@ enum Vacancy {
 impl Vacancy {
     /// Refuses a place that holds something, before a key is made for it.
     fn find(global: &Global) -> crate::error::Result<Vacancy> {
+        if let Some(meant) = global.misspelt_name() {
+            return Err(Error::usage(meant));
+        }
         match global.place()? {
             Place::Local(path) => {
                 check_vacant(&path)?;

@@ -5,9 +5,13 @@ use super::open::{Global, PASSWORD_VARIABLE, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::to_hex;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
-use crate::repo::open::{Options, WhyEncrypted, recognise_in};
+use crate::repo::open::{Found, Options, WhyEncrypted, look, recognise_in};
+use crate::spelling::nearest;
+use crate::state::StateDir;
+use crate::store::Object;
 use crate::store::place::Place;
 use std::path::PathBuf;
 
@@ -16,10 +20,19 @@ impl Global {
     /// BAKFS_CONFIG_DIR has moved configuration and keys: who uses others is somebody else.
     fn known_folder(&self) -> Result<PathBuf> {
         let moved = || std::env::var_os("BAKFS_CONFIG_DIR").map(|_| config_folder());
-        let state = self.places()?.state_dir.or_else(|| of_environment("BAKFS_STATE_DIR")).or_else(moved);
-        let state = state.unwrap_or_else(|| folder("XDG_STATE_HOME", ".local/state", "/var/lib/bakfs/state"));
-        let known = state.join("known");
+        let state = self.named_state_folder()?.or_else(moved);
+        let known = state.unwrap_or_else(usual_state_folder).join("known");
         Ok(std::path::absolute(&known).unwrap_or(known))
+    }
+
+    /// Returns the folder of states of runs.
+    fn state_folder(&self) -> Result<PathBuf> {
+        Ok(self.named_state_folder()?.unwrap_or_else(usual_state_folder))
+    }
+
+    fn named_state_folder(&self) -> Result<Option<PathBuf>> {
+        let configured = self.configured_path("state-dir", self.places()?.state_dir)?;
+        Ok(configured.or_else(|| of_environment("BAKFS_STATE_DIR")))
     }
 
     fn address(&self) -> Result<Address> {
@@ -37,17 +50,105 @@ impl Global {
         Known::new(self.known_folder()?).forget(&self.address()?)
     }
 
-    /// Fails if a repository was seen at the place, where none is to be made without being asked for.
+    /// Fails if a repository was seen at the place, or may have been, where none is to be made without being asked for.
     pub fn require_unknown(&self) -> Result<()> {
         let address = self.address()?;
-        let Some(was) = Known::new(self.known_folder()?).at(&address) else { return Ok(()) };
+        if let Some(was) = self.was_there(&address)? {
+            return Err(Error::new(ErrorKind::NotFound, gone(&address.shown, &was)));
+        }
+        // The folder of what is known may be on the disk that is missing: keys seldom are.
+        let known = Known::new(self.known_folder()?);
+        let cache = self.cache_base()?;
+        let is_lost = |(id, _): &([u8; 16], PathBuf)| cache.join(to_hex(id)).exists() && !known.has_place_of(id);
+        let Some((id, key)) = self.keys()?.into_iter().find(is_lost) else { return Ok(()) };
         Err(Error::new(
             ErrorKind::NotFound,
             format!(
-                "There is no repository at {} any more, where this machine has used one ({was}): mount or bring back what \
-                 it is on; `bakfs init` makes a new one",
-                address.shown
+                "There is no repository at {}, but this machine has used one ({}, with the key {}), and nothing tells \
+                 where that is: if its disk is not mounted, mount it; `bakfs init` makes a new repository",
+                address.shown,
+                to_hex(&id),
+                key.display()
             ),
+        ))
+    }
+
+    /// Returns the repositories whose key files are on this machine, with those files.
+    fn keys(&self) -> Result<Vec<([u8; 16], PathBuf)>> {
+        let files = std::fs::read_dir(config_folder().join("keys")).into_iter().flatten().flatten();
+        let id = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".key")?;
+            let digits = name.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+            digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
+        };
+        Ok(files.filter_map(|file| id(&file.path()).map(|id| (id, file.path()))).collect())
+    }
+
+    /// Returns what this machine knows to have been at a place, and when, for people.
+    fn was_there(&self, address: &Address) -> Result<Option<String>> {
+        let known = Known::new(self.known_folder()?);
+        let state = StateDir::new(self.state_folder()?);
+        let day = |secs: i64| {
+            let time = jiff::Timestamp::from_second(secs).ok()?;
+            Some(format!("it was there on {}", time.to_zoned(jiff::tz::TimeZone::system()).date()))
+        };
+        let noted = known.noted(address).and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let noted = noted.and_then(|since| i64::try_from(since.as_secs()).ok());
+        let last = noted.into_iter().chain(state.last_snapshot_secs(&self.place()?.to_string())).max().and_then(day);
+        Ok(match known.at(address) {
+            Some(was) => Some([Some(was.to_string()), last].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+            None => last,
+        })
+    }
+
+    /// Says more of a repository that is not there: that its disk may not be mounted, or its name misspelt.
+    fn explained(&self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) || !self.is_absent() {
+            return error;
+        }
+        if let Some(meant) = self.misspelt_name() {
+            return Error::new(error.kind(), meant);
+        }
+        let Ok(address) = self.address() else { return error };
+        match self.was_there(&address) {
+            Ok(Some(was)) if error.kind() == ErrorKind::NotFound => Error::new(error.kind(), gone(&address.shown, &was)),
+            Ok(Some(was)) => {
+                let more = format!("This machine has used a repository there ({was}): is its disk mounted?");
+                Error::new(error.kind(), format!("{} {more}", error.chain()))
+            }
+            _ => error,
+        }
+    }
+
+    /// Returns what is to be said of a repository that is not at the place, where this machine has used one.
+    pub fn missed(&self) -> Option<String> {
+        let address = self.address().ok()?;
+        self.was_there(&address).ok().flatten().map(|was| gone(&address.shown, &was))
+    }
+
+    /// Returns whether there is no repository at the place, as far as that can be told.
+    fn is_absent(&self) -> bool {
+        match self.place() {
+            Ok(Place::Local(path)) => look(&path).is_ok_and(|found| found != Found::Repository),
+            Ok(Place::Remote(_)) => {
+                let found = self.store().and_then(|store| store.len_bytes(Object::Config));
+                found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Returns the question whether a name of the configuration was meant, where the repository that is given is a bare
+    /// word near to one.
+    pub fn misspelt_name(&self) -> Option<String> {
+        let given = self.repo.as_ref()?.to_str()?;
+        let places = self.places().ok()?;
+        if given.contains('/') || places.repository.contains_key(given) {
+            return None;
+        }
+        let meant = nearest(given, places.repository.keys().map(String::as_str))?;
+        Some(format!(
+            "The configuration has no repository `{given}`: did you mean `{meant}`? A folder of that name is `./{given}`"
         ))
     }
 
@@ -94,7 +195,8 @@ impl Global {
         let repository = match self.place()? {
             Place::Local(path) => Repository::open(&path, &options, credentials),
             Place::Remote(_) => Repository::open_far(self.store()?, &options, credentials),
-        }?;
+        };
+        let repository = repository.map_err(|error| self.explained(error))?;
         output::heed(&repository);
         Ok(repository)
     }
@@ -115,4 +217,16 @@ impl Global {
         let is_near = matches!(self.place(), Ok(Place::Local(_)));
         is_near.then(|| self.recognise().err()).flatten().filter(|error| error.kind() == ErrorKind::Exchanged)
     }
+}
+
+fn usual_state_folder() -> PathBuf {
+    folder("XDG_STATE_HOME", ".local/state", "/var/lib/bakfs/state")
+}
+
+/// Says of a place that this machine knows that its repository is not there.
+fn gone(place: &str, was: &str) -> String {
+    format!(
+        "There is no repository at {place}, where this machine has used one ({was}): is its disk mounted? Mount it, or \
+         bring back what it is on; `bakfs init` would make a new and empty one there"
+    )
 }

@@ -70,7 +70,11 @@ impl Visitor for Lister<'_> {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.scope.scope()?)?;
-    let target = choice.target(&args.target)?;
+    let mut target = choice.target(&args.target)?;
+    // As ls(1): what a link leads to, unless the link itself is shown.
+    if !args.long {
+        target = choice.followed(target);
+    }
     let entry = choice.entry(&target)?;
     let mut lister = Lister {
         out: Out::new(),

@@ -36,6 +36,7 @@ pub mod init;
 pub mod keep;
 pub mod known;
 pub mod listing;
+mod manual;
 pub mod ls;
 pub mod memory;
 #[cfg(feature = "mount")]
@@ -216,6 +217,7 @@ fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
 
 fn run(cli: &Cli) -> anyhow::Result<Status> {
     let global = &cli.global;
+    global.check()?;
     match &cli.command {
         #[cfg(feature = "mount")]
         Command::Demo(args) => demo::run(args),

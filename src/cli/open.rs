@@ -10,6 +10,7 @@ use crate::id::to_hex;
 use crate::quantity::parse_bytes;
 use crate::repo::open::Options;
 use crate::repo::{IndexLoad, Memory, Repository};
+use crate::settings::profile::{check_absolute, check_repository};
 use crate::settings::read::{self, Places};
 use crate::settings::{Repository as Configured, Settings};
 use crate::store::cached::default_max_bytes;
@@ -17,6 +18,7 @@ use crate::store::local::LocalStore;
 use crate::store::place::{Place, Remote};
 use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
 use crate::store::{Object, Store};
+use crate::{text, variable};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal, Read, Write};
@@ -96,6 +98,9 @@ const MAX_SECRET_BYTES: u64 = 4096;
 
 /// Returns the place a text names; a folder's path is made absolute.
 fn place_of(text: &OsStr) -> Result<Place> {
+    if let Some(why) = text::refused(Path::new(text)) {
+        return Err(Error::usage(format!("The repository cannot be used: {why}")));
+    }
     let place = match text.to_str() {
         Some(text) => Place::parse(text)?,
         // A URL has no such bytes.
@@ -160,14 +165,21 @@ impl Global {
     /// Finds the repository that is meant: the one that is named, by its name or place, or the configuration's first.
     pub(super) fn chosen(&self) -> Result<Chosen> {
         let places = self.places()?;
+        let chosen = |repository: Configured| {
+            let path = self.config_path();
+            check_repository("repo", &repository.repo)
+                .and_then(|()| check_absolute("password-file", repository.password_file.as_deref()))
+                .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.chain())))?;
+            Ok(Chosen::of(repository))
+        };
         let first = Configured {
             repo: places.repo.unwrap_or_default(),
             password_file: places.password_file,
             password_command: places.password_command,
         };
-        let Some(given) = &self.repo else { return Ok(Chosen::of(first)) };
+        let Some(given) = &self.repo else { return chosen(first) };
         if let Some(named) = given.to_str().and_then(|name| places.repository.get(name)) {
-            return Ok(Chosen::of(named.clone()));
+            return chosen(named.clone());
         }
         let place = place_of(given)?.to_string();
         let is_meant =
@@ -176,7 +188,8 @@ impl Global {
         let known = all.filter(|known| !known.repo.is_empty()).find(is_meant);
         // A configuration that is named beside a place of its own is meant for that place.
         let known = known.or(self.config.is_some().then_some(&first));
-        let known = known.cloned().map(Chosen::of).unwrap_or_default();
+        let known = known.cloned().map(|known| chosen(Configured { repo: String::new(), ..known })).transpose()?;
+        let known = known.unwrap_or_default();
         Ok(Chosen { repo: Some(given.clone()), ..known })
     }
 
@@ -255,8 +268,38 @@ impl Global {
 
     /// Returns the folder of caches.
     pub fn cache_base(&self) -> Result<PathBuf> {
-        let set = self.cache_dir.clone().or(self.places()?.cache_dir);
+        let configured = || self.configured_path("cache-dir", self.places()?.cache_dir);
+        let set = self.cache_dir.clone().map(Ok).or_else(|| configured().transpose()).transpose()?;
         Ok(set.unwrap_or_else(|| folder("XDG_CACHE_HOME", ".cache", "/var/cache/bakfs")))
+    }
+
+    /// Returns a path of the configuration; one that is not absolute is an error.
+    pub(super) fn configured_path(&self, key: &str, path: Option<PathBuf>) -> Result<Option<PathBuf>> {
+        let located = |error: Error| Error::usage(format!("{}: {}", self.config_path().display(), error.chain()));
+        check_absolute(key, path.as_deref()).map_err(located)?;
+        Ok(path)
+    }
+
+    /// Refuses options and variables that cannot be used, whatever the command needs of them, and tells of variables
+    /// that are misspelt.
+    pub fn check(&self) -> Result<()> {
+        variable::check()?;
+        for (option, path) in
+            [("--config", &self.config), ("--password-file", &self.password_file), ("--cache-dir", &self.cache_dir)]
+        {
+            if let Some(why) = path.as_deref().and_then(text::refused) {
+                return Err(Error::usage(format!("{option}: {why}")));
+            }
+        }
+        if self.password_file.is_some() && self.password_command.is_some() {
+            let message = "A passphrase comes from one place: both --password-file (or BAKFS_PASSWORD_FILE) and \
+                           --password-command are given";
+            return Err(Error::usage(message));
+        }
+        for (name, meant) in variable::misspelt() {
+            eprintln!("bakfs: warning: the environment variable {name} means nothing here: did you mean {meant}?");
+        }
+        Ok(())
     }
 
     /// Returns the file a repository's key is kept in on this machine.
@@ -267,12 +310,17 @@ impl Global {
     /// Returns the passphrase or key that was given by option or environment.
     pub fn given_credential(&self) -> Result<Option<Credential>> {
         let chosen = self.chosen()?;
-        let text = if let Some(path) = self.password_file.as_ref().or(chosen.password_file.as_ref()) {
+        // What is said for this call comes before what the configuration says.
+        let text = if let Some(path) = &self.password_file {
             Some(read_secret(path)?)
-        } else if let Some(command) = self.password_command.as_ref().or(chosen.password_command.as_ref()) {
+        } else if let Some(command) = &self.password_command {
+            Some(secret_of_command(command)?)
+        } else if let Some(path) = &chosen.password_file {
+            Some(read_secret(path)?)
+        } else if let Some(command) = &chosen.password_command {
             Some(secret_of_command(command)?)
         } else {
-            std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new)
+            secret_of_variable()?
         };
         match text {
             Some(text) if text.is_empty() => {
@@ -375,21 +423,32 @@ fn credential(text: Zeroizing<String>) -> Credential {
     }
 }
 
-fn first_line(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Zeroizing<String>> {
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
+/// Returns the first line of what a passphrase comes from, without the mark some editors put before it.
+fn first_line(bytes: &[u8], what: &str) -> Result<Zeroizing<String>> {
+    let bad = |why: &str| Error::usage(format!("The passphrase from {what} cannot be used: {why}"));
+    let line = text::first_line(text::without_mark(bytes).map_err(|why| bad(&why))?);
+    if line.len() as u64 > MAX_SECRET_BYTES {
+        return Err(bad("it is longer than 4096 bytes"));
+    }
     match std::str::from_utf8(line) {
         Ok(text) => Ok(Zeroizing::new(text.to_string())),
-        Err(_) => Err(Error::usage(format!("The passphrase from {what} is not UTF-8 text"))),
+        Err(_) => Err(bad("it is not UTF-8 text")),
     }
+}
+
+/// Reads the passphrase in the environment as it would be read from a file.
+fn secret_of_variable() -> Result<Option<Zeroizing<String>>> {
+    let value = std::env::var_os(PASSWORD_VARIABLE).map(|value| Zeroizing::new(value.into_encoded_bytes()));
+    value.map(|value| first_line(&value, &format!("the environment variable {PASSWORD_VARIABLE}"))).transpose()
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     let reading = || format!("Cannot read the key or passphrase in {}", path.display());
     let file = std::fs::File::open(path).context(reading)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize));
-    file.take(MAX_SECRET_BYTES).read_to_end(&mut bytes).context(reading)?;
-    first_line(bytes, &path.display().to_string())
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_SECRET_BYTES as usize));
+    // What a line that is too long ends with, and one more, tell that it is.
+    file.take(MAX_SECRET_BYTES + 8).read_to_end(&mut bytes).context(reading)?;
+    first_line(&bytes, &path.display().to_string())
 }
 
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
@@ -401,7 +460,7 @@ fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
     if !output.status.success() {
         return Err(Error::new(ErrorKind::Locked, format!("The password command failed: {}", output.status)));
     }
-    first_line(Zeroizing::new(output.stdout), "the password command")
+    first_line(&Zeroizing::new(output.stdout), "the password command")
 }
 
 /// Asks a person at the terminal, without showing what is typed.

@@ -5,9 +5,12 @@ use super::output::{count, counted, readable, readable_path, size, tell_warnings
 use super::progress::Progress;
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
+use crate::error::Error;
+use crate::format::tree::Node;
 use crate::monitor::{Monitor, Told};
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
+use crate::text;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -38,8 +41,8 @@ pub struct Args {
     /// Take owners by name, even in the root of another system
     #[arg(long, conflicts_with = "numeric_owner")]
     owner_by_name: bool,
-    /// Restore only what matches a glob, and what lies below: `*.conf`, `/etc/nginx`. A leading slash begins the
-    /// whole path in the snapshot, also where SNAP:PATH restores a part of it
+    /// Restore only what matches a glob, and what lies below: `*.conf`, `/etc/nginx` (bakfs-patterns(7)). A leading
+    /// slash begins the whole path in the snapshot, also where SNAP:PATH restores a part of it
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
@@ -61,12 +64,19 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let started = Instant::now();
+    if let Some(why) = text::refused(&args.target) {
+        return Err(Error::usage(format!("Nothing can be restored there: {why}")).into());
+    }
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.scope.scope()?)?;
     let source = choice.target(&args.source)?;
     source.require_certain(&repository, args.accept_missing)?;
-    choice.entry(&source)?;
+    let entry = choice.entry(&source)?;
+    if matches!(entry.node, Node::Symlink(_)) && !global.quiet {
+        let path = readable(&source.path);
+        eprintln!("bakfs: {path} is a symbolic link, which is restored as it is: `{path}/` is what it leads to");
+    }
     let is_told = source.is_relative || global.verbose > 0 || args.dry_run || std::io::stderr().is_terminal();
     if is_told && !global.quiet && !global.json {
         source.tell("Restoring");
@@ -154,7 +164,7 @@ fn tell_notes(global: &Global, outcome: &Outcome) {
         let hint = if glob.starts_with('/') { ": whole paths are compared, as `bakfs ls -R` shows them" } else { "" };
         eprintln!("bakfs: --include {} matched nothing{hint}", readable(glob.as_bytes()));
     }
-    if global.verbose > 0 {
+    if !global.quiet {
         for glob in &outcome.unmatched.excludes {
             eprintln!("bakfs: --exclude {} matched nothing", readable(glob.as_bytes()));
         }

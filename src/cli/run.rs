@@ -17,8 +17,8 @@ use crate::repo::Repository;
 use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
-use crate::settings::values::Duration;
-use crate::settings::{Periodicity, Profile, Settings, secret};
+use crate::settings::values::Jitter;
+use crate::settings::{Periodicity, Profile, Settings, excludes, secret};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
 use crate::state::overdue::States;
@@ -51,7 +51,7 @@ pub struct Args {
     catch_up: bool,
     /// Begin later, by up to so long, at random
     #[arg(long, value_name = "DURATION", hide = true)]
-    jitter: Option<Duration>,
+    jitter: Option<Jitter>,
     /// Run the last hooks that killed runs still owe, and nothing else
     #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter"])]
     recover: bool,
@@ -126,9 +126,13 @@ impl Desk for Bench<'_> {
     fn options(&self) -> Result<Options> {
         let profile = self.profile;
         let write = WriteOptions::default();
+        // What profiles share need not lie below the sources of each.
+        let (own, own_files) = profile.own_excludes();
+        let own: Vec<String> = own.iter().filter(|glob| !excludes::is_about_built_in(glob)).cloned().collect();
         Ok(Options {
             paths: profile.sources.clone(),
-            excludes: Excludes::new(&profile.excludes, &profile.exclude_files)?,
+            told_excludes: Excludes::in_profile(&profile.name, &own, own_files)?,
+            excludes: Excludes::in_profile(&profile.name, &profile.excludes, &profile.exclude_files)?,
             exclude_caches: profile.exclude_caches,
             one_file_system: profile.one_file_system,
             tags: Vec::new(),
@@ -181,7 +185,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.sound_settings()?;
     let state = StateDir::new(folders::state_dir(&settings));
     let chosen = args.chosen(&settings, &state)?;
-    if let Some(secs) = args.jitter.and_then(|jitter| jitter.secs) {
+    if let Some(Jitter { secs }) = args.jitter {
         std::thread::sleep(std::time::Duration::from_secs(random_below(secs + 1)));
     }
     let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);

@@ -1,11 +1,14 @@
 //! `--host`, `--tag`, `--path` and `--profile`: whose snapshots are meant, wherever one is named.
 
 use super::target::clean_path;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::repo::scope::Scope;
-use std::ffi::OsString;
+use crate::retention::rule::TagList;
+use crate::path;
+use crate::repo::snapshots::Listed;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The heading of these options in the help.
 const HEADING: &str = "Whose snapshots";
@@ -17,7 +20,7 @@ pub struct Whose {
     /// Only those of a host
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     host: Option<String>,
-    /// Only those with a tag; given more than once, with all of them
+    /// Only those with a tag; A,B, or given more than once: with all of them
     #[arg(long, value_name = "TAG", help_heading = HEADING)]
     tag: Vec<String>,
     /// Only those that runs of a profile have made; `PROFILE/latest` says the same
@@ -38,8 +41,13 @@ pub struct Args {
 
 impl Whose {
     /// Returns what the options say.
-    pub fn scope(&self) -> Scope {
-        Scope { host: self.host.clone(), tags: self.tag.clone(), paths: Vec::new(), profile: self.profile.clone() }
+    pub fn scope(&self) -> Result<Scope> {
+        let is_empty = |word: &Option<String>| word.as_ref().is_some_and(String::is_empty);
+        if is_empty(&self.host) || is_empty(&self.profile) {
+            return Err(Error::usage("An empty --host or --profile names nobody: write a name, or leave it out"));
+        }
+        let tags = self.tag.iter().map(|tags| tags.parse::<TagList>().map(|tags| tags.0)).collect::<Result<Vec<_>>>()?;
+        Ok(Scope { host: self.host.clone(), tags: tags.concat(), paths: Vec::new(), profile: self.profile.clone() })
     }
 }
 
@@ -51,8 +59,23 @@ impl Args {
             Ok(clean_path(absolute.as_os_str().as_bytes()))
         };
         let paths = self.path.iter().map(clean).collect::<Result<_>>()?;
-        Ok(Scope { paths, ..self.whose.scope() })
+        Ok(Scope { paths, ..self.whose.scope()? })
     }
+}
+
+/// Returns a scope with paths that no snapshot is of replaced by where they lead on this machine, if some are of that:
+/// sources are stored without links.
+pub fn led(scope: Scope, snapshots: &[Listed]) -> Scope {
+    let is_known = |path: &Vec<u8>| {
+        let of_path = Scope { paths: vec![path.clone()], ..Scope::default() };
+        snapshots.iter().any(|listed| of_path.has(&listed.snapshot))
+    };
+    let lead = |path: Vec<u8>| {
+        let real = path::real(Path::new(OsStr::from_bytes(&path)));
+        let real = clean_path(real.as_os_str().as_bytes());
+        if !is_known(&path) && is_known(&real) { real } else { path }
+    };
+    Scope { paths: scope.paths.into_iter().map(lead).collect(), ..scope }
 }
 
 /// Writes a scope as options.

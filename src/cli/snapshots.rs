@@ -39,8 +39,8 @@ pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let scope = args.scope.scope()?;
     let snapshots = repository.snapshots()?;
+    let scope = scope::led(args.scope.scope()?, &snapshots);
     // A misspelt name is told.
     scope.of(&snapshots)?;
     let names = names::shown(&snapshots);

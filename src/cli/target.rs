@@ -65,6 +65,7 @@ impl<'a> Choice<'a> {
 
     /// Takes these for the snapshots there are.
     pub fn among(repository: &'a Repository, snapshots: Vec<Listed>, scope: Scope) -> Self {
+        let scope = super::scope::led(scope, &snapshots);
         Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false) }
     }
 
@@ -146,7 +147,10 @@ impl<'a> Choice<'a> {
             },
         };
         let named = self.settle(named)?;
-        let path = clean_path(path);
+        // As a kernel does: a slash at the end leads through a link. What cannot be read is told when it is asked for.
+        let follows_last = path.ends_with(b"/");
+        let plain = clean_path(path);
+        let path = self.repository.lead(&named.listed.snapshot, &plain, follows_last).unwrap_or(plain);
         let may_have = |listed: &&Listed| {
             let has = |source: &Bytes| scope::is_within(&path, source) || scope::is_within(source, &path);
             listed.snapshot.sources.iter().any(has)
@@ -176,6 +180,17 @@ impl<'a> Choice<'a> {
         });
         let (listed, name) = found.unwrap_or_else(|| (newest.clone(), self.shown_name(newest)));
         Other { shown: self.shown_name(&listed), listed, name }
+    }
+
+    /// Follows a target's path also where it is a symbolic link, if there is something in the snapshot it leads to.
+    pub fn followed(&self, target: Target) -> Target {
+        let snapshot = &target.listed.snapshot;
+        let path = self.repository.lead(snapshot, &target.path, true);
+        let is_there = |path: &Vec<u8>| self.repository.resolve(snapshot, path).is_ok_and(|entry| entry.is_some());
+        match path.ok().filter(is_there) {
+            Some(path) => Target { path, ..target },
+            None => target,
+        }
     }
 
     /// Returns what a target's path names. Where it is in the snapshot of another history only, the error says so.

@@ -48,7 +48,7 @@ pub struct Address {
 impl Address {
     /// Returns that of a folder: however it is written, and through whatever links, it is the same one.
     pub fn of_folder(path: &Path) -> Self {
-        let real = real_path(path);
+        let real = crate::path::real(path);
         Address { key: real.as_os_str().as_encoded_bytes().to_vec(), shown: real.display().to_string() }
     }
 
@@ -56,14 +56,6 @@ impl Address {
     fn hash(&self) -> [u8; 32] {
         *blake3::hash(&self.key).as_bytes()
     }
-}
-
-/// Returns a path without links; of what does not exist yet, with those above it.
-fn real_path(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real_path(parent).join(name),
-        _ => path.to_path_buf(),
-    })
 }
 
 /// The folder of what this machine knows.
@@ -115,6 +107,17 @@ impl Known {
     /// Returns what is known to be at a place.
     pub fn at(&self, address: &Address) -> Option<Identity> {
         Some(file::read(&self.place_path(address))?.identity)
+    }
+
+    /// Returns when this machine last noted something of what is at a place: it was there then.
+    pub fn noted(&self, address: &Address) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.place_path(address)).and_then(|found| found.modified()).ok()
+    }
+
+    /// Returns whether a place is known of a repository.
+    pub fn has_place_of(&self, repository: &[u8; 16]) -> bool {
+        let places = file::list(&self.folder, "place-").unwrap_or_default();
+        places.iter().filter_map(|path| file::read(path)).any(|known| known.identity.repository == *repository)
     }
 
     /// Begins a visit. Fails with [`ErrorKind::Exchanged`] if what is at the place cannot be what was there before:

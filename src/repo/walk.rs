@@ -3,7 +3,9 @@
 use super::Repository;
 use super::cursor::{Cursor, Head};
 use crate::error::{Error, Result};
+use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Directory, Entry, Node};
+use std::collections::VecDeque;
 
 /// The longest chain of directories that is followed. PATH_MAX is as many bytes (limits.h), so that
 /// no path that can be opened is longer.
@@ -33,7 +35,44 @@ pub fn shown_path(path: &[u8]) -> &[u8] {
     if path.is_empty() { b"/" } else { path }
 }
 
+/// The most links on the way to a file (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
 impl Repository {
+    /// Returns where a path of a snapshot leads by the symbolic links in it; of the last name only where `follows_last`
+    /// says so. What is not there leads where it says.
+    pub fn lead(&self, snapshot: &Snapshot, path: &[u8], follows_last: bool) -> Result<Vec<u8>> {
+        let names = |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<VecDeque<_>>();
+        let (mut rest, mut led, mut links) = (names(path), Vec::new(), 0);
+        while let Some(name) = rest.pop_front() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    led.truncate(led.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let next = [&led[..], b"/", &name].concat();
+            let is_last = rest.iter().all(|name| name.is_empty());
+            let target = match self.resolve(snapshot, &next)?.map(|entry| entry.node) {
+                Some(Node::Symlink(target)) if (!is_last || follows_last) && links < MAX_LINKS => target,
+                _ => {
+                    led = next;
+                    continue;
+                }
+            };
+            links += 1;
+            if target.starts_with(b"/") {
+                led.clear();
+            }
+            let mut through = names(&target);
+            through.append(&mut rest);
+            rest = through;
+        }
+        Ok(led)
+    }
+
     /// Visits everything below a directory in order of names, each directory before what is in it.
     /// `path` is the directory's own: absolute, and empty for the root.
     pub fn walk(&self, path: &[u8], directory: &Directory, visitor: &mut dyn Visitor) -> Result<()> {

@@ -151,7 +151,7 @@ impl FromStr for TagList {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let tags: Vec<String> = text.split(',').map(String::from).collect();
+        let tags: Vec<String> = text.split(',').map(|tag| tag.trim().to_string()).collect();
         if tags.iter().any(String::is_empty) {
             return Err(Error::usage(format!("`{text}` names an empty tag: write one tag, or several as `a,b`")));
         }

@@ -26,6 +26,11 @@ pub const BUILT_IN: [(&str, &str); 18] = [
     ("/mnt/history/*", "a mounted history"),
 ];
 
+/// Returns whether an exclude takes a folder back that the built-in list leaves out.
+pub fn is_about_built_in(glob: &str) -> bool {
+    glob.strip_prefix('!').is_some_and(|glob| BUILT_IN.iter().any(|(built_in, _)| folder_of(built_in) == glob))
+}
+
 /// Returns the folder whose contents a glob of the built-in list means, or what it names.
 pub fn folder_of(glob: &str) -> &str {
     glob.trim_start_matches('!').trim_end_matches("/*")

@@ -1,11 +1,13 @@
 //! What a configuration file may say, as it is written: `/etc/bakfs/bakfs.toml` and `profiles.d/*.toml`.
 
 use super::periodicity::Periodicity;
-use super::values::{Command, Duration, Keep, Strings};
+use super::profile::check_absolute;
+use super::values::{Command, Duration, Jitter, Keep, Strings};
+use crate::error::Result;
 use crate::retention::window::Window;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file `bakfs.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,6 +120,29 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// Refuses paths that mean another place where another program begins the run.
+    pub(super) fn check_paths(&self) -> Result<()> {
+        let mut paths = vec![
+            ("temporary-dir", self.temporary_dir.as_deref()),
+            ("notify.sendmail", self.notify.sendmail.as_deref()),
+        ];
+        paths.extend(self.exclude_file.iter().map(|path| ("exclude-file", Some(path.as_path()))));
+        for it in &self.postgresql {
+            // The folder of a socket, or a host.
+            let host = it.host.as_deref().filter(|host| host.contains('/')).map(Path::new);
+            paths.extend([("pgpass", it.pgpass.as_deref()), ("bin-dir", it.bin_dir.as_deref()), ("host", host)]);
+        }
+        for it in &self.mysql {
+            let (file, socket, programs) = (&it.option_file, &it.socket, &it.bin_dir);
+            let all = [("option-file", file), ("socket", socket), ("bin-dir", programs)];
+            paths.extend(all.map(|(key, path)| (key, path.as_deref())));
+        }
+        paths.extend(self.sqlite.iter().map(|it| ("path", Some(it.path.as_path()))));
+        paths.into_iter().try_for_each(|(key, path)| check_absolute(key, path))
+    }
+}
+
 /// Runs of one periodicity as a history of their own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -199,7 +224,7 @@ pub struct Schedule {
     /// The same of runs every second month.
     pub bimonthly: Option<String>,
     /// The most by which a run begins later, at random, so that many machines do not begin at once.
-    pub jitter: Option<Duration>,
+    pub jitter: Option<Jitter>,
     /// How long a machine that goes down waits for the shutdown runs.
     pub shutdown_timeout: Option<Duration>,
 }

@@ -62,6 +62,22 @@ impl Settings {
         let (file, written) = read::read_all(path)?;
         let located = |error: Error| Error::usage(format!("{}: {}", path.display(), error.chain()));
         let schedule = Schedule::of_file(&file.schedule).map_err(located)?;
+        let one = Repository {
+            repo: file.repo.clone().unwrap_or_default(),
+            password_file: file.password_file.clone(),
+            password_command: file.password_command.clone(),
+        };
+        if file.repo.as_ref().is_some_and(String::is_empty) {
+            return Err(located(Error::usage("repo: it is empty: name a folder or URL, or leave it out")));
+        }
+        for (name, repository) in file.repository.iter().map(|(name, it)| (Some(name), it)).chain([(None, &one)]) {
+            let prefix = name.map_or(String::new(), |name| format!("repository.{name}."));
+            profile::check_repository(&format!("{prefix}repo"), &repository.repo).map_err(located)?;
+            if repository.password_file.is_some() && repository.password_command.is_some() {
+                let message = format!("{prefix}password-file and {prefix}password-command: give one of them");
+                return Err(located(Error::usage(message)));
+            }
+        }
         for (name, repository) in &file.repository {
             profile::check_name("repository", name).map_err(located)?;
             if repository.repo.is_empty() {
@@ -91,11 +107,7 @@ impl Settings {
         }
         Ok(Settings {
             path: Some(path.to_path_buf()),
-            default_repository: Repository {
-                repo: file.repo.unwrap_or_default(),
-                password_file: file.password_file,
-                password_command: file.password_command,
-            },
+            default_repository: one,
             repositories: file.repository,
             cache_dir: file.cache_dir,
             state_dir: file.state_dir,

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::INCOMPLETE_TAG;
 use crate::quantity::{Share, parse_share};
 use crate::retention::window::Window;
+use crate::spelling::{check_word, list};
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,8 @@ pub struct Profile {
     pub excludes: Vec<String>,
     /// Files of such globs.
     pub exclude_files: Vec<PathBuf>,
+    /// How many of the last of `excludes` and of `exclude_files` are its own: the others are the defaults' and built in.
+    pub own_excludes: (usize, usize),
     /// Whether folders marked as caches are left out.
     pub exclude_caches: bool,
     /// Whether other file systems are left out.
@@ -104,10 +108,17 @@ fn is_reserved(tag: &str) -> bool {
 
 /// Refuses a path that means another place where another program begins the run.
 pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
-    match path.filter(|path| !path.is_absolute()) {
-        None => Ok(()),
-        Some(path) => Err(Error::usage(format!("{key}: {} must be an absolute path", path.display()))),
+    let Some(path) = path.filter(|path| !path.is_absolute()) else { return Ok(()) };
+    let why = text::unexpanded(path).map_or(String::new(), |why| format!(" ({why})"));
+    Err(Error::usage(format!("{key}: `{}` must be an absolute path{why}", path.display())))
+}
+
+/// Refuses a repository's folder that would be another where another program begins the run.
+pub fn check_repository(key: &str, repo: &str) -> Result<()> {
+    if repo.is_empty() || repo.contains("://") {
+        return Ok(());
     }
+    check_absolute(key, Some(Path::new(repo))).map_err(|error| Error::usage(format!("{}, or a URL", error.chain())))
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -138,18 +149,17 @@ impl Profile {
         if is_reserved(name) {
             return Err(Error::usage(format!("`{name}` cannot name a profile: it is a tag with a meaning of its own")));
         }
+        own.check_paths()?;
+        defaults.check_paths()?;
         let has_databases = own.has_databases();
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
-        if let Some(relative) = sources.iter().find(|path| !path.is_absolute()) {
-            return Err(Error::usage(format!("the source {} must be an absolute path", relative.display())));
-        }
-        check_absolute("temporary-dir", own.temporary_dir.as_deref())?;
-        own.exclude_file.iter().try_for_each(|path| check_absolute("exclude-file", Some(path)))?;
-        own.postgresql.iter().try_for_each(|it| check_absolute("pgpass", it.pgpass.as_deref()))?;
-        own.mysql.iter().try_for_each(|it| check_absolute("option-file", it.option_file.as_deref()))?;
-        own.sqlite.iter().try_for_each(|it| check_absolute("path", Some(&it.path)))?;
+        sources.iter().try_for_each(|path| check_absolute("sources", Some(path)))?;
         if sources.is_empty() && !has_databases {
             return Err(Error::usage("there is nothing to back up: add `sources = [\"/\"]` or a database"));
+        }
+        let ports = own.postgresql.iter().map(|it| it.port).chain(own.mysql.iter().map(|it| it.port));
+        if ports.flatten().any(|port| port == 0) {
+            return Err(Error::usage("port: nothing listens at port 0: write the server's, or leave it out"));
         }
         unique("PostgreSQL cluster", own.postgresql.iter().map(postgresql_name))?;
         unique("MySQL server", own.mysql.iter().map(mysql_name))?;
@@ -183,9 +193,14 @@ impl Profile {
         let max_age = own.check.max_age.or(defaults.check.max_age);
         let month: Window = "30d".parse()?;
         let tags = joined(&defaults.tags, own.tags);
+        let tags = tags.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
+        let tags = tags.concat();
+        let host = own.host.or_else(|| defaults.host.clone());
+        host.iter().try_for_each(|host| check_word("host", host)).map_err(Error::usage)?;
         if let Some(tag) = tags.iter().find(|tag| is_reserved(tag)) {
             return Err(Error::usage(format!("`{tag}` cannot be one of its tags: it has a meaning of its own")));
         }
+        let own_count = own.exclude.len();
         let own_excludes = joined(&defaults.exclude, own.exclude);
         let mut excludes = Vec::new();
         if own.default_excludes.or(defaults.default_excludes).unwrap_or(true) {
@@ -195,17 +210,19 @@ impl Profile {
             excludes.extend(built_in.map(str::to_string));
         }
         excludes.extend(own_excludes);
+        let own_excludes = (own_count, own.exclude_file.len());
         Ok(Profile {
             name: name.to_string(),
             file: found.to_path_buf(),
             repository: own.repository.or_else(|| defaults.repository.clone()),
             sources,
             excludes,
+            own_excludes,
             exclude_files: joined(&defaults.exclude_file, own.exclude_file),
             exclude_caches: own.exclude_caches.or(defaults.exclude_caches).unwrap_or(true),
             one_file_system: own.one_file_system.or(defaults.one_file_system).unwrap_or(false),
             tags,
-            host: own.host.or_else(|| defaults.host.clone()),
+            host,
             compression,
             schedule,
             keep: own.keep.or_else(|| defaults.keep.clone()),
@@ -228,6 +245,12 @@ impl Profile {
     /// Returns whether it dumps anything.
     pub fn has_databases(&self) -> bool {
         !(self.postgresql.is_empty() && self.mysql.is_empty() && self.sqlite.is_empty() && self.command.is_empty())
+    }
+
+    /// Returns the globs and the files of globs that are its own, and nobody else's.
+    pub fn own_excludes(&self) -> (&[String], &[PathBuf]) {
+        let (globs, files) = self.own_excludes;
+        (&self.excludes[self.excludes.len() - globs..], &self.exclude_files[self.exclude_files.len() - files..])
     }
 
     /// Returns the tags of the snapshots of its runs: its name, the periodicity, its own.

@@ -3,6 +3,7 @@
 use super::file::{File, Profile, Repository};
 use crate::error::{Context, Error, Result};
 use crate::spelling::nearest;
+use crate::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -52,12 +53,12 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 fn text_of(path: &Path) -> Result<String> {
     let reading = || format!("Cannot read the configuration {}", path.display());
     let file = std::fs::File::open(path).context(reading)?;
-    let mut text = String::new();
-    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).context(reading)?;
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).context(reading)?;
     if read as u64 > MAX_FILE_BYTES {
         return Err(Error::usage(format!("The configuration {} is longer than 1 MiB", path.display())));
     }
-    Ok(text)
+    text::of_file(&bytes).map_err(|why| Error::usage(format!("{}: {why}", reading())))
 }
 
 /// Reads a file's text.
@@ -169,7 +170,8 @@ fn profile_files(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     let folder = path.parent().unwrap_or(Path::new("/")).join("profiles.d");
     let listing = || format!("Cannot list the profiles in {}", folder.display());
     let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A link that leads nowhere is there: what it should lead to may not be mounted.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !folder.is_symlink() => return Ok(Vec::new()),
         entries => entries.context(listing)?,
     };
     let mut files = Vec::new();
@@ -179,7 +181,13 @@ fn profile_files(path: &Path) -> Result<Vec<(String, PathBuf)>> {
         else {
             continue;
         };
-        let Some(name) = stem.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let Some(name) = stem.to_str() else {
+            let message = format!("{} cannot name a profile: its name is not UTF-8 text", found.display());
+            return Err(Error::usage(message));
+        };
+        if name.starts_with('.') {
+            continue;
+        }
         if files.len() == MAX_PROFILES {
             let message = format!("{} holds more than {MAX_PROFILES} profiles", folder.display());
             return Err(Error::usage(message));

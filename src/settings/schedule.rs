@@ -100,7 +100,7 @@ impl Schedule {
             weekly: stated(&written.weekly, "weekly", "sunday 04:15", weekday, or.weekly)?,
             monthly: stated(&written.monthly, "monthly", month_form, day_of_month, or.monthly)?,
             bimonthly: stated(&written.bimonthly, "bimonthly", month_form, day_of_month, or.bimonthly)?,
-            jitter_secs: written.jitter.map_or(or.jitter_secs, |jitter| jitter.secs.unwrap_or(0)),
+            jitter_secs: written.jitter.map_or(or.jitter_secs, |jitter| jitter.secs),
             shutdown_timeout_secs: written
                 .shutdown_timeout
                 .and_then(|timeout| timeout.secs)

@@ -48,7 +48,18 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("profiles.d/db.toml", "sources = ['/x']\ncheck = { share = 'much' }\n", "no share"),
         ("profiles.d/db.toml", "[[postgresql]]\n[[postgresql]]\nport = 5433\n", "the same name `main`"),
         ("profiles.d/db.toml", "[[mysql]]\n[[mysql]]\n", "the same name `main`"),
-        ("profiles.d/db.toml", "[[sqlite]]\npath = 'app.db'\n", "path: app.db must be an absolute path"),
+        ("profiles.d/db.toml", "[[sqlite]]\npath = 'app.db'\n", "path: `app.db` must be an absolute path"),
+        ("profiles.d/db.toml", "sources = ['~/x']\n", "no shell has replaced the `~`: write /"),
+        ("profiles.d/db.toml", "sources = ['/x']\ntemporary-dir = 'tmp'\n", "temporary-dir: `tmp` must be an absolute"),
+        ("profiles.d/db.toml", "sources = ['/x']\nexclude-file = ['$HOME/x']\n", "the variable $HOME"),
+        ("profiles.d/db.toml", "sources = ['/x']\nnotify = { sendmail = 'mail' }\n", "notify.sendmail: `mail` must"),
+        ("profiles.d/db.toml", "sources = ['/x']\n[[mysql]]\nsocket = 'm.sock'\n", "socket: `m.sock` must"),
+        ("profiles.d/db.toml", "sources = ['/x']\n[[postgresql]]\nbin-dir = 'bin'\n", "bin-dir: `bin` must"),
+        ("profiles.d/db.toml", "[[postgresql]]\nport = 0\n", "port 0"),
+        ("profiles.d/db.toml", "sources = ['/x']\ncheck = { share = '5' }\n", "has no unit: write `5%`"),
+        ("profiles.d/db.toml", "sources = ['/x']\nhost = ''\n", "an empty host"),
+        ("profiles.d/db.toml", "sources = ['/x']\ntags = ['a,,b']\n", "an empty tag"),
+        ("profiles.d/db.toml", "sources = ['/x']\ntags = ['a/b']\n", "cannot be a tag"),
         ("profiles.d/db.toml", "[[command]]\nname = '../x'\nrun = 'x'\n", "cannot name a command"),
         ("profiles.d/db.toml", "sources = ['/x']\nexlude = []\n", "db.toml, line 2: there is no key `exlude`"),
         ("profiles.d/db.toml", "sources = ['/x']\nkeep = { daily = 0 }\n", "keep at least one"),
@@ -84,4 +95,37 @@ fn what_makes_no_sense_is_refused_by_name() {
     }
     let error = read(&[("bakfs.toml", "[[defaults.sqlite]]\npath = '/x'\n")]).unwrap_err();
     assert!(error.chain().contains("belong to a profile"), "{}", error.chain());
+}
+
+#[test]
+fn what_editors_and_shells_put_into_files_is_understood_or_refused() {
+    let base = "\u{feff}repo = '/r'\r\n[profile.web]\r\nsources = ['/srv']\r\ntags = ['a,b', 'c']\r\n\
+                hooks.before = \"\"\"\r\ntrue\r\ntrue\r\n\"\"\"\r\n[schedule]\r\njitter = '0s'\r\n";
+    let settings = read(&[("bakfs.toml", base)]).unwrap();
+    let web = &settings.profiles["web"];
+    assert_eq!(web.tags, ["a", "b", "c"]);
+    assert_eq!(web.hooks.before.as_ref().unwrap().to_string(), "true\ntrue\n");
+    assert_eq!(settings.schedule.jitter_secs, 0);
+    for (text, told) in [
+        ("repo = '~/repo'\n", "repo: `~/repo` must be an absolute path (no shell"),
+        ("repo = 'repo'\n", "repo: `repo` must be an absolute path, or a URL"),
+        ("repo = ''\n", "repo: it is empty"),
+        ("repo = '/r'\n[repository.far]\nrepo = '../far'\n", "repository.far.repo: `../far` must be"),
+        ("repo = '/r'\npassword-file = 'pass'\n", "password-file: `pass` must be"),
+        ("repo = '/r'\ncache-dir = '$XDG_CACHE_HOME/x'\n", "cache-dir: "),
+        ("repo = '/r'\npassword-file = '/p'\npassword-command = 'x'\n", "give one of them"),
+        ("repo = '/r'\n[defaults]\nexclude-file = ['x']\n[profile.a]\nsources = ['/a']\n", "exclude-file: `x` must"),
+    ] {
+        let error = read(&[("bakfs.toml", text)]).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Usage, "{text}");
+        assert!(error.chain().contains(told), "{text}: {}", error.chain());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bakfs.toml");
+    std::fs::write(&path, "\u{feff}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    assert!(Settings::read(&path).unwrap_err().chain().contains("UTF-16"));
+    std::fs::write(&path, BASE).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("profiles.d")).unwrap();
+    let error = Settings::read(&path).unwrap_err();
+    assert!(error.chain().contains("Cannot list the profiles"), "{}", error.chain());
 }

@@ -72,6 +72,31 @@ impl Duration {
     }
 }
 
+/// A length of time that may be none: `0`, or as [`Duration`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jitter {
+    /// Whole seconds.
+    pub secs: u64,
+}
+
+impl FromStr for Jitter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if matches!(text, "0" | "0s" | "0sec" | "0min" | "0h") {
+            return Ok(Jitter { secs: 0 });
+        }
+        // What was never to begin later begins in time.
+        Ok(Jitter { secs: text.parse::<Duration>()?.secs.unwrap_or(0) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Jitter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 impl FromStr for Duration {
     type Err = String;
 
@@ -286,6 +311,10 @@ mod tests {
         for text in ["", "10", "10m", "-1s", "0s", "1 month", "99999999999999999999s", "9999999d"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
+        for (text, secs) in [("0s", 0), ("0", 0), ("never", 0), ("5min", 300)] {
+            assert_eq!(text.parse::<Jitter>().unwrap().secs, secs, "{text}");
+        }
+        assert!("0x".parse::<Jitter>().is_err());
         for text in ["90s", "10min", "25h", "7d", "never"] {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }

@@ -1,27 +1,17 @@
 //! What the user leaves out: `--exclude` and `--exclude-file`, and directories tagged as caches.
 //!
-//! A pattern is matched against a file's absolute path, byte by byte, the last one that matches decides:
-//!
-//! | Pattern       | Matches                                                                   |
-//! |---------------|---------------------------------------------------------------------------|
-//! | `*.tmp`       | without a slash: a name, at any depth                                     |
-//! | `/var/cache`  | leading slash: the absolute path                                          |
-//! | `cache/*.bin` | inner slash: the end of the path, from any directory on                   |
-//! | `node_modules/` | trailing slash: directories only                                        |
-//! | `!keep.tmp`   | what an earlier pattern left out is kept after all                        |
-//!
-//! `*` is any run of bytes and `?` any one byte, both without `/`; `**` as a whole component crosses
-//! directories; `[a-z]` and `[!a-z]` are sets, `{a,b}` alternatives; `\` takes the next character as it is.
-//! What lies in an excluded directory is never looked at, so nothing inside it can be kept with `!`.
-//!
-//! A file of patterns has one a line; empty lines and lines that begin with `#` say nothing (`\#` and `\!`
-//! begin a pattern with these characters), and spaces at the end are dropped unless the last has a `\`
-//! before it. Files come before the command line, so that the command line has the last word.
+//! Patterns ([`crate::pattern`]) are matched against a file's absolute path, byte by byte; the last one that matches
+//! decides. What lies in an excluded directory is never looked at, so nothing inside it can be kept with `!`. Files of
+//! patterns come before those of the command line, which so have the last word.
 
 use super::read;
 use super::{listing::Listing, stat::Kind};
 use crate::error::{Context, Error, Result};
-use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use crate::path;
+use crate::pattern::{self, Alternative, Pattern};
+use crate::text;
+use globset::{Candidate, GlobSet, GlobSetBuilder};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -34,15 +24,44 @@ pub const CACHE_TAG_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f0688
 /// Patterns of what is left out.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
+    written: Vec<Written>,
     globs: GlobSet,
     /// For each of `globs`, in order.
     rules: Vec<Rule>,
 }
 
+/// A pattern, and where it stands.
+#[derive(Debug, Clone)]
+struct Written {
+    text: String,
+    place: String,
+    pattern: Pattern,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Rule {
+    /// The position of its pattern.
+    pattern: usize,
     keeps: bool,
     directories_only: bool,
+}
+
+/// What is backed up: a path as it was given, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Absolute, as the user wrote it.
+    pub given: PathBuf,
+    /// The same place without symbolic links.
+    pub real: PathBuf,
+}
+
+/// A pattern of a whole path that lies below nothing that is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idle {
+    /// The pattern.
+    pub text: String,
+    /// Where it stands: an option, or a file and its line.
+    pub place: String,
 }
 
 impl Excludes {
@@ -53,33 +72,79 @@ impl Excludes {
         Self::read("--exclude", globs, files)
     }
 
+    /// Reads the patterns of a profile of the configuration, which errors name.
+    pub fn in_profile(name: &str, globs: &[String], files: &[PathBuf]) -> Result<Excludes> {
+        Self::read(&format!("`exclude` of the profile {name}"), globs, files)
+    }
+
     /// Reads the patterns given with an option, which errors name.
     pub fn of_option(option: &str, globs: &[String]) -> Result<Excludes> {
         Self::read(option, globs, &[])
     }
 
     fn read(option: &str, globs: &[String], files: &[PathBuf]) -> Result<Excludes> {
-        let mut set = GlobSetBuilder::new();
-        let mut rules = Vec::new();
+        let mut written = Vec::new();
+        let mut add = |text: &str, place: String| -> Result<()> {
+            let pattern = Pattern::parse(text)
+                .map_err(|reason| Error::usage(format!("{place}: {text:?} is no pattern: {reason}")))?;
+            written.push(Written { text: text.to_string(), place, pattern });
+            Ok(())
+        };
         for file in files {
-            let text = std::fs::read(file).context(|| format!("cannot read the patterns in {}", file.display()))?;
-            for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+            let bytes = std::fs::read(file).context(|| format!("cannot read the patterns in {}", file.display()))?;
+            let bytes = text::without_mark(&bytes)
+                .map_err(|reason| Error::usage(format!("the patterns in {}: {reason}", file.display())))?;
+            for (number, line) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
                 let place = || format!("{}, line {number}", file.display());
                 let line = str::from_utf8(line).map_err(|error| {
                     let advice = "is not UTF-8: write ? for each byte that belongs to another encoding";
                     Error::usage(format!("{} {advice}", place())).because(error)
                 })?;
-                if let Some(pattern) = pattern_of(line) {
-                    rules.push(add(&mut set, pattern).map_err(|reason| bad(pattern, &place(), &reason))?);
+                if let Some(pattern) = pattern::of_line(line) {
+                    add(pattern, place())?;
                 }
             }
         }
         for pattern in globs {
-            rules.push(add(&mut set, pattern).map_err(|reason| bad(pattern, option, &reason))?);
+            add(pattern, option.to_string())?;
+        }
+        Self::compiled(written, &[])
+    }
+
+    /// Compiles patterns, with what they mean through symbolic links.
+    fn compiled(written: Vec<Written>, sources: &[Source]) -> Result<Excludes> {
+        let mut set = GlobSetBuilder::new();
+        let mut rules = Vec::new();
+        for (at, one) in written.iter().enumerate() {
+            for alternative in one.pattern.alternatives.iter().flat_map(|it| meanings(it, sources)) {
+                let glob = alternative.compile(false);
+                let bad = |reason| Error::usage(format!("{}: {:?} is no pattern: {reason}", one.place, one.text));
+                set.add(glob.map_err(bad)?);
+                let directories_only = alternative.directories_only;
+                rules.push(Rule { pattern: at, keeps: one.pattern.keeps, directories_only });
+            }
         }
         let globs =
             set.build().map_err(|error| Error::usage("the patterns are too many or too large").because(error))?;
-        Ok(Excludes { globs, rules })
+        Ok(Excludes { written, globs, rules })
+    }
+
+    /// Returns the same patterns with what they mean through symbolic links: a path in a pattern leads where that of a
+    /// source would lead.
+    pub fn through_links(&self, sources: &[Source]) -> Result<Excludes> {
+        Self::compiled(self.written.clone(), sources)
+    }
+
+    /// Returns the patterns of whole paths that lie below none of the sources, and so leave out nothing.
+    pub fn idle(&self, sources: &[Source]) -> Vec<Idle> {
+        let matches_below = |alternative: &Alternative| {
+            !alternative.is_anchored()
+                || meanings(alternative, sources)
+                    .iter()
+                    .any(|meaning| sources.iter().any(|source| !meaning.below(&source.real).is_empty()))
+        };
+        let idle = self.written.iter().filter(|one| !one.pattern.alternatives.iter().any(matches_below));
+        idle.map(|one| Idle { text: one.text.clone(), place: one.place.clone() }).collect()
     }
 
     /// Returns whether there are no patterns.
@@ -102,7 +167,7 @@ impl Excludes {
         for index in self.globs.matches_candidate(&Candidate::new(path)) {
             let rule = self.rules[index];
             if is_directory || !rule.directories_only {
-                tell(index);
+                tell(rule.pattern);
                 is_out = !rule.keeps;
             }
         }
@@ -110,66 +175,31 @@ impl Excludes {
     }
 }
 
-/// Returns the pattern in a line of a file, if it holds one.
-fn pattern_of(line: &str) -> Option<&str> {
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    let trimmed = line.trim_end_matches(' ');
-    let escapes = trimmed.bytes().rev().take_while(|&byte| byte == b'\\').count();
-    let pattern = if escapes % 2 == 1 && trimmed.len() < line.len() { &line[..=trimmed.len()] } else { trimmed };
-    (!pattern.is_empty() && !pattern.starts_with('#')).then_some(pattern)
-}
-
-fn add(set: &mut GlobSetBuilder, pattern: &str) -> Result<Rule, String> {
-    let (keeps, glob) = match pattern.strip_prefix('!') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
+/// Returns what an alternative stands for: itself, and what that is where a link leads elsewhere.
+fn meanings(alternative: &Alternative, sources: &[Source]) -> Vec<Alternative> {
+    if !alternative.is_anchored() {
+        return vec![alternative.clone()];
+    }
+    let directories_only = alternative.directories_only;
+    let at = |real: &Path, rest: Option<&str>| {
+        let start = pattern::escaped(real);
+        let glob = match rest {
+            Some(rest) => format!("{}/{rest}", start.trim_end_matches('/')),
+            None => start,
+        };
+        Alternative { glob, directories_only }
     };
-    let (directories_only, glob) = match glob.strip_suffix('/') {
-        Some(rest) => (true, rest),
-        None => (false, glob),
-    };
-    if glob.is_empty() {
-        return Err("it names nothing".into());
+    let mut more = BTreeSet::new();
+    let (start, rest) = alternative.literal_start();
+    let real = path::real(&start);
+    if real != start {
+        more.insert(at(&real, rest));
     }
-    if let Some(part) = glob.split('/').find(|part| matches!(*part, "." | "..")) {
-        return Err(format!("no path here has a component {part}"));
+    for source in sources.iter().filter(|source| source.given != source.real) {
+        more.extend(alternative.below(&source.given).iter().map(|rest| at(&source.real, Some(rest))));
     }
-    let glob = if glob.starts_with('/') { glob.into() } else { format!("**/{glob}") };
-    let glob =
-        GlobBuilder::new(&negated_sets_without_slash(&glob)).literal_separator(true).backslash_escape(true).build();
-    set.add(glob.map_err(|error| error.kind().to_string())?);
-    Ok(Rule { keeps, directories_only })
-}
-
-/// Adds the slash to every `[!...]`: to globset such a set matches it, whatever `literal_separator` says.
-fn negated_sets_without_slash(glob: &str) -> String {
-    let mut result = String::with_capacity(glob.len());
-    let mut rest = glob.chars();
-    while let Some(char) = rest.next() {
-        result.push(char);
-        match char {
-            '\\' => result.extend(rest.next()),
-            '[' => {
-                let is_negated = rest.as_str().starts_with(['!', '^']);
-                result.extend(is_negated.then(|| rest.next()).flatten());
-                // As the first of a set `]` is a member.
-                result.extend(rest.as_str().starts_with(']').then(|| rest.next()).flatten());
-                result.push_str(if is_negated { "/" } else { "" });
-                for member in rest.by_ref() {
-                    result.push(member);
-                    if member == ']' {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    result
-}
-
-fn bad(pattern: &str, place: &str, reason: &str) -> Error {
-    Error::usage(format!("{place}: {pattern:?} is no pattern: {reason}"))
+    more.remove(alternative);
+    [alternative.clone()].into_iter().chain(more).collect()
 }
 
 /// Returns whether the directory holds a valid [`CACHE_TAG_NAME`]: then it is kept with that file only.
@@ -226,7 +256,10 @@ mod tests {
             ("{one,two}.o", &[b"/one.o", b"/d/two.o"], &[b"/three.o"]),
             ("\\*", &[b"/*", b"/a/*"], &[b"/a"]),
             ("\\!x", &[b"/!x"], &[b"/x"]),
-            (" ", &[b"/ "], &[b"/a"]),
+            ("\\ ", &[b"/ "], &[b"/a"]),
+            ("{guid}", &[b"/{guid}", b"/a/{guid}/"], &[b"/guid"]),
+            ("/var//cache/", &[b"/var/cache/"], &[b"/var/cache"]),
+            ("{/a,/b}/c", &[b"/a/c", b"/b/c"], &[b"/x/a/c"]),
             ("\u{e9}t\u{e9}", &["/\u{e9}t\u{e9}".as_bytes()], &[b"/\xe9t\xe9"]),
         ];
         for (pattern, left_out, kept) in table {
@@ -254,11 +287,11 @@ mod tests {
     fn files_of_patterns_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("patterns");
-        let text = b"# a comment\n\n  \n*.bak  \r\n\\#x\n\\!y\nends\\ \n!kept.bak\nback\\\\  ";
+        let text = b"\xef\xbb\xbf*.log\n# a comment\n\n  \n\t*.bak \t\r\n\\#x\n\\!y\nends\\ \n!kept.bak\nback\\\\  ";
         std::fs::write(&file, text).unwrap();
         let read = Excludes::new(&["!most.bak".into()], std::slice::from_ref(&file)).unwrap();
         let excludes = |path: &str| read.excludes(Path::new(path), false);
-        for path in ["/a.bak", "/#x", "/!y", "/ends ", "/back\\"] {
+        for path in ["/a.log", "/a.bak", "/#x", "/!y", "/ends ", "/back\\"] {
             assert!(excludes(path), "{path:?} is left out");
         }
         for path in ["/kept.bak", "/most.bak", "/# a comment", "/ends", "/x", "/back"] {
@@ -270,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_named_with_its_place() {
-        for pattern in ["", "/", "!", "[", "a{b", "x\\", "./a", "../a"] {
+        for pattern in ["", "/", "!", "[", "a{b,c", "x\\", "./a", "../a", "a ", "~/a"] {
             let error = Excludes::new(&[pattern.to_string()], &[]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{pattern:?}");
             assert!(error.chain().contains("--exclude"), "{}", error.chain());
@@ -285,5 +318,33 @@ mod tests {
         }
         let missing = Excludes::new(&[], &[dir.path().join("none")]).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn patterns_mean_what_paths_of_sources_mean() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(folder.path()).unwrap();
+        std::fs::create_dir_all(base.join("disk/www")).unwrap();
+        std::fs::create_dir(base.join("v")).unwrap();
+        std::os::unix::fs::symlink("../disk", base.join("v/d")).unwrap();
+        let given = |path: &str| base.join(path).to_str().unwrap().to_string();
+        let source = Source { given: base.join("v/d/www"), real: base.join("disk/www") };
+        for (pattern, is_out) in [
+            ("v/d/www/cache", true),
+            ("v/*/www/cache", true),
+            ("v/d/*/cache", true),
+            ("v/**/cache", true),
+            ("disk/www/cache", true),
+            ("v/d/www/cache/", true),
+            ("v/d/other", false),
+            ("v/d/www", false),
+        ] {
+            let read = Excludes::new(&[given(pattern)], &[]).unwrap();
+            let meant = read.through_links(std::slice::from_ref(&source)).unwrap();
+            assert_eq!(meant.excludes(&base.join("disk/www/cache"), true), is_out, "{pattern}");
+            assert_eq!(read.idle(std::slice::from_ref(&source)).is_empty(), is_out, "{pattern}");
+        }
+        let relative = Excludes::new(&["x/y".into(), "*.o".into()], &[]).unwrap();
+        assert_eq!(relative.idle(&[source]), []);
     }
 }

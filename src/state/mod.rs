@@ -65,6 +65,14 @@ impl StateDir {
         self.keep(&self.file("repositories", &key(&state.place)), state)
     }
 
+    /// Returns when a run last made a snapshot in the repository at a place.
+    pub fn last_snapshot_secs(&self, place: &str) -> Option<i64> {
+        let files = std::fs::read_dir(self.path.join("profiles")).into_iter().flatten().flatten();
+        let states = files.filter_map(|file| load::<ProfileState>(&file.path()));
+        let runs = states.flat_map(|state| state.runs);
+        runs.filter(|run| run.repository == place && run.snapshot.is_some()).map(|run| run.ended_secs).max()
+    }
+
     /// Writes a file at once or not at all; it is durable afterwards.
     fn keep(&self, path: &Path, state: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec_pretty(state)

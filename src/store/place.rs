@@ -235,9 +235,9 @@ fn sftp(rest: &str) -> Result<Place> {
         )));
     }
     let (host, port) = match host.rsplit_once(':') {
-        Some((host, port)) => match port.parse() {
-            Ok(port) => (host, Some(port)),
-            Err(_) => return Err(Error::usage("The port of a URL sftp:// is a number: sftp://user@host:22/path")),
+        Some((host, port)) => match port_of(port) {
+            Some(port) => (host, Some(port)),
+            None => return Err(Error::usage("The port of a URL sftp:// is a number: sftp://user@host:22/path")),
         },
         None => (host, None),
     };
@@ -285,7 +285,13 @@ fn webdav(tls: bool, rest: &str) -> Result<Place> {
 
 fn has_port(host: &str) -> bool {
     let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
-    after_address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok())
+    after_address.rsplit_once(':').is_none_or(|(_, port)| port_of(port).is_some())
+}
+
+/// Reads a port: digits alone, and not 0, at which nothing listens.
+fn port_of(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_plain && *port > 0)
 }
 
 fn percent_decode(text: &str) -> Option<String> {

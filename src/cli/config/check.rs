@@ -146,7 +146,10 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let option = profile.repository.as_ref().map_or(String::new(), |name| format!("--repo {name} "));
-            let text = format!("there is none yet: `bakfs {option}init` makes it");
+            let text = match global.missed() {
+                Some(missed) => missed,
+                None => format!("there is none yet: `bakfs {option}init` makes it"),
+            };
             findings.push(Finding::problem(&subject, text));
         }
         Err(error) => findings.push(Finding::problem(&subject, error.chain())),

@@ -1,8 +1,9 @@
 //! Option files as client programs read them (<https://mariadb.com/kb/en/configuring-mariadb-with-option-files/>), where
 //! the program is not installed that prints what is in them.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::process::Account;
+use crate::text;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -27,7 +28,9 @@ pub fn read(help: &str, account: Option<&Account>, named: Option<&Path>, groups:
     };
     files.iter().for_each(|path| add(text_of(Path::new(path), None)));
     if let Some(path) = named {
-        add(Some(std::fs::read_to_string(path).context(|| format!("Cannot read the option file {}", path.display()))?));
+        let reading = || format!("Cannot read the option file {}", path.display());
+        let bytes = std::fs::read(path).context(reading)?;
+        add(Some(text::of_file(&bytes).map_err(|why| Error::usage(format!("{}: {why}", reading())))?));
     }
     let home = account.map(|account| account.home.clone()).or_else(|| std::env::var_os("HOME").map(PathBuf::from));
     for path in homes {
@@ -44,9 +47,9 @@ fn text_of(path: &Path, owner: Option<u32>) -> Option<String> {
     let file = File::options().read(true).custom_flags(flags | libc::O_NONBLOCK).open(path).ok()?;
     let metadata = file.metadata().ok()?;
     let is_right = metadata.is_file() && owner.is_none_or(|owner| metadata.uid() == owner);
-    let mut text = String::new();
-    let read = is_right.then(|| file.take(MAX_BYTES).read_to_string(&mut text))?;
-    read.ok().map(|_| text)
+    let mut bytes = Vec::new();
+    is_right.then(|| file.take(MAX_BYTES).read_to_end(&mut bytes))?.ok()?;
+    text::of_file(&bytes).ok()
 }
 
 fn parse(text: &str, groups: &[&str], depth: usize, options: &mut Vec<String>) {

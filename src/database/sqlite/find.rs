@@ -1,7 +1,8 @@
 //! The SQLite databases of a path or glob.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use globset::{GlobBuilder, GlobMatcher};
+use crate::pattern::Pattern;
+use globset::{GlobSet, GlobSetBuilder};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -48,21 +49,23 @@ pub fn find(path: &Path) -> Found {
         let depth = if is_deep { usize::MAX } else { path.components().count() - start.components().count() };
         match glob(path) {
             Err(error) => found.failed.push((start, error)),
-            Ok(glob) => walk(&glob, start, depth, &mut found),
+            Ok(glob) => walk(path, &glob, start, depth, &mut found),
         }
     }
     found
 }
 
-fn glob(path: &Path) -> Result<GlobMatcher> {
+fn glob(path: &Path) -> Result<GlobSet> {
     let text = path.to_string_lossy();
-    let built = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build();
-    built.map(|glob| glob.compile_matcher()).map_err(|error| {
-        Error::usage(format!("The SQLite path {text} is no glob")).because(std::io::Error::other(error.to_string()))
-    })
+    let bad = |why: String| Error::usage(format!("The SQLite path {text} is no pattern: {why}"));
+    let mut globs = GlobSetBuilder::new();
+    for alternative in Pattern::parse_plain(&text).map_err(bad)?.alternatives {
+        globs.add(alternative.compile(false).map_err(bad)?);
+    }
+    globs.build().map_err(|error| bad(error.to_string()))
 }
 
-fn walk(glob: &GlobMatcher, start: PathBuf, depth: usize, found: &mut Found) {
+fn walk(shown: &Path, glob: &GlobSet, start: PathBuf, depth: usize, found: &mut Found) {
     let mut folders = vec![(start, depth)];
     while let Some((folder, depth)) = folders.pop() {
         let reading = || format!("Cannot look for SQLite databases in {}", folder.display());
@@ -88,7 +91,7 @@ fn walk(glob: &GlobMatcher, start: PathBuf, depth: usize, found: &mut Found) {
             }
             if found.files.len() > MAX_MATCHES {
                 let message = format!("matches more than {MAX_MATCHES} databases: name a smaller part of the tree");
-                let message = format!("The SQLite path {} {message}", glob.glob().glob());
+                let message = format!("The SQLite path {} {message}", shown.display());
                 *found = Found { is_glob: true, ..Found::default() };
                 found.failed.push((folder, Error::usage(message)));
                 return;

@@ -2,7 +2,7 @@
 
 use super::environment::{Sources, read_optional};
 use super::settings::{S3, Secret, is_machine_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -21,12 +21,15 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
     let environment = &sources.environment;
     let profile = sources.setting("AWS_PROFILE").unwrap_or("default");
     let file = |variable: &str, usual: &str| match environment.get(variable) {
-        Some(path) => Some(PathBuf::from(path)),
-        None => environment.at_home(usual),
+        Some(path) => Some((PathBuf::from(path), true)),
+        None => environment.at_home(usual).map(|path| (path, false)),
     };
     let paths = [file("AWS_CONFIG_FILE", ".aws/config"), file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")];
-    let read = |path: &Option<PathBuf>| path.as_deref().and_then(read_optional).map(|text| sections(&text));
-    let [config, credentials] = [&paths[0], &paths[1]].map(|path| read(path).unwrap_or_default());
+    let read = |at: &Option<(PathBuf, bool)>| -> Result<Sections> {
+        let text = at.as_ref().map(|(path, is_named)| read_optional(path, *is_named)).transpose()?.flatten();
+        Ok(text.map(|text| sections(&text)).unwrap_or_default())
+    };
+    let (config, credentials) = (read(&paths[0])?, read(&paths[1])?);
     let of_config = config.get(&format!("profile {profile}")).or_else(|| config.get(profile));
     let of_credentials = credentials.get(profile);
     let line = |name: &str| {
@@ -46,11 +49,17 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
     let is_virtual_host_style = match style.as_deref() {
         Some("virtual") => true,
         Some("path") => false,
+        Some(other) if other != "auto" => {
+            let message = format!("S3_ADDRESSING_STYLE or addressing_style is `{other}`: write path, virtual or auto");
+            return Err(Error::usage(message));
+        }
         // A certificate for *.s3.amazonaws.com fits no name with a dot.
         _ => is_amazon && !bucket.contains('.'),
     };
     let keys = match sources.secrets(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]) {
         [Some(id), Some(secret), token] => Some((id, secret, token)),
+        [Some(_), None, _] => return Err(Error::usage("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not")),
+        [None, Some(_), _] => return Err(Error::usage("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not")),
         _ => [of_credentials, of_config].into_iter().flatten().find_map(|lines| {
             let secret = |name: &str| lines.get(name).cloned();
             Some((secret("aws_access_key_id")?, secret("aws_secret_access_key")?, secret("aws_session_token")))
@@ -60,7 +69,7 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
     let has_profile = of_config.is_some() || of_credentials.is_some();
     let is_lent = LENT.iter().any(|name| environment.get(name).is_some());
     if keys.is_none() && !has_profile && !is_lent && !asks_machine {
-        let shown: Vec<String> = paths.iter().flatten().map(|path| path.display().to_string()).collect();
+        let shown: Vec<String> = paths.iter().flatten().map(|(path, _)| path.display().to_string()).collect();
         let looked_at = format!(
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile `{profile}` (AWS_PROFILE) of {}",
             shown.join(" and of ")

@@ -1,7 +1,8 @@
 //! Where settings and secrets of services come from: a file of our own, then environment variables.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use crate::text;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -13,26 +14,98 @@ pub const CREDENTIALS_FILE: &str = "BAKFS_CREDENTIALS_FILE";
 /// Files of settings and secrets are read up to this length.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// Settings and secrets that a place's table may have, and variables.
+const NAMES: [&str; 46] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT",
+    "AZURE_STORAGE_BLOB_ENDPOINT",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_SERVICE_ENDPOINT",
+    "B2_APPLICATION_KEY",
+    "B2_APPLICATION_KEY_ID",
+    "B2_BUCKET_ID",
+    "B2_ENVIRONMENT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "OS_APPLICATION_CREDENTIAL_ID",
+    "OS_APPLICATION_CREDENTIAL_NAME",
+    "OS_APPLICATION_CREDENTIAL_SECRET",
+    "OS_AUTH_TOKEN",
+    "OS_AUTH_URL",
+    "OS_ENDPOINT_TYPE",
+    "OS_INTERFACE",
+    "OS_PASSWORD",
+    "OS_PROJECT_DOMAIN_ID",
+    "OS_PROJECT_DOMAIN_NAME",
+    "OS_PROJECT_ID",
+    "OS_PROJECT_NAME",
+    "OS_REGION_NAME",
+    "OS_STORAGE_URL",
+    "OS_TENANT_ID",
+    "OS_TENANT_NAME",
+    "OS_USERNAME",
+    "OS_USER_DOMAIN_ID",
+    "OS_USER_DOMAIN_NAME",
+    "OS_USER_ID",
+    "S3_ADDRESSING_STYLE",
+    "ST_AUTH",
+    "ST_KEY",
+    "ST_USER",
+    "WEBDAV_PASSWORD",
+    "WEBDAV_USER",
+];
+
 /// The variables of a process, and whose it is.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// Those that are not UTF-8 text.
+    unusable: BTreeSet<String>,
     is_root: bool,
 }
 
 impl Environment {
     /// Takes this process's own.
     pub fn of_process() -> Self {
-        // A variable that is not UTF-8 is none of those looked at.
-        let pairs =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Environment { variables: pairs.collect(), is_root: rustix::process::geteuid().is_root() }
+        let is_root = rustix::process::geteuid().is_root();
+        let mut environment = Environment { is_root, ..Environment::default() };
+        for (name, value) in std::env::vars_os() {
+            // A name that is not UTF-8 is none of those looked at.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                // As a secret kept in a file mostly ends.
+                Ok(value) => drop(environment.variables.insert(name, value.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(_) => drop(environment.unusable.insert(name)),
+            }
+        }
+        environment
     }
 
     /// Makes one of the given variables, for a user other than root.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Environment { variables, is_root: false }
+        Environment { variables, ..Environment::default() }
+    }
+
+    /// Refuses variables that are set and cannot be used, of those that begin with one of `prefixes`.
+    pub(super) fn refuse_unusable(&self, prefixes: &[&str]) -> Result<()> {
+        let is_asked = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        match self.unusable.iter().find(is_asked) {
+            Some(name) => {
+                let message = format!("The environment variable {name} is not UTF-8 text: set it again, or unset it");
+                Err(Error::usage(message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns a variable that is set and not empty.
@@ -146,16 +219,24 @@ pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
     read_bounded(file, path).map(Some)
 }
 
-/// Reads a text file that may be missing.
-pub(super) fn read_optional(path: &Path) -> Option<Zeroizing<String>> {
-    read_bounded(File::open(path).ok()?, path).ok()
+/// Reads a text file. Where nobody has named it, it may be missing or be somebody else's.
+pub(super) fn read_optional(path: &Path, is_named: bool) -> Result<Option<Zeroizing<String>>> {
+    match File::open(path) {
+        Ok(file) => read_bounded(file, path).map(Some),
+        Err(_) if !is_named => Ok(None),
+        Err(error) => Err(Error::io(format!("Cannot read {}", path.display()), error)),
+    }
 }
 
 fn read_bounded(file: File, path: &Path) -> Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    let read = file.take(MAX_FILE_BYTES).read_to_string(&mut text);
-    read.context(|| format!("Cannot read {}", path.display()))?;
-    Ok(text)
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
+    let read = read.context(|| format!("Cannot read {}", path.display()))?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(Error::usage(format!("{} is longer than 1 MiB", path.display())));
+    }
+    let text = text::of_file(&bytes).map_err(|why| Error::usage(format!("Cannot read {}: {why}", path.display())))?;
+    Ok(Zeroizing::new(text))
 }
 
 fn parse(path: &Path, text: &str, url: &str) -> Result<BTreeMap<String, Zeroizing<String>>> {
@@ -182,7 +263,12 @@ fn parse(path: &Path, text: &str, url: &str) -> Result<BTreeMap<String, Zeroizin
         toml::Value::String(value) => Ok((name.to_ascii_lowercase(), Zeroizing::new(value))),
         _ => Err(bad(&format!("{name} is no text in quotes"))),
     });
-    values.collect()
+    let values: BTreeMap<String, Zeroizing<String>> = values.collect::<Result<_>>()?;
+    // A misspelt name would have another login take its place.
+    match values.keys().find(|name| !NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))) {
+        Some(name) => Err(bad(&format!("it knows no `{name}`; names are those of the environment variables"))),
+        None => Ok(values),
+    }
 }
 
 #[cfg(test)]

@@ -138,6 +138,18 @@ impl Settings {
             // The others ask for all names of a login at once.
             _ => &[],
         };
+        let asked: &[&str] = match place {
+            Remote::Sftp { .. } => &["BAKFS_"],
+            Remote::WebDav { .. } => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "WEBDAV_", "NETRC"],
+            Remote::Bucket { service, .. } => match service {
+                Service::S3 => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "AWS_", "S3_"],
+                Service::B2 => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "B2_"],
+                Service::Swift => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "OS_", "ST_"],
+                Service::Gcs => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "GOOGLE_", "CLOUDSDK_", "STORAGE_"],
+                Service::Azblob => &["BAKFS_", "HOME", "XDG_CONFIG_HOME", "AZURE_"],
+            },
+        };
+        environment.refuse_unusable(asked)?;
         let sources = Sources::read(environment, &url)?.with_login(login);
         match place {
             Remote::Sftp { user, host, port, path, from_home } => {
@@ -188,6 +200,7 @@ fn webdav(tls: bool, host: &str, path: &str, sources: &Sources) -> Result<Settin
     let login = match sources.secrets(["WEBDAV_USER", "WEBDAV_PASSWORD"]) {
         [Some(user), Some(password)] => Some((user, password)),
         [Some(_), None] => return Err(Error::usage("WEBDAV_USER is set and WEBDAV_PASSWORD is not")),
+        [None, Some(_)] => return Err(Error::usage("WEBDAV_PASSWORD is set and WEBDAV_USER is not")),
         _ => super::netrc::login(&sources.environment, host)?,
     };
     let is_loopback = ["localhost", "127.", "[::1]"].iter().any(|name| host.starts_with(name));
