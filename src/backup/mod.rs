@@ -273,7 +273,7 @@ pub fn run_stream(
     drop(events);
     let cutter = Cutter::new(repository.clone());
     let writer = Writer::new(repository.clone(), options.write);
-    let assembled = std::thread::scope(|scope| {
+    let mut assembled = std::thread::scope(|scope| {
         scope.spawn(|| cutter.read_stream(stream, made(0o600, 1), &{ pieces }));
         Assembler::new(Some(writer), &budget, monitor).run(events_in)
     })?;
@@ -285,9 +285,18 @@ pub fn run_stream(
             format!("The stream could not be read to its end, nothing was committed: {what}"),
         ));
     }
-    let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: false };
+    let is_empty = matches!(&assembled.root.node, Node::Directory(directory) if directory.total_bytes == 0);
+    if is_empty {
+        // Mostly what was to write it has failed, and a pipe does not tell.
+        monitor.trouble(name, EMPTY_STREAM);
+        assembled.troubles.push(trouble(sources[0].to_vec(), EMPTY_STREAM.into()));
+        assembled.summary.errors += 1;
+    }
+    let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: is_empty };
     commit(repository, options, draft, assembled)
 }
+
+const EMPTY_STREAM: &str = "standard input was empty: it is stored as an empty file, and what was to write it may have failed";
 
 /// What a snapshot is made of besides its tree.
 struct Draft<'a> {

@@ -50,7 +50,7 @@ pub struct Args {
     time: Option<String>,
     /// Show what would be done, and read and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// zstd's level: 1 is fast, 19 is small
     #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
           value_parser = clap::value_parser!(i32).range(1..=19))]

@@ -2,7 +2,7 @@
 
 use super::listing::{JsonArray, Out};
 use super::open::Global;
-use super::output::{count, json_text, readable, tell_warnings};
+use super::output::{count, readable, set_json, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::diff::{self, Change, Kind, Sink};
@@ -61,11 +61,8 @@ fn word(kind: Kind) -> &'static str {
 impl Printer {
     fn write(&mut self, change: &Change<'_>) -> std::io::Result<()> {
         if let Some(array) = &mut self.array {
-            let value = serde_json::json!({
-                "change": word(change.kind),
-                "path": json_text(change.path),
-                "fields": change.fields,
-            });
+            let mut value = serde_json::json!({ "change": word(change.kind), "fields": change.fields });
+            set_json(&mut value, "path", change.path);
             return array.push(&mut self.out, &value);
         }
         if self.quiet {
@@ -107,7 +104,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         return Err(Error::new(ErrorKind::NotFound, message).into());
     }
     let mut printer = Printer {
-        out: Out::new(),
+        out: Out::whole(),
         array: global.json.then(JsonArray::default),
         quiet: global.quiet,
         counts: [0; 5],

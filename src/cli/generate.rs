@@ -1,6 +1,6 @@
 //! `bakfs completions` and `bakfs man`: generated from the command line's own definition.
 
-use super::{Cli, Status};
+use super::{Cli, Status, stdout};
 use crate::error::Context;
 use clap::CommandFactory;
 use std::io::Write;
@@ -28,7 +28,9 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Status> {
     // Written at once: the generator itself cannot report that the reader has gone.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "bakfs", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    let mut out = stdout::whole();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(Status::Done)
 }
 
@@ -43,7 +45,9 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            std::io::stdout().lock().write_all(&page)?;
+            let mut out = stdout::listing(false);
+            out.write_all(&page)?;
+            out.flush()?;
         }
     }
     Ok(Status::Done)

@@ -42,7 +42,7 @@ impl Global {
         let address = self.address()?;
         let Some(was) = Known::new(self.known_folder()?).at(&address) else { return Ok(()) };
         Err(Error::new(
-            ErrorKind::NotFound,
+            ErrorKind::NoRepository,
             format!(
                 "There is no repository at {} any more, where this machine has used one ({was}): mount or bring back what \
                  it is on; `bakfs init` makes a new one",

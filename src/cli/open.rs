@@ -301,7 +301,7 @@ impl Global {
                 Ok(vec![credential(ask("Passphrase or recovery key: ")?)])
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(
-                ErrorKind::Locked,
+                ErrorKind::NoKey,
                 format!(
                     "Nothing here unlocks the repository: there is no key file {}. \
                      Copy it there, or give the passphrase or recovery key with --password-file",

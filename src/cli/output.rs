@@ -41,13 +41,6 @@ pub fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Returns whether the reader of standard output has gone: no error of ours.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    })
-}
-
 /// The warnings of all repositories that this process has opened.
 static OPENED: Mutex<Vec<Arc<Warnings>>> = Mutex::new(Vec::new());
 
@@ -103,8 +96,30 @@ pub fn readable_path(path: &Path) -> String {
     readable(path.as_os_str().as_bytes())
 }
 
-/// Writes a name or path for JSON: bytes that are no UTF-8 become `\xNN`.
-pub fn json_text(bytes: &[u8]) -> String {
+/// Sets a field of a JSON object to a name or path. Where that is no UTF-8, other bytes may read the same: the field
+/// `..._bytes` beside it has them in base 64 then.
+pub fn set_json(value: &mut serde_json::Value, field: &str, bytes: &[u8]) {
+    value[field] = json_text(bytes).into();
+    if std::str::from_utf8(bytes).is_err() {
+        value[format!("{field}_bytes")] = base64(bytes).into();
+    }
+}
+
+/// Sets a field of a JSON object to paths. Where one is no UTF-8, `..._bytes` has all of them in base 64.
+pub fn set_json_list(value: &mut serde_json::Value, field: &str, all: &[&[u8]]) {
+    value[field] = all.iter().map(|bytes| json_text(bytes)).collect::<Vec<_>>().into();
+    if all.iter().any(|bytes| std::str::from_utf8(bytes).is_err()) {
+        value[format!("{field}_bytes")] = all.iter().map(|bytes| base64(bytes)).collect::<Vec<_>>().into();
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Writes a name or path for JSON, for people: bytes that are no UTF-8 become `\xNN`.
+fn json_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
         Err(_) => readable(OsStr::from_bytes(bytes).as_bytes()),

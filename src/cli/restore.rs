@@ -5,6 +5,7 @@ use super::output::{Progress, count, readable, readable_path, size, tell_warning
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
 use crate::monitor::{Monitor, Told};
+use crate::restore::xattrs::XattrFilter;
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
 use std::ffi::OsString;
@@ -44,9 +45,15 @@ pub struct Args {
     /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// Set no extended attributes, but for access lists
+    #[arg(long)]
+    no_xattrs: bool,
+    /// Leave out extended attributes whose name matches a glob: `trusted.*`, which only root may set
+    #[arg(long, value_name = "GLOB")]
+    exclude_xattr: Vec<String>,
     /// Compare and count, name what would be replaced, and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Return only when everything is on the disk
     #[arg(long)]
     sync: bool,
@@ -81,6 +88,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             (_, true) => OwnersBy::Name,
             _ => OwnersBy::Target,
         },
+        xattrs: XattrFilter::new(args.no_xattrs, &args.exclude_xattr)?,
         dry_run: args.dry_run,
         tell_names: !global.json && !global.quiet && (global.verbose > 0 || args.dry_run),
         sync: args.sync,

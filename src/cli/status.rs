@@ -1,6 +1,6 @@
 //! `bakfs status`: how profiles and repositories stand.
 
-use super::Status;
+use super::{Status, stdout};
 use super::configured::{chosen, place_of};
 use super::folders::state_dir;
 use super::open::Global;
@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let places: BTreeSet<&String> =
         wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();
     let repositories: Vec<_> = places.iter().map(|place| report.repository(place)).collect();
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::whole());
     if args.metrics {
         out.write_all(metrics(&settings, &states, &now).as_bytes())?;
     } else if global.json {

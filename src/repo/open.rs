@@ -218,13 +218,13 @@ impl Repository {
             Found::Repository => {}
             Found::Nothing => {
                 return Err(Error::new(
-                    ErrorKind::NotFound,
+                    ErrorKind::NoRepository,
                     format!("There is no repository at {at}: `bakfs init` makes one"),
                 ));
             }
             Found::HalfMade => {
                 return Err(Error::new(
-                    ErrorKind::Unsupported,
+                    ErrorKind::NoRepository,
                     format!("The repository at {at} was never finished: `bakfs init` finishes it"),
                 ));
             }
@@ -249,7 +249,7 @@ impl Repository {
     ) -> Result<Self> {
         let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
-                ErrorKind::NotFound,
+                ErrorKind::NoRepository,
                 format!(
                     "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
                     store.location()

@@ -251,10 +251,14 @@ impl Store for LocalStore {
                         "Object {object} is cut off: it ends before byte {}",
                         offset + buffer.len() as u64
                     )),
-                    // The medium has lost these bytes, as surely as if they had changed.
-                    _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                        Error::damaged(format!("Cannot read {}", self.path(object).display())).because(error)
-                    }
+                    _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Error::io(
+                        format!(
+                            "Cannot read {}: the disk it is on, or the way there, fails (`dmesg` tells more). Copy the \
+                             repository to a sound disk, as with `ddrescue`, and check it there",
+                            self.path(object).display()
+                        ),
+                        error,
+                    ),
                     _ => Error::io(format!("Cannot read {}", self.path(object).display()), error),
                 })
             }

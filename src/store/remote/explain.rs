@@ -36,9 +36,9 @@ fn kind(cause: Cause, name: &str) -> ErrorKind {
         Cause::NoCredentials | Cause::Denied | Cause::Skew | Cause::HostKey => ErrorKind::Denied,
         Cause::Full => ErrorKind::Full,
         Cause::TooLong | Cause::Short => ErrorKind::Damaged,
+        Cause::Unreachable => ErrorKind::Unreachable,
         Cause::Tls
         | Cause::Elsewhere
-        | Cause::Unreachable
         | Cause::Busy
         | Cause::Lost
         | Cause::Stalled
@@ -114,7 +114,7 @@ mod tests {
             (&s3, Cause::NotFound, ErrorKind::NotFound, "config at s3://bucket/p"),
             (&sftp, Cause::HostKey, ErrorKind::Denied, "`ssh -p 2222 me@host` once and compare the fingerprint"),
             (&sftp, Cause::Denied, ErrorKind::Denied, "ssh-agent"),
-            (&sftp, Cause::Unreachable, ErrorKind::Io, "port"),
+            (&sftp, Cause::Unreachable, ErrorKind::Unreachable, "port"),
         ] {
             let failure = Failure::lasting(cause, "words");
             let error = explain(place, task, &failure, 3, Duration::from_secs(7));
