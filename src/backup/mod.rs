@@ -296,7 +296,8 @@ pub fn run_stream(
     commit(repository, options, draft, assembled)
 }
 
-const EMPTY_STREAM: &str = "standard input was empty: it is stored as an empty file, and what was to write it may have failed";
+const EMPTY_STREAM: &str =
+    "standard input was empty: it is stored as an empty file, and what was to write it may have failed";
 
 /// What a snapshot is made of besides its tree.
 struct Draft<'a> {

@@ -71,7 +71,8 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
     match global.open_at(&options) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
-            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged) {
+            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged)
+            {
                 for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }

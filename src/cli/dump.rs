@@ -2,8 +2,8 @@
 
 use super::open::Global;
 use super::output::{Progress, readable, tell_warnings};
-use super::target::Choice;
 use super::stdout::{self, Stdout};
+use super::target::Choice;
 use super::{Status, scope};
 use crate::dump;
 use crate::error::{Error, ErrorKind};

@@ -9,6 +9,7 @@ use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Options, WhyEncrypted, recognise_in};
 use crate::store::place::Place;
+use std::cell::Cell;
 use std::path::PathBuf;
 
 impl Global {
@@ -74,7 +75,7 @@ impl Global {
     pub fn given_by(&self) -> Result<Option<&'static str>> {
         let chosen = self.chosen()?;
         let all = [
-            (self.password_file.is_some(), "--password-file"),
+            (self.password_file.is_some(), "--password-file (or BAKFS_PASSWORD_FILE)"),
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
@@ -91,12 +92,37 @@ impl Global {
     ) -> Result<Repository> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), ..*options };
-        let repository = match self.place()? {
+        let asked = Cell::new(None);
+        let credentials = |id: &[u8; 16]| {
+            let found = credentials(id)?;
+            asked.set(Some(*id));
+            Ok(found)
+        };
+        let opened = match self.place()? {
             Place::Local(path) => Repository::open(&path, &options, credentials),
             Place::Remote(_) => Repository::open_far(self.store()?, &options, credentials),
-        }?;
+        };
+        let repository = opened.map_err(|error| match (error.kind(), asked.get()) {
+            (ErrorKind::Locked, Some(id)) => Error::new(ErrorKind::Locked, self.wrong_key(&id)).because(error),
+            _ => error,
+        })?;
         output::heed(&repository);
         Ok(repository)
+    }
+
+    /// Says where a passphrase or key that opens nothing came from, and what else there is.
+    fn wrong_key(&self, id: &[u8; 16]) -> String {
+        let key = self.key_path(id);
+        match self.given_by() {
+            Ok(Some(by)) if key.exists() => format!(
+                "What {by} gives opens nothing, and this machine has the key file {} for the repository, which is used \
+                 where nothing is given: take {by} away",
+                key.display()
+            ),
+            Ok(Some(by)) => format!("What {by} gives opens nothing"),
+            _ if key.exists() => format!("The key file {} opens nothing", key.display()),
+            _ => "What was typed opens nothing".into(),
+        }
     }
 
     /// Looks whether the repository may be the one it should be, without unlocking it. What cannot be read is left to

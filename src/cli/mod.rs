@@ -67,6 +67,13 @@ use std::process::ExitCode;
 /// Backups whose history is a file system: snapshots you mount, and restore with cp.
 #[derive(Debug, Parser)]
 #[command(name = "bakfs", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed, nothing committed (diff: they differ, find: nothing found, check: \
+    damage); 2 wrong usage; 3 committed or done, but something could not be read, each named on standard error. With \
+    --json a failure is {\"error\": KIND, \"message\": ..., \"exit_code\": ...} on standard output; KIND is one of \
+    no-repository, wrong-key, no-key, exchanged, damaged, busy, denied, unreachable, full, not-found, exists, usage, io and \
+    others of docs/operations.md."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

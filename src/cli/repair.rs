@@ -1,9 +1,9 @@
 //! `bakfs repair`: makes the index name what can be read and nothing else.
 
-use super::{Status, stdout};
 use super::check::{affected_json, open, tell_finding};
 use super::open::Global;
 use super::output::{Progress, count, size};
+use super::{Status, stdout};
 use crate::check::{self, Finding, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};

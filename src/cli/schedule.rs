@@ -1,8 +1,8 @@
 //! `bakfs schedule`: lets profiles run by themselves.
 
-use super::{Status, stdout};
 use super::open::Global;
 use super::output::readable;
+use super::{Status, stdout};
 use crate::schedule::place::Report;
 use crate::schedule::{self, Entry, Installed, Invocation, Manager, Place};
 use clap::Subcommand;

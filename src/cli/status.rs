@@ -1,10 +1,10 @@
 //! `bakfs status`: how profiles and repositories stand.
 
-use super::{Status, stdout};
 use super::configured::{chosen, place_of};
 use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
+use super::{Status, stdout};
 use crate::settings::{Profile, Settings};
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};

@@ -73,12 +73,21 @@ pub fn look(path: &Path) -> Result<Found> {
         ObjectKind::ALL.iter().any(|kind| *name == *kind.folder())
             || name.to_string_lossy().starts_with(".tmp-")
             || name == "lost+found"
-    }) && LocalStore::new(path).list(ObjectKind::Snapshot).map_or(true, |found| found.is_empty())
+    }) && has_no_snapshots(path)?
     {
         Found::HalfMade
     } else {
         Found::Foreign
     })
+}
+
+/// Returns whether a folder holds no snapshots. One that cannot be looked into may hold some.
+fn has_no_snapshots(path: &Path) -> Result<bool> {
+    match LocalStore::new(path).list(ObjectKind::Snapshot) {
+        Ok(found) => Ok(found.is_empty()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses a path where no repository can be made: there is one, or other files.

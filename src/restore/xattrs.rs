@@ -17,7 +17,8 @@ impl XattrFilter {
     /// Leaves out those whose name matches a glob, as `trusted.*`, and with `only_acls` all but access lists.
     pub fn new(only_acls: bool, excludes: &[String]) -> Result<Self> {
         let mut set = GlobSetBuilder::new();
-        let unfit = |glob: &str| Error::usage(format!("--exclude-xattr {glob} is no glob: write a name, as `trusted.*`"));
+        let unfit =
+            |glob: &str| Error::usage(format!("--exclude-xattr {glob} is no glob: write a name, as `trusted.*`"));
         for glob in excludes {
             if glob.is_empty() {
                 return Err(unfit("``"));
@@ -47,7 +48,9 @@ mod tests {
         let acls = XattrFilter::new(true, &[]).unwrap();
         assert!(acls.takes(ACLS[0]) && acls.takes(ACLS[1]) && !acls.takes(b"user.a"));
         let some = XattrFilter::new(false, &["trusted.*".into(), "user.{a,b}".into()]).unwrap();
-        for (name, is_taken) in [(&b"trusted.x"[..], false), (b"trusted.\xff", false), (b"user.b", false), (b"user.c", true)] {
+        for (name, is_taken) in
+            [(&b"trusted.x"[..], false), (b"trusted.\xff", false), (b"user.b", false), (b"user.c", true)]
+        {
             assert_eq!(some.takes(name), is_taken, "{}", name.escape_ascii());
         }
         assert!(XattrFilter::new(false, &["a[".into()]).is_err() && XattrFilter::new(false, &[String::new()]).is_err());

@@ -246,7 +246,7 @@ impl Store for LocalStore {
                 if matches!(object, Object::Pack(_)) {
                     file.read_ahead(offset, buffer.len() as u64);
                 }
-                file.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                file.file.read_exact_at(buffer, offset).inspect_err(|_| drop(self.open.lock().pop(&object))).map_err(|error| match error.kind() {
                     std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
                         "Object {object} is cut off: it ends before byte {}",
                         offset + buffer.len() as u64

@@ -1,11 +1,11 @@
 //! `bakfs config check`: tries everything for real, and says what to mend.
 
 use crate::audit::{self, Finding, Severity, secrets, space};
-use crate::cli::{Status, stdout};
 use crate::cli::configured::{chosen, machine};
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::{Global, config_folder};
 use crate::cli::output::readable;
+use crate::cli::{Status, stdout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::survey::Budget;
 use crate::notify;

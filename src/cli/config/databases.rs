@@ -1,9 +1,9 @@
 //! `bakfs config databases`: lists what profiles dump.
 
-use crate::cli::{Status, stdout};
 use crate::cli::configured::chosen;
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path, size};
+use crate::cli::{Status, stdout};
 use crate::database;
 use serde_json::json;
 use std::io::Write;

@@ -1,10 +1,10 @@
 //! `bakfs config init`: writes a configuration that fits this machine.
 
 use super::draft::{Draft, draft};
-use crate::cli::{Status, stdout};
 use crate::cli::configured::machine;
 use crate::cli::open::Global;
 use crate::cli::output::readable_path;
+use crate::cli::{Status, stdout};
 use crate::error::{Error, ErrorKind};
 use crate::machine::Machine;
 use crate::machine::survey::{Budget, Scope, survey};

@@ -1,10 +1,10 @@
 //! `bakfs config show`: what the configuration means.
 
-use crate::cli::{Status, stdout};
 use crate::cli::configured::chosen;
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path};
+use crate::cli::{Status, stdout};
 use crate::quantity::Share;
 use crate::settings::excludes::BUILT_IN;
 use crate::settings::file::Notify;
