@@ -17,13 +17,15 @@ use std::time::Duration;
 /// Writes a library log to standard error, as detailed as `-v` says.
 pub fn start_log(verbose: u8) {
     let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        2 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
     };
+    // What a library has to say is said by the error that comes of it; its own lines tell addresses and more.
+    let own = tracing_subscriber::EnvFilter::new(format!("off,bakfs={level},bakfs_mount={level}"));
     // A process has one log: a second start (as in tests) changes nothing. What the log cannot write it would tell by a macro that panics where standard error cannot be written.
-    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(own).with_target(false).log_internal_errors(false);
     let _ = log.with_writer(std::io::stderr).try_init();
 }
 
