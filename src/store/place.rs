@@ -113,12 +113,6 @@ impl Place {
     /// Parses a path or URL; an error never repeats what may be a secret.
     pub fn parse(text: &str) -> Result<Place> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            if let Some(right) = of_ssh(text) {
-                return Err(Error::usage(format!(
-                    "A host and a path are written {right}: ssh takes {SSH_SECRETS}, and no password; a folder of such a \
-                     name is ./NAME"
-                )));
-            }
             return match text.split_once(':') {
                 Some((scheme @ ("s3" | "b2" | "sftp" | "swift" | "gs" | "azure" | "rest" | "rclone"), _)) => {
                     Err(Error::usage(format!(
@@ -126,6 +120,11 @@ impl Place {
                          or ./{scheme}: for a folder of that name"
                     )))
                 }
+                _ if of_ssh(text).is_some() => Err(Error::usage(format!(
+                    "A host and a path are written {}: ssh takes {SSH_SECRETS}, and no password; a folder of such a name \
+                     is ./NAME",
+                    of_ssh(text).unwrap_or_default()
+                ))),
                 _ if text.is_empty() => Err(Error::usage("The path of the repository is empty")),
                 _ => Ok(Place::Local(PathBuf::from(text))),
             };
