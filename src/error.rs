@@ -74,6 +74,11 @@ impl ErrorKind {
         ErrorKind::Io,
     ];
 
+    /// Returns the kind of a word.
+    pub fn of_word(word: &str) -> Option<ErrorKind> {
+        ErrorKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// Returns the word programs know it by, in `--json` (docs/operations.md, "Exit codes"). Words stay what they are.
     pub fn word(self) -> &'static str {
         match self {

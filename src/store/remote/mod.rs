@@ -336,7 +336,11 @@ impl RemoteStore {
         } else {
             let pause = self.policy.pause(failure, tries.count, tries.start.elapsed(), retry::random());
             let Some(pause) = pause else { return false };
-            tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis());
+            // A person who asked for more hears why nothing moves.
+            match tries.count {
+                ..3 => tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis()),
+                _ => tracing::info!("{}: {}, to be tried for two minutes at most", self.place, failure.text),
+            }
             tokio::time::sleep(pause).await;
         }
         tries.count += 1;
