@@ -166,8 +166,8 @@ fn of_ssh(text: &str) -> Option<String> {
         (_, Some((host, path))) => (host.to_owned(), path),
         // A password, and a host or a bucket.
         (_, None) if before.is_some_and(|before| before.contains(':')) => {
-            let (host, path) = after.split_once('/').unwrap_or((after, "path"));
-            (host.to_owned(), path)
+            let (host, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+            (host.to_owned(), if path.is_empty() { "/path" } else { path })
         }
         (_, None) => return None,
     };

@@ -90,7 +90,7 @@ fn a_failure_that_stored_nothing_is_tried_again_under_the_same_name() {
     // Longer than anybody waits.
     let server = faulty("PUT", 1, |_, _| Answer::Reply(503, vec![("retry-after", "3600".into())], vec![]));
     let error = s3(&server).put(pack(1), b"bytes").unwrap_err();
-    assert_eq!((error.kind(), server.count("PUT")), (ErrorKind::Unreachable, 1));
+    assert_eq!((error.kind(), server.count("PUT")), (ErrorKind::Io, 1));
     // Nobody listens.
     let url = "http://127.0.0.1:9";
     let variables = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_ENDPOINT_URL", url)];
