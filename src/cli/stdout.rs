@@ -33,7 +33,7 @@ pub struct NotWritten {
 
 impl fmt::Display for NotWritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Standard output could not be written, so what it tells is not whole: {}", self.error)
+        write!(f, "Standard output could not be written whole: {}", self.error)
     }
 }
 
