@@ -9,6 +9,8 @@ use std::fmt;
 pub enum ErrorKind {
     /// The object or path does not exist.
     NotFound,
+    /// There is no repository at the place.
+    NoRepository,
     /// It exists already and is never overwritten.
     Exists,
     /// Stored bytes are missing, changed or do not verify.
@@ -19,6 +21,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The key or passphrase does not open it.
     Locked,
+    /// There is no key and no passphrase to open it with.
+    NoKey,
     /// What is at a place is not what was there before, or not what is expected there.
     Exchanged,
     /// What was asked for makes no sense; wrong usage.
@@ -35,10 +39,71 @@ pub enum ErrorKind {
     Fenced,
     /// Whether a store did what it was asked for is not known, and it may still do it.
     Uncertain,
-    /// The place does not let these credentials do it.
+    /// The place does not let this user, or these credentials, do it.
     Denied,
+    /// No connection to the place was made.
+    Unreachable,
+    /// Standard output could not be written.
+    Output,
     /// Any other failure of the disk, the network or the system.
     Io,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [ErrorKind; 20] = [
+        ErrorKind::NotFound,
+        ErrorKind::NoRepository,
+        ErrorKind::Exists,
+        ErrorKind::Damaged,
+        ErrorKind::Foreign,
+        ErrorKind::Unsupported,
+        ErrorKind::Locked,
+        ErrorKind::NoKey,
+        ErrorKind::Exchanged,
+        ErrorKind::Usage,
+        ErrorKind::Full,
+        ErrorKind::Replaced,
+        ErrorKind::WouldWait,
+        ErrorKind::Busy,
+        ErrorKind::Fenced,
+        ErrorKind::Uncertain,
+        ErrorKind::Denied,
+        ErrorKind::Unreachable,
+        ErrorKind::Output,
+        ErrorKind::Io,
+    ];
+
+    /// Returns the kind of a word.
+    pub fn of_word(word: &str) -> Option<ErrorKind> {
+        ErrorKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// Returns the word programs know it by, in `--json` (docs/operations.md, "Exit codes"). Words stay what they are.
+    pub fn word(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::NoRepository => "no-repository",
+            ErrorKind::Exists => "exists",
+            ErrorKind::Damaged => "damaged",
+            ErrorKind::Foreign => "foreign",
+            ErrorKind::Unsupported => "unsupported",
+            ErrorKind::Locked => "wrong-key",
+            ErrorKind::NoKey => "no-key",
+            ErrorKind::Exchanged => "exchanged",
+            ErrorKind::Usage => "usage",
+            ErrorKind::Full => "full",
+            ErrorKind::Replaced => "replaced",
+            ErrorKind::WouldWait => "would-wait",
+            ErrorKind::Busy => "busy",
+            ErrorKind::Fenced => "fenced",
+            ErrorKind::Uncertain => "uncertain",
+            ErrorKind::Denied => "denied",
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::Output => "output",
+            ErrorKind::Io => "io",
+        }
+    }
 }
 
 /// An error with its kind, a sentence, and its cause.
@@ -88,6 +153,7 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::AlreadyExists => ErrorKind::Exists,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
             _ => ErrorKind::Io,
         };
         Error { kind, message: message.into(), source: Some(Box::new(error)) }
@@ -104,6 +170,18 @@ impl Error {
     /// Returns what callers decide on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Returns the number of the system call's failure that caused it, if one did (errno(3)).
+    pub fn os_error(&self) -> Option<i32> {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(number) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+                return Some(number);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// Returns the sentence with all its causes, joined by `: `.

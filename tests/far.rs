@@ -252,7 +252,7 @@ fn a_repository_is_made_and_opened_in_any_store() {
     let key = || Credential::Key(bakfs::crypto::keys::Secret([7; 32]));
     let open = || Repository::open_far(far.clone(), &Options::default(), |_| Ok(vec![key()]));
     let error = open().map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::NoRepository);
     assert!(error.to_string().contains("bakfs init"), "{error}");
     let mut met = HashSet::new();
     far.judge(move |object| match object {

@@ -155,7 +155,7 @@ fn dump_streams_a_file_with_its_holes() {
     let line = r#"set -o pipefail; "$0" dump "$1" | head -c 5"#;
     shell.args(["-c", line, env!("CARGO_BIN_EXE_bakfs")]).arg(target("latest", &source.join("large")));
     let outcome = process::run(shell);
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome}");
+    assert!(outcome.code == 1 && outcome.stderr.contains("Broken pipe"), "content is of no use in part: {outcome}");
     assert_eq!(outcome.stdout, large[..5]);
 }
 

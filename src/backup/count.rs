@@ -7,6 +7,7 @@ use super::servers::Servers;
 use super::walk::{Director, Event};
 use super::{Budget, MAX_EVENTS, Options};
 use crate::repo::Repository;
+use crate::source::exclude::Excludes;
 use crate::source::generated::Replaced;
 use crate::source::owners::Owners;
 use crate::source::walk::Walk;
@@ -33,6 +34,7 @@ pub(super) struct Total {
 pub(super) fn count(
     repository: &Repository,
     options: &Options,
+    excludes: &Excludes,
     roots: &Roots,
     replaced: &[Replaced],
     making: Making<'_>,
@@ -44,6 +46,7 @@ pub(super) fn count(
         let mut director = Director {
             repository,
             options,
+            excludes,
             freshness: None,
             walk: Walk::new(THREADS, WINDOW_ENTRIES),
             events,

@@ -174,10 +174,10 @@ pub fn run_with(
     let is_stored = AtomicBool::new(false);
     let (assembled, walked) = std::thread::scope(|scope| {
         if parent_of_same.is_none() && monitor.is_watched() {
-            let (roots, replaced, is_stored) = (&roots, replaced.clone(), &is_stored);
+            let (roots, excludes, replaced, is_stored) = (&roots, &excludes, replaced.clone(), &is_stored);
             let making = Making::new(Vec::new(), &cutter);
             scope.spawn(move || {
-                let total = count::count(repository, options, roots, &replaced, making, is_stored);
+                let total = count::count(repository, options, excludes, roots, &replaced, making, is_stored);
                 total.into_iter().for_each(|total| monitor.expect(total.files, total.bytes));
             });
         }
@@ -292,7 +292,7 @@ pub fn run_stream(
     drop(events);
     let cutter = Cutter::new(repository.clone());
     let writer = Writer::new(repository.clone(), options.write);
-    let assembled = std::thread::scope(|scope| {
+    let mut assembled = std::thread::scope(|scope| {
         scope.spawn(|| cutter.read_stream(stream, made(0o600, 1), &{ pieces }));
         Assembler::new(Some(writer), &budget, monitor).run(events_in)
     })?;
@@ -304,9 +304,19 @@ pub fn run_stream(
             format!("The stream could not be read to its end, nothing was committed: {what}"),
         ));
     }
-    let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: false };
+    let is_empty = matches!(&assembled.root.node, Node::Directory(directory) if directory.total_bytes == 0);
+    if is_empty {
+        // Mostly what was to write it has failed, and a pipe does not tell.
+        monitor.trouble(name, EMPTY_STREAM);
+        assembled.troubles.push(trouble(sources[0].to_vec(), EMPTY_STREAM.into()));
+        assembled.summary.errors += 1;
+    }
+    let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: is_empty };
     commit(repository, options, draft, assembled)
 }
+
+const EMPTY_STREAM: &str =
+    "standard input was empty: it is stored as an empty file, and what was to write it may have failed";
 
 /// What a snapshot is made of besides its tree.
 struct Draft<'a> {

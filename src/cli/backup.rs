@@ -52,7 +52,7 @@ pub struct Args {
     time: Option<String>,
     /// Show what would be done, and read and write nothing
     #[arg(short = 'n', long, conflicts_with = "stdin")]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// zstd's level: 1 is fast, 19 is small
     #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
           value_parser = clap::value_parser!(i32).range(1..=19))]
@@ -93,7 +93,8 @@ impl Args {
     fn options(&self, global: &Global) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(thin::host_name);
         check_word("host", &host).map_err(Error::usage)?;
-        let tags = self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
+        let tags =
+            self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
         let tags: Vec<String> = tags.into_iter().flatten().collect();
         check_tags(&tags, global)?;
         let stated = |text: &String| {

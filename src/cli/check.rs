@@ -1,9 +1,9 @@
 //! `bakfs check`: whether everything stored is sound.
 
 use super::open::Global;
-use super::output::{count, counted, json_text, readable, size};
+use super::output::{count, counted, readable, set_json, size};
 use super::progress::Progress;
-use super::{Status, cost, memory};
+use super::{Status, cost, memory, stdout};
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
 use crate::error::{Error, ErrorKind};
 use crate::monitor::Monitor;
@@ -72,7 +72,8 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
     match global.open_at(&options) {
         Ok(repository) => Ok((repository, fresh)),
         Err(error) => {
-            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Damaged | ErrorKind::Exchanged) {
+            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged)
+            {
                 for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
@@ -125,22 +126,25 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     })
 }
 
+/// Describes a path that a finding concerns for programs.
+pub fn affected_json(affected: &Affected) -> serde_json::Value {
+    let mut value = serde_json::json!({
+        "part": match affected.part { Part::Content => "content", Part::Entries => "entries" },
+        "first": affected.first,
+        "last": affected.last,
+        "snapshots": affected.snapshots,
+    });
+    set_json(&mut value, "path", &affected.path);
+    value
+}
+
 fn json(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Value {
-    let affected = |affected: &Affected| {
-        serde_json::json!({
-            "path": json_text(&affected.path),
-            "part": match affected.part { Part::Content => "content", Part::Entries => "entries" },
-            "first": affected.first,
-            "last": affected.last,
-            "snapshots": affected.snapshots,
-        })
-    };
     let findings = report.findings.iter().map(|finding| {
         serde_json::json!({
             "object": finding.subject.to_string(),
             "problems": finding.problems,
             "more_problems": finding.more_problems,
-            "affected": finding.affected.iter().map(affected).collect::<Vec<_>>(),
+            "affected": finding.affected.iter().map(affected_json).collect::<Vec<_>>(),
             "more_affected": finding.more_affected,
         })
     });
@@ -246,7 +250,7 @@ fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
 }
 
 fn tell(global: &Global, report: &Report, traffic: &Traffic) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::whole());
     for finding in &report.findings {
         tell_finding(&mut out, finding)?;
     }

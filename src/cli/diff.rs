@@ -2,7 +2,7 @@
 
 use super::listing::{JsonArray, Out};
 use super::open::Global;
-use super::output::{count, json_text, readable, tell_warnings};
+use super::output::{count, readable, set_json, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::diff::{self, Change, Kind, Sink};
@@ -61,11 +61,8 @@ fn word(kind: Kind) -> &'static str {
 impl Printer {
     fn write(&mut self, change: &Change<'_>) -> std::io::Result<()> {
         if let Some(array) = &mut self.array {
-            let value = serde_json::json!({
-                "change": word(change.kind),
-                "path": json_text(change.path),
-                "fields": change.fields,
-            });
+            let mut value = serde_json::json!({ "change": word(change.kind), "fields": change.fields });
+            set_json(&mut value, "path", change.path);
             return array.push(&mut self.out, &value);
         }
         if self.quiet {
@@ -100,7 +97,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let sides = [choice.snapshot(&args.before)?, choice.snapshot(&args.after)?];
     let path = args.below.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
     // Where either has it by a path without links.
-    let led = sides.iter().find_map(|side| repository.lead(&side.snapshot, &path, false).ok().filter(|led| *led != path));
+    let led =
+        sides.iter().find_map(|side| repository.lead(&side.snapshot, &path, false).ok().filter(|led| *led != path));
     let path = led.unwrap_or(path);
     let [before, after] =
         [repository.resolve(&sides[0].snapshot, &path)?, repository.resolve(&sides[1].snapshot, &path)?];
@@ -110,7 +108,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         return Err(Error::new(ErrorKind::NotFound, message).into());
     }
     let mut printer = Printer {
-        out: Out::new(),
+        out: Out::whole(),
         array: global.json.then(JsonArray::default),
         quiet: global.quiet,
         counts: [0; 5],

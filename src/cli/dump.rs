@@ -3,6 +3,7 @@
 use super::open::Global;
 use super::output::{readable, tell_warnings};
 use super::progress::Progress;
+use super::stdout::{self, Stdout};
 use super::target::Choice;
 use super::{Status, scope};
 use crate::dump;
@@ -41,11 +42,11 @@ const PIPE_BYTES: usize = 1 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Opens standard output without Rust's line buffer.
-fn stdout() -> std::io::Result<File> {
+fn open_stdout() -> std::io::Result<Stdout<File>> {
     let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     // Only a pipe has a size, and a smaller one works too.
     let _ = rustix::pipe::fcntl_setpipe_size(&out, PIPE_BYTES);
-    Ok(out)
+    Ok(stdout::whole_to(out))
 }
 
 /// Runs the command.
@@ -65,7 +66,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let path = readable(crate::repo::walk::shown_path(&target.path));
     let dumped = match (&entry.node, args.archive) {
         (_, Some(Archive::Tar)) => {
-            let mut out = BufWriter::with_capacity(BUFFER_BYTES, stdout()?);
+            let mut out = BufWriter::with_capacity(BUFFER_BYTES, open_stdout()?);
             let progress = Progress::new("Archiving", false);
             dump::archive(&repository, &target.listed.snapshot, &target.path, &entry, threads, &progress, &mut out)
                 .and_then(|lacking| match out.flush() {
@@ -74,7 +75,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
                 })
         }
         (Node::File(content), None) => {
-            dump::file(&repository, content, entry.meta.size_bytes, threads, &mut stdout()?).map(|()| Status::Done)
+            dump::file(&repository, content, entry.meta.size_bytes, threads, &mut open_stdout()?).map(|()| Status::Done)
         }
         (Node::Directory(_), None) => {
             let message =

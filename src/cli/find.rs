@@ -73,7 +73,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let wanted = |at: usize| searched.contains(&snapshots[at].id);
     let found = find::run(&repository, snapshots, wanted, &below, &pattern)?;
     let shown = names::shown(snapshots);
-    let mut out = Out::new();
+    let mut out = Out::listing(global.json);
     if global.json {
         let mut array = JsonArray::default();
         for found in &found.matches {

@@ -2,9 +2,10 @@
 
 use super::listing::local_time;
 use super::open::Global;
-use super::output::{count, counted, json_text, readable, tell_warnings};
+use super::output::{count, counted, readable, set_json_list, tell_warnings};
+
 use super::target::Choice;
-use super::{Status, keep, memory, prune, scope};
+use super::{Status, keep, memory, prune, scope, stdout};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
@@ -29,7 +30,7 @@ pub struct Args {
     snapshots: Vec<OsString>,
     /// Show every snapshot with what keeps it, and change nothing
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Bring forgotten snapshots back: those named, or all
     #[arg(long, conflicts_with = "rules")]
     undo: bool,
@@ -200,7 +201,7 @@ impl Plan<'_> {
 
     /// Shows every snapshot with what keeps it, newest first; those that were named as they were.
     fn table(&self, pins: &HashMap<ObjectId, &str>) -> std::io::Result<()> {
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(stdout::whole());
         if self.groups.is_empty() {
             for listed in &self.chosen {
                 writeln!(out, "  forget  {}  {}", self.known.names[&listed.id], local_time(listed.snapshot.time))?;
@@ -246,12 +247,16 @@ impl Plan<'_> {
         };
         let group = |group: &Group| {
             let sources = group.key.sources.as_ref();
-            json!({
+            let mut value = json!({
                 "host": group.key.host,
-                "paths": sources.map(|paths| paths.iter().map(|path| json_text(path)).collect::<Vec<_>>()),
+                "paths": null,
                 "tags": group.key.tags,
                 "snapshots": group.decisions.iter().map(snapshot).collect::<Vec<_>>(),
-            })
+            });
+            if let Some(paths) = sources {
+                set_json_list(&mut value, "paths", &paths.iter().map(|path| &path[..]).collect::<Vec<_>>());
+            }
+            value
         };
         json!({
             "dry_run": is_dry_run,
@@ -261,7 +266,7 @@ impl Plan<'_> {
     }
 
     fn tell(&self, global: &Global, is_dry_run: bool, will_prune: bool) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = stdout::whole();
         if !is_shown(global, is_dry_run) {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! `bakfs completions` and `bakfs man`: generated from the command line's own definition.
 
-use super::{Cli, Status, manual};
+use super::{Cli, Status, manual, stdout};
 use crate::error::{Context, Error};
 use crate::text;
 use clap::CommandFactory;
@@ -32,7 +32,9 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Status> {
     // Written at once: the generator itself cannot report that the reader has gone.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "bakfs", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    let mut out = stdout::whole();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(Status::Done)
 }
 
@@ -46,13 +48,16 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
             let writing = || format!("Cannot write the manual pages to {}", folder.display());
             std::fs::create_dir_all(folder).context(writing)?;
             clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
-            let page = manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
+            let page =
+                manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
             std::fs::write(folder.join("bakfs-patterns.7"), page).context(writing)?;
         }
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            std::io::stdout().lock().write_all(&page)?;
+            let mut out = stdout::listing(false);
+            out.write_all(&page)?;
+            out.flush()?;
         }
     }
     Ok(Status::Done)

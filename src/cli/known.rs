@@ -13,6 +13,7 @@ use crate::spelling::nearest;
 use crate::state::StateDir;
 use crate::store::Object;
 use crate::store::place::Place;
+use std::cell::Cell;
 use std::path::PathBuf;
 
 impl Global {
@@ -54,7 +55,7 @@ impl Global {
     pub fn require_unknown(&self) -> Result<()> {
         let address = self.address()?;
         if let Some(was) = self.was_there(&address)? {
-            return Err(Error::new(ErrorKind::NotFound, gone(&address.shown, &was)));
+            return Err(Error::new(ErrorKind::NoRepository, gone(&address.shown, &was)));
         }
         // The folder of what is known may be on the disk that is missing: keys seldom are.
         let known = Known::new(self.known_folder()?);
@@ -62,7 +63,7 @@ impl Global {
         let is_lost = |(id, _): &([u8; 16], PathBuf)| cache.join(to_hex(id)).exists() && !known.has_place_of(id);
         let Some((id, key)) = self.keys()?.into_iter().find(is_lost) else { return Ok(()) };
         Err(Error::new(
-            ErrorKind::NotFound,
+            ErrorKind::NoRepository,
             format!(
                 "There is no repository at {}, but this machine has used one ({}, with the key {}), and nothing tells \
                  where that is: if its disk is not mounted, mount it; `bakfs init` makes a new repository",
@@ -103,7 +104,7 @@ impl Global {
 
     /// Says more of a repository that is not there: that its disk may not be mounted, or its name misspelt.
     fn explained(&self, error: Error) -> Error {
-        if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) || !self.is_absent() {
+        if !matches!(error.kind(), ErrorKind::NoRepository | ErrorKind::Unsupported) || !self.is_absent() {
             return error;
         }
         if let Some(meant) = self.misspelt_name() {
@@ -111,7 +112,9 @@ impl Global {
         }
         let Ok(address) = self.address() else { return error };
         match self.was_there(&address) {
-            Ok(Some(was)) if error.kind() == ErrorKind::NotFound => Error::new(error.kind(), gone(&address.shown, &was)),
+            Ok(Some(was)) if error.kind() == ErrorKind::NoRepository => {
+                Error::new(error.kind(), gone(&address.shown, &was))
+            }
             Ok(Some(was)) => {
                 let more = format!("This machine has used a repository there ({was}): is its disk mounted?");
                 Error::new(error.kind(), format!("{} {more}", error.chain()))
@@ -175,7 +178,7 @@ impl Global {
     pub fn given_by(&self) -> Result<Option<&'static str>> {
         let chosen = self.chosen()?;
         let all = [
-            (self.password_file.is_some(), "--password-file"),
+            (self.password_file.is_some(), "--password-file (or BAKFS_PASSWORD_FILE)"),
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
@@ -192,13 +195,37 @@ impl Global {
     ) -> Result<Repository> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), ..*options };
-        let repository = match self.place()? {
+        let asked = Cell::new(None);
+        let credentials = |id: &[u8; 16]| {
+            let found = credentials(id)?;
+            asked.set(Some(*id));
+            Ok(found)
+        };
+        let opened = match self.place()? {
             Place::Local(path) => Repository::open(&path, &options, credentials),
             Place::Remote(_) => Repository::open_far(self.store()?, &options, credentials),
         };
-        let repository = repository.map_err(|error| self.explained(error))?;
+        let repository = opened.map_err(|error| match (error.kind(), asked.get()) {
+            (ErrorKind::Locked, Some(id)) => Error::new(ErrorKind::Locked, self.wrong_key(&id)).because(error),
+            _ => self.explained(error),
+        })?;
         output::heed(&repository);
         Ok(repository)
+    }
+
+    /// Says where a passphrase or key that opens nothing came from, and what else there is.
+    fn wrong_key(&self, id: &[u8; 16]) -> String {
+        let key = self.key_path(id);
+        match self.given_by() {
+            Ok(Some(by)) if key.exists() => format!(
+                "What {by} gives opens nothing, and this machine has the key file {} for the repository, which is used \
+                 where nothing is given: take {by} away",
+                key.display()
+            ),
+            Ok(Some(by)) => format!("What {by} gives opens nothing"),
+            _ if key.exists() => format!("The key file {} opens nothing", key.display()),
+            _ => "What was typed opens nothing".into(),
+        }
     }
 
     /// Looks whether the repository may be the one it should be, without unlocking it. What cannot be read is left to

@@ -1,6 +1,7 @@
 //! How files are written for people and programs: one line, or one JSON object.
 
-use super::output::{json_text, readable};
+use super::output::{readable, set_json};
+use super::stdout::{self, Stdout};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Meta, Node, Time};
 use crate::repo::names;
@@ -8,15 +9,24 @@ use std::io::{self, IsTerminal, Write};
 
 /// Standard output, buffered, that escapes names where a terminal shows them.
 pub struct Out {
-    out: io::BufWriter<io::StdoutLock<'static>>,
+    out: io::BufWriter<Stdout<io::StdoutLock<'static>>>,
     is_terminal: bool,
 }
 
 impl Out {
-    /// Locks standard output.
-    pub fn new() -> Self {
-        let out = io::stdout().lock();
-        Out { is_terminal: out.is_terminal(), out: io::BufWriter::with_capacity(64 << 10, out) }
+    /// Locks standard output for lines whose reader may go, unless they are JSON.
+    pub fn listing(is_json: bool) -> Self {
+        Out::over(stdout::listing(is_json))
+    }
+
+    /// Locks standard output for what is of no use in part.
+    pub fn whole() -> Self {
+        Out::over(stdout::whole())
+    }
+
+    fn over(out: Stdout<io::StdoutLock<'static>>) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        Out { is_terminal, out: io::BufWriter::with_capacity(64 << 10, out) }
     }
 
     /// Returns whether a terminal shows what is written.
@@ -27,12 +37,6 @@ impl Out {
     /// Writes a name or path: as it is, or escaped on a terminal.
     pub fn name(&mut self, name: &[u8]) -> io::Result<()> {
         if self.is_terminal { self.out.write_all(readable(name).as_bytes()) } else { self.out.write_all(name) }
-    }
-}
-
-impl Default for Out {
-    fn default() -> Self {
-        Out::new()
     }
 }
 
@@ -151,19 +155,24 @@ pub fn write_long(out: &mut Out, snapshot: &Snapshot, path: &[u8], entry: &Entry
 pub fn json(snapshot: &Snapshot, path: &[u8], entry: &Entry) -> serde_json::Value {
     let meta = &entry.meta;
     let mut value = serde_json::json!({
-        "path": json_text(path),
         "type": type_word(&entry.node),
         "mode": format!("{:04o}", meta.mode),
         "uid": meta.uid,
         "gid": meta.gid,
-        "user": snapshot.user_name(meta.uid).map(json_text),
-        "group": snapshot.group_name(meta.gid).map(json_text),
+        "user": null,
+        "group": null,
         "links": meta.nlink,
         "size_bytes": meta.size_bytes,
         "mtime": names::timestamp(meta.mtime).to_string(),
     });
+    set_json(&mut value, "path", path);
+    for (field, name) in [("user", snapshot.user_name(meta.uid)), ("group", snapshot.group_name(meta.gid))] {
+        if let Some(name) = name {
+            set_json(&mut value, field, name);
+        }
+    }
     match &entry.node {
-        Node::Symlink(target) => value["target"] = json_text(target).into(),
+        Node::Symlink(target) => set_json(&mut value, "target", target),
         Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
             value["major"] = (*major).into();
             value["minor"] = (*minor).into();

@@ -77,7 +77,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     let entry = choice.entry(&target)?;
     let mut lister = Lister {
-        out: Out::new(),
+        out: Out::listing(global.json),
         array: global.json.then(JsonArray::default),
         snapshot: &target.listed.snapshot,
         long: args.long,

@@ -10,12 +10,12 @@ macro_rules! eprintln {
     }};
 }
 
-/// Prints a closing line to standard output; like [`eprintln`], what is done stays done without it.
+/// Prints a closing line to standard output; what is done stays done without it, and how the command ends then is
+/// decided at its end.
 macro_rules! println {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::stdout::line(format_args!($($text)*))
+    };
 }
 
 pub mod backup;
@@ -36,8 +36,8 @@ pub mod init;
 pub mod keep;
 pub mod known;
 pub mod listing;
-mod manual;
 pub mod ls;
+mod manual;
 pub mod memory;
 #[cfg(feature = "mount")]
 pub mod mount;
@@ -58,8 +58,10 @@ pub mod scope;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+pub mod stdout;
 pub mod target;
 
+use crate::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use open::Global;
 use std::process::ExitCode;
@@ -67,6 +69,13 @@ use std::process::ExitCode;
 /// Backups whose history is a file system: snapshots you mount, and restore with cp.
 #[derive(Debug, Parser)]
 #[command(name = "bakfs", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed, nothing committed (diff: they differ, find: nothing found, check: \
+    damage); 2 wrong usage; 3 committed or done, but something could not be read, each named on standard error. With \
+    --json a failure is {\"error\": KIND, \"message\": ..., \"exit_code\": ...} on standard output; KIND is one of \
+    no-repository, wrong-key, no-key, exchanged, damaged, busy, denied, unreachable, full, not-found, exists, usage, io and \
+    others of docs/operations.md."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -133,6 +142,18 @@ enum Command {
 }
 
 impl Command {
+    /// Returns whether what it prints is all that it does.
+    fn is_dry_run(&self) -> bool {
+        match self {
+            Command::Backup(args) => args.dry_run,
+            Command::Restore(args) => args.dry_run,
+            Command::Forget(args) => args.dry_run,
+            Command::Prune(args) => args.dry_run,
+            Command::Repair(args) => args.dry_run,
+            _ => false,
+        }
+    }
+
     fn is_mount(&self) -> bool {
         #[cfg(feature = "mount")]
         return matches!(self, Command::Mount(_));
@@ -157,12 +178,16 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match arguments() {
-        Ok(arguments) => Cli::try_parse_from(&arguments).unwrap_or_else(|error| plain(&arguments, error).exit()),
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
         Err(message) => {
             eprintln!("bakfs: {message}");
             return ExitCode::from(USAGE);
         }
+    };
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(words) => return answer(&plain(&arguments, words), arguments.iter().any(|argument| argument == "--json")),
     };
     output::start_log(cli.global.verbose);
     let status = run(&cli);
@@ -170,19 +195,33 @@ pub fn main() -> ExitCode {
     if !cli.command.is_mount() {
         output::tell_rest();
     }
+    let status = match (status, stdout::untold()) {
+        (Ok(_), Some(untold)) if cli.global.json || cli.command.is_dry_run() => Err(untold.into()),
+        (Ok(status), Some(untold)) => {
+            // Who has gone wants to hear no more.
+            if !untold.is_broken_pipe() {
+                eprintln!("bakfs: warning: {untold}");
+            }
+            Ok(status)
+        }
+        (status, _) => status,
+    };
     match status {
         // A history that has shrunk is nothing that was done well; a mount shows what there is.
         Ok(Status::Done) if output::is_history_shrunk() && !cli.command.is_mount() => {
             ExitCode::from(Status::Incomplete as u8)
         }
         Ok(status) => ExitCode::from(status as u8),
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if stdout::has_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bakfs: {}", output::chain(&error));
-            let usage = error
-                .downcast_ref::<crate::error::Error>()
-                .is_some_and(|error| error.kind() == crate::error::ErrorKind::Usage);
-            ExitCode::from(if usage { USAGE } else { Status::Failed as u8 })
+            let text = output::chain(&error);
+            eprintln!("bakfs: {text}");
+            let kind = stdout::kind(&error);
+            let code = if kind == ErrorKind::Usage { USAGE } else { Status::Failed as u8 };
+            if cli.global.json {
+                tell_error(kind, &text, code);
+            }
+            ExitCode::from(code)
         }
     }
 }
@@ -203,6 +242,33 @@ fn plain(arguments: &[std::ffi::OsString], error: clap::Error) -> clap::Error {
 fn without_environment(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
     command.mut_subcommands(without_environment)
+}
+
+/// Tells programs of a failure, unless a part of a result went to standard output, or nothing goes there.
+fn tell_error(kind: ErrorKind, message: &str, code: u8) {
+    if kind != ErrorKind::Output && !stdout::was_used() {
+        println!("{}", serde_json::json!({ "error": kind.word(), "message": message, "exit_code": code }));
+    }
+}
+
+/// Prints what was asked for about the program, or says what is wrong with the arguments.
+fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
+    use std::io::Write;
+    let code = u8::try_from(words.exit_code()).unwrap_or(USAGE);
+    let printed = words.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !words.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("bakfs: Cannot write to standard output: {error}");
+            return ExitCode::from(Status::Failed as u8);
+        }
+        _ if is_json && words.use_stderr() => {
+            let text = words.to_string();
+            let text = text.lines().next().unwrap_or_default();
+            tell_error(ErrorKind::Usage, text.trim_start_matches("error: "), code);
+        }
+        _ => {}
+    }
+    ExitCode::from(code)
 }
 
 /// Returns this process's arguments, translated where mount(8) has called it.

@@ -227,12 +227,15 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let Some(note) = said.strip_prefix(READY) else {
         let status = child.wait().context(|| "Cannot wait for the mount".into())?;
         let text = String::from_utf8_lossy(&said);
-        let (code, text) = match text.split_once(' ') {
-            Some((code, text)) => (code.parse().unwrap_or(1), text.trim_end().to_string()),
-            None => (1, format!("The mount ended before it answered ({status}): its log is {}", log_path.display())),
-        };
-        let kind = if code == i32::from(super::USAGE) { ErrorKind::Usage } else { ErrorKind::Io };
-        return Err(Error::new(kind, text).into());
+        let told = text.split_once(' ').and_then(|(word, text)| Some((ErrorKind::of_word(word)?, text)));
+        return Err(match told {
+            Some((kind, text)) => Error::new(kind, text.trim_end()),
+            None => {
+                let log = log_path.display();
+                Error::new(ErrorKind::Io, format!("The mount ended before it answered ({status}): its log is {log}"))
+            }
+        }
+        .into());
     };
     for note in String::from_utf8_lossy(note).lines() {
         eprintln!("bakfs: warning: {note}");
@@ -258,9 +261,8 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let (mount, view, repository, notes) = match started {
         Ok(started) => started,
         Err(error) if args.say_ready => {
-            let usage = error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Usage);
-            let code = if usage { super::USAGE } else { 1 };
-            say(format!("{code} {}", super::output::chain(&error)).as_bytes())?;
+            let word = super::stdout::kind(&error).word();
+            say(format!("{word} {}", super::output::chain(&error)).as_bytes())?;
             return Ok(Status::Failed);
         }
         Err(error) => return Err(error),

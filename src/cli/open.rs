@@ -34,32 +34,32 @@ pub struct Global {
     /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://,
     /// or the name of one in the configuration
     /// [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
-    #[arg(short, long, global = true, env = "BAKFS_REPO", value_name = "PATH|URL")]
+    #[arg(short, long, global = true, env = "BAKFS_REPO", hide_env_values = true, value_name = "PATH|URL")]
     pub repo: Option<OsString>,
     /// The configuration [default: /etc/bakfs/bakfs.toml for root, else ~/.config/bakfs/bakfs.toml]
-    #[arg(long, global = true, env = "BAKFS_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "BAKFS_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Read the passphrase from a file's first line; the variable BAKFS_PASSWORD may hold it itself
-    #[arg(long, global = true, env = "BAKFS_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "BAKFS_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Read the passphrase from the first line a shell command prints
     #[arg(long, global = true, value_name = "COMMAND")]
     pub password_command: Option<String>,
     /// Where to keep what saves time [default: ~/.cache/bakfs, for root /var/cache/bakfs]
-    #[arg(long, global = true, env = "BAKFS_CACHE_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "BAKFS_CACHE_DIR", hide_env_values = true, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Keep at most so much of a repository far away there, as `2G` [default: 10 GiB, or a tenth of the disk]
-    #[arg(long, global = true, env = "BAKFS_CACHE_SIZE", value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_CACHE_SIZE", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
     pub cache_size: Option<u64>,
     /// Make so many requests at a time to a repository far away [default: 8, by SFTP 4]
-    #[arg(long, global = true, env = "BAKFS_CONNECTIONS", value_name = "N",
+    #[arg(long, global = true, env = "BAKFS_CONNECTIONS", hide_env_values = true, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
     /// Send at most so much a second, as `2M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_upload: Option<u64>,
     /// Receive at most so much a second, as `10M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_download: Option<u64>,
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
@@ -350,7 +350,7 @@ impl Global {
                 Ok(vec![credential(ask("Passphrase or recovery key: ")?)])
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(
-                ErrorKind::Locked,
+                ErrorKind::NoKey,
                 format!(
                     "Nothing here unlocks the repository: there is no key file {}. \
                      Copy it there, or give the passphrase or recovery key with --password-file",

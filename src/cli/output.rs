@@ -12,13 +12,15 @@ use std::sync::Arc;
 /// Writes a library log to standard error, as detailed as `-v` says.
 pub fn start_log(verbose: u8) {
     let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        2 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
     };
+    // What a library has to say is said by the error that comes of it; its own lines tell addresses and more.
+    let own = tracing_subscriber::EnvFilter::new(format!("off,bakfs={level},bakfs_mount={level}"));
     // A process has one log: a second start (as in tests) changes nothing. What the log cannot write it would tell by a macro that panics where standard error cannot be written.
-    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(own).with_target(false).log_internal_errors(false);
     let _ = log.with_writer(std::io::stderr).try_init();
 }
 
@@ -34,13 +36,6 @@ pub fn chain(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// Returns whether the reader of standard output has gone: no error of ours.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }
 
 /// The warnings of all repositories that this process has opened.
@@ -98,8 +93,30 @@ pub fn readable_path(path: &Path) -> String {
     readable(path.as_os_str().as_bytes())
 }
 
-/// Writes a name or path for JSON: bytes that are no UTF-8 become `\xNN`.
-pub fn json_text(bytes: &[u8]) -> String {
+/// Sets a field of a JSON object to a name or path. Where that is no UTF-8, other bytes may read the same: the field
+/// `..._bytes` beside it has them in base 64 then.
+pub fn set_json(value: &mut serde_json::Value, field: &str, bytes: &[u8]) {
+    value[field] = json_text(bytes).into();
+    if std::str::from_utf8(bytes).is_err() {
+        value[format!("{field}_bytes")] = base64(bytes).into();
+    }
+}
+
+/// Sets a field of a JSON object to paths. Where one is no UTF-8, `..._bytes` has all of them in base 64.
+pub fn set_json_list(value: &mut serde_json::Value, field: &str, all: &[&[u8]]) {
+    value[field] = all.iter().map(|bytes| json_text(bytes)).collect::<Vec<_>>().into();
+    if all.iter().any(|bytes| std::str::from_utf8(bytes).is_err()) {
+        value[format!("{field}_bytes")] = all.iter().map(|bytes| base64(bytes)).collect::<Vec<_>>().into();
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Writes a name or path for JSON, for people: bytes that are no UTF-8 become `\xNN`.
+fn json_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
         Err(_) => readable(OsStr::from_bytes(bytes).as_bytes()),

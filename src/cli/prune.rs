@@ -28,7 +28,7 @@ pub struct Args {
     max_waste: f64,
     /// Show what would be deleted, and delete nothing
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Prune although snapshots or content are missing that should be there
     #[arg(long)]
     accept_missing: bool,

@@ -1,11 +1,11 @@
 //! `bakfs repair`: makes the index name what can be read and nothing else.
 
-use super::Status;
-use super::check::{open, tell_finding};
+use super::check::{affected_json, open, tell_finding};
 use super::open::Global;
 use super::output::{count, counted, size};
 use super::progress::Progress;
-use crate::check::{self, Finding, Part, Selection, Subject};
+use super::{Status, stdout};
+use crate::check::{self, Finding, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};
 use crate::repo::ledger::Ledger;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub struct Args {
     /// Say what would be done, and change nothing
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Read every stored byte to find damage that no check has found yet
     #[arg(long)]
     read_data: bool,
@@ -83,15 +83,7 @@ fn is_loss(finding: &Finding, done: &Report) -> bool {
 fn json(done: &Report, dry_run: bool, lost: &[&Finding]) -> serde_json::Value {
     let names = |ids: &[crate::id::ObjectId]| ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
     let lost = lost.iter().map(|finding| {
-        let affected = finding.affected.iter().map(|affected| {
-            serde_json::json!({
-                "path": super::output::json_text(&affected.path),
-                "part": match affected.part { Part::Content => "content", Part::Entries => "entries" },
-                "first": affected.first,
-                "last": affected.last,
-                "snapshots": affected.snapshots,
-            })
-        });
+        let affected = finding.affected.iter().map(affected_json);
         serde_json::json!({
             "object": finding.subject.to_string(),
             "problems": finding.problems,
@@ -119,7 +111,7 @@ fn json(done: &Report, dry_run: bool, lost: &[&Finding]) -> serde_json::Value {
 }
 
 fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::whole());
     for id in &done.damaged_index {
         writeln!(out, "{}: damaged, made again from its packs", Object::Index(*id))?;
     }

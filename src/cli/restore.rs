@@ -8,6 +8,7 @@ use super::{Status, cost, scope, snapshots};
 use crate::error::Error;
 use crate::format::tree::Node;
 use crate::monitor::{Monitor, Told};
+use crate::restore::xattrs::XattrFilter;
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
 use crate::text;
@@ -48,9 +49,15 @@ pub struct Args {
     /// Leave out what matches a glob: `*.tmp`, `/var/cache`, `!keep.tmp`
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// Set no extended attributes, but for access lists
+    #[arg(long)]
+    no_xattrs: bool,
+    /// Leave out extended attributes whose name matches a glob: `trusted.*`, which only root may set
+    #[arg(long, value_name = "GLOB")]
+    exclude_xattr: Vec<String>,
     /// Compare and count, name what would be replaced, and write nothing
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Return only when everything is on the disk
     #[arg(long)]
     sync: bool,
@@ -92,6 +99,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             (_, true) => OwnersBy::Name,
             _ => OwnersBy::Target,
         },
+        xattrs: XattrFilter::new(args.no_xattrs, &args.exclude_xattr)?,
         dry_run: args.dry_run,
         tell_names: !global.json && !global.quiet && (global.verbose > 0 || args.dry_run),
         sync: args.sync,

@@ -1,8 +1,8 @@
 //! `bakfs schedule`: lets profiles run by themselves.
 
-use super::Status;
 use super::open::Global;
 use super::output::readable;
+use super::{Status, stdout};
 use crate::schedule::place::Report;
 use crate::schedule::{self, Entry, Installed, Invocation, Manager, Place};
 use clap::Subcommand;
@@ -74,7 +74,7 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
             eprintln!("bakfs: warning: {warning}");
         }
         let texts = place.texts(manager, &settings, &invocation);
-        let mut out = std::io::stdout().lock();
+        let mut out = stdout::listing(global.json);
         if global.json {
             let texts: serde_json::Map<_, _> = texts.into_iter().map(|(name, text)| (name, text.into())).collect();
             serde_json::to_writer(&mut out, &texts)?;
@@ -117,7 +117,7 @@ fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
     let entries = place.entries(&settings, &Invocation::of_process(&settings)?)?;
     let now = Zoned::now();
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
         let list: Vec<_> = entries
             .iter()

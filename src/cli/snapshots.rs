@@ -1,8 +1,8 @@
 //! `bakfs snapshots`: lists what there is.
 
 use super::open::Global;
-use super::output::{count, counted, json_text, readable, size, tell_warnings};
-use super::{Status, scope};
+use super::output::{count, counted, readable, set_json_list, size, tell_warnings};
+use super::{Status, scope, stdout};
 use crate::clock;
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
@@ -26,14 +26,15 @@ pub struct Args {
 /// Describes which snapshot it is.
 pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
     let snapshot = &listed.snapshot;
-    serde_json::json!({
+    let mut value = serde_json::json!({
         "name": name,
         "id": listed.id.to_hex(),
         "time": names::timestamp(snapshot.time).to_string(),
         "host": snapshot.host,
         "tags": snapshot.tags,
-        "paths": snapshot.sources.iter().map(|path| json_text(path)).collect::<Vec<_>>(),
-    })
+    });
+    set_json_list(&mut value, "paths", &snapshot.sources.iter().map(|path| &path[..]).collect::<Vec<_>>());
+    value
 }
 
 /// Runs the command.
@@ -49,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let marks = repository.marks()?;
     let pins = marks.pins();
     let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| scope.has(&listed.snapshot));
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
         let list: Vec<_> = wanted
             .map(|(listed, name)| {

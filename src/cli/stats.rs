@@ -3,7 +3,7 @@
 use super::open::Global;
 use super::output::{count, counted, size, tell_warnings};
 use super::target::Choice;
-use super::{Status, scope};
+use super::{Status, scope, stdout};
 use crate::error::Error;
 use crate::repo::names;
 use crate::repo::snapshots::Listed;
@@ -101,7 +101,7 @@ fn tell_snapshot(out: &mut impl Write, listed: &Listed, name: &str) -> std::io::
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.scope.scope()?)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     match &args.snapshot {
         Some(name) => {
             let listed = choice.snapshot(name)?;
@@ -124,5 +124,6 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             }
         }
     }
+    out.flush()?;
     Ok(if tell_warnings(&repository) > 0 { Status::Incomplete } else { Status::Done })
 }

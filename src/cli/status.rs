@@ -1,10 +1,10 @@
 //! `bakfs status`: how profiles and repositories stand.
 
-use super::Status;
 use super::configured::{chosen, place_of};
 use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
+use super::{Status, stdout};
 use crate::settings::{Profile, Settings};
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let places: BTreeSet<&String> =
         wanted.iter().filter_map(|profile| Some(&states.profiles.get(&profile.name)?.repository)).collect();
     let repositories: Vec<_> = places.iter().map(|place| report.repository(place)).collect();
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::whole());
     if args.metrics {
         out.write_all(metrics(&settings, &states, &now).as_bytes())?;
     } else if global.json {

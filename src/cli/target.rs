@@ -257,6 +257,8 @@ impl Target {
         let found = &self.name;
         let what = format!("This would be {found}, and may not be the one that is meant");
         repository
+            .require_all_read(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")?;
+        repository
             .require_no_missing(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")
     }
 

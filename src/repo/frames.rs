@@ -108,10 +108,15 @@ fn would_wait() -> Error {
 }
 
 impl Repository {
-    /// Returns whether a failure tells of what is stored. That of a network tells of the way there; a disk that cannot
-    /// be read is damaged.
+    /// Returns whether a failure tells of what is stored. That of a network, a mount or a right tells of the way there,
+    /// and that of a disk of the disk: nothing is damaged or lost by it.
     pub fn is_damage(&self, error: &Error) -> bool {
-        !self.store.is_far() || matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NotFound)
+        matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NotFound)
+    }
+
+    /// Returns whether nothing new may rely on what a read has failed of: it is damaged, or a disk does not give it.
+    fn casts_doubt(&self, error: &Error) -> bool {
+        self.is_damage(error) || (!self.store.is_far() && error.os_error() == Some(libc::EIO))
     }
 
     fn open_pack(&self, location: &Location, wait: Wait) -> Result<Arc<OpenPack>> {
@@ -260,7 +265,7 @@ impl Repository {
                     }
                     Err(error) => {
                         out.truncate(start);
-                        let blamed = location.filter(|_| self.is_damage(&error));
+                        let blamed = location.filter(|_| self.casts_doubt(&error));
                         failed.extend(blamed.map(|location| location.pack.id));
                         failure.get_or_insert(error);
                     }

@@ -73,12 +73,21 @@ pub fn look(path: &Path) -> Result<Found> {
         ObjectKind::ALL.iter().any(|kind| *name == *kind.folder())
             || name.to_string_lossy().starts_with(".tmp-")
             || name == "lost+found"
-    }) && LocalStore::new(path).list(ObjectKind::Snapshot).map_or(true, |found| found.is_empty())
+    }) && has_no_snapshots(path)?
     {
         Found::HalfMade
     } else {
         Found::Foreign
     })
+}
+
+/// Returns whether a folder holds no snapshots. One that cannot be looked into may hold some.
+fn has_no_snapshots(path: &Path) -> Result<bool> {
+    match LocalStore::new(path).list(ObjectKind::Snapshot) {
+        Ok(found) => Ok(found.is_empty()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses a path where no repository can be made: there is one, or other files.
@@ -218,13 +227,13 @@ impl Repository {
             Found::Repository => {}
             Found::Nothing => {
                 return Err(Error::new(
-                    ErrorKind::NotFound,
+                    ErrorKind::NoRepository,
                     format!("There is no repository at {at}: `bakfs init` makes one"),
                 ));
             }
             Found::HalfMade => {
                 return Err(Error::new(
-                    ErrorKind::Unsupported,
+                    ErrorKind::NoRepository,
                     format!("The repository at {at} was never finished: `bakfs init` finishes it"),
                 ));
             }
@@ -249,7 +258,7 @@ impl Repository {
     ) -> Result<Self> {
         let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
-                ErrorKind::NotFound,
+                ErrorKind::NoRepository,
                 format!(
                     "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
                     store.location()

@@ -27,6 +27,8 @@ pub(super) struct Lost {
     missing: Vec<Seen>,
     /// Whose loss is among the warnings already.
     told: HashSet<ObjectId>,
+    /// The first failure to read a snapshot that is there, which says nothing of what is stored.
+    unread: Option<(ErrorKind, String)>,
 }
 
 impl Repository {
@@ -59,6 +61,19 @@ impl Repository {
             missing.len(),
             first.name.escape_debug()
         )))
+    }
+
+    /// Notes that the last listing has snapshots that could not be read, for a reason that is none of theirs.
+    pub(super) fn note_unread(&self, failure: Option<&Error>) {
+        self.lost.lock().unread = failure.map(|error| (error.kind(), error.chain()));
+    }
+
+    /// Fails if the last listing had snapshots that could not be read, before another is taken for the newest.
+    pub fn require_all_read(&self, what: &str, next: &str) -> Result<()> {
+        match &self.lost.lock().unread {
+            None => Ok(()),
+            Some((kind, why)) => Err(Error::new(*kind, format!("{what}: {why}. Mend that, or {next}"))),
+        }
     }
 
     /// From now on takes what is missing for removed: whoever says so knows why it is gone.

@@ -62,7 +62,8 @@ impl Repository {
     }
 
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
-    /// damaged one is a warning. One that a network does not bring is an error: without it another would be the newest.
+    /// damaged one is a warning. One that a network does not bring is an error: without it another would be the newest; one
+    /// that this machine does not give is a warning, and [`Repository::require_all_read`] fails.
     pub fn snapshots(&self) -> Result<Vec<Listed>> {
         let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
@@ -106,6 +107,7 @@ impl Repository {
         let wanted: HashSet<_> = unknown(&known).into_iter().collect();
         known.snapshots.extend(digest::snapshots(&marks, &wanted));
         let foreign = Mutex::new(Vec::new());
+        let unread = Mutex::new(None);
         let read =
             parallel::for_each(&*self.store, parallel::SMALL, &unknown(&known), |id| match self.snapshot(*id) {
                 Ok(snapshot) => Ok(Some((*id, trimmed(snapshot)))),
@@ -115,12 +117,17 @@ impl Repository {
                     foreign.lock().push((*id, error.chain()));
                     Ok(None)
                 }
-                Err(error) if !self.is_damage(&error) => Err(error),
+                // Far away all of it fails: there it is the network.
+                Err(error) if !self.is_damage(&error) && self.store.is_far() => Err(error),
                 Err(error) => {
                     self.warn(error.chain());
+                    if !self.is_damage(&error) {
+                        unread.lock().get_or_insert(error);
+                    }
                     Ok(None)
                 }
             })?;
+        self.note_unread(unread.into_inner().as_ref());
         if let Some(warning) = foreign::warning(ObjectKind::Snapshot, &foreign.into_inner()) {
             self.warn(warning);
         }

@@ -7,7 +7,7 @@
 //! An ordinary user cannot give files away: a file stays the user's own, without trouble, but then without
 //! setuid and setgid, as with cp(1), because these would lend this user's rights instead of the owner's.
 
-use super::owners::Owners;
+use super::target::Options;
 use crate::error::Error;
 use crate::format::tree::{Meta, Time, Xattr};
 use crate::source::stat::Stat;
@@ -41,7 +41,8 @@ impl<'a> Subject<'a> {
     }
 
     /// Sets everything that can be set and is not so already; returns an error for each thing that could not.
-    pub(super) fn apply(&self, meta: &Meta, owners: &Owners) -> Vec<Error> {
+    pub(super) fn apply(&self, meta: &Meta, options: &Options) -> Vec<Error> {
+        let Options { owners, xattrs, .. } = options;
         let mut errors = Vec::new();
         let mut note = |result: Result<(), Errno>, what: &dyn Fn() -> String| {
             errors.extend(result.err().map(|error| Error::io(what(), error)));
@@ -55,12 +56,12 @@ impl<'a> Subject<'a> {
         note(owner.map(drop), &|| format!("the owner {}:{} could not be set", meta.uid, meta.gid));
         let names = self.xattr_names();
         let mut has_mode = has_owner;
-        for name in names.iter().filter(|name| is_surplus(name, &meta.xattrs)) {
+        for name in names.iter().filter(|name| xattrs.takes(name) && is_surplus(name, &meta.xattrs)) {
             let what = || format!("the extended attribute {} could not be removed", name.escape_ascii());
             note(self.remove_xattr(name), &what);
             has_mode = false;
         }
-        for xattr in &meta.xattrs {
+        for xattr in meta.xattrs.iter().filter(|xattr| xattrs.takes(&xattr.name)) {
             if names.contains(&xattr.name.0) && self.has_xattr(xattr) {
                 continue;
             }

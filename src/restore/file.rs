@@ -53,7 +53,7 @@ impl File {
             rustix::fs::ftruncate(&self.fd, meta.size_bytes)
                 .context(|| format!("its length of {} bytes could not be set", meta.size_bytes))?;
         }
-        let errors = Subject::open(self.fd.as_fd()).apply(meta, self.dir.owners());
+        let errors = Subject::open(self.fd.as_fd()).apply(meta, self.dir.options());
         if let Some(temporary) = &self.temporary {
             self.dir.take_place(temporary.as_bytes(), &self.name)?;
         }
@@ -138,6 +138,6 @@ impl Old {
 
     /// Sets the attributes of a file that was found equal; returns those that could not be.
     pub fn keep(&self, meta: &Meta) -> Vec<Error> {
-        Subject::open(self.file.as_fd()).apply(meta, self.dir.owners())
+        Subject::open(self.file.as_fd()).apply(meta, self.dir.options())
     }
 }

@@ -23,6 +23,7 @@ pub mod owners;
 pub mod target;
 mod tree;
 mod walk;
+pub mod xattrs;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
@@ -44,6 +45,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use target::{Dir, How, Target};
 use tree::{Closed, Folder};
 use walk::Walk;
+use xattrs::XattrFilter;
 
 /// Threads that write while others of them wait for the store; each holds a few MiB.
 const MAX_WAITING_THREADS: usize = 16;
@@ -63,6 +65,8 @@ pub struct Options {
     pub replace_types: bool,
     /// Whose the files become.
     pub owners: OwnersBy,
+    /// Which extended attributes they get.
+    pub xattrs: XattrFilter,
     /// Whether nothing is written: what is there is compared all the same.
     pub dry_run: bool,
     /// Whether the monitor is told the names of files that are replaced, and of those that are left as they are.
@@ -353,7 +357,8 @@ pub fn run(
     raise_open_files_limit();
     let is_new = !target.exists();
     let &Options { replace_types, dry_run, .. } = options;
-    let opened = Target::open(target, target::Options { replace_types, dry_run, owners: job.owners.clone() })?;
+    let how = target::Options { replace_types, dry_run, owners: job.owners.clone(), xattrs: options.xattrs.clone() };
+    let opened = Target::open(target, how)?;
     let root = || Folder::root(opened.root(), is_new.then(|| snapshot.root_meta.clone()), options.overwrite);
     let strangers = pass(&job, root(), None)?;
     if !strangers.is_empty() && !job.has_failed() && !dry_run {

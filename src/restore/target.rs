@@ -15,6 +15,7 @@ use super::attributes::Subject;
 pub use super::file::{File, Old};
 use super::overwrite::{Fate, Overwrite, has_own_links, is_as_guarded, is_safe_inside};
 use super::owners::Owners;
+use super::xattrs::XattrFilter;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Entry, Meta, NAME_MAX_BYTES, Node};
 use crate::source::read;
@@ -33,6 +34,8 @@ pub struct Options {
     pub replace_types: bool,
     /// Whose the files become.
     pub owners: Owners,
+    /// Which extended attributes they get.
+    pub xattrs: XattrFilter,
     /// Whether nothing is changed: directories that are not there count as empty ones.
     pub dry_run: bool,
 }
@@ -320,7 +323,7 @@ impl Dir {
     /// Sets the directory's own attributes, once all that belongs into it is there; returns those that could not be.
     pub fn finish(&self, meta: &Meta) -> Vec<Error> {
         match &self.fd {
-            Some(fd) if !self.options.dry_run => Subject::open(fd.as_fd()).apply(meta, &self.options.owners),
+            Some(fd) if !self.options.dry_run => Subject::open(fd.as_fd()).apply(meta, &self.options),
             _ => Vec::new(),
         }
     }
@@ -344,9 +347,9 @@ impl Dir {
         Dir { fd: None, options: Arc::clone(&self.options) }
     }
 
-    /// Returns whose the files become.
-    pub(super) fn owners(&self) -> &Owners {
-        &self.options.owners
+    /// Returns how files are written.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Gives what is complete under a temporary name its own.
@@ -431,7 +434,7 @@ impl Dir {
         if !is_it(&found) {
             return Err(exchanged());
         }
-        Ok(Subject::place(fd.as_fd(), found.kind == Kind::Symlink).apply(meta, &self.options.owners))
+        Ok(Subject::place(fd.as_fd(), found.kind == Kind::Symlink).apply(meta, &self.options))
     }
 }
 

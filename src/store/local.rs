@@ -246,15 +246,19 @@ impl Store for LocalStore {
                 if matches!(object, Object::Pack(_)) {
                     file.read_ahead(offset, buffer.len() as u64);
                 }
-                file.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                file.file.read_exact_at(buffer, offset).inspect_err(|_| drop(self.open.lock().pop(&object))).map_err(|error| match error.kind() {
                     std::io::ErrorKind::UnexpectedEof => Error::damaged(format!(
                         "Object {object} is cut off: it ends before byte {}",
                         offset + buffer.len() as u64
                     )),
-                    // The medium has lost these bytes, as surely as if they had changed.
-                    _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                        Error::damaged(format!("Cannot read {}", self.path(object).display())).because(error)
-                    }
+                    _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Error::io(
+                        format!(
+                            "Cannot read {}: the disk it is on, or the way there, fails (`dmesg` tells more). Copy the \
+                             repository to a sound disk, as with `ddrescue`, and check it there",
+                            self.path(object).display()
+                        ),
+                        error,
+                    ),
                     _ => Error::io(format!("Cannot read {}", self.path(object).display()), error),
                 })
             }

@@ -29,7 +29,7 @@ pub enum Remote {
     Sftp {
         /// The user to log in as; else the one ssh takes.
         user: Option<String>,
-        /// A host, or an alias of ssh's configuration.
+        /// A host, an alias of ssh's configuration, or an address of IPv6 without brackets.
         host: String,
         /// The port; else the one ssh takes.
         port: Option<u16>,
@@ -120,6 +120,11 @@ impl Place {
                          or ./{scheme}: for a folder of that name"
                     )))
                 }
+                _ if of_ssh(text).is_some() => Err(Error::usage(format!(
+                    "A host and a path are written {}: ssh takes {SSH_SECRETS}, and no password; a folder of such a name \
+                     is ./NAME",
+                    of_ssh(text).unwrap_or_default()
+                ))),
                 _ if text.is_empty() => Err(Error::usage("The path of the repository is empty")),
                 _ => Ok(Place::Local(PathBuf::from(text))),
             };
@@ -127,6 +132,12 @@ impl Place {
         let scheme = scheme.to_ascii_lowercase();
         if rest.chars().any(char::is_control) {
             return Err(Error::usage(format!("A URL {scheme}:// holds a control character")));
+        }
+        if has_query(rest) && scheme != "multi" {
+            return Err(Error::usage(format!(
+                "A URL {scheme}:// holds no settings behind a `?`: keys and addresses belong in the service's variables or \
+                 in credentials.toml, as docs/operations.md says"
+            )));
         }
         match &*scheme {
             "file" => file(rest),
@@ -141,6 +152,41 @@ impl Place {
             _ => Err(foreign(&scheme, rest)),
         }
     }
+}
+
+/// Returns how a place in the form of ssh's other programs, `[user[:password]@]host:path`, is written; `None` for a
+/// path. What comes before an `@` may be a secret.
+fn of_ssh(text: &str) -> Option<String> {
+    if text.starts_with(['/', '.', '~']) {
+        return None;
+    }
+    let (before, after) = text.rsplit_once('@').map_or((None, text), |(before, after)| (Some(before), after));
+    let (host, path) = match (after.strip_prefix('[').and_then(|rest| rest.split_once("]:")), after.split_once(':')) {
+        (Some((address, path)), _) if address.contains(':') => (format!("[{address}]"), path),
+        (_, Some((host, path))) => (host.to_owned(), path),
+        // A password, and a host or a bucket.
+        (_, None) if before.is_some_and(|before| before.contains(':')) => {
+            let (host, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+            (host.to_owned(), if path.is_empty() { "/path" } else { path })
+        }
+        (_, None) => return None,
+    };
+    let is_host = !host.is_empty() && !host.contains('/');
+    if !is_host || (before.is_none() && !path.starts_with('/')) {
+        return None;
+    }
+    let user = before.and_then(|before| before.split(':').next()).filter(|user| !user.is_empty());
+    let at = user.map_or(String::new(), |user| format!("{user}@"));
+    // Without a slash such a path is below the home.
+    let home = if path.starts_with('/') || before.is_none() { "" } else { "./" };
+    Some(format!("sftp://{at}{host}/{home}{}", path.trim_start_matches('/')))
+}
+
+/// Returns whether something is set behind a `?`, as other programs' URLs do it.
+fn has_query(rest: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let pairs = rest.split('?').skip(1).flat_map(|query| query.split('&'));
+    pairs.filter_map(|pair| pair.split_once('=')).any(|(name, _)| is_name(name))
 }
 
 fn file(rest: &str) -> Result<Place> {
@@ -234,12 +280,22 @@ fn sftp(rest: &str) -> Result<Place> {
             "Write {right} for the full path, with one slash, or /./ for one below home"
         )));
     }
-    let (host, port) = match host.rsplit_once(':') {
-        Some((host, port)) => match port_of(port) {
-            Some(port) => (host, Some(port)),
-            None => return Err(Error::usage("The port of a URL sftp:// is a number: sftp://user@host:22/path")),
+    let bad_port = || Error::usage("The port of a URL sftp:// is a number: sftp://user@host:22/path");
+    let (host, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        // An address of IPv6 (RFC 3986, section 3.2.2), with the zone of a link-local one (RFC 4007, section 11).
+        Some(Some((address, rest))) if is_ipv6(address) => match (rest, rest.strip_prefix(':')) {
+            ("", _) => (address, None),
+            (_, Some(port)) => (address, Some(port_of(port).ok_or_else(bad_port)?)),
+            _ => return Err(bad_port()),
         },
-        None => (host, None),
+        Some(_) => return Err(Error::usage("In brackets is an address of IPv6: sftp://user@[fe80::1%eth0]:22/path")),
+        None if is_ipv6(host) => {
+            return Err(Error::usage(format!("An address of IPv6 is written in brackets: sftp://[{host}]/path")));
+        }
+        None => match host.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port_of(port).ok_or_else(bad_port)?)),
+            None => (host, None),
+        },
     };
     // A name that begins with a dash would be taken for an option by ssh.
     let is_name = |name: &str| {
@@ -247,7 +303,7 @@ fn sftp(rest: &str) -> Result<Place> {
             && !name.starts_with('-')
             && !name.contains(|c: char| c.is_whitespace() || "[]:\"'`$\\".contains(c))
     };
-    if !is_name(host) || user.is_some_and(|user| !is_name(user)) {
+    if !(is_name(host) || is_ipv6(host)) || user.is_some_and(|user| !is_name(user)) {
         return Err(Error::usage(
             "A URL sftp:// names a host, or an alias of ~/.ssh/config: sftp://[user@]host[:port]/path",
         ));
@@ -260,6 +316,13 @@ fn sftp(rest: &str) -> Result<Place> {
     }
     check_path("sftp", &path)?;
     Ok(Place::Remote(Remote::Sftp { user: user.map(str::to_owned), host: host.into(), port, path, from_home }))
+}
+
+/// Returns whether a host is an address of IPv6, with or without a zone.
+pub(super) fn is_ipv6(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
+    let is_zone = |zone: &str| !zone.is_empty() && zone.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    address.parse::<std::net::Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
 }
 
 fn webdav(tls: bool, rest: &str) -> Result<Place> {
@@ -366,7 +429,7 @@ impl fmt::Display for Remote {
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                write!(f, "{host}")?;
+                if is_ipv6(host) { write!(f, "[{host}]") } else { write!(f, "{host}") }?;
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }

@@ -87,6 +87,12 @@ struct State {
     objects: BTreeMap<String, Vec<u8>>,
     bend: Option<(String, Bend)>,
     bent: usize,
+    /// Whether ETags look like MD5s and are none.
+    has_opaque_etags: bool,
+    /// The token of a session that is let in; else any.
+    token: Option<String>,
+    /// Methods of the requests so far.
+    asked: Vec<String>,
 }
 
 /// The server, for as long as the process lives.
@@ -100,7 +106,12 @@ pub struct Server {
 impl Server {
     /// Starts one with pages of so many names.
     pub fn start(page_names: usize) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::start_at("127.0.0.1:0", page_names)
+    }
+
+    /// Starts one at an address.
+    pub fn start_at(address: &str, page_names: usize) -> Server {
+        let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = Server { url, page_names, state: Arc::default() };
         let serving = server.clone();
@@ -120,6 +131,22 @@ impl Server {
         std::mem::take(&mut state.bent)
     }
 
+    /// Has ETags that look like MD5s and are none, from now on.
+    pub fn tell_opaque_etags(&self) {
+        self.state.lock().has_opaque_etags = true;
+    }
+
+    /// Lets in who has this token, from now on; what another one's has is told to have expired.
+    pub fn take_token(&self, token: &str) {
+        self.state.lock().token = Some(token.to_owned());
+    }
+
+    /// Returns how many requests with a method there were since this was asked last.
+    pub fn asked(&self, method: &str) -> usize {
+        let asked = std::mem::take(&mut self.state.lock().asked);
+        asked.iter().filter(|asked| *asked == method).count()
+    }
+
     /// All objects, by their paths in the bucket.
     pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         self.state.lock().objects.clone()
@@ -132,10 +159,16 @@ impl Server {
 
     fn serve(&self, mut connection: TcpStream) {
         let mut reader = BufReader::new(connection.try_clone().unwrap());
-        while let Some((method, target, body, range)) = read(&mut reader) {
+        while let Some((method, target, body, range, token)) = read(&mut reader) {
+            let is_let_in = {
+                let mut state = self.state.lock();
+                state.asked.push(method.clone());
+                state.token.is_none() || state.token == token
+            };
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let key = decoded(path.trim_start_matches("/bucket/"));
             let (status, head, body) = match &*method {
+                _ if !is_let_in => (400, String::new(), b"<Error><Code>ExpiredToken</Code></Error>".to_vec()),
                 "GET" if query.contains("list-type") => match self.list(query) {
                     Some((length, body)) if length == body.len() => (200, String::new(), body),
                     Some((length, body)) => {
@@ -146,8 +179,9 @@ impl Server {
                     None => return endless_page(&mut connection, query),
                 },
                 "PUT" => {
+                    let etag = self.etag(&body);
                     self.state.lock().objects.insert(key, body);
-                    (200, String::new(), Vec::new())
+                    (200, format!("etag: \"{etag}\"\r\n"), Vec::new())
                 }
                 "DELETE" => {
                     self.state.lock().objects.remove(&key);
@@ -165,14 +199,21 @@ impl Server {
                     },
                 },
             };
-            let etag: String = md5::Md5::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-            let etag = if method == "PUT" { String::new() } else { format!("etag: \"{etag}\"\r\n") };
+            let etag = match method == "PUT" {
+                true => String::new(),
+                false => format!("etag: \"{}\"\r\n", self.etag(&body)),
+            };
             let head = format!("HTTP/1.1 {status} x\r\n{head}{etag}content-length: {}\r\n\r\n", body.len());
             let body = if method == "HEAD" { Vec::new() } else { body };
             if connection.write_all(&[head.as_bytes(), &body].concat()).is_err() {
                 return;
             }
         }
+    }
+
+    fn etag(&self, body: &[u8]) -> String {
+        let salt: &[u8] = if self.state.lock().has_opaque_etags { b"sealed" } else { b"" };
+        md5::Md5::digest([body, salt].concat()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Answers with a page and the length that is announced; `None` for one that does not end.
@@ -291,19 +332,20 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-type Request = (String, String, Vec<u8>, Option<(usize, usize)>);
+type Request = (String, String, Vec<u8>, Option<(usize, usize)>, Option<String>);
 
 fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|len| *len > 0)?;
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, target) = (words.next()?, words.next()?);
-    let (mut len, mut range) = (0, None);
+    let (mut len, mut range, mut token) = (0, None, None);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         match &*name.to_ascii_lowercase() {
+            "x-amz-security-token" => token = Some(value.trim().to_owned()),
             "content-length" => len = value.trim().parse().unwrap(),
             "range" => {
                 let (from, to) = value.trim().strip_prefix("bytes=").unwrap().split_once('-').unwrap();
@@ -314,5 +356,5 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     }
     let mut body = vec![0; len];
     reader.read_exact(&mut body).ok()?;
-    Some((method, target, body, range))
+    Some((method, target, body, range, token))
 }

@@ -1,11 +1,11 @@
 //! `bakfs config check`: tries everything for real, and says what to mend.
 
 use crate::audit::{self, Finding, Severity, secrets, space};
-use crate::cli::Status;
 use crate::cli::configured::{chosen, machine};
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::{Global, config_folder};
 use crate::cli::output::readable;
+use crate::cli::{Status, stdout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::survey::Budget;
 use crate::notify;
@@ -99,7 +99,7 @@ fn schedules(settings: &Settings) -> Vec<Finding> {
 }
 
 fn tell(global: &Global, findings: &[Finding]) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::whole());
     if global.json {
         let all = findings.iter().map(
             |finding| json!({ "severity": finding.severity.word(), "subject": finding.subject, "text": finding.text }),
@@ -144,7 +144,7 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
             }
             findings.extend(warnings.into_iter().map(|warning| Finding::hint(&subject, warning)));
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NoRepository => {
             let option = profile.repository.as_ref().map_or(String::new(), |name| format!("--repo {name} "));
             let text = match global.missed() {
                 Some(missed) => missed,

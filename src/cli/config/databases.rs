@@ -1,9 +1,9 @@
 //! `bakfs config databases`: lists what profiles dump.
 
-use crate::cli::Status;
 use crate::cli::configured::chosen;
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path, size};
+use crate::cli::{Status, stdout};
 use crate::database;
 use serde_json::json;
 use std::io::Write;
@@ -20,7 +20,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.settings()?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     let mut list = Vec::new();
     let mut is_whole = true;
     for profile in chosen(&settings, args.profile.as_slice())?.into_iter().filter(|profile| profile.has_databases()) {

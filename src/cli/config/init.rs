@@ -1,10 +1,10 @@
 //! `bakfs config init`: writes a configuration that fits this machine.
 
 use super::draft::{Draft, draft};
-use crate::cli::Status;
 use crate::cli::configured::machine;
 use crate::cli::open::Global;
 use crate::cli::output::readable_path;
+use crate::cli::{Status, stdout};
 use crate::error::{Error, ErrorKind};
 use crate::machine::Machine;
 use crate::machine::survey::{Budget, Scope, survey};
@@ -50,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         _ => draft(&of_machine(repo, &machine())),
     };
     if args.print {
-        std::io::stdout().write_all(text.as_bytes())?;
+        stdout::whole().write_all(text.as_bytes())?;
         return Ok(Status::Done);
     }
     write_whole(&path, text.as_bytes(), 0o600)?;

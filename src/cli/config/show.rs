@@ -1,10 +1,10 @@
 //! `bakfs config show`: what the configuration means.
 
-use crate::cli::Status;
 use crate::cli::configured::chosen;
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path};
+use crate::cli::{Status, stdout};
 use crate::quantity::Share;
 use crate::settings::excludes::BUILT_IN;
 use crate::settings::file::Notify;
@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let profiles = chosen(&settings, args.profile.as_slice())?;
     let now = Zoned::now();
     let view = View { global, settings: &settings, now: &now };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
         let profiles: Vec<Value> = profiles.iter().map(|profile| view.profile_json(profile)).collect();
         let all = json!({

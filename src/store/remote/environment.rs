@@ -135,6 +135,26 @@ impl Environment {
     }
 }
 
+/// Names of variables with a proxy, as curl(1) and reqwest know them.
+const PROXIES: [&str; 6] = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// Returns the name of the variable that sets a proxy. Its value may hold a password, and is never shown.
+pub(super) fn proxy(environment: &Environment) -> Result<Option<&'static str>> {
+    let Some((name, value)) = PROXIES.iter().find_map(|name| Some((*name, environment.get(name)?))) else {
+        return Ok(None);
+    };
+    let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    let is_fit = reqwest::Url::parse(&url).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+    });
+    match is_fit {
+        true => Ok(Some(name)),
+        false => Err(Error::usage(format!(
+            "{name} names no proxy that can be used: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
+        ))),
+    }
+}
+
 /// What is known of one place: its table in the file of secrets, and the environment.
 pub struct Sources {
     /// The environment.

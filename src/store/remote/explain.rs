@@ -33,12 +33,12 @@ fn kind(cause: Cause, name: &str) -> ErrorKind {
         Cause::NoBucket | Cause::NoFolder if name == Object::Config.path() => ErrorKind::NotFound,
         Cause::NoBucket | Cause::NoFolder => ErrorKind::Io,
         Cause::Exists => ErrorKind::Exists,
-        Cause::NoCredentials | Cause::Denied | Cause::Skew | Cause::HostKey => ErrorKind::Denied,
+        Cause::NoCredentials | Cause::Denied | Cause::Expired | Cause::Skew | Cause::HostKey => ErrorKind::Denied,
         Cause::Full => ErrorKind::Full,
         Cause::TooLong | Cause::Short => ErrorKind::Damaged,
+        Cause::Unreachable => ErrorKind::Unreachable,
         Cause::Tls
         | Cause::Elsewhere
-        | Cause::Unreachable
         | Cause::Busy
         | Cause::Lost
         | Cause::Stalled
@@ -59,6 +59,13 @@ fn advice(place: &Remote, cause: Cause) -> String {
         Cause::NoBucket => "; make it first, with your provider's own tools".into(),
         Cause::NoFolder => "; `bakfs init` makes the folders of a repository".into(),
         Cause::NoCredentials => format!("; set {secrets}"),
+        Cause::Expired => "; get a new session token: a profile of ~/.aws/credentials (aws_session_token) or the place's table of \
+             credentials.toml is read again when it is renewed, AWS_SESSION_TOKEN of a program that runs is not"
+            .into(),
+        Cause::Denied if matches!(place, Remote::Bucket { service: Service::S3, .. }) => format!(
+            "; check {secrets}, whether a session token (AWS_SESSION_TOKEN) has expired, and that they may list, read, write \
+             and delete there"
+        ),
         Cause::Denied => format!("; check {secrets}, and that they may list, read, write and delete there"),
         Cause::Skew => {
             "; the clocks of this machine and of the server differ: set this machine's (`timedatectl`)".into()
@@ -107,6 +114,8 @@ mod tests {
         for (place, cause, kind, expected) in [
             (&s3, Cause::NoBucket, ErrorKind::NotFound, "make it first"),
             (&s3, Cause::Denied, ErrorKind::Denied, "AWS_ACCESS_KEY_ID"),
+            (&s3, Cause::Denied, ErrorKind::Denied, "AWS_SESSION_TOKEN"),
+            (&s3, Cause::Expired, ErrorKind::Denied, "aws_session_token"),
             (&s3, Cause::Skew, ErrorKind::Denied, "clock"),
             (&s3, Cause::Full, ErrorKind::Full, "quota"),
             (&s3, Cause::Elsewhere, ErrorKind::Io, "AWS_REGION"),
@@ -114,7 +123,7 @@ mod tests {
             (&s3, Cause::NotFound, ErrorKind::NotFound, "config at s3://bucket/p"),
             (&sftp, Cause::HostKey, ErrorKind::Denied, "`ssh -p 2222 me@host` once and compare the fingerprint"),
             (&sftp, Cause::Denied, ErrorKind::Denied, "ssh-agent"),
-            (&sftp, Cause::Unreachable, ErrorKind::Io, "port"),
+            (&sftp, Cause::Unreachable, ErrorKind::Unreachable, "port"),
         ] {
             let failure = Failure::lasting(cause, "words");
             let error = explain(place, task, &failure, 3, Duration::from_secs(7));

@@ -23,6 +23,8 @@ pub(super) enum Cause {
     NoCredentials,
     /// The credentials are wrong or do not allow it.
     Denied,
+    /// The token of a session has expired.
+    Expired,
     /// The clock of this machine or of the server is wrong.
     Skew,
     /// The quota is used up.
@@ -66,12 +68,21 @@ pub(super) struct Failure {
     pub may_have_happened: bool,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the credentials have been renewed since: the next try goes with others.
+    pub is_renewed: bool,
 }
 
 impl Failure {
     /// Makes one after which nothing has happened, and the next try would go the same way.
     pub fn lasting(cause: Cause, text: impl Into<String>) -> Self {
-        Failure { cause, text: text.into(), is_temporary: false, may_have_happened: false, retry_after: None }
+        Failure {
+            cause,
+            text: text.into(),
+            is_temporary: false,
+            may_have_happened: false,
+            retry_after: None,
+            is_renewed: false,
+        }
     }
 
     /// Makes one after which nothing has happened, and the next try may go better.
@@ -82,6 +93,12 @@ impl Failure {
     /// Makes one that leaves open what has happened.
     pub fn open(cause: Cause, text: impl Into<String>) -> Self {
         Failure { may_have_happened: true, ..Failure::passing(cause, text) }
+    }
+
+    /// Returns whether other credentials may do better. An answer to HEAD has no body that tells (RFC 9110, 9.3.2).
+    pub fn may_be_of_credentials(&self) -> bool {
+        use Cause::{Denied, Elsewhere, Expired, NoCredentials, Other};
+        !self.is_temporary && matches!(self.cause, Denied | Elsewhere | Expired | NoCredentials | Other)
     }
 
     /// Judges it as that of a request for leave to enter, which says nothing of any object.
@@ -102,9 +119,16 @@ impl Failure {
         let failure = match (reply.status, code) {
             (_, "NoSuchBucket" | "ContainerNotFound" | "bad_bucket_id") => Failure::lasting(Cause::NoBucket, text),
             (_, "RequestTimeTooSkewed") => Failure::lasting(Cause::Skew, text),
-            (_, "ExpiredToken" | "InvalidToken" | "expired_auth_token" | "bad_auth_token") => {
-                Failure::lasting(Cause::Denied, text)
-            }
+            // Amazon S3 API, "Error responses", and AWS STS.
+            (
+                _,
+                "ExpiredToken" | "InvalidToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired",
+            ) => Failure::lasting(Cause::Expired, text),
+            (_, "expired_auth_token" | "bad_auth_token") => Failure::lasting(Cause::Denied, text),
+            (407, _) => Failure::lasting(
+                Cause::Other,
+                "the proxy wants a user and a password, as in http_proxy=http://USER:PASSWORD@HOST:PORT",
+            ),
             (401 | 403, _) if reply.skew_secs.is_some_and(|secs| secs > MAX_SKEW_SECS) => {
                 Failure::lasting(Cause::Skew, text)
             }
@@ -151,7 +175,18 @@ impl Failure {
             Failure::lasting(Cause::Denied, text)
         } else if has("No such file or directory (os error 2)") {
             Failure::lasting(Cause::Other, "the program `ssh` is not installed")
-        } else if has("Bad configuration option") || has("bad permissions") || has("Bad owner") {
+        } else if has("too long for Unix domain socket") || has("ControlPath too long") {
+            Failure::lasting(
+                Cause::Other,
+                "the path of ssh's control socket is too long: set XDG_RUNTIME_DIR or TMPDIR to a short folder of your own",
+            )
+        } else if has("Bad configuration option")
+            || has("bad permissions")
+            || has("Bad owner")
+            || has("subsystem request failed")
+            || has("Bad port")
+            || has("terminating, ")
+        {
             Failure::lasting(Cause::Other, text)
         } else if [
             "onnection refused",
@@ -266,7 +301,9 @@ mod tests {
             (403, xml("QuotaExceeded"), Full, false, false),
             (400, xml("RequestTimeout"), Busy, true, false),
             (400, xml("BadDigest"), Garbled, true, false),
-            (400, xml("ExpiredToken"), Denied, false, false),
+            (400, xml("ExpiredToken"), Expired, false, false),
+            (400, xml("InvalidToken"), Expired, false, false),
+            (407, String::new(), Other, false, false),
             (422, String::new(), Garbled, true, false),
             (429, String::new(), Busy, true, false),
             (503, xml("SlowDown"), Busy, true, false),
@@ -316,6 +353,8 @@ mod tests {
                 false,
             ),
             ("me@h: Permission denied (publickey).", Cause::Denied, false),
+            ("unix_listener: path \"/x/master.a\" too long for Unix domain socket", Cause::Other, false),
+            ("subsystem request failed on channel 0", Cause::Other, false),
             ("connect to host h port 22: Connection refused", Cause::Unreachable, true),
             ("Could not resolve hostname h: Name or service not known", Cause::Unreachable, true),
             ("the connection was terminated", Cause::Lost, true),

@@ -1,11 +1,14 @@
 //! What servers with folders need besides: the folders themselves, and the removal of what interrupted puts left.
 
 use super::explain::Task;
+use super::failure::{Cause, Failure};
 use super::http::Purpose;
-use super::list::shard_of;
+use super::list::{Bounds, shard_of};
 use super::service::Item;
 use super::{RemoteStore, Terms, id_of};
+use crate::crypto::keys::fill_random;
 use crate::error::Result;
+use crate::id::to_hex;
 use crate::store::ObjectKind;
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -21,7 +24,23 @@ impl RemoteStore {
             let task = Task { verb: "make the folder", name: &folder };
             self.retried(task, Terms::of(Purpose::Other), async |session| session.create_folder(&folder).await).await?;
         }
-        Ok(())
+        if self.is_sftp() { self.require_folders().await } else { Ok(()) }
+    }
+
+    /// Fails where the folders were not made: OpenDAL takes every refusal of SFTP's for a folder that is there.
+    async fn require_folders(&self) -> Result<()> {
+        let folder = format!("{}/", ObjectKind::Key.folder());
+        let task = Task { verb: "make the folder", name: &folder };
+        let bounds = Bounds { max_objects: 1, is_sample: true };
+        let terms = Terms::of(Purpose::List);
+        self.retried(task, terms, async |session| match session.list(&folder, false, &bounds, &Some).await {
+            Err(failure) if failure.cause == Cause::NotFound => {
+                session.probe().await?;
+                Err(Failure::lasting(Cause::Other, "the server has not made it, and does not say why"))
+            }
+            listed => listed.map(drop),
+        })
+        .await
     }
 
     /// Removes what puts that were interrupted more than a day ago have left; returns how much.
@@ -58,6 +77,13 @@ impl RemoteStore {
         });
         swept.buffer_unordered(self.connections).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
     }
+}
+
+/// Draws a name that nobody else has for what is being stored.
+pub(super) fn temporary_name() -> String {
+    let mut random = [0; 12];
+    fill_random(&mut random);
+    format!("{TEMPORARY}{}", to_hex(&random))
 }
 
 fn name_of(item: &Item) -> &str {

@@ -76,6 +76,8 @@ pub(super) struct Client {
     download: Option<Limit>,
     /// Whether requests are signed with the time.
     signs_time: bool,
+    /// The variable that names a proxy, if one does.
+    proxy: Option<&'static str>,
     pub counters: Counters,
 }
 
@@ -267,6 +269,7 @@ impl Client {
         download: Option<u64>,
         signs_time: bool,
         ca_file: Option<&std::path::Path>,
+        proxy: Option<&'static str>,
     ) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("bakfs/", env!("CARGO_PKG_VERSION")))
@@ -289,7 +292,7 @@ impl Client {
         })?;
         let limit = |bytes_per_sec: Option<u64>| bytes_per_sec.map(Limit::new);
         let (upload, download, counters) = (limit(upload), limit(download), Counters::default());
-        Ok(Client { http, upload, download, signs_time, counters })
+        Ok(Client { http, upload, download, signs_time, proxy, counters })
     }
 
     /// Sends a request of a call and returns the head of the answer with its body to come.
@@ -312,7 +315,7 @@ impl Client {
         call.touch(Instant::now());
         let is_head = request.method() == http::Method::HEAD;
         let request = self.outgoing(call, request).map_err(|failure| call.fail(failure))?;
-        let answer = self.http.execute(request).await.map_err(|error| call.fail(of_transport(&error)))?;
+        let answer = self.http.execute(request).await.map_err(|error| call.fail(self.of_transport(&error)))?;
         call.touch(Instant::now());
         let mut reply = head(&answer);
         reply.skew_secs.take_if(|_| !self.signs_time);
@@ -344,6 +347,15 @@ impl Client {
             return Ok(http::Response::from_parts(parts, Body { stream: Mutex::new(body), len_bytes: None }));
         }
         Ok(http::Response::from_parts(parts, Body { stream: Mutex::new(body), len_bytes }))
+    }
+
+    /// Judges a request without an answer; a proxy may be what was not reached.
+    fn of_transport(&self, error: &reqwest::Error) -> Failure {
+        let failure = of_transport(error);
+        match self.proxy.filter(|_| failure.cause == Cause::Unreachable) {
+            Some(variable) => Failure { text: format!("{} (by the proxy of {variable})", failure.text), ..failure },
+            None => failure,
+        }
     }
 
     fn outgoing(&self, call: &Arc<Call>, request: http::Request<Bytes>) -> Result<reqwest::Request, Failure> {
@@ -478,7 +490,7 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     if words.contains("certificate") || words.contains("invalid peer") {
         return Failure::lasting(Cause::Tls, format!("the server's certificate does not verify: {words}"));
     }
-    if words.contains("corrupt message") {
+    if words.contains("corrupt message") || words.contains("InvalidContentType") {
         return Failure::lasting(Cause::Tls, "the server does not speak TLS: its URL may begin with http://");
     }
     if error.is_connect() {

@@ -4,6 +4,7 @@
 //! are; what is stored follows `put.rs`. Nothing is kept: that is for a cache above.
 
 mod aws;
+mod checksum;
 mod environment;
 mod explain;
 mod failure;
@@ -20,6 +21,7 @@ mod retry;
 mod service;
 mod settings;
 mod shown;
+mod ssh;
 
 #[cfg(test)]
 mod tests;
@@ -39,12 +41,13 @@ use parking_lot::Mutex;
 use service::{Service, Session};
 use settings::Settings;
 use shown::Shown;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -62,6 +65,10 @@ const CRAWL_BYTES_PER_SEC: u64 = 4 << 10;
 const CRAWL_STALLS: u32 = 10;
 /// How long a connection that is closed at the end may take for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Tries of a place that has never answered: a person may wait for it, and it is most likely wrong.
+const FIRST_TRIES: u32 = 3;
+/// How often one operation is tried again because its credentials were renewed meanwhile.
+const MAX_RENEWALS: u32 = 3;
 /// Names that are looked at to tell what is at a place.
 const MAX_LOOKED_AT: usize = 300;
 
@@ -98,6 +105,10 @@ pub struct RemoteStore {
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
     listings_lag: bool,
+    /// Whether a checksum the server told was found to be none: what it tells says nothing.
+    has_opaque_checksums: AtomicBool,
+    /// Whether the place has ever answered.
+    was_reached: AtomicBool,
     shown: Mutex<Shown>,
     runtime: Option<Runtime>,
 }
@@ -125,12 +136,13 @@ struct Tries {
     count: u32,
     start: Instant,
     was_denied: bool,
+    renewals: u32,
 }
 
 impl Tries {
     /// Begins the first.
     fn new() -> Self {
-        Tries { count: 1, start: Instant::now(), was_denied: false }
+        Tries { count: 1, start: Instant::now(), was_denied: false, renewals: 0 }
     }
 
     fn explain(&self, place: &Remote, task: Task<'_>, failure: &Failure) -> Error {
@@ -152,11 +164,15 @@ impl RemoteStore {
         policy: Policy,
     ) -> Result<RemoteStore> {
         let ca_file = Settings::ca_file(place, &environment);
-        let settings = Settings::collect(place, environment)?;
+        let settings = Settings::collect(place, environment.clone())?;
+        let proxy = if matches!(place, Remote::Sftp { .. }) { None } else { environment::proxy(&environment)? };
         let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
         let is_sftp = matches!(place, Remote::Sftp { .. });
+        if is_sftp {
+            ssh::choose_folder(&environment)?;
+        }
         let signs_time = matches!(place, Remote::Bucket { service, .. } if service.signs_time());
-        let client = Arc::new(Client::new(upload, download, signs_time, ca_file.as_deref())?);
+        let client = Arc::new(Client::new(upload, download, signs_time, ca_file.as_deref(), proxy)?);
         let listings_lag = settings.listings_lag();
         let usual = if is_sftp { SFTP_CONNECTIONS } else { HTTP_CONNECTIONS };
         let connections = options.connections.unwrap_or(usual).max(1);
@@ -169,13 +185,15 @@ impl RemoteStore {
         Ok(RemoteStore {
             place: place.clone(),
             server: settings.server(),
-            service: Arc::new(Service::new(settings, client.clone())),
+            service: Arc::new(Service::new(place.clone(), environment, settings, client.clone())),
             client,
             policy,
             connections,
             permits: Semaphore::new(connections),
             unlisted: Mutex::default(),
             listings_lag,
+            has_opaque_checksums: AtomicBool::new(false),
+            was_reached: AtomicBool::new(false),
             shown: Mutex::default(),
             runtime: Some(runtime),
         })
@@ -241,8 +259,10 @@ impl RemoteStore {
         let blind = if is_blind { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };
         let stall = self.policy.stall + Duration::from_secs(blind);
         let longest = self.policy.stall * CRAWL_STALLS + Duration::from_secs(terms.len_bytes / CRAWL_BYTES_PER_SEC);
+        let entered = Cell::new(None);
         let run = async {
             let session = self.service.session(call.clone()).await?;
+            entered.set(Some(session.entry));
             work(&session).await
         };
         let late = async {
@@ -259,9 +279,21 @@ impl RemoteStore {
             }
             text = call.stalled(stall, longest) => Err(Failure::open(Cause::Stalled, text)),
         };
+        let mut result = result;
+        match &mut result {
+            Ok(_) => self.was_reached.store(true, Relaxed),
+            // What the credentials were refused for may be better with those that are in the file by now.
+            Err(failure) if failure.may_be_of_credentials() => {
+                failure.is_renewed = self.service.renew(entered.get(), failure.cause == Cause::Expired).await;
+            }
+            Err(_) => {}
+        }
+        if call.status() != 0 {
+            self.was_reached.store(true, Relaxed);
+        }
         // A token may have expired; a connection of ssh that failed or hangs is not used again.
         if let Err(failure) = &result
-            && (failure.cause == Cause::Denied
+            && (matches!(failure.cause, Cause::Denied | Cause::Expired)
                 || self.is_sftp() && matches!(failure.cause, Cause::Lost | Cause::Stalled | Cause::Unreachable))
         {
             self.service.leave().await;
@@ -291,13 +323,24 @@ impl RemoteStore {
     /// Waits for the next try; false if there is none.
     async fn goes_on(&self, failure: &Failure, tries: &mut Tries) -> bool {
         let has_tokens = matches!(self.place, Remote::Bucket { service, .. } if service.has_tokens());
-        if has_tokens && failure.cause == Cause::Denied && !tries.was_denied {
+        // Nobody is at a place that has never answered; a name may be wrong, or a firewall in between.
+        let is_unreached = failure.cause == Cause::Unreachable && !self.was_reached.load(Relaxed);
+        if is_unreached && tries.count >= FIRST_TRIES {
+            return false;
+        }
+        if failure.is_renewed && tries.renewals < MAX_RENEWALS {
+            tries.renewals += 1;
+        } else if has_tokens && failure.cause == Cause::Denied && !tries.was_denied {
             // A token may have expired: the next try asks for another.
             tries.was_denied = true;
         } else {
             let pause = self.policy.pause(failure, tries.count, tries.start.elapsed(), retry::random());
             let Some(pause) = pause else { return false };
-            tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis());
+            // A person who asked for more hears why nothing moves.
+            match tries.count {
+                ..3 => tracing::debug!("{}: {}, again in {} ms", self.place, failure.text, pause.as_millis()),
+                _ => tracing::info!("{}: {}, to be tried for two minutes at most", self.place, failure.text),
+            }
             tokio::time::sleep(pause).await;
         }
         tries.count += 1;

@@ -7,17 +7,17 @@
 
 use super::explain::Task;
 use super::failure::{Cause, Failure};
-use super::folders::TEMPORARY;
+use super::folders::temporary_name;
 use super::http::{Digest, Purpose};
 use super::service::{Session, Told};
 use super::{RemoteStore, Terms, Tries};
-use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::to_hex;
 use crate::store::Object;
 use crate::store::place::{Remote, Service};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Looks at an object after a lost reply: a server that has just failed gets a little time.
 const MAX_LOOKS: u32 = 4;
@@ -95,7 +95,10 @@ impl RemoteStore {
         loop {
             let work = self.once(parcel.terms(), async |session| session.put(&parcel.path, parcel.bytes.clone()).await);
             match work.await {
-                Ok(Some(md5)) if md5 != parcel.digest.md5 => return Err(self.garbled(parcel).await),
+                Ok(Some(md5)) if md5 != parcel.digest.md5 => {
+                    let told = Told { len_bytes: Some(parcel.bytes.len() as u64), md5: Some(md5) };
+                    return self.judge(parcel, told).await;
+                }
                 // To look costs money at B2, whose answer tells what it holds.
                 Ok(Some(_)) if self.is_b2() => return Ok(()),
                 Ok(_) => return self.verify(parcel, None).await,
@@ -117,11 +120,10 @@ impl RemoteStore {
         let last = loop {
             let stat = async |session: &Session| session.stat(&parcel.path).await;
             match self.once(Terms::of(Purpose::Stat), stat).await {
-                Ok(told) if parcel.fits(told) => return Ok(()),
-                Ok(_) => return Err(self.garbled(parcel).await),
+                Ok(told) => return self.judge(parcel, told).await,
                 // A request that was lost may arrive later: its name is given up, not waited for.
                 Err(failure) if failure.cause == Cause::NotFound && lost.is_some() => break failure,
-                Err(failure) if failure.is_temporary || failure.cause == Cause::NotFound => {
+                Err(failure) if failure.is_temporary || failure.is_renewed || failure.cause == Cause::NotFound => {
                     let again = Failure { is_temporary: true, ..failure.clone() };
                     if looks.count >= MAX_LOOKS || !self.goes_on(&again, &mut looks).await {
                         break failure;
@@ -134,6 +136,39 @@ impl RemoteStore {
         let (failure, tries) = lost.unwrap_or((last, &looks));
         let cause = tries.explain(&self.place, task, &failure);
         Err(Error::new(ErrorKind::Uncertain, cause.chain()))
+    }
+
+    /// Judges what a server tells of an object that was stored. A checksum that is not that of the bytes may be none of
+    /// them: some servers encrypt and tell another (Huawei OBS, "PutObject"; Amazon S3 API, "Object"). So the bytes are
+    /// read back, and where they are right no checksum of this server is believed any more; its length is.
+    async fn judge(&self, parcel: &Parcel, told: Told) -> Result<()> {
+        if parcel.fits(told) {
+            return Ok(());
+        }
+        let len_bytes = parcel.bytes.len() as u64;
+        if told.len_bytes != Some(len_bytes) {
+            return Err(self.garbled(parcel).await);
+        }
+        if self.has_opaque_checksums.load(Relaxed) {
+            return Ok(());
+        }
+        match self.read_all(parcel.object, len_bytes).await {
+            Ok(found) if found == parcel.bytes => {
+                self.has_opaque_checksums.store(true, Relaxed);
+                tracing::info!("{}: what the server tells as checksums are none of the bytes", self.place);
+                Ok(())
+            }
+            Ok(_) => Err(self.garbled(parcel).await),
+            Err(error) if error.kind() == ErrorKind::Damaged => Err(self.garbled(parcel).await),
+            Err(error) => Err(Error::new(
+                ErrorKind::Uncertain,
+                format!(
+                    "{} tells another checksum of {} than was sent, and it cannot be read back",
+                    self.place, parcel.path
+                ),
+            )
+            .because(error)),
+        }
     }
 
     /// Removes an object the server holds other bytes of; the configuration may be somebody else's.
@@ -154,9 +189,7 @@ impl RemoteStore {
         let folder = parcel.path.rfind('/').map_or("", |end| &parcel.path[..=end]);
         let mut tries = Tries::new();
         let temporary = loop {
-            let mut random = [0; 12];
-            fill_random(&mut random);
-            let temporary = format!("{folder}{TEMPORARY}{}", to_hex(&random));
+            let temporary = format!("{folder}{}", temporary_name());
             let Err(failure) = self.put_temporary(parcel, folder, &temporary).await else { break temporary };
             // A part of it may be there even where the server says no: a disk that is full keeps what it took.
             if !matches!(failure.cause, Cause::Unreachable | Cause::Tls | Cause::HostKey | Cause::NoFolder) {

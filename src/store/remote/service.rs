@@ -2,12 +2,15 @@
 //!
 //! None of OpenDAL's layers is used: its retry layer was seen to store wrong bytes, and to say nothing of it.
 
+use super::checksum::{base64, parse_md5};
+use super::environment::Environment;
 use super::failure::{Cause, Failure, plain};
 use super::http::{Body, Call, Client, Purpose};
 use super::list::Bounds;
 use super::login::{self, Login};
 use super::page::{Form, look_over};
 use super::settings::Settings;
+use crate::store::place::Remote;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use opendal::options::ListOptions;
@@ -31,9 +34,18 @@ const SHORT: &str = "it ends before the bytes that were asked for";
 
 /// A service with what it needs to be entered.
 pub(super) struct Service {
-    settings: Settings,
+    place: Remote,
+    environment: Environment,
     client: Arc<Client>,
-    operator: Mutex<Option<Operator>>,
+    entry: Mutex<Entry>,
+}
+
+/// The settings in use, and what was made of them.
+struct Entry {
+    settings: Settings,
+    /// Counts how often the credentials were renewed.
+    number: u64,
+    operator: Option<Operator>,
 }
 
 /// What a service tells of an object.
@@ -56,6 +68,8 @@ pub(super) struct Item {
 pub(super) struct Session {
     operator: Operator,
     call: Arc<Call>,
+    /// With which credentials it was entered ([`Service::renew`]).
+    pub entry: u64,
     /// What the paths of this session begin with.
     prefix: String,
     is_http: bool,
@@ -67,46 +81,65 @@ pub(super) struct Session {
 }
 
 impl Service {
-    pub fn new(settings: Settings, client: Arc<Client>) -> Self {
-        Service { settings, client, operator: Mutex::new(None) }
+    pub fn new(place: Remote, environment: Environment, settings: Settings, client: Arc<Client>) -> Self {
+        let entry = Mutex::new(Entry { settings, number: 0, operator: None });
+        Service { place, environment, client, entry }
+    }
+
+    /// Reads the credentials of the place again; returns whether they are others than those a session with this
+    /// number was entered with. What cannot be read leaves them as they are.
+    pub async fn renew(&self, number: Option<u64>, is_expired: bool) -> bool {
+        let mut entry = self.entry.lock().await;
+        if number.is_some_and(|number| number < entry.number) {
+            return true;
+        }
+        let Ok(settings) = Settings::collect(&self.place, self.environment.clone()) else { return false };
+        // Those that are lent are asked for by the service's library, anew when it begins anew.
+        if settings.has_same_keys(&entry.settings) && !(is_expired && settings.has_lent_keys()) {
+            return false;
+        }
+        tracing::info!("{}: the credentials were renewed, and are read again", self.place);
+        *entry = Entry { settings, number: entry.number + 1, operator: None };
+        true
     }
 
     /// Enters the service, or goes on where it was entered before.
     pub async fn session(&self, call: Arc<Call>) -> Result<Session, Failure> {
-        let operator = {
-            let mut entered = self.operator.lock().await;
-            match &*entered {
-                Some(operator) => operator.clone(),
-                None => {
-                    let asking = Call::new(self.client.clone(), Purpose::Other, MAX_LOGIN_BYTES, None);
-                    entered.insert(operator(&self.settings, &asking).await?).clone()
-                }
+        let mut entry = self.entry.lock().await;
+        let operator = match &entry.operator {
+            Some(operator) => operator.clone(),
+            None => {
+                let asking = Call::new(self.client.clone(), Purpose::Other, MAX_LOGIN_BYTES, None);
+                let made = operator(&entry.settings, &asking).await?;
+                entry.operator.insert(made).clone()
             }
         };
         call.touch(Instant::now());
-        let (b2_api, prefix) = match &self.settings {
+        let settings = &entry.settings;
+        let (b2_api, prefix) = match settings {
             Settings::B2(settings) => (settings.api.clone(), String::new()),
             Settings::Sftp(settings) => (None, format!("{}/", settings.path)),
             _ => (None, String::new()),
         };
-        let (digest_as, form) = (digest_header(&self.settings), form(&self.settings));
+        let (digest_as, form) = (digest_header(settings), form(settings));
         let transport = Transport { call: call.clone(), digest_as, form, b2_api };
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
         Ok(Session {
             operator: operator.with_context(context),
             call,
+            entry: entry.number,
             prefix,
-            is_http: !matches!(self.settings, Settings::Sftp(_)),
-            has_folders: matches!(self.settings, Settings::Sftp(_) | Settings::WebDav(_)),
-            is_s3: matches!(self.settings, Settings::S3(_)),
-            has_md5_etags: matches!(self.settings, Settings::S3(_) | Settings::Swift(_)),
-            page_items: matches!(self.settings, Settings::B2(_)).then_some(B2_PAGE_ITEMS),
+            is_http: !matches!(settings, Settings::Sftp(_)),
+            has_folders: matches!(settings, Settings::Sftp(_) | Settings::WebDav(_)),
+            is_s3: matches!(settings, Settings::S3(_)),
+            has_md5_etags: matches!(settings, Settings::S3(_) | Settings::Swift(_)),
+            page_items: matches!(settings, Settings::B2(_)).then_some(B2_PAGE_ITEMS),
         })
     }
 
     /// Has the next try enter the service anew: tokens have expired, or a connection does not answer.
     pub async fn leave(&self) {
-        *self.operator.lock().await = None;
+        self.entry.lock().await.operator = None;
     }
 }
 
@@ -455,6 +488,22 @@ impl Session {
         self.operator.create_dir(&self.at(path)).await.map_err(|error| self.failed(&error))
     }
 
+    /// Finds out why nothing can be made below the folder: stores an empty file in the deepest folder there is on the
+    /// way to it, and removes it.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        let mut folder = self.prefix.as_str();
+        while !folder.is_empty() && self.operator.stat(folder).await.is_err() {
+            let above = folder.trim_end_matches('/').rfind('/').map_or(0, |end| end + 1);
+            folder = &folder[..above];
+        }
+        let path = format!("{folder}{}", super::folders::temporary_name());
+        let failed = |error| self.failed(&error);
+        let mut writer = self.operator.writer(&path).await.map_err(failed)?;
+        writer.write(Bytes::from_static(b"x")).await.map_err(failed)?;
+        writer.close().await.map_err(failed)?;
+        self.operator.delete(&path).await.map_err(failed)
+    }
+
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
@@ -495,7 +544,9 @@ impl Session {
             (Some(failure), _) => failure,
             // Without a request nobody can know: a file of credentials may be missing.
             (None, ErrorKind::NotFound) if !self.is_http => Failure::lasting(Cause::NotFound, "it is not there"),
-            (None, ErrorKind::PermissionDenied) => Failure::lasting(Cause::Denied, "the server does not allow it"),
+            (None, ErrorKind::PermissionDenied) => {
+                Failure::lasting(Cause::Denied, "permission denied: the server does not allow it")
+            }
             (None, _) if !self.is_http => Failure::of_ssh(&words(error)),
             (None, _) if words(error).contains("redential") => {
                 Failure::lasting(Cause::NoCredentials, "there are no credentials, or they cannot be used")
@@ -525,35 +576,4 @@ fn words(error: &Error) -> String {
         cause = error.source();
     }
     if words.is_empty() { plain(error.message()) } else { plain(&words.join(": ")) }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// Parses an MD5 of hexadecimal digits or of base 64.
-fn parse_md5(text: &str) -> Option<[u8; 16]> {
-    use base64::Engine;
-    if text.len() == 32 {
-        let digit = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
-        return (0..16).map(digit).collect::<Option<Vec<u8>>>()?.try_into().ok();
-    }
-    base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_md5_is_read_in_both_its_forms() {
-        let md5: [u8; 16] = std::array::from_fn(|i| i as u8 * 17);
-        assert_eq!(parse_md5(&crate::id::to_hex(&md5)), Some(md5));
-        assert_eq!(parse_md5(&base64(&md5)), Some(md5));
-        for other in ["", "0x8DA8BEB55D0EA35", "d41d8cd98f00b204e9800998ecf8427e-3", "zz1d8cd98f00b204e9800998ecf8427e"]
-        {
-            assert_eq!(parse_md5(other), None, "{other}");
-        }
-    }
 }

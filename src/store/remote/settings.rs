@@ -5,6 +5,7 @@ use super::{aws, openstack};
 use crate::error::{Error, Result};
 use crate::store::place::{Remote, Service};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use zeroize::Zeroizing;
 
 /// A secret: wiped when dropped, never shown.
@@ -56,6 +57,7 @@ pub(super) struct Swift {
 }
 
 /// The ways into Swift.
+#[derive(PartialEq, Eq)]
 pub(super) enum SwiftEntry {
     /// A token somebody else has asked for.
     Token { storage_url: String, token: Secret },
@@ -104,6 +106,24 @@ impl S3 {
 }
 
 impl Settings {
+    /// Returns whether the keys are lent to the machine or to a profile for a time.
+    pub fn has_lent_keys(&self) -> bool {
+        matches!(self, Settings::S3(settings) if settings.keys.is_none())
+    }
+
+    /// Returns whether the secrets are the same. What is given for good, as the place itself, is not compared.
+    pub fn has_same_keys(&self, other: &Settings) -> bool {
+        match (self, other) {
+            (Settings::S3(a), Settings::S3(b)) => a.keys == b.keys,
+            (Settings::B2(a), Settings::B2(b)) => (&a.key_id, &a.key) == (&b.key_id, &b.key),
+            (Settings::Swift(a), Settings::Swift(b)) => a.entry == b.entry,
+            (Settings::WebDav(a), Settings::WebDav(b)) => a.login == b.login,
+            (Settings::Azblob(a), Settings::Azblob(b)) => (&a.key, &a.sas_token) == (&b.key, &b.sas_token),
+            // ssh and Google's library read their own files.
+            _ => true,
+        }
+    }
+
     /// Returns whether a listing may not show yet what was stored.
     pub fn listings_lag(&self) -> bool {
         match self {
@@ -151,22 +171,62 @@ impl Settings {
         };
         environment.refuse_unusable(asked)?;
         let sources = Sources::read(environment, &url)?.with_login(login);
+        let settings = Settings::of(place, &url, &sources)?;
+        settings.check_server()?;
+        Ok(settings)
+    }
+
+    fn of(place: &Remote, url: &str, sources: &Sources) -> Result<Settings> {
         match place {
             Remote::Sftp { user, host, port, path, from_home } => {
                 let at = user.as_ref().map_or(String::new(), |user| format!("{user}@"));
-                let port = port.map_or(String::new(), |port| format!(":{port}"));
-                let endpoint = format!("ssh://{at}{host}{port}");
+                // Of an address of IPv6 without a port the form of a URL would have the last part taken for one.
+                let endpoint = match port {
+                    Some(port) => format!("ssh://{at}{host}:{port}"),
+                    None if host.contains(':') => format!("{at}{host}"),
+                    None => format!("ssh://{at}{host}"),
+                };
                 Ok(Settings::Sftp(Sftp { endpoint, path: path.clone(), from_home: *from_home }))
             }
-            Remote::WebDav { tls, host, path } => webdav(*tls, host, path, &sources),
+            Remote::WebDav { tls, host, path } => webdav(*tls, host, path, sources),
             Remote::Bucket { service, bucket, prefix } => match service {
-                Service::S3 => aws::settings(bucket, prefix, &url, &sources).map(Settings::S3),
-                Service::B2 => b2(bucket, prefix, &url, &sources),
-                Service::Swift => openstack::settings(bucket, prefix, &url, &sources).map(Settings::Swift),
-                Service::Gcs => gcs(bucket, prefix, &url, &sources),
-                Service::Azblob => azblob(bucket, prefix, &url, &sources),
+                Service::S3 => aws::settings(bucket, prefix, url, sources).map(Settings::S3),
+                Service::B2 => b2(bucket, prefix, url, sources),
+                Service::Swift => openstack::settings(bucket, prefix, url, sources).map(Settings::Swift),
+                Service::Gcs => gcs(bucket, prefix, url, sources),
+                Service::Azblob => azblob(bucket, prefix, url, sources),
             },
         }
+    }
+
+    /// Refuses an address that is none of a server. What may be a secret in it is not repeated.
+    fn check_server(&self) -> Result<()> {
+        let (variable, example) = match self {
+            Settings::S3(_) => ("AWS_ENDPOINT_URL (or `endpoint_url` of ~/.aws/config)", "https://s3.example.com"),
+            Settings::B2(_) => ("B2_ENVIRONMENT", "https://api.backblazeb2.com"),
+            Settings::Swift(_) => {
+                ("OS_AUTH_URL (or OS_STORAGE_URL, or ST_AUTH)", "https://keystone.example.com:5000/v3")
+            }
+            Settings::Gcs(_) => ("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443"),
+            Settings::Azblob(_) => {
+                ("AZURE_STORAGE_BLOB_ENDPOINT (or BlobEndpoint)", "https://me.blob.core.windows.net")
+            }
+            Settings::Sftp(_) | Settings::WebDav(_) => return Ok(()),
+        };
+        let Some(server) = self.server() else { return Ok(()) };
+        let parsed = reqwest::Url::parse(&server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let what = match &parsed {
+            Some(url) if !url.username().is_empty() || url.password().is_some() || url.query().is_some() => {
+                "holds more than an address: keys belong in variables of their own"
+            }
+            Some(_) => return Ok(()),
+            None => "is no address of a server: it begins with http:// or https://",
+        };
+        let shown = match server.contains(['@', '?', '=']) {
+            true => String::new(),
+            false => format!(" `{}`", super::failure::plain(&server)),
+        };
+        Err(Error::usage(format!("{variable}{shown} {what}, as in {example}")))
     }
 
     /// Returns a file of certificates to trust besides the system's.
@@ -205,7 +265,8 @@ fn webdav(tls: bool, host: &str, path: &str, sources: &Sources) -> Result<Settin
     };
     let is_loopback = ["localhost", "127.", "[::1]"].iter().any(|name| host.starts_with(name));
     if !tls && login.is_some() && !is_loopback {
-        tracing::warn!("webdav://{host} sends the password unencrypted: webdavs:// does not");
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| tracing::warn!("webdav://{host} sends the password unencrypted: webdavs:// does not"));
     }
     let scheme = if tls { "https" } else { "http" };
     Ok(Settings::WebDav(WebDav { endpoint: format!("{scheme}://{host}"), root: format!("/{path}"), login }))

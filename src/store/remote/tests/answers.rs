@@ -155,3 +155,78 @@ fn a_body_that_comes_byte_by_byte_is_not_waited_for() {
     assert!(error.kind() == ErrorKind::Io && error.chain().contains("not done after 1 s"), "{}", error.chain());
     assert_eq!(server.count("GET"), 2);
 }
+
+#[test]
+fn a_checksum_that_is_none_is_judged_by_the_bytes() {
+    let objects = Objects::default();
+    let kept = objects.clone();
+    let server = Server::start(move |request| match objects.answer(request) {
+        Answer::Reply(200, mut headers, body) if matches!(&*request.method, "PUT" | "HEAD") => {
+            headers.retain(|(name, _)| *name != "etag");
+            headers.push(("etag", server::etag(b"sealed with a key of the server's")));
+            Answer::Reply(200, headers, body)
+        }
+        answer => answer,
+    });
+    let store = s3(&server);
+    for byte in 1..4 {
+        store.put(pack(byte), &[byte; 50]).unwrap();
+    }
+    assert_eq!((server.count("PUT"), server.count("GET")), (3, 1), "one look is enough");
+    // The length counts all the same, and so do the bytes of the first.
+    let (bytes, all) = (kept.0.lock().len(), server.count("DELETE"));
+    assert_eq!((bytes, all), (3, 0));
+    for stored in [&b"other"[..], b"bytes and more"] {
+        let objects = Objects::default();
+        let server = Server::start(move |request| {
+            let stored = Request { body: stored.to_vec(), ..request.clone() };
+            objects.answer(if request.method == "PUT" { &stored } else { request })
+        });
+        let error = s3(&server).put(pack(1), b"bytes").unwrap_err();
+        assert_eq!((error.kind(), server.count("DELETE")), (ErrorKind::Uncertain, 1), "{}", error.chain());
+    }
+}
+
+#[test]
+fn keys_that_are_renewed_in_their_file_are_taken_up_once_by_all_who_were_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials");
+    let write = |token: &str| {
+        let text = format!("[default]\naws_access_key_id=a\naws_secret_access_key=b\naws_session_token={token}\n");
+        std::fs::write(&path, text).unwrap();
+    };
+    let (objects, wanted) = (Objects::default(), Arc::new(Mutex::new("T1")));
+    let right = wanted.clone();
+    let server = Server::start(move |request| {
+        match request.headers.get("x-amz-security-token").map(String::as_str) == Some(*right.lock()) {
+            true => objects.answer(request),
+            false => Answer::Reply(400, vec![], b"<Error><Code>ExpiredToken</Code></Error>".to_vec()),
+        }
+    });
+    write("T1");
+    let file = path.to_str().unwrap().to_owned();
+    let variables = [("AWS_SHARED_CREDENTIALS_FILE", &*file), ("AWS_ENDPOINT_URL", &*server.url), ("HOME", "/nowhere")];
+    let store = store_at("s3://bucket/p", &variables, policy());
+    store.put(pack(1), b"bytes").unwrap();
+    // Every kind of request, that without a body in its answer among them, and many at a time.
+    for (token, ask) in [
+        ("T2", &(|| store.read_whole(pack(1), 9).map(drop)) as &(dyn Fn() -> Result<()> + Sync)),
+        ("T3", &|| store.len_bytes(pack(1)).map(drop)),
+        ("T4", &|| store.list(ObjectKind::Pack).map(drop)),
+        ("T5", &|| store.put(pack(1), b"bytes")),
+        ("T6", &|| store.delete(pack(2))),
+    ] {
+        *wanted.lock() = token;
+        let before = server.log.lock().len();
+        let error = ask().unwrap_err();
+        // The answer to HEAD has no body that tells what is wrong.
+        let is_told = error.kind() == ErrorKind::Denied || error.chain().contains("AWS_SESSION_TOKEN");
+        assert!(is_told && !error.chain().contains("tried"), "{}", error.chain());
+        assert_eq!(server.log.lock().len(), before + 1, "{token} is not there yet: {}", error.chain());
+        write(token);
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().for_each(|asked| asked.join().unwrap().unwrap());
+        });
+    }
+}
