@@ -89,7 +89,11 @@ fn a_change_in_the_tick_of_the_newest_one_is_found_in_every_later_snapshot_of_th
     let nights = Nights::new();
     let (first, snapshot) = (nights.bakfs.path("first"), nights.bakfs.path("snapshot"));
     // Whole seconds: what is within two of them of the newest change may be another state.
-    image(&first, 128, &[("old", "old A", (THEN - 10, 0)), ("near", "near A", (THEN - 1, 0)), ("db", "db A", (THEN, 0))]);
+    image(
+        &first,
+        128,
+        &[("old", "old A", (THEN - 10, 0)), ("near", "near A", (THEN - 1, 0)), ("db", "db A", (THEN, 0))],
+    );
     fs::copy(&first, &snapshot).unwrap();
     assert_eq!(nights.night(&snapshot).number("files_new"), 3);
     copy_with(&first, &snapshot, &[("db A", "db B"), ("near A", "near B"), ("old A", "old B")]);
@@ -153,8 +157,11 @@ fn another_image_does_not_lend_its_attributes_to_a_folder() {
 fn times_of_another_clock_are_compared_with_one_another() {
     let nights = Nights::new();
     let (first, second) = (nights.bakfs.path("first"), nights.bakfs.path("image"));
-    let files =
-        [("a", "a one", (YEAR_2040, 1)), ("b", "b one", (YEAR_2040 + 60, 970_000_000)), ("c", "c one", (YEAR_2040 + 61, 5))];
+    let files = [
+        ("a", "a one", (YEAR_2040, 1)),
+        ("b", "b one", (YEAR_2040 + 60, 970_000_000)),
+        ("c", "c one", (YEAR_2040 + 61, 5)),
+    ];
     image(&first, 256, &files);
     fs::copy(&first, &second).unwrap();
     nights.night(&second);
@@ -283,12 +290,12 @@ struct Overlay {
 }
 
 impl Overlay {
-    fn new(dirs: usize) -> Overlay {
+    fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Overlay {
         need_root();
         let folder = tempfile::tempdir_in("/srv").unwrap();
         let at = |name: &str| folder.path().join(name);
-        for number in 0..dirs {
-            support::write(&at(&format!("lower/d{number}/f")), number.to_string());
+        for (path, bytes) in files {
+            support::write(&at("lower").join(path), bytes);
         }
         fs::create_dir(at("t")).unwrap();
         tool("mount", ["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), at("t").as_os_str()]).expect(0);
@@ -315,7 +322,7 @@ impl Drop for Overlay {
 
 #[test]
 fn inodes_whose_numbers_do_not_last_are_looked_at_twice_and_backed_up() {
-    let overlay = Overlay::new(20);
+    let overlay = Overlay::new((0..20).map(|number| (format!("d{number}/f"), b"x".to_vec())));
     let walk = Walk::new(0, 100);
     let listing = walk.request_root(&overlay.path()).take().unwrap();
     let below = walk.request(&listing.fd, b"d0", &listing.entries[0].stat).take().unwrap();
@@ -340,15 +347,18 @@ fn inodes_whose_numbers_do_not_last_are_looked_at_twice_and_backed_up() {
 
 #[test]
 fn databases_on_an_overlay_are_found() {
-    let overlay = Overlay::new(0);
-    let lower = overlay.folder.path().join("lower/app");
-    fs::create_dir_all(&lower).unwrap();
     let mut bytes = b"SQLite format 3\0".to_vec();
     bytes.resize(4096, 0);
-    fs::write(lower.join("app.db"), bytes).unwrap();
+    let overlay = Overlay::new([("app/app.db".to_string(), bytes)]);
     let excludes = bakfs::source::exclude::Excludes::default();
     let (sources, root) = ([overlay.path()], Path::new("/"));
-    let scope = bakfs::machine::survey::Scope { sources: &sources, excludes: &excludes, exclude_caches: true, root, min_bytes: 1 << 30 };
+    let scope = bakfs::machine::survey::Scope {
+        sources: &sources,
+        excludes: &excludes,
+        exclude_caches: true,
+        root,
+        min_bytes: 1 << 30,
+    };
     let mut budget = bakfs::machine::survey::Budget::new(1000, support::SOON);
     assert_eq!(bakfs::machine::survey::survey(&scope, &mut budget).sqlite, [overlay.path().join("app/app.db")]);
 }
@@ -357,7 +367,8 @@ fn databases_on_an_overlay_are_found() {
 fn what_a_daemon_only_shows_is_kept_as_an_empty_folder() {
     need_root();
     let (bakfs, source) = Bakfs::with_source();
-    let (behind, shown, data) = (bakfs.make_dir("behind"), bakfs.make_dir("source/lxcfs"), bakfs.make_dir("source/data"));
+    let (behind, shown, data) =
+        (bakfs.make_dir("behind"), bakfs.make_dir("source/lxcfs"), bakfs.make_dir("source/data"));
     fs::write(behind.join("meminfo"), "much").unwrap();
     for (kind, place) in [("lxcfs", &shown), ("sshfs", &data)] {
         let options = format!("subtype={kind}");

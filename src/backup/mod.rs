@@ -36,8 +36,8 @@ use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_o
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
-pub use generated::Dumps;
 use fresh::{Freshness, Parent};
+pub use generated::Dumps;
 use generated::Making;
 use kept::Held;
 use parking_lot::{Condvar, Mutex};

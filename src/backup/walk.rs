@@ -2,9 +2,9 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
+use super::fresh::Freshness;
 use super::generated::Making;
 use super::kept::{Held, Tally};
-use super::fresh::Freshness;
 use super::parent::{Cursor, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;

@@ -140,7 +140,10 @@ impl FileSystems {
     /// Returns where file systems are mounted now, as absolute paths.
     pub fn mount_points() -> Vec<Vec<u8>> {
         let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        table.split(|byte| *byte == b'\n').filter_map(|line| Some(unescape(line.split(|c| *c == b' ').nth(4)?))).collect()
+        table
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| Some(unescape(line.split(|c| *c == b' ').nth(4)?)))
+            .collect()
     }
 }
 
@@ -390,7 +393,9 @@ mod tests {
         let of = |kind: &str, source: &str| {
             is_shown(&Mount { kind: kind.into(), source: source.into(), options: Vec::new() })
         };
-        assert!(of("fuse", "sysboxfs") && !of("fuse", "host:/data") && !of("fuse.sshfs", "lxcfs") && !of("ext4", "proc"));
+        assert!(
+            of("fuse", "sysboxfs") && !of("fuse", "host:/data") && !of("fuse.sshfs", "lxcfs") && !of("ext4", "proc")
+        );
         assert!(SHOWN.is_sorted() && ELSEWHERE.is_sorted());
     }
 

@@ -191,13 +191,7 @@ const LASTING: [u32; 8] = [
 /// Overlays over several file systems, CIFS and FUSE give a file another inode number once the kernel has forgotten it
 /// (Documentation/filesystems/overlayfs.rst, "Inode properties"). While it is open the number stays: what the name then
 /// leads to again was not replaced.
-pub(super) fn is_still(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    expected: &Stat,
-    fd: BorrowedFd<'_>,
-    opened: &Stat,
-) -> bool {
+pub(super) fn is_still(dir: BorrowedFd<'_>, name: &[u8], expected: &Stat, fd: BorrowedFd<'_>, opened: &Stat) -> bool {
     if expected.is_same_file(opened) {
         return true;
     }
