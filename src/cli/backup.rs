@@ -36,7 +36,7 @@ pub struct Args {
     /// Leave out what lies in folders marked by a CACHEDIR.TAG
     #[arg(long)]
     exclude_caches: bool,
-    /// Leave out other file systems mounted below
+    /// Leave out other file systems, mounted below or subvolumes of their own (those are told)
     #[arg(long, short = 'x')]
     one_file_system: bool,
     /// Add a tag to the snapshot
