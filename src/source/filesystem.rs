@@ -359,20 +359,44 @@ mod ioctls {
         (!uuid.is_empty()).then(|| hexadecimal(uuid))
     }
 
+    /// `struct btrfs_ioctl_fs_info_args`.
+    #[repr(C)]
+    struct Info {
+        _before: [u64; 2],
+        uuid: [u8; 16],
+        _after: [u64; 124],
+    }
+
+    /// `struct btrfs_ioctl_timespec`.
+    #[repr(C)]
+    struct Made {
+        secs: u64,
+        nanos: u32,
+    }
+
+    /// `struct btrfs_ioctl_get_subvol_info_args`.
+    #[repr(C)]
+    struct SubvolumeInfo {
+        _before: [u64; 37],
+        own: [u8; 16],
+        parent: [u8; 16],
+        _between: [u64; 8],
+        made: Made,
+        _after: [u64; 12],
+    }
+
+    const _: () = assert!(size_of::<Info>() == 1024 && size_of::<SubvolumeInfo>() == 504);
+
     pub fn btrfs_uuid(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
-        // SAFETY: the call writes a structure of 1 024 bytes, all of whose values are valid.
-        let found = unsafe { ioctl(fd, Getter::<BTRFS_INFO, [u64; 128]>::new()) }.ok()?;
-        Some(*[found[2].to_ne_bytes(), found[3].to_ne_bytes()].concat().first_chunk()?)
+        // SAFETY: the call writes this structure, all of whose values are valid.
+        Some(unsafe { ioctl(fd, Getter::<BTRFS_INFO, Info>::new()) }.ok()?.uuid)
     }
 
     pub fn subvolume(fd: BorrowedFd<'_>) -> Option<Subvolume> {
-        // SAFETY: the call writes a structure of 504 bytes, all of whose values are valid.
-        let found = unsafe { ioctl(fd, Getter::<BTRFS_SUBVOLUME, [u64; 63]>::new()) }.ok()?;
-        let bytes: Vec<u8> = found.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let id = |at: usize| bytes[at..].first_chunk().copied();
-        let secs = i64::try_from(found[392 / 8]).ok()?;
-        let nanos = u32::from_ne_bytes(*bytes[400..].first_chunk()?).min(999_999_999);
-        Some(Subvolume { own: id(296)?, parent: id(312)?, made: Time { secs, nanos } })
+        // SAFETY: the call writes this structure, all of whose values are valid.
+        let found = unsafe { ioctl(fd, Getter::<BTRFS_SUBVOLUME, SubvolumeInfo>::new()) }.ok()?;
+        let made = Time { secs: i64::try_from(found.made.secs).ok()?, nanos: found.made.nanos.min(999_999_999) };
+        Some(Subvolume { own: found.own, parent: found.parent, made })
     }
 }
 
