@@ -1,12 +1,13 @@
 //! Counts what a first backup will read, for whoever looks at its progress: by the walk of a backup, without reading.
 
+use super::fresh::Freshness;
 use super::generated::Making;
 use super::kept::Held;
 use super::roots::Roots;
 use super::servers::Servers;
 use super::walk::{Director, Event};
 use super::{Budget, MAX_EVENTS, Options};
-use crate::repo::Repository;
+use crate::repo::{Repository, names};
 use crate::source::exclude::Excludes;
 use crate::source::generated::Replaced;
 use crate::source::owners::Owners;
@@ -47,7 +48,7 @@ pub(super) fn count(
             repository,
             options,
             excludes,
-            freshness: None,
+            freshness: Freshness::new(repository, None, names::time(jiff::Timestamp::now())),
             walk: Walk::new(THREADS, WINDOW_ENTRIES),
             events,
             jobs: None,
@@ -58,6 +59,7 @@ pub(super) fn count(
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),
+            subvolumes: Default::default(),
             making,
         };
         let walk = std::thread::Builder::new().name("count".into()).stack_size(super::DIRECTOR_STACK_BYTES);

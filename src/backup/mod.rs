@@ -11,6 +11,7 @@
 mod assemble;
 mod content;
 mod count;
+mod fresh;
 mod generated;
 mod kept;
 mod parent;
@@ -29,17 +30,17 @@ use crate::repo::scope::{ahead_warning, believed};
 use crate::repo::session::Session;
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
-use crate::repo::{Repository, names};
+use crate::repo::{self, Repository, names};
 use crate::source::exclude::{Excludes, Source};
 use crate::source::owners::Owners;
 use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_open_files_limit};
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
+use fresh::{Freshness, Parent};
 pub use generated::Dumps;
 use generated::Making;
 use kept::Held;
-use parent::Freshness;
 use parking_lot::{Condvar, Mutex};
 use roots::Roots;
 use servers::Servers;
@@ -185,7 +186,7 @@ pub fn run_with(
             repository,
             options,
             excludes: &excludes,
-            freshness: parent.map(|parent| Freshness { parent_started: parent.snapshot.started }),
+            freshness: Freshness::new(repository, parent.map(of_parent), started),
             walk: Walk::new(DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES),
             events,
             jobs: (!options.dry_run).then_some(jobs),
@@ -196,6 +197,7 @@ pub fn run_with(
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),
+            subvolumes: Default::default(),
             making: Making::new(if options.dry_run { Vec::new() } else { generated }, &cutter),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
@@ -205,7 +207,8 @@ pub fn run_with(
             // Stopped: the assembler has failed and says why.
             let _ = director.run(roots, parent_root, failed);
             let (made, missing) = (director.making.made, director.making.missing);
-            Walked { owners: std::mem::take(&mut director.owners), made, missing }
+            let subvolumes = director.subvolumes.told();
+            Walked { owners: director.owners, made, missing, subvolumes, sources: director.freshness.end() }
         });
         let walking = walking.context(|| "Cannot start a thread".into())?;
         for _ in 0..if options.dry_run { 0 } else { READERS } {
@@ -232,8 +235,17 @@ pub fn run_with(
     }
     // A source that is one file, and could not be read.
     let is_incomplete = walked.missing > 0 || assembled.lost.iter().any(|path| sources.contains(path));
+    walked.subvolumes.into_iter().for_each(|text| repository.warn(text));
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
-    commit(repository, options, draft, assembled)
+    let outcome = commit(repository, options, draft, assembled)?;
+    if let Some(id) = outcome.id {
+        repository.keep_walked(id, walked.sources);
+    }
+    Ok(outcome)
+}
+
+fn of_parent(listed: &Listed) -> Parent<'_> {
+    Parent { id: listed.id, snapshot: &listed.snapshot }
 }
 
 /// What a walk has told besides its events.
@@ -243,6 +255,10 @@ struct Walked {
     made: u64,
     /// Dumps and sources that are missing.
     missing: u64,
+    /// What is to be told of subvolumes that were left out.
+    subvolumes: Option<String>,
+    /// The file systems that were walked over.
+    sources: repo::walked::Walked,
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.

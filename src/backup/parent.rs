@@ -1,15 +1,9 @@
 //! What an earlier snapshot knows: its entries in step with a listing, to take unchanged files over.
 
-use crate::format::tree::{Content, Directory, Entry, Meta, Node, Time};
+use crate::format::tree::{Content, Directory, Entry};
 use crate::repo::Repository;
 use crate::repo::tree::Leaf;
-use crate::source::stat::{Kind, Stat};
 use crate::store::Wait;
-
-/// A change within the same tick of a file system's clock as an earlier one leaves no trace in ctime.
-/// Linux ticks at most 10 ms apart (CONFIG_HZ=100); whole seconds are FAT's and old NFS's.
-const TICK_NANOS: i128 = 50_000_000;
-const COARSE_TICK_NANOS: i128 = 2_000_000_000;
 
 /// One directory of the parent snapshot, read in order.
 pub struct Cursor<'a> {
@@ -70,37 +64,6 @@ pub struct Known<'a> {
     pub leaf: &'a Leaf,
     /// Its position in its directory.
     pub position: u64,
-}
-
-/// Tells whether a file can be taken over without reading it.
-pub struct Freshness {
-    /// When the parent's backup began.
-    pub parent_started: Time,
-}
-
-impl Freshness {
-    /// Returns whether a file is as the parent has it, and cannot have changed since within one tick.
-    pub fn is_unchanged(&self, stat: &Stat, entry: &Entry) -> bool {
-        stat.same_file_version(&entry.meta) && same_kind(stat.kind, &entry.node) && !self.is_racy(&entry.meta)
-    }
-
-    fn is_racy(&self, meta: &Meta) -> bool {
-        let nanos = |time: Time| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
-        let tick = if meta.ctime.nanos == 0 { COARSE_TICK_NANOS } else { TICK_NANOS };
-        nanos(meta.ctime) + tick >= nanos(self.parent_started)
-    }
-}
-
-fn same_kind(kind: Kind, node: &Node) -> bool {
-    match node {
-        Node::File(_) => kind == Kind::File,
-        Node::Directory(_) => kind == Kind::Directory,
-        Node::Symlink(_) => kind == Kind::Symlink,
-        Node::Fifo => kind == Kind::Fifo,
-        Node::Socket => kind == Kind::Socket,
-        Node::CharDevice { .. } => kind == Kind::CharDevice,
-        Node::BlockDevice { .. } => kind == Kind::BlockDevice,
-    }
 }
 
 /// Returns whether the repository still has all an entry's content is made of, as far as is known. A list

@@ -2,9 +2,10 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
+use super::fresh::Freshness;
 use super::generated::Making;
 use super::kept::{Held, Tally};
-use super::parent::{Cursor, Freshness, Known, is_stored};
+use super::parent::{Cursor, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;
 use super::{Budget, Options};
@@ -84,7 +85,7 @@ pub struct Director<'a> {
     pub(super) options: &'a Options,
     /// What is left out, with what it means through links.
     pub(super) excludes: &'a Excludes,
-    pub(super) freshness: Option<Freshness>,
+    pub(super) freshness: Freshness<'a>,
     pub(super) walk: Walk,
     pub(super) events: Sender<Event>,
     pub(super) jobs: Option<Sender<Job>>,
@@ -101,6 +102,45 @@ pub struct Director<'a> {
     pub(super) held: Held,
     /// What is made while it is backed up.
     pub(super) making: Making<'a>,
+    /// Subvolumes that were left out: of how many, and the first of them.
+    pub(super) subvolumes: Subvolumes,
+}
+
+/// Subvolumes that were left out with other file systems, though nothing is mounted there.
+#[derive(Debug, Default)]
+pub struct Subvolumes {
+    count: u64,
+    first: Vec<Vec<u8>>,
+}
+
+/// So many subvolumes that were left out are named.
+const MAX_NAMED: usize = 5;
+
+impl Subvolumes {
+    fn add(&mut self, path: Vec<u8>) {
+        self.count += 1;
+        if self.first.len() < MAX_NAMED {
+            self.first.push(path);
+        }
+    }
+
+    /// Returns what is to be told, if there were any.
+    pub fn told(&self) -> Option<String> {
+        let names: Vec<_> = self.first.iter().map(|path| path.escape_ascii().to_string()).collect();
+        let (what, more) = match self.count {
+            0 => return None,
+            1 => ("1 subvolume is".to_string(), String::new()),
+            count => {
+                let more = count - names.len() as u64;
+                (format!("{count} subvolumes are"), if more > 0 { format!(" and {more} more") } else { String::new() })
+            }
+        };
+        Some(format!(
+            "{what} not in the backup, because --one-file-system leaves them out as it does other file systems: {}{more}: \
+             name them as sources, or exclude them",
+            names.join(", ")
+        ))
+    }
 }
 
 impl Director<'_> {
@@ -134,6 +174,7 @@ impl Director<'_> {
             Ok(listing) => listing,
             Err(error) => return self.tell(failure(error)),
         };
+        self.freshness.enter(b"", &listing, parent.as_ref());
         self.directory(&listing, Some(root), parent, listing.stat.dev, root.is_source, 0)?;
         self.tell(Event::Leave)
     }
@@ -231,6 +272,10 @@ impl Director<'_> {
                     let other_device = self.options.one_file_system && scanned.stat.dev != device && !asked;
                     if other_device && below.is_none() {
                         drop(ticket);
+                        // What is seen through the same mount is none itself (btrfs(5), "subvolumes").
+                        if scanned.stat.mount_id != 0 && scanned.stat.mount_id == listing.stat.mount_id {
+                            self.subvolumes.add(self.path_of(&scanned.name));
+                        }
                         self.left_out(listing, scanned)?;
                         continue;
                     }
@@ -324,21 +369,45 @@ impl Director<'_> {
                 return self.tell(Event::Leave);
             }
         };
-        let is_unchanged = |meta: &Meta| listing.stat.same_file_version(meta) && meta.marks == 0;
-        let unchanged = known.filter(|known| is_unchanged(&known.entry.meta));
-        let mut meta = match unchanged {
-            Some(known) => listing.stat.to_meta(known.entry.meta.xattrs.clone()),
-            None => self.meta_of(&listing, &scanned.name)?,
-        };
-        if listing.incomplete.is_some() {
-            meta.marks |= marks::UNREADABLE;
-        }
         let parent = known.and_then(|known| match &known.entry.node {
             Node::Directory(directory) => Some(*directory),
             _ => None,
         });
+        let path_len = self.path.len();
+        self.path.push(b'/');
+        self.path.extend_from_slice(&scanned.name);
+        let before = self.freshness.enter(&self.path, &listing, parent.as_ref());
+        let told = self.listed(scanned, &listing, known, parent, below, device, is_source, depth);
+        self.freshness.leave(before);
+        self.path.truncate(path_len);
+        told
+    }
+
+    /// Tells a subdirectory that is open.
+    #[expect(clippy::too_many_arguments, reason = "the state of one descent")]
+    fn listed(
+        &mut self,
+        scanned: &Scanned,
+        listing: &Listing,
+        known: Option<Known<'_>>,
+        parent: Option<Directory>,
+        below: Option<&Root>,
+        device: u64,
+        is_source: bool,
+        depth: usize,
+    ) -> Result<(), Stopped> {
+        let is_unchanged = |meta: &Meta| self.freshness.is_same_version(&listing.stat, meta) && meta.marks == 0;
+        let unchanged = known.filter(|known| is_unchanged(&known.entry.meta));
+        let mut meta = match unchanged {
+            Some(known) => listing.stat.to_meta(known.entry.meta.xattrs.clone()),
+            None => self.meta_of(listing, &scanned.name)?,
+        };
+        if listing.incomplete.is_some() {
+            meta.marks |= marks::UNREADABLE;
+        }
         let asked = below.is_some_and(|below| below.is_source);
-        if listing.stat.dev != device && below.is_none() && is_pseudo(&listing.fd) {
+        let is_other = listing.stat.dev != device && below.is_none();
+        if is_other && (is_pseudo(&listing.fd) || self.freshness.is_shown(listing)) {
             meta.marks |= marks::LEFT_OUT;
             self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
             return self.tell(Event::Leave);
@@ -355,11 +424,7 @@ impl Director<'_> {
                 None
             }
         };
-        let path_len = self.path.len();
-        self.path.push(b'/');
-        self.path.extend_from_slice(&scanned.name);
-        self.directory(&listing, below, parent, device, is_source, depth)?;
-        self.path.truncate(path_len);
+        self.directory(listing, below, parent, device, is_source, depth)?;
         if let Some((known, parent, level)) = held
             && let Some(tally) = self.held.close(level, || self.repository.holds_pages(&parent), parent.entries)
         {
@@ -372,8 +437,7 @@ impl Director<'_> {
     fn file(&mut self, listing: &Listing, scanned: &Scanned, known: Option<Known<'_>>) -> Result<(), Stopped> {
         let stat = &scanned.stat;
         let is_unchanged = |known: &Entry| {
-            let fresh = self.freshness.as_ref().is_some_and(|freshness| freshness.is_unchanged(stat, known));
-            fresh
+            self.freshness.is_unchanged(stat, known)
                 && known.meta.marks == 0
                 && !matches!(&known.node, Node::File(content) if !is_stored(self.repository, content))
         };

@@ -38,7 +38,7 @@ pub struct Args {
     /// Leave out what lies in folders marked by a CACHEDIR.TAG
     #[arg(long, conflicts_with = "stdin")]
     exclude_caches: bool,
-    /// Leave out other file systems mounted below
+    /// Leave out other file systems, mounted below or subvolumes of their own (those are told)
     #[arg(long, short = 'x', conflicts_with = "stdin")]
     one_file_system: bool,
     /// Add a tag to the snapshot; A,B: both

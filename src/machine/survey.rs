@@ -135,7 +135,9 @@ impl Walk<'_> {
             }
             let path = entry.path();
             let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != folder.device || self.scope.excludes.excludes(&path, metadata.is_dir()) {
+            // A file lies where its folder does, whatever device an overlay shows for it.
+            let is_elsewhere = metadata.is_dir() && metadata.dev() != folder.device;
+            if is_elsewhere || self.scope.excludes.excludes(&path, metadata.is_dir()) {
                 continue;
             }
             if metadata.is_dir() {

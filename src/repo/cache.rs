@@ -260,6 +260,18 @@ impl Cache {
         std::fs::read(self.folder.join(name)).ok()
     }
 
+    /// Removes the oldest files whose names begin so, until `max_files` are left.
+    pub fn keep_newest(&self, prefix: &str, max_files: usize) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()));
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let mut found: Vec<_> = named.map(|entry| entry.path()).collect();
+        if found.len() > max_files {
+            found.sort_by_cached_key(|path| std::cmp::Reverse(changed(path)));
+            found[max_files..].iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
+    }
+
     /// Replaces a small file of the cache; that it could not be kept is no error.
     pub fn write_file(&self, name: &str, bytes: &[u8]) {
         if let Ok(path) = self.write("new", |out| out.write_all(bytes)) {

@@ -32,6 +32,7 @@ mod unlock;
 pub mod upload;
 pub mod verify;
 pub mod walk;
+pub mod walked;
 pub mod write;
 
 use crate::crypto::keys::Keys;

@@ -1,6 +1,6 @@
 //! What is in a directory: its entries and the state of each, through one open directory.
 
-use super::read::{open_at, replaced};
+use super::read::{is_still, open_at, replaced};
 use super::{stat::Stat, xattr, xattr::Xattrs};
 use crate::error::{Context, Error, Result};
 use crate::format::codec::Bytes;
@@ -80,7 +80,8 @@ impl Names {
         };
         let stat = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?;
         // Opening an automount point mounts what belongs there, which then is another directory.
-        if place.expected.as_ref().is_some_and(|expected| !expected.automount && !expected.is_same_file(&stat)) {
+        let expected = place.expected.as_ref().filter(|expected| !expected.automount);
+        if expected.is_some_and(|expected| !is_still(parent, &place.name, expected, fd.as_fd(), &stat)) {
             return Err(replaced());
         }
         let mut names = Names { fd: Arc::new(fd), stat, bytes: Vec::new(), list: Vec::new(), incomplete: None };

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod exclude;
+pub mod filesystem;
 pub mod generated;
 pub mod listing;
 pub mod owners;

@@ -40,7 +40,7 @@ pub fn open(dir: BorrowedFd<'_>, name: &[u8], expected: &Stat) -> Result<OpenFil
         opened => opened.context(|| "could not be opened".into())?,
     };
     let stat = Stat::of(fd.as_fd()).context(|| "could not be looked at".into())?;
-    if stat.kind != Kind::File || !stat.is_same_file(expected) {
+    if stat.kind != Kind::File || !is_still(dir, name, expected, fd.as_fd(), &stat) {
         return Err(replaced());
     }
     if stat.size_bytes >= ADVISE_FROM_BYTES {
@@ -171,6 +171,33 @@ pub(super) fn open_at(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result
             opened => return opened,
         }
     }
+}
+
+/// Types whose inode numbers last as long as the file: in one of them another number is another file
+/// (include/uapi/linux/magic.h).
+const LASTING: [u32; 8] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683e, // btrfs
+    0xf2f5_2010, // f2fs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x2fc1_2fc1, // zfs
+    0x3153_464a, // jfs
+];
+
+/// Returns whether the open file `fd`, in the state `opened`, is what was seen as `expected` under `name` in `dir`.
+///
+/// Overlays over several file systems, CIFS and FUSE give a file another inode number once the kernel has forgotten it
+/// (Documentation/filesystems/overlayfs.rst, "Inode properties"). While it is open the number stays: what the name then
+/// leads to again was not replaced.
+pub(super) fn is_still(dir: BorrowedFd<'_>, name: &[u8], expected: &Stat, fd: BorrowedFd<'_>, opened: &Stat) -> bool {
+    if expected.is_same_file(opened) {
+        return true;
+    }
+    let is_lasting = || rustix::fs::fstatfs(fd).is_ok_and(|found| LASTING.contains(&(found.f_type as u32)));
+    let is_other = expected.kind != opened.kind || expected.mount_id != opened.mount_id || is_lasting();
+    !is_other && Stat::at(dir, name).is_ok_and(|again| again.is_same_file(opened))
 }
 
 pub(super) fn replaced() -> Error {

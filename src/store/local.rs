@@ -4,6 +4,7 @@
 //! replacing; [`Store::barrier`] then syncs every folder a name was added to. A file whose write or
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
+use super::sharing::{Sharing, failure};
 use super::{Listed, Names, Object, ObjectKind, Store, Wait, too_many};
 use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -85,7 +86,7 @@ impl LocalStore {
         folders.extend(ObjectKind::ALL.map(|kind| self.root.join(kind.folder())));
         folders.extend((0..=255).map(|shard| self.root.join(format!("packs/{shard:02x}"))));
         for folder in &folders {
-            make_folder(folder)?;
+            self.make_folder(folder)?;
         }
         for folder in folders.iter().map(PathBuf::as_path).chain(parent) {
             sync_folder(folder)?;
@@ -117,7 +118,7 @@ impl LocalStore {
         let opening = || format!("Cannot open {}", path.display());
         // Nobody is waited for who may write to a FIFO of this name (fifo(7)); of a regular file it says nothing.
         let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
-        let file = File::from(fd.context(opening)?);
+        let file = File::from(fd.map_err(|error| self.failure(opening(), &path, error))?);
         if !file.metadata().context(opening)?.is_file() {
             return Err(Error::damaged(format!("{} is no regular file", path.display())));
         }
@@ -128,14 +129,34 @@ impl LocalStore {
         Ok(file)
     }
 
+    fn failure(&self, attempted: String, path: &Path, error: impl Into<std::io::Error>) -> Error {
+        failure(attempted, path, &self.root, error.into())
+    }
+
+    /// Makes a folder of the repository, or the repository's own, if it is not there.
+    fn make_folder(&self, path: &Path) -> Result<()> {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
+            Ok(()) if path == self.root => Ok(()),
+            Ok(()) => {
+                let sharing = Sharing::of(&self.root)?;
+                let hand_over = || sharing.hand_over(&File::open(path)?);
+                hand_over().context(|| format!("Cannot set the rights of {}", path.display()))
+            }
+            Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(self.failure(format!("Cannot make the folder {}", path.display()), path, error)),
+        }
+    }
+
     fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let fd = rustix::fs::open(
             path,
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             Mode::from_raw_mode(0o400),
         )
-        .context(|| format!("Cannot create {}", path.display()))?;
+        .map_err(|error| self.failure(format!("Cannot create {}", path.display()), path, error))?;
         let mut file = File::from(fd);
+        let sharing = Sharing::of(&self.root)?;
+        sharing.hand_over(&file).context(|| format!("Cannot set the rights of {}", path.display()))?;
         file.write_all(bytes).context(|| format!("Cannot write {}", path.display()))?;
         file.sync_all().context(|| format!("Cannot sync {}", path.display()))
     }
@@ -143,13 +164,6 @@ impl LocalStore {
 
 pub(super) fn would_wait() -> Error {
     Error::new(ErrorKind::WouldWait, "The bytes are not in memory")
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(Error::io(format!("Cannot make the folder {}", path.display()), error)),
-    }
 }
 
 fn sync_folder(path: &Path) -> Result<()> {
@@ -179,7 +193,7 @@ impl Store for LocalStore {
         let path = self.path(object);
         let folder = path.parent().expect("every object lies in a folder").to_path_buf();
         if matches!(object, Object::Mark(_)) && !folder.exists() {
-            make_folder(&folder)?;
+            self.make_folder(&folder)?;
             sync_folder(&self.root)?;
         }
         let mut random = [0; 12];
@@ -268,7 +282,7 @@ impl Store for LocalStore {
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
         let mut objects = Vec::new();
         for folder in self.folders(kind) {
-            let listing = |error| Error::io(format!("Cannot list {}", folder.display()), error);
+            let listing = |error| self.failure(format!("Cannot list {}", folder.display()), &folder, error);
             let entries = match std::fs::read_dir(&folder) {
                 // The folder of marks is made with the first one; any other that is missing is a fault.
                 Err(error) if kind == ObjectKind::Mark && error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -302,7 +316,7 @@ impl Store for LocalStore {
             // A process that was killed may have removed it and not synced the folder.
             Err(Errno::NOENT) if folder.exists() => {}
             Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(Error::io(format!("Cannot remove {}", path.display()), error)),
+            Err(error) => return Err(self.failure(format!("Cannot remove {}", path.display()), folder, error)),
         }
         self.dirty.lock().insert(folder.to_path_buf());
         Ok(())

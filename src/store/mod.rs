@@ -4,6 +4,7 @@ pub mod cached;
 pub mod local;
 pub mod place;
 pub mod remote;
+mod sharing;
 
 use crate::error::Result;
 use crate::id::ObjectId;
