@@ -150,7 +150,7 @@ fn dump_streams_a_file_with_its_holes() {
         assert!(dumped.stdout == std::fs::read(source.join(name)).unwrap(), "{name}");
     }
     bakfs.run([OsStr::new("dump"), &target("latest", &source)]).expect(2).says("--archive tar").says("restore");
-    // Whoever stops reading early ends the dump, silently.
+    // Whoever stops reading early ends the dump.
     let mut shell = bakfs.wrap("bash");
     let line = r#"set -o pipefail; "$0" dump "$1" | head -c 5"#;
     shell.args(["-c", line, env!("CARGO_BIN_EXE_bakfs")]).arg(target("latest", &source.join("large")));

@@ -30,7 +30,7 @@ fn list(path: &Path) -> Listing {
 }
 
 fn target(path: &Path, overwrite: bool) -> Dir {
-    let options = Options { replace_types: overwrite, owners: Owners::numeric(), dry_run: false };
+    let options = Options { replace_types: overwrite, owners: Owners::numeric(), dry_run: false, ..Options::default() };
     Target::open(path, options).unwrap().root()
 }
 
