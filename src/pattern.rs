@@ -79,9 +79,8 @@ fn refuse_shell(text: &str) -> Result<(), String> {
         None => text.strip_prefix('$').and_then(|rest| rest.split_once('/')).map(|(name, _)| name),
     };
     // `$RECYCLE.BIN/` and `$Extend/` are names of folders.
-    let is_variable = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
-    };
+    let is_variable =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
     match name.filter(|name| is_variable(name)) {
         Some(name) => Err(format!(
             "variables as ${name} are not replaced in patterns: write the whole path, or `\\$` for a name that begins so"
@@ -383,7 +382,9 @@ mod tests {
             let error = Pattern::parse(text).unwrap_err();
             assert!(error.contains(told), "{text:?}: {error}");
         }
-        for text in ["~", "~x", "~snapshot/", "$RECYCLE.BIN/", "$Extend/", "\\~/x", "\\$HOME/x", "a\\ ", "\\ a", "$A", "a b"] {
+        for text in
+            ["~", "~x", "~snapshot/", "$RECYCLE.BIN/", "$Extend/", "\\~/x", "\\$HOME/x", "a\\ ", "\\ a", "$A", "a b"]
+        {
             assert!(Pattern::parse(text).is_ok(), "{text:?}");
         }
     }

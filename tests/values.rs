@@ -217,7 +217,8 @@ fn a_pattern_means_what_the_path_of_a_source_means() {
     let given = base.join("v/d/www");
     for pattern in ["v/d/www/cache", "v/*/www/cache", "v/d//www/cache//", "disk/www/cache"] {
         let pattern = base.join(pattern).to_str().unwrap().replace("/cache", "//cache");
-        let outcome = bakfs.run(["backup".as_ref(), given.as_os_str(), "--exclude".as_ref(), pattern.as_ref()]).expect(0);
+        let outcome =
+            bakfs.run(["backup".as_ref(), given.as_os_str(), "--exclude".as_ref(), pattern.as_ref()]).expect(0);
         assert_eq!(outcome.stderr, "", "{pattern}");
         assert_eq!(paths(&bakfs, &real), ["site", "site/i"], "{pattern}");
     }
@@ -251,7 +252,10 @@ fn a_pattern_means_what_the_path_of_a_source_means() {
     let list = bakfs.json(["ls", "-R", &format!("latest:{}/", link.display())]);
     assert_eq!(list.as_array().unwrap().len(), 2);
     let checked = bakfs.run(["--json", "config", "check"]);
-    assert!(checked.text().contains("`/srv/x` leaves out nothing, for it lies below no source of any profile"), "{checked}");
+    assert!(
+        checked.text().contains("`/srv/x` leaves out nothing, for it lies below no source of any profile"),
+        "{checked}"
+    );
     assert!(!checked.text().contains("link/cache` leaves out nothing"), "{checked}");
 }
 
@@ -266,7 +270,8 @@ fn a_pattern_that_can_match_nothing_is_told() {
         let args = ["backup"].iter().map(OsStr::new).chain(options.iter().map(OsStr::new)).chain([source.as_os_str()]);
         bakfs.run(args)
     };
-    for bad in ["~/x", "$HOME/x", "${HOME}/x", "./c.tmp", "../c.tmp", " c.tmp", "c.tmp\t", "c.tmp\r", "", "/", "a{b,c"] {
+    for bad in ["~/x", "$HOME/x", "${HOME}/x", "./c.tmp", "../c.tmp", " c.tmp", "c.tmp\t", "c.tmp\r", "", "/", "a{b,c"]
+    {
         backup(&["--exclude", bad]).expect(2).says("--exclude");
     }
     for beside in ["/nosuch/x", "/nosuch//x/", "/nosuch/*", source.to_str().unwrap(), "!/nosuch/x"] {
@@ -315,7 +320,8 @@ fn searches_and_restores_speak_the_same_language() {
     bakfs.backup([&source]);
     let found = |glob: &str| {
         let list: Value = serde_json::from_slice(&bakfs.run(["--json", "find", glob]).stdout).unwrap();
-        let path = |entry: &Value| entry["path"].as_str().unwrap().strip_prefix(source.to_str().unwrap()).unwrap().to_string();
+        let path =
+            |entry: &Value| entry["path"].as_str().unwrap().strip_prefix(source.to_str().unwrap()).unwrap().to_string();
         list.as_array().unwrap().iter().map(path).collect::<Vec<_>>()
     };
     for (glob, wanted) in [
@@ -333,7 +339,8 @@ fn searches_and_restores_speak_the_same_language() {
         bakfs.run(["restore", "latest", "out", "--exclude", bad]).expect(2).says("--exclude");
     }
     let out = bakfs.path("out");
-    bakfs.ok(["restore", "latest", out.to_str().unwrap(), "--include", "{guid}", "--exclude", "nosuch"])
+    bakfs
+        .ok(["restore", "latest", out.to_str().unwrap(), "--include", "{guid}", "--exclude", "nosuch"])
         .says("--exclude nosuch matched nothing");
     assert!(out.join(source.strip_prefix("/").unwrap()).join("{guid}/x.conf").exists());
 }
@@ -389,7 +396,9 @@ fn a_repository_this_machine_knows_and_does_not_find_is_asked_for() {
     std::fs::remove_dir_all(bakfs.path("config/known")).unwrap_or(());
     std::fs::remove_dir_all(bakfs.path("state/known")).unwrap_or(());
     bakfs.run(["run", "p"]).expect(1).says("is its disk mounted?");
-    for args in [&["--repo", "disc2", "snapshots"][..], &["--repo", "disc2", "init"], &["--repo", "dsik2", "backup", "source"]] {
+    for args in
+        [&["--repo", "disc2", "snapshots"][..], &["--repo", "disc2", "init"], &["--repo", "dsik2", "backup", "source"]]
+    {
         let told = bakfs.run(args).refused().says("did you mean `disk2`?");
         assert!(!told.stderr.contains("init` makes one"), "{told}");
     }

@@ -3,8 +3,8 @@
 use super::Finding;
 use crate::error::Context;
 use crate::machine::Machine;
-use crate::path;
 use crate::machine::survey::{Budget, Scope, survey};
+use crate::path;
 use crate::quantity::size;
 use crate::settings::Profile;
 use crate::settings::excludes::{BUILT_IN, is_about_built_in};
@@ -90,7 +90,8 @@ pub fn idle_defaults(profiles: &[&Profile]) -> Vec<Finding> {
     let of_profile = |profile: &&Profile| {
         let (own, own_files) = profile.own_excludes();
         let globs = &profile.excludes[..profile.excludes.len() - own.len()];
-        let globs: Vec<_> = globs.iter().filter(|glob| !BUILT_IN.iter().any(|(known, _)| known == glob)).cloned().collect();
+        let globs: Vec<_> =
+            globs.iter().filter(|glob| !BUILT_IN.iter().any(|(known, _)| known == glob)).cloned().collect();
         let files = &profile.exclude_files[..profile.exclude_files.len() - own_files.len()];
         let read = Excludes::of_option("defaults: exclude", &globs);
         let read = read.and_then(|globs| Ok((globs, Excludes::new(&[], files)?)));

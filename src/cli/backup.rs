@@ -92,7 +92,8 @@ impl Args {
     fn options(&self, global: &Global) -> Result<Options, Error> {
         let host = self.host.clone().unwrap_or_else(thin::host_name);
         check_word("host", &host).map_err(Error::usage)?;
-        let tags = self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
+        let tags =
+            self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;
         let tags: Vec<String> = tags.into_iter().flatten().collect();
         check_tags(&tags, global)?;
         let stated = |text: &String| {

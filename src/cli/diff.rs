@@ -100,7 +100,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let sides = [choice.snapshot(&args.before)?, choice.snapshot(&args.after)?];
     let path = args.below.as_ref().map(|path| clean_path(path.as_bytes())).unwrap_or_default();
     // Where either has it by a path without links.
-    let led = sides.iter().find_map(|side| repository.lead(&side.snapshot, &path, false).ok().filter(|led| *led != path));
+    let led =
+        sides.iter().find_map(|side| repository.lead(&side.snapshot, &path, false).ok().filter(|led| *led != path));
     let path = led.unwrap_or(path);
     let [before, after] =
         [repository.resolve(&sides[0].snapshot, &path)?, repository.resolve(&sides[1].snapshot, &path)?];

@@ -46,7 +46,8 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
             let writing = || format!("Cannot write the manual pages to {}", folder.display());
             std::fs::create_dir_all(folder).context(writing)?;
             clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
-            let page = manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
+            let page =
+                manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
             std::fs::write(folder.join("bakfs-patterns.7"), page).context(writing)?;
         }
         None => {

@@ -111,7 +111,9 @@ impl Global {
         }
         let Ok(address) = self.address() else { return error };
         match self.was_there(&address) {
-            Ok(Some(was)) if error.kind() == ErrorKind::NotFound => Error::new(error.kind(), gone(&address.shown, &was)),
+            Ok(Some(was)) if error.kind() == ErrorKind::NotFound => {
+                Error::new(error.kind(), gone(&address.shown, &was))
+            }
             Ok(Some(was)) => {
                 let more = format!("This machine has used a repository there ({was}): is its disk mounted?");
                 Error::new(error.kind(), format!("{} {more}", error.chain()))

@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn a_page_in_markdown_becomes_one_of_the_manual() {
-        let found = page("x", 7, "about", "# X\nText `a-b`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | `~` |\n\n.end\n");
+        let found =
+            page("x", 7, "about", "# X\nText `a-b`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | `~` |\n\n.end\n");
         let wanted = ".SH DESCRIPTION\nText \\fBa\\-b\\fR\nmore.\n.SH \"PART\"\n.TP\n\\fB\\(rs*\\fR\n\\fB\\(ti\\fR\n\
                       .PP\n\\&.end\n";
         assert!(found.ends_with(wanted), "{found}");

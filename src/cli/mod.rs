@@ -36,8 +36,8 @@ pub mod init;
 pub mod keep;
 pub mod known;
 pub mod listing;
-mod manual;
 pub mod ls;
+mod manual;
 pub mod memory;
 #[cfg(feature = "mount")]
 pub mod mount;

@@ -2,10 +2,10 @@
 
 use super::target::clean_path;
 use crate::error::{Context, Error, Result};
-use crate::repo::scope::Scope;
-use crate::retention::rule::TagList;
 use crate::path;
+use crate::repo::scope::Scope;
 use crate::repo::snapshots::Listed;
+use crate::retention::rule::TagList;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,8 @@ impl Whose {
         if is_empty(&self.host) || is_empty(&self.profile) {
             return Err(Error::usage("An empty --host or --profile names nobody: write a name, or leave it out"));
         }
-        let tags = self.tag.iter().map(|tags| tags.parse::<TagList>().map(|tags| tags.0)).collect::<Result<Vec<_>>>()?;
+        let tags =
+            self.tag.iter().map(|tags| tags.parse::<TagList>().map(|tags| tags.0)).collect::<Result<Vec<_>>>()?;
         Ok(Scope { host: self.host.clone(), tags: tags.concat(), paths: Vec::new(), profile: self.profile.clone() })
     }
 }
