@@ -20,6 +20,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/demo.rs::the_demo_shows_two_days_and_cleans_up",
     },
     Elsewhere {
+        lines: &["bakfs man DIR"],
+        why: "the folder is the test's own",
+        test: "tests/values.rs::the_pattern_language_is_a_page_of_the_manual",
+    },
+    Elsewhere {
         lines: &["tests/run"],
         why: "it is what runs this test, in CI from a fresh system",
         test: "tests/operations/main.rs::every_line_of_the_pages_has_a_cover",
