@@ -190,11 +190,11 @@ pub struct Prune {
 pub struct Schedule {
     /// The minute of hourly runs, as `:15`.
     pub hourly: Option<String>,
-    /// The time of daily runs, as `03:15`.
+    /// The time of daily runs, as `05:15`.
     pub daily: Option<String>,
-    /// The day and time of weekly runs, as `sunday 04:15`.
+    /// The day and time of weekly runs, as `sunday 05:45`.
     pub weekly: Option<String>,
-    /// The day of the month and time of monthly runs, as `1 05:15`.
+    /// The day of the month and time of monthly runs, as `1 06:15`.
     pub monthly: Option<String>,
     /// The same of runs every second month.
     pub bimonthly: Option<String>,

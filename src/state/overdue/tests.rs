@@ -91,7 +91,7 @@ fn a_profile_that_never_ran_is_overdue_when_its_configuration_is_old_enough() {
         let known = Known { written_secs, ..Known::default() };
         let judged = judge_profile(&settings, &settings.profiles["web"], &known, &now);
         assert_eq!(judged.standing, standing, "{written_age_secs:?}");
-        assert_eq!(judged.next.unwrap().to_string(), "2026-11-22T03:15:00+00:00[UTC]");
+        assert_eq!(judged.next.unwrap().to_string(), "2026-11-22T05:15:00+00:00[UTC]");
     }
 }
 
