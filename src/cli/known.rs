@@ -5,10 +5,13 @@ use super::open::{Global, PASSWORD_VARIABLE, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Stored;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
-use crate::repo::open::{Options, WhyEncrypted, recognise_in};
+use crate::repo::open::{MAX_CONFIG_BYTES, Options, WhyEncrypted, recognise_in};
+use crate::store::local::LocalStore;
 use crate::store::place::Place;
+use crate::store::{Object, Store};
 use std::path::PathBuf;
 
 impl Global {
@@ -108,6 +111,18 @@ impl Global {
             Err(error) if error.kind() == ErrorKind::Exchanged => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the id of the repository: of one in a folder as it stands there, else as this machine knows it. No network
+    /// is asked.
+    pub fn known_id(&self) -> Option<[u8; 16]> {
+        if let Ok(Place::Local(path)) = self.place()
+            && let Ok(bytes) = LocalStore::new(&path).read_whole(Object::Config, MAX_CONFIG_BYTES)
+            && let Ok(stored) = Stored::decode(&bytes)
+        {
+            return Some(stored.repository);
+        }
+        Known::new(self.known_folder().ok()?).at(&self.address().ok()?).map(|known| known.repository)
     }
 
     /// Returns why a repository in a folder cannot be the one it should be; nothing is asked of a network.

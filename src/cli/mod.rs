@@ -54,9 +54,11 @@ pub mod run;
 pub mod schedule;
 pub mod scope;
 pub mod snapshots;
+pub mod states;
 pub mod stats;
 pub mod status;
 pub mod target;
+pub mod telling;
 
 use clap::{Parser, Subcommand};
 use open::Global;
