@@ -297,7 +297,7 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
     let mut states = states::read(global, settings, state, &now);
     // What could not be kept has happened all the same.
     for run in ended {
-        if let Some(known) = states.profiles.get_mut(&run.profile).filter(|known| !known.state.has(run)) {
+        if let Some(known) = states.profiles.get_mut(&run.profile).filter(|known| known.state.last() != Some(run)) {
             known.state.add(run.clone());
         }
     }

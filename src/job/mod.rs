@@ -89,19 +89,11 @@ pub fn end(state: &StateDir, why: &str) -> Option<Run> {
         Ok(_) => {}
         Err(error) => run.problems.push(error.chain()),
     }
-    let id = run_repository(state, &run);
-    record(state, &mut run, id.as_deref(), left.as_ref());
+    record(state, &mut run, None, left.as_ref());
     Some(run)
 }
 
-/// Returns the id of the repository that a profile's runs are known to go to.
-fn run_repository(state: &StateDir, run: &Run) -> Option<String> {
-    let mut known = state.profile(&run.profile);
-    known.turn_to(&run.repository, None);
-    known.repository_id
-}
-
-/// Keeps the record of a run to the repository of an id, and after it what is left to be done: nothing, or its last hook
+/// Keeps the record of a run to the repository of an id, as far as that is known, and after it what is left to be done: nothing, or its last hook
 /// once more. What cannot be kept is a problem of the run.
 fn record(state: &StateDir, run: &mut Run, id: Option<&str>, left: Option<&Pending>) {
     run.judge();
@@ -175,8 +167,7 @@ fn settle_owed(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered
     }
     if let Some(run) = &mut killed {
         log("an earlier run was killed");
-        let id = run_repository(state, run);
-        record(state, run, id.as_deref(), left.as_ref());
+        record(state, run, None, left.as_ref());
     } else {
         let noted = left.map_or_else(|| state.settle(profile), |left| state.owe(profile, &left));
         problems.extend(noted.err().map(|error| error.chain()));

@@ -1,7 +1,7 @@
 //! Which moments that this machine has noted are believed: what a clock once said of the future makes nothing on time,
 //! neither before that time has come nor after.
 
-use super::{StateDir, load, write_whole};
+use super::{StateDir, load};
 use crate::clock::STEP_SECS;
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ impl StateDir {
             belief.distrusted.pop_first();
         }
         let kept = serde_json::to_vec(&belief.distrusted).map_err(|error| error.to_string()).and_then(|text| {
-            write_whole(&self.path().join("ahead.json"), &text, 0o600).map_err(|error| error.chain())
+            self.write(&self.path().join("ahead.json"), &text).map_err(|error| error.chain())
         });
         if let Err(error) = kept {
             tracing::info!("What the clock has said of the future is not remembered: {error}");

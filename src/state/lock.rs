@@ -51,6 +51,7 @@ impl StateDir {
     pub fn turn(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Turn> {
         let path = self.lock_file(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
+        make_folders(self.path(), 0o700).context(locking)?;
         make_folders(path.parent().unwrap_or(self.path()), 0o700).context(locking)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -107,9 +107,12 @@ impl StateDir {
     /// Keeps what is known of a repository.
     pub fn keep_repository(&self, state: &RepositoryState, id: Option<&str>) -> Result<()> {
         self.keep(&self.repository_file(&state.place, id), state)?;
+        if id.is_none() {
+            return Ok(());
+        }
         // It is of this one: another one there will not inherit it.
-        match (id, std::fs::remove_file(self.repository_file(&state.place, None))) {
-            (Some(_), Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+        match std::fs::remove_file(self.repository_file(&state.place, None)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("Cannot remove what was noted of {} before", state.place), error))
             }
             _ => Ok(()),
@@ -137,7 +140,13 @@ impl StateDir {
     fn keep(&self, path: &Path, state: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec_pretty(state)
             .map_err(|error| Error::io(format!("Cannot write {}", path.display()), std::io::Error::other(error)))?;
-        write_whole(path, &text, 0o600)
+        self.write(path, &text)
+    }
+
+    /// Writes a file of this folder, which is for its owner alone.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        make_folders(&self.path, 0o700).context(|| format!("Cannot make {}", self.path.display()))?;
+        write_whole(path, bytes, 0o600)
     }
 }
 

@@ -163,16 +163,19 @@ fn next_after(settings: &Settings, profile: &Profile, since_secs: i64, now: &Zon
     profile.schedule.iter().filter_map(next).min().map(|next| next.timestamp().as_second())
 }
 
-/// Judges a profile. One that has never succeeded is overdue when its configuration is older than it may be without, or
-/// is dated in the future, where nobody knows how old it is.
-pub fn judge_profile(settings: &Settings, profile: &Profile, known: &Known, now: &Zoned) -> ProfileStanding {
-    let belief = known.belief(now);
-    let written = |secs: i64| match Timestamp::from_second(secs) {
+/// Returns when a configuration was written; long ago where it is dated in the future, for nobody knows how old it is.
+fn if_not_ahead(secs: i64, now: &Zoned) -> i64 {
+    match Timestamp::from_second(secs) {
         Ok(time) if !is_ahead(time, now.timestamp()) => secs,
         _ => i64::MIN,
-    };
+    }
+}
+
+/// Judges a profile. One that has never succeeded is overdue when its configuration is older than it may be without.
+pub fn judge_profile(settings: &Settings, profile: &Profile, known: &Known, now: &Zoned) -> ProfileStanding {
+    let belief = known.belief(now);
     let last_success_secs = known.state.last_success(&belief);
-    let since_secs = last_success_secs.or(known.written_secs.map(written));
+    let since_secs = last_success_secs.or(known.written_secs.map(|secs| if_not_ahead(secs, now)));
     let is_overdue = since_secs.is_some_and(|since| is_late(settings, profile, since, now));
     let last = known.state.last().map(|run| run.outcome);
     let standing = match last {
@@ -208,7 +211,7 @@ pub fn judge_repository(settings: &Settings, states: &States, place: &str, now: 
         let period_secs = period_secs(profile)?;
         // What was never verified counts from the profile's configuration on, once there is something to verify.
         let first_secs = known.written_secs.filter(|_| known.state.last_success_secs.is_some());
-        let since_secs = last_check_secs.or(first_secs)?;
+        let since_secs = last_check_secs.or(first_secs.map(|secs| if_not_ahead(secs, now)))?;
         let is_late = with_grace(since_secs, every_secs.max(period_secs)) < now_secs;
         // Not before a run has had its time.
         let next = next_after(settings, profile, since_secs, now);

@@ -1,7 +1,7 @@
 //! What a run has begun, noted before it begins: a run that was killed is told by the next one, by the timer, and by
 //! `bakfs status`, and "maintenance mode off" is run whatever becomes of it.
 
-use super::{Run, StateDir, load, write_whole};
+use super::{Run, StateDir, load};
 use crate::error::{Context, Error, Result};
 use crate::settings::Periodicity;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl StateDir {
         let path = self.pending_file(profile);
         let text = serde_json::to_vec(pending)
             .map_err(|error| Error::io(format!("Cannot write {}", path.display()), std::io::Error::other(error)))?;
-        write_whole(&path, &text, 0o600)
+        self.write(&path, &text)
     }
 
     /// Returns what is owed; only the holder of the profile's lock may act on it. Fails where that cannot be read.
@@ -89,12 +89,13 @@ impl StateDir {
         names.filter_map(|name| self.profile_of(name.to_str()?.strip_suffix(".json")?)).collect()
     }
 
-    /// Notes that nothing is owed any more.
+    /// Notes that nothing is owed any more; durable afterwards, so that no power cut makes a run one that was killed.
     pub fn settle(&self, profile: &str) -> Result<()> {
         let path = self.pending_file(profile);
+        let removing = || format!("Cannot remove {}", path.display());
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.context(|| format!("Cannot remove {}", path.display())),
+            done => done.and_then(|()| std::fs::File::open(self.path().join("pending"))?.sync_all()).context(removing),
         }
     }
 }

@@ -88,9 +88,9 @@ pub struct ProfileState {
     /// The repository that all of the above is of: where it is; `None` where nobody has noted that yet.
     #[serde(default)]
     pub repository: Option<String>,
-    /// The same repository's id.
+    /// The ids of the repositories that runs went to, by their places.
     #[serde(default)]
-    pub repository_id: Option<String>,
+    pub repository_ids: BTreeMap<String, String>,
     /// The configuration whose runs these are; `None` where nobody has noted that yet.
     #[serde(default)]
     pub configuration: Option<String>,
@@ -133,22 +133,31 @@ impl ProfileState {
     /// Turns to the repository at a place: what runs have put into another one, also into one that was lost and made
     /// anew at the same place, is no success of this one. An id that is not known is taken for the same.
     pub fn turn_to(&mut self, place: &str, id: Option<&str>) {
-        let is_anew = matches!((&self.repository_id, id), (Some(known), Some(id)) if known != id);
+        let is_anew = id.is_some_and(|id| self.id_at(place).is_some_and(|known| known != id));
         let is_here = match &self.repository {
             Some(known) => is_same_place(known, place),
             None => self.runs.iter().all(|run| is_same_place(&run.repository, place)),
         };
-        if is_anew && is_here {
+        if is_anew {
             self.runs.retain(|run| !is_same_place(&run.repository, place));
         }
         if is_anew || !is_here {
-            let (mut here, runs) = (ProfileState::default(), std::mem::take(&mut self.runs));
-            runs.iter().filter(|run| is_same_place(&run.repository, place)).for_each(|run| here.add(run.clone()));
-            let (name, configuration) = (std::mem::take(&mut self.name), self.configuration.take());
-            *self = ProfileState { name, configuration, runs, ..here };
+            let mut here = ProfileState::default();
+            self.runs.iter().filter(|run| is_same_place(&run.repository, place)).for_each(|run| here.add(run.clone()));
+            self.last_success_secs = here.last_success_secs;
+            self.last_snapshot_secs = here.last_snapshot_secs;
+            self.last_started_secs = here.last_started_secs;
         }
         self.repository = Some(place.to_string());
-        self.repository_id = id.map(str::to_string).or(self.repository_id.take());
+        if let Some(id) = id {
+            self.repository_ids.retain(|known, _| !is_same_place(known, place));
+            self.repository_ids.insert(place.to_string(), id.to_string());
+        }
+    }
+
+    /// Returns the id of the repository that runs went to at a place, where that is known.
+    pub fn id_at(&self, place: &str) -> Option<&str> {
+        self.repository_ids.iter().find(|(known, _)| is_same_place(known, place)).map(|(_, id)| &**id)
     }
 
     /// Returns what is known of the runs to one repository alone.
@@ -158,9 +167,9 @@ impl ProfileState {
         self
     }
 
-    /// Returns whether the run is recorded already.
+    /// Returns whether the run that made the same snapshot is recorded already.
     pub fn has(&self, run: &Run) -> bool {
-        self.runs.iter().any(|known| (known.periodicity, known.started_secs) == (run.periodicity, run.started_secs))
+        run.snapshot_id.is_some() && self.runs.iter().any(|known| known.snapshot_id == run.snapshot_id)
     }
 
     /// Returns the newest run.
