@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["id", "error", "crypto"]),
     ("known", &["id", "error", "format", "crypto"]),
     ("repo", &["id", "error", "clock", "spelling", "format", "crypto", "store", "known"]),
-    ("backup", &["id", "error", "clock", "monitor", "format", "chunk", "source", "repo", "store"]),
+    ("backup", &["id", "error", "clock", "monitor", "quantity", "format", "chunk", "source", "repo", "store"]),
     ("restore", &["id", "error", "monitor", "format", "source", "repo", "store"]),
     ("check", &["id", "error", "monitor", "quantity", "format", "crypto", "repo", "store"]),
     ("prune", &["id", "error", "monitor", "format", "repo", "store"]),

@@ -10,6 +10,7 @@
 
 mod assemble;
 mod content;
+mod emptied;
 mod generated;
 mod kept;
 mod parent;
@@ -36,6 +37,7 @@ use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
 pub use generated::Dumps;
+use emptied::{MountPoints, Suspects};
 use generated::Making;
 use kept::Held;
 use parent::Freshness;
@@ -78,6 +80,8 @@ pub struct Options {
     pub apart: Vec<PathBuf>,
     /// Whether folders a database server runs on are told of, where they are backed up as files.
     pub tells_servers: bool,
+    /// Whether sources and dumps may have lost what they held in the last complete snapshot.
+    pub allow_empty: bool,
     /// Whether nothing is read or written.
     pub dry_run: bool,
     /// Tells whether the run is being ended, asked before the snapshot is committed: what was read after its last hook
@@ -158,6 +162,9 @@ pub fn run_with(
     if let Some(parent) = parent {
         monitor.expect(parent.snapshot.root.total_files, parent.snapshot.root.total_bytes);
     }
+    let dumped = generated.iter().filter(|dump| !dump.is_note);
+    let dumped = dumped.map(|dump| dump.path.iter().flat_map(|name| [b"/", &name[..]].concat()).collect());
+    let mut suspects = Suspects::new(&roots.paths, dumped, parent.map(|parent| &*parent.snapshot));
     let budget = Budget::new(BUDGET_BYTES);
     let (events, events_in) = bounded::<Event>(MAX_EVENTS);
     let (jobs, jobs_in) = unbounded();
@@ -178,6 +185,8 @@ pub fn run_with(
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),
+            mount_points: MountPoints::of_machine(),
+            unmounted: Vec::new(),
             making: Making::new(if options.dry_run { Vec::new() } else { generated }, &cutter),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
@@ -187,7 +196,8 @@ pub fn run_with(
             // Stopped: the assembler has failed and says why.
             let _ = director.run(roots, parent_root, failed);
             let (made, missing) = (director.making.made, director.making.missing);
-            Walked { owners: std::mem::take(&mut director.owners), made, missing }
+            let unmounted = std::mem::take(&mut director.unmounted);
+            Walked { owners: std::mem::take(&mut director.owners), made, missing, unmounted }
         });
         let walking = walking.context(|| "Cannot start a thread".into())?;
         for _ in 0..if options.dry_run { 0 } else { READERS } {
@@ -213,8 +223,18 @@ pub fn run_with(
     }
     // A source that is one file, and could not be read.
     let is_incomplete = walked.missing > 0 || assembled.lost.iter().any(|path| sources.contains(path));
+    suspects.folders.extend(walked.unmounted);
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
-    commit(repository, options, draft, assembled)
+    commit(repository, options, draft, assembled, |snapshot| {
+        if options.dry_run || options.allow_empty {
+            return Vec::new();
+        }
+        let lost = suspects.lost(repository, &snapshots, snapshot);
+        lost.iter().for_each(|trouble| {
+            monitor.trouble(std::path::Path::new(std::ffi::OsStr::from_bytes(&trouble.path)), &trouble.message);
+        });
+        lost
+    })
 }
 
 /// What a walk has told besides its events.
@@ -224,6 +244,8 @@ struct Walked {
     made: u64,
     /// Dumps and sources that are missing.
     missing: u64,
+    /// Folders that were mount points in the parent, and are other ones now.
+    unmounted: Vec<Vec<u8>>,
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.
@@ -286,7 +308,7 @@ pub fn run_stream(
         ));
     }
     let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: false };
-    commit(repository, options, draft, assembled)
+    commit(repository, options, draft, assembled, |_| Vec::new())
 }
 
 /// What a snapshot is made of besides its tree.
@@ -305,6 +327,7 @@ fn commit(
     options: &Options,
     draft: Draft<'_>,
     assembled: assemble::Assembled,
+    lost: impl FnOnce(&Snapshot) -> Vec<Trouble>,
 ) -> Result<Outcome> {
     let assemble::Assembled { root, mut troubles, mut summary, written, has_xattrs, .. } = assembled;
     let Node::Directory(directory) = root.node else {
@@ -321,7 +344,7 @@ fn commit(
     tags.sort();
     tags.dedup();
     let named = |list: Vec<(u32, Vec<u8>)>| list.into_iter().map(|(number, name)| (number, Bytes(name))).collect();
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         name: names::dated(time),
         time,
         started: draft.started,
@@ -339,6 +362,15 @@ fn commit(
         troubles,
         program: format!("bakfs {}", env!("CARGO_PKG_VERSION")),
     };
+    let lost = lost(&snapshot);
+    if !lost.is_empty() {
+        snapshot.summary.errors += lost.len() as u64;
+        snapshot.troubles.splice(..0, lost);
+        snapshot.troubles.truncate(MAX_TROUBLES);
+        snapshot.tags.push(INCOMPLETE_TAG.to_string());
+        snapshot.tags.sort();
+        snapshot.tags.dedup();
+    }
     let Some(mut session) = draft.session else {
         return Ok(Outcome { id: None, snapshot });
     };

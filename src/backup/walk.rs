@@ -2,6 +2,7 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
+use super::emptied::MountPoints;
 use super::generated::Making;
 use super::kept::{Held, Tally};
 use super::parent::{Cursor, Freshness, Known, is_stored};
@@ -97,6 +98,10 @@ pub struct Director<'a> {
     pub(super) path: Vec<u8>,
     /// Directories that are open and not told yet, because all of them so far is as the parent has it.
     pub(super) held: Held,
+    /// Where something should be mounted.
+    pub(super) mount_points: MountPoints,
+    /// Folders that were mount points in the parent, and are other ones now.
+    pub(super) unmounted: Vec<Vec<u8>>,
     /// What is made while it is backed up.
     pub(super) making: Making<'a>,
 }
@@ -335,6 +340,12 @@ impl Director<'_> {
             Node::Directory(directory) => Some(*directory),
             _ => None,
         });
+        if parent.is_some_and(|parent| parent.total_files > 0)
+            && let Some(known) = known
+            && self.mount_points.was_one(|| self.path_of(&scanned.name), known.entry.meta.ino, listing.stat.ino)
+        {
+            self.unmounted.push(self.path_of(&scanned.name));
+        }
         let asked = below.is_some_and(|below| below.is_source);
         if listing.stat.dev != device && below.is_none() && is_pseudo(&listing.fd) {
             meta.marks |= marks::LEFT_OUT;

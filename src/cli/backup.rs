@@ -39,6 +39,9 @@ pub struct Args {
     /// Leave out other file systems mounted below
     #[arg(long, short = 'x')]
     one_file_system: bool,
+    /// Take it for right that a path has lost all it held in the last backup
+    #[arg(long)]
+    allow_empty: bool,
     /// Add a tag to the snapshot
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -113,6 +116,7 @@ impl Args {
             excludes: Excludes::new(&self.exclude, &self.exclude_file)?,
             exclude_caches: self.exclude_caches,
             one_file_system: self.one_file_system,
+            allow_empty: self.allow_empty,
             tags: self.tag.clone(),
             host,
             time: self.time.as_ref().map(stated).transpose()?,

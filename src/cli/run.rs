@@ -47,11 +47,14 @@ pub struct Args {
     /// Only those that have missed a time of their schedule since their last snapshot of this kind was begun
     #[arg(long, requires = "periodicity")]
     catch_up: bool,
+    /// Take it for right that a source or dump has lost all it held in the last snapshot
+    #[arg(long)]
+    allow_empty: bool,
     /// Begin later, by up to so long, at random
     #[arg(long, value_name = "DURATION", hide = true)]
     jitter: Option<Duration>,
     /// Tell of runs that were killed and run the last hooks they still owe, and nothing else
-    #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter"])]
+    #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter", "allow_empty"])]
     recover: bool,
 }
 
@@ -98,6 +101,7 @@ struct Bench<'a> {
     settings: &'a Settings,
     progress: Progress,
     log: LogTarget,
+    allow_empty: bool,
 }
 
 /// Where lines of the log go.
@@ -134,6 +138,7 @@ impl Desk for Bench<'_> {
             excludes: Excludes::new(&profile.excludes, &profile.exclude_files)?,
             exclude_caches: profile.exclude_caches,
             one_file_system: profile.one_file_system,
+            allow_empty: profile.allow_empty || self.allow_empty,
             tags: Vec::new(),
             host: thin::host_of(profile),
             time: None,
@@ -209,7 +214,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     end_cleanly_on_signals(&state, &chosen)?;
     let mut told = Vec::new();
     for profile in chosen {
-        let run = run_one(global, &settings, profile, periodicity, &state);
+        let run = run_one(global, args, &settings, profile, periodicity, &state);
         status = worse(status, run.as_ref().map_or(Status::Done, status_of));
         told.extend(run);
     }
@@ -266,12 +271,13 @@ fn worse(one: Status, other: Status) -> Status {
 /// Runs a profile; `None` where a run of the same kind is still under way, which is no failure and is said.
 fn run_one(
     global: &Global,
+    args: &Args,
     settings: &Settings,
     profile: &Profile,
     periodicity: Periodicity,
     state: &StateDir,
 ) -> Option<Run> {
-    let bench = bench(global, settings, profile);
+    let bench = bench(global, settings, profile, args.allow_empty);
     let place = place_of(global, settings, profile);
     let job = Job { profile, periodicity, state, place: place.clone(), desk: &bench };
     let mut start = Telling::default();
@@ -307,11 +313,11 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
     }
 }
 
-fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> Bench<'a> {
+fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> Bench<'a> {
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
-    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings) }
+    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings), allow_empty }
 }
 
 /// Records and tells of killed runs, and runs the last hooks they owe, whatever has become of their profiles since.

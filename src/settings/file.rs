@@ -65,6 +65,8 @@ pub struct Profile {
     pub default_excludes: Option<bool>,
     /// Whether other file systems are left out.
     pub one_file_system: Option<bool>,
+    /// Whether sources and dumps may lose all they held, without being told of.
+    pub allow_empty: Option<bool>,
     /// Tags, beside the profile's name and the periodicity's word.
     pub tags: Vec<String>,
     /// The host its snapshots are of.
