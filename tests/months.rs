@@ -64,13 +64,15 @@ fn what_was_missed_since_the_last_run_began_is_caught_up_with() {
 
 #[test]
 fn a_killed_run_is_a_failed_one_and_is_told_once() {
-    let machine = web(
-        "schedule = ['daily']\nhooks = { before = 'touch @/begun; while [ -e @/hold ]; do sleep 0.05; done' }\n\
-         notify = { mail = 'root@localhost', sendmail = '@/sendmail' }\n",
-    );
+    let machine =
+        web("schedule = ['daily']\nhooks = { before = 'touch @/begun; while [ -e @/hold ]; do sleep 0.05; done' }\n\
+         notify = { mail = 'root@localhost', sendmail = '@/sendmail' }\n");
     let text = machine.text("config/bakfs.toml");
-    std::fs::write(machine.path("config/bakfs.toml"), format!("metrics-file = '{}'\n{text}", machine.path("m").display()))
-        .unwrap();
+    std::fs::write(
+        machine.path("config/bakfs.toml"),
+        format!("metrics-file = '{}'\n{text}", machine.path("m").display()),
+    )
+    .unwrap();
     let sendmail = machine.write("sendmail", "#!/bin/sh\ncat >> @/mail\n");
     std::fs::set_permissions(&sendmail, PermissionsExt::from_mode(0o755)).unwrap();
     silent(&machine.ok(["run", "--periodicity", "daily"]));
@@ -87,7 +89,9 @@ fn a_killed_run_is_a_failed_one_and_is_told_once() {
         let after = status(&machine);
         assert_eq!((&after["profiles"][0]["state"], &after["exit"]), (&"failed".into(), &1.into()), "{after}");
         assert!(after["profiles"][0]["problems"][0].as_str().unwrap().contains("killed"), "{after}");
-        assert!(machine.run(["status", "--metrics"]).expect(1).text().contains("bakfs_last_run_outcome{profile=\"web\"} 2"));
+        assert!(
+            machine.run(["status", "--metrics"]).expect(1).text().contains("bakfs_last_run_outcome{profile=\"web\"} 2")
+        );
     };
     kill();
     machine.ok(["run", "--recover"]).says("killed before it had ended");
@@ -254,10 +258,9 @@ fn states_that_cannot_be_kept_are_trouble() {
     let machine = web("schedule = ['daily']\n");
     let small = machine.path("small");
     let _device = Device::memory(&small, 1);
-    let text = machine.text("config/bakfs.toml").replace(
-        &machine.path("state").display().to_string(),
-        &small.join("state").display().to_string(),
-    );
+    let text = machine
+        .text("config/bakfs.toml")
+        .replace(&machine.path("state").display().to_string(), &small.join("state").display().to_string());
     std::fs::write(machine.path("config/bakfs.toml"), text).unwrap();
     assert_eq!(status(&machine)["exit"], 0);
     std::fs::create_dir(small.join("state")).unwrap();
@@ -278,10 +281,9 @@ fn what_others_must_read_can_be_read_whatever_the_umask() {
     let machine = web("");
     let path = machine.path("var/prometheus/node-exporter/bakfs.prom");
     std::fs::set_permissions(machine.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-    let text = machine.text("config/bakfs.toml").replace(
-        &machine.path("state").display().to_string(),
-        &machine.path("deep/er/state").display().to_string(),
-    );
+    let text = machine
+        .text("config/bakfs.toml")
+        .replace(&machine.path("state").display().to_string(), &machine.path("deep/er/state").display().to_string());
     std::fs::write(machine.path("config/bakfs.toml"), format!("metrics-file = '{}'\n{text}", path.display())).unwrap();
     let inner = machine.command(["run", "web"]);
     let mut command = machine.bakfs.wrap("sh");

@@ -156,9 +156,15 @@ mod tests {
 
     #[test]
     fn next_to_nothing_is_lost_and_little_is_not() {
-        for (has, had, expected) in
-            [(0, 0, false), (0, 1, true), (1, 99, false), (1, 100, true), (2, 100, false), (5, 500, true), (9, 3, false)]
-        {
+        for (has, had, expected) in [
+            (0, 0, false),
+            (0, 1, true),
+            (1, 99, false),
+            (1, 100, true),
+            (2, 100, false),
+            (5, 500, true),
+            (9, 3, false),
+        ] {
             assert_eq!(is_lost(has, had, 100), expected, "{has} of {had}");
         }
     }

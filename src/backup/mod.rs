@@ -36,8 +36,8 @@ use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_o
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
-pub use generated::Dumps;
 use emptied::{MountPoints, Suspects};
+pub use generated::Dumps;
 use generated::Making;
 use kept::Held;
 use parent::Freshness;
@@ -164,7 +164,10 @@ pub fn run_with(
     }
     let dumped = generated.iter().filter(|dump| !dump.is_note);
     let dumped = dumped.map(|dump| dump.path.iter().flat_map(|name| [b"/", &name[..]].concat()).collect());
-    let mut suspects = Suspects::new(&roots.paths, dumped, parent.map(|parent| &*parent.snapshot));
+    // The texts of what it tells are not in the list. Without them less is looked at again.
+    let incomplete = parent.filter(|parent| parent.snapshot.has_tag(INCOMPLETE_TAG));
+    let incomplete = incomplete.and_then(|parent| repository.snapshot(parent.id).ok());
+    let mut suspects = Suspects::new(&roots.paths, dumped, incomplete.as_ref());
     let budget = Budget::new(BUDGET_BYTES);
     let (events, events_in) = bounded::<Event>(MAX_EVENTS);
     let (jobs, jobs_in) = unbounded();

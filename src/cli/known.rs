@@ -93,7 +93,12 @@ impl Global {
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Repository> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
-        let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), keyring: Some(&self.keyring), ..*options };
+        let options = Options {
+            known: Some(&known),
+            why_encrypted: Some(&*why_encrypted),
+            keyring: Some(&self.keyring),
+            ..*options
+        };
         let repository = match self.place()? {
             Place::Local(path) => Repository::open(&path, &options, credentials),
             Place::Remote(_) => Repository::open_far(self.store()?, &options, credentials),

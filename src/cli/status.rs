@@ -1,14 +1,14 @@
 //! `bakfs status`: how profiles and repositories stand.
 
-use super::{Status, states};
 use super::configured::{chosen, place_of};
 use super::open::Global;
 use super::output::{count, readable, size};
 use super::states::states_of;
+use super::{Status, states};
 use crate::settings::{Profile, Settings};
+use crate::state::RepositoryState;
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
-use crate::state::RepositoryState;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,7 +164,11 @@ impl Report<'_> {
             line += &format!("  {} forgotten", count(run.forgotten));
         }
         if let Some(secs) = known.state.last_success_secs.filter(|secs| Some(*secs) != judged.last_success_secs) {
-            line += &format!("\n{:width$}  one noted by a clock that was wrong does not count: {}", "", when(secs, self.now));
+            line += &format!(
+                "\n{:width$}  one noted by a clock that was wrong does not count: {}",
+                "",
+                when(secs, self.now)
+            );
         }
         if let Some(holder) = &known.running {
             line += &format!("\n{:width$}  now: {}", "", readable(holder.as_bytes()));

@@ -157,7 +157,9 @@ fn settle_owed(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered
         log(&format!("the last hook of {name}: it is run now"));
         let earlier = killed.clone().unwrap_or_else(|| {
             let mut earlier = blank(profile, owed.periodicity, "");
-            earlier.problems.push(owed.failure.clone().unwrap_or_else(|| "The run was killed before it had ended".into()));
+            earlier
+                .problems
+                .push(owed.failure.clone().unwrap_or_else(|| "The run was killed before it had ended".into()));
             earlier
         });
         if let Err(error) = hooks::run_owed(&owed, &earlier, log) {

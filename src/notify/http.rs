@@ -97,7 +97,10 @@ impl Request<'_> {
             told.unwrap_or_else(|_| {
                 let secs = self.limit.as_secs();
                 let named = named(self.what, &self.url);
-                Err(Error::new(ErrorKind::Io, format!("Cannot tell {named} of the run: no answer within {secs} seconds")))
+                Err(Error::new(
+                    ErrorKind::Io,
+                    format!("Cannot tell {named} of the run: no answer within {secs} seconds"),
+                ))
             })
         });
         // A name that is still being looked up is not waited for.

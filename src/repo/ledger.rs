@@ -100,7 +100,9 @@ impl Records {
 
     /// Forgets what was noted after the present, by a clock that was wrong: it would pass for true when its time comes.
     fn disbelieve_ahead(&mut self, now_secs: u64) {
-        self.0.retain(|_, record| record.state != State::Verified || record.at_secs <= now_secs.saturating_add(SET_BACK_SECS));
+        self.0.retain(|_, record| {
+            record.state != State::Verified || record.at_secs <= now_secs.saturating_add(SET_BACK_SECS)
+        });
     }
 
     /// Forgets packs that are not wanted.

@@ -78,7 +78,8 @@ pub(super) fn find_master(
     credentials: &[Credential],
     keyring: Option<&Keyring>,
 ) -> Result<Unlocked> {
-    let known = keyring.and_then(|keyring| credentials.iter().find_map(|credential| keyring.find(repository, credential)));
+    let known =
+        keyring.and_then(|keyring| credentials.iter().find_map(|credential| keyring.find(repository, credential)));
     if let Some(master) = known {
         return Ok(Unlocked { master, warnings: Vec::new() });
     }

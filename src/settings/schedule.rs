@@ -253,7 +253,10 @@ mod tests {
                         [day.yesterday().unwrap(), day, day.tomorrow().unwrap()]
                             .map(|day| day.at(clock.hour, clock.minute, 0, 0))
                     }) {
-                        assert!(!matches!(zone.to_ambiguous_zoned(time).offset(), AmbiguousOffset::Gap { .. }), "{name} {time}");
+                        assert!(
+                            !matches!(zone.to_ambiguous_zoned(time).offset(), AmbiguousOffset::Gap { .. }),
+                            "{name} {time}"
+                        );
                     }
                 }
                 before = after;

@@ -47,9 +47,9 @@ impl StateDir {
         while belief.distrusted.len() > MAX_DISTRUSTED {
             belief.distrusted.pop_first();
         }
-        let kept = serde_json::to_vec(&belief.distrusted).map_err(|error| error.to_string()).and_then(|text| {
-            self.write(&self.path().join("ahead.json"), &text).map_err(|error| error.chain())
-        });
+        let kept = serde_json::to_vec(&belief.distrusted)
+            .map_err(|error| error.to_string())
+            .and_then(|text| self.write(&self.path().join("ahead.json"), &text).map_err(|error| error.chain()));
         if let Err(error) = kept {
             tracing::info!("What the clock has said of the future is not remembered: {error}");
         }

@@ -192,7 +192,12 @@ impl ProfileState {
 
     /// Returns the first that is believed of what runs say, newest first, or else what was noted of a run that is not
     /// among them any more.
-    fn believed_moment(&self, belief: &Belief, moment: impl Fn(&Run) -> Option<i64>, noted: Option<i64>) -> Option<i64> {
+    fn believed_moment(
+        &self,
+        belief: &Belief,
+        moment: impl Fn(&Run) -> Option<i64>,
+        noted: Option<i64>,
+    ) -> Option<i64> {
         let of_run = self.believed(belief).find_map(&moment);
         let is_older = |secs: &i64| !self.runs.iter().any(|run| moment(run) == Some(*secs));
         let first = self.runs.first().map_or(i64::MAX, |run| run.started_secs.saturating_add(STEP_SECS));
@@ -207,9 +212,7 @@ impl ProfileState {
 
     /// Returns when the last run of a kind began that made a snapshot.
     pub fn last_started(&self, periodicity: Periodicity, belief: &Belief) -> Option<i64> {
-        let moment = |run: &Run| {
-            (run.periodicity == periodicity && run.snapshot.is_some()).then_some(run.started_secs)
-        };
+        let moment = |run: &Run| (run.periodicity == periodicity && run.snapshot.is_some()).then_some(run.started_secs);
         let noted = self.last_started_secs.get(&periodicity).or(self.last_snapshot_secs.get(&periodicity));
         self.believed_moment(belief, moment, noted.copied())
     }

@@ -16,7 +16,8 @@ fn belief() -> Belief {
 
 #[test]
 fn a_success_counts_for_the_repository_it_went_to() {
-    let success = |state: ProfileState, place: &str, id: Option<&str>| state.of_repository(place, id).last_success(&belief());
+    let success =
+        |state: ProfileState, place: &str, id: Option<&str>| state.of_repository(place, id).last_success(&belief());
     let mut state = ProfileState { name: "web".into(), ..ProfileState::default() };
     state.turn_to("/one", Some("aa"));
     state.add(run_to("/one", NOW - 2 * DAY));
