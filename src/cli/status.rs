@@ -18,10 +18,12 @@ use std::io::Write;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes:\n  \
     0  All is well\n  \
-    1  Something is overdue, the last run failed or its snapshot lacks something, or a repository is damaged\n  \
+    1  Something is overdue, the last run failed, was killed or its snapshot lacks something, a repository is damaged, or \
+    nothing can be noted\n  \
     2  The configuration cannot be read, or has no such profile\n\n\
     A profile is overdue when its last success is older than its `max-age`, or else than one and a half of its \
-    shortest period and an hour. One without either is never overdue.")]
+    shortest period and an hour (longer where the clock is set forward over a scheduled time). One without either is \
+    never overdue.")]
 pub struct Args {
     /// Only these profiles, and their repositories
     #[arg(value_name = "PROFILE")]

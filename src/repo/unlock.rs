@@ -180,6 +180,28 @@ pub(super) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::header::Suite;
+    use crate::repo::Repository;
+    use crate::repo::open::{Options, init_with_id};
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn what_has_opened_a_repository_once_opens_it_again_without_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("repo");
+        let words = |text: &str| vec![Credential::Passphrase(Zeroizing::new(text.to_string()))];
+        init_with_id(&path, [7; 16], Suite::Aes256GcmSiv, &words("right")).unwrap();
+        let keyring = Keyring::default();
+        let options = Options { keyring: Some(&keyring), ..Options::default() };
+        Repository::open(&path, &options, |_| Ok(words("right"))).unwrap();
+        // Without the slots nothing could be worked out.
+        for slot in std::fs::read_dir(path.join("keys")).unwrap() {
+            std::fs::remove_file(slot.unwrap().path()).unwrap();
+        }
+        Repository::open(&path, &options, |_| Ok(words("right"))).unwrap();
+        assert!(Repository::open(&path, &options, |_| Ok(words("wrong"))).is_err());
+        assert!(Repository::open(&path, &Options::default(), |_| Ok(words("right"))).is_err());
+    }
 
     #[test]
     fn likely_slots_come_first_and_all_work_together_is_bounded() {
