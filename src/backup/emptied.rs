@@ -64,7 +64,9 @@ impl Suspects {
             // What cannot be read of an earlier snapshot is told by `bakfs check`.
             let had = repository.resolve(&before.snapshot, path).ok()??;
             let has = repository.resolve(snapshot, path).ok()??;
-            let text = compared(&has, &had, is_dump)?;
+            // What could not be read is told already, and is not gone.
+            let unread = snapshot.troubles.iter().filter(|trouble| is_below(&trouble.path, path)).count() as u64;
+            let text = compared(&has, unread, &had, is_dump)?;
             let message = format!(
                 "{LOST}{text} in {}. Is its disk mounted? If it is meant so, say it once with --allow-empty, or write \
                  `allow-empty = true` in the profile",
@@ -88,7 +90,7 @@ fn is_lost(has: u64, had: u64, least: u64) -> bool {
 }
 
 /// Says what an entry has and had, where that is next to nothing; `None` where it is not.
-fn compared(has: &Entry, had: &Entry, is_dump: bool) -> Option<String> {
+fn compared(has: &Entry, unread: u64, had: &Entry, is_dump: bool) -> Option<String> {
     let held = |entry: &Entry| match &entry.node {
         Node::Directory(directory) => Some((directory.total_files, directory.total_bytes)),
         Node::File(_) => Some((1, entry.meta.size_bytes)),
@@ -96,8 +98,11 @@ fn compared(has: &Entry, had: &Entry, is_dump: bool) -> Option<String> {
     };
     let ((has_files, has_bytes), (had_files, had_bytes)) = (held(has)?, held(had)?);
     let is_folder = matches!(had.node, Node::Directory(_)) && !is_dump;
-    if is_folder && is_lost(has_files, had_files, LEAST_FILES) {
+    if is_folder && is_lost(has_files + unread, had_files, LEAST_FILES) {
         return Some(format!("{has_files} files now, {had_files} ({})", size(had_bytes)));
+    }
+    if unread > 0 {
+        return None;
     }
     let least = if is_folder { u64::MAX } else { LEAST_BYTES };
     is_lost(has_bytes, had_bytes, least).then(|| format!("{} now, {}", size(has_bytes), size(had_bytes)))
