@@ -6,6 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 /// time zones whose clocks are set by hand to local time are still believed.
 pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
+/// How far a time this machine has noted itself may lie after the present before it is not believed: a clock is set
+/// right by steps of moments.
+pub const STEP_SECS: i64 = 300;
+
 /// Returns the last moment that is believed.
 pub fn last_believed(now: Timestamp) -> Timestamp {
     now.checked_add(AHEAD).unwrap_or(Timestamp::MAX)

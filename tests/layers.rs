@@ -33,7 +33,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["id", "error", "crypto", "text"]),
     ("known", &["id", "error", "format", "crypto", "path"]),
     ("repo", &["id", "error", "clock", "spelling", "format", "crypto", "store", "known"]),
-    ("backup", &["id", "error", "clock", "monitor", "format", "chunk", "source", "repo", "store", "path", "text"]),
+    (
+        "backup",
+        &["id", "error", "clock", "monitor", "quantity", "format", "chunk", "source", "repo", "store", "path", "text"],
+    ),
     ("restore", &["id", "error", "monitor", "format", "source", "repo", "store"]),
     ("check", &["id", "error", "monitor", "quantity", "format", "crypto", "repo", "store"]),
     ("prune", &["id", "error", "monitor", "format", "repo", "store"]),

@@ -140,6 +140,119 @@ fn systemd_and_the_list_agree_on_when_runs_begin() {
 }
 
 #[test]
+fn systemd_and_the_list_agree_in_every_zone_whether_or_not_a_day_has_that_hour() {
+    let bakfs = Bakfs::empty();
+    let mut skipped = 0;
+    for (zone, times) in [
+        ("Europe/Berlin", "daily = '02:30'\nweekly = 'sunday 02:15'\nhourly = ':05'"),
+        ("Europe/Helsinki", "daily = '03:15'\nmonthly = '28 03:00'\nweekly = 'sunday 03:59'"),
+        ("America/New_York", "daily = '02:00'\nweekly = 'sunday 01:30'\nmonthly = '8 02:15'"),
+        ("Australia/Lord_Howe", "daily = '02:15'\nweekly = 'sunday 02:45'"),
+        ("Pacific/Chatham", "daily = '03:15'\nweekly = 'sunday 03:30'"),
+        ("Antarctica/Troll", "daily = '02:30'\nweekly = 'sunday 01:00'"),
+        ("Africa/Cairo", "daily = '00:30'\nweekly = 'friday 00:00'"),
+        ("America/Godthab", "daily = '23:15'\nweekly = 'saturday 23:00'"),
+        ("America/Santiago", "daily = '00:15'\nbimonthly = '7 00:15'\nweekly = 'sunday 00:59'"),
+        ("Africa/Casablanca", "daily = '02:30'\nweekly = 'sunday 02:00'"),
+        ("Asia/Kolkata", "daily = '02:30'"),
+        ("Pacific/Apia", ""),
+    ] {
+        let config = configure(&bakfs, &format!("[schedule]\n{times}\n{ALL}"));
+        let settings = Settings::read(&config).unwrap();
+        let printed = json_of(ok(&bakfs, &["install", "--systemd", "--print", "--json"]));
+        for (periodicity, base, count) in [
+            (Periodicity::Hourly, "2026-03-28 12:00:00", 60),
+            (Periodicity::Hourly, "2026-04-04 12:00:00", 60),
+            (Periodicity::Hourly, "2026-09-26 12:00:00", 60),
+            (Periodicity::Hourly, "2026-10-03 12:00:00", 60),
+            (Periodicity::Hourly, "2026-10-24 12:00:00", 60),
+            (Periodicity::Daily, "2025-12-31 12:00:00", 800),
+            (Periodicity::Weekly, "2025-12-31 12:00:00", 300),
+            (Periodicity::Monthly, "2020-12-31 12:00:00", 200),
+            (Periodicity::Bimonthly, "2020-12-31 12:00:00", 100),
+        ] {
+            let name = units(&bakfs).join(format!("bakfs-{periodicity}.timer")).display().to_string();
+            let event = printed[&name].as_str().unwrap();
+            let event = event.lines().find_map(|line| line.strip_prefix("OnCalendar=")).unwrap();
+            let mut judge = Command::new("systemd-analyze");
+            judge.args(["calendar", &format!("--iterations={count}"), &format!("--base-time={base} UTC"), event]);
+            let answer = run_in(judge, zone);
+            let mut now: Zoned =
+                format!("{}[UTC]", base.replace(' ', "T")).parse::<Zoned>().unwrap().in_tz(zone).unwrap();
+            let mut told = 0;
+            for line in answer.lines().filter_map(|line| line.trim().strip_prefix("(in UTC): ")) {
+                let next = settings.schedule.next(periodicity, &now).unwrap();
+                let utc = next.in_tz("UTC").unwrap().strftime("%a %Y-%m-%d %H:%M:%S UTC").to_string();
+                assert_eq!(line, utc, "{zone} {event} after {now}");
+                skipped += usize::from(periodicity == Periodicity::Daily && next.duration_since(&now).as_hours() > 26);
+                now = next;
+                told += 1;
+            }
+            assert_eq!(told, count, "{answer}");
+        }
+    }
+    assert!(skipped >= 15, "days without that hour are among them: {skipped}");
+}
+
+/// Returns what a program says in another time zone.
+fn run_in(mut command: Command, zone: &str) -> String {
+    command.env("TZ", zone);
+    run(command).expect(0).text()
+}
+
+#[test]
+fn a_time_that_a_day_does_not_have_is_told_by_list_status_and_check() {
+    let bakfs = Bakfs::empty();
+    let daily = "[profile.web]\nsources = ['/srv']\nschedule = ['daily']\n";
+    let shown = |config: &str, zone: &str, time: &str| {
+        let path = configure(&bakfs, &format!("{config}{daily}"));
+        let written = jiff::civil::date(2026, 3, 28).at(12, 0, 0, 0).in_tz("UTC").unwrap();
+        std::fs::File::options().append(true).open(&path).unwrap().set_modified(written.timestamp().into()).unwrap();
+        let at = |command: Command| {
+            let mut clocked = Command::new("faketime");
+            clocked.arg(time).arg(command.get_program()).args(command.get_args()).env_clear();
+            for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+                clocked.env(name, value);
+            }
+            clocked.env("TZ", zone);
+            run(clocked)
+        };
+        let list = at(schedule(&bakfs, &["list"])).expect(0).text();
+        let status = at(bakfs.command(["status"]));
+        (list, status, at(bakfs.command(["config", "check"])))
+    };
+    let (list, status, check) = shown("[schedule]\ndaily = '03:15'\n", "Europe/Helsinki", "2026-03-28 12:00:00");
+    assert!(list.contains("daily       2026-03-30 03:15"), "{list}");
+    assert!(status.text().contains("next 2026-03-30 03:15"), "{status}");
+    assert!(check.text().contains("there is no 03:15 on 2026-03-29 in Europe/Helsinki"), "{check}");
+    // The usual time is there every day.
+    let (list, _, check) = shown("", "Europe/Helsinki", "2026-03-28 12:00:00");
+    assert!(list.contains("daily       2026-03-29 05:15"), "{list}");
+    assert!(!check.text().contains("there is no 05:15"), "{check}");
+}
+
+#[test]
+fn what_is_left_over_or_cannot_be_is_said_to_be_so() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, "[profile.web]\nsources = ['/srv']\nschedule = ['daily', 'shutdown']\n");
+    std::fs::create_dir_all(bakfs.path("machine/etc/cron.d")).unwrap();
+    ok(&bakfs, &["install", "--cron"]);
+    let listed = ok(&bakfs, &["list"]).text();
+    assert!(listed.lines().any(|line| line.starts_with("shutdown") && line.contains("cron cannot, only systemd can")));
+    let check = || {
+        let mut command = bakfs.command(["config", "check"]);
+        command.env("BAKFS_SYSTEM_ROOT", bakfs.path("machine"));
+        run(command).text()
+    };
+    let told = check();
+    assert!(told.contains("schedule shutdown: nothing begins these runs: cron begins none"), "{told}");
+    configure(&bakfs, "[profile.web]\nsources = ['/srv']\nschedule = ['weekly']\n");
+    let told = check();
+    assert!(told.contains("schedule daily: is left over, no profile has it"), "{told}");
+    assert!(told.contains("schedule weekly: nothing begins these runs: `bakfs schedule install` does"), "{told}");
+}
+
+#[test]
 fn what_no_profile_has_any_more_is_taken_away_and_the_rest_stays() {
     let bakfs = Bakfs::empty();
     configure(&bakfs, ALL);

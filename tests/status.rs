@@ -62,7 +62,7 @@ fn keep_repository(bakfs: &Bakfs, checked_age_secs: i64, is_damaged: bool) {
         oldest_verified_secs: None,
         last_prune_secs: Some(now_secs() - 3 * DAY),
     };
-    states(bakfs).keep_repository(&state).unwrap();
+    states(bakfs).keep_repository(&state, None).unwrap();
 }
 
 const TWO: &str = "[defaults]\nsources = ['/srv']\nschedule = ['daily']\n[profile.web]\n[profile.db]\n";

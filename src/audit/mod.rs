@@ -9,7 +9,8 @@ use crate::database;
 use crate::machine::Machine;
 use crate::machine::survey::Budget;
 use crate::settings::profile::Profile;
-use crate::settings::{Repository, Settings};
+use crate::settings::{Periodicity, Repository, Settings};
+use jiff::Zoned;
 use std::path::PathBuf;
 
 /// How much something matters.
@@ -108,6 +109,23 @@ pub fn files(settings: &Settings) -> Vec<Finding> {
 fn has_url(profile: &Profile) -> bool {
     let notify = &profile.notify;
     [&notify.webhook, &notify.ping_start, &notify.ping_success, &notify.ping_failure].iter().any(|url| url.is_some())
+}
+
+/// Names times of the schedule that some day of the machine's zone does not have: what systemd begins is left out then.
+pub fn times(settings: &Settings, now: &Zoned) -> Vec<Finding> {
+    let zone = now.time_zone();
+    let is_wanted = |kind: &Periodicity| settings.profiles.values().any(|profile| profile.schedule.contains(kind));
+    let skipped = Periodicity::SCHEDULED.into_iter().filter(is_wanted).filter_map(|kind| {
+        let time = settings.schedule.skipped(kind, zone, now.date())?;
+        let zone = zone.iana_name().unwrap_or("this machine's zone");
+        let text = format!(
+            "there is no {} in {zone}, for the clock is set forward over it, so the {kind} runs of that day are left out: \
+             take another time, as 05:15, which every day has",
+            time.strftime("%H:%M on %Y-%m-%d")
+        );
+        Some(Finding::hint(format!("schedule {kind}"), text))
+    });
+    skipped.collect()
 }
 
 /// Returns what unlocks a repository by its configuration.

@@ -1,5 +1,6 @@
 //! Counts what a first backup will read, for whoever looks at its progress: by the walk of a backup, without reading.
 
+use super::emptied::MountPoints;
 use super::fresh::Freshness;
 use super::generated::Making;
 use super::kept::Held;
@@ -60,6 +61,8 @@ pub(super) fn count(
             path: Vec::new(),
             held: Held::default(),
             subvolumes: Default::default(),
+            mount_points: MountPoints::of_machine(),
+            unmounted: Vec::new(),
             making,
         };
         let walk = std::thread::Builder::new().name("count".into()).stack_size(super::DIRECTOR_STACK_BYTES);

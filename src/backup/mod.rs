@@ -11,6 +11,7 @@
 mod assemble;
 mod content;
 mod count;
+mod emptied;
 mod fresh;
 mod generated;
 mod kept;
@@ -37,6 +38,7 @@ use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_o
 use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
+use emptied::{MountPoints, Suspects};
 use fresh::{Freshness, Parent};
 pub use generated::Dumps;
 use generated::Making;
@@ -83,6 +85,8 @@ pub struct Options {
     pub apart: Vec<PathBuf>,
     /// Whether folders a database server runs on are told of, where they are backed up as files.
     pub tells_servers: bool,
+    /// Whether sources and dumps may have lost what they held in the last complete snapshot.
+    pub allow_empty: bool,
     /// Whether nothing is read or written.
     pub dry_run: bool,
     /// Tells whether the run is being ended, asked before the snapshot is committed: what was read after its last hook
@@ -167,6 +171,12 @@ pub fn run_with(
     if let Some(parent) = parent_of_same {
         monitor.expect(parent.snapshot.root.total_files, parent.snapshot.root.total_bytes);
     }
+    let dumped = generated.iter().filter(|dump| !dump.is_note);
+    let dumped = dumped.map(|dump| dump.path.iter().flat_map(|name| [b"/", &name[..]].concat()).collect());
+    // The texts of what it tells are not in the list. Without them less is looked at again.
+    let incomplete = parent.filter(|parent| parent.snapshot.has_tag(INCOMPLETE_TAG));
+    let incomplete = incomplete.and_then(|parent| repository.snapshot(parent.id).ok());
+    let mut suspects = Suspects::new(&roots.paths, dumped, incomplete.as_ref());
     let budget = Budget::new(BUDGET_BYTES);
     let (events, events_in) = bounded::<Event>(MAX_EVENTS);
     let (jobs, jobs_in) = unbounded();
@@ -198,6 +208,8 @@ pub fn run_with(
             path: Vec::new(),
             held: Held::default(),
             subvolumes: Default::default(),
+            mount_points: MountPoints::of_machine(),
+            unmounted: Vec::new(),
             making: Making::new(if options.dry_run { Vec::new() } else { generated }, &cutter),
         };
         let parent_root = parent.map(|parent| parent.snapshot.root);
@@ -207,8 +219,9 @@ pub fn run_with(
             // Stopped: the assembler has failed and says why.
             let _ = director.run(roots, parent_root, failed);
             let (made, missing) = (director.making.made, director.making.missing);
+            let unmounted = std::mem::take(&mut director.unmounted);
             let subvolumes = director.subvolumes.told();
-            Walked { owners: director.owners, made, missing, subvolumes, sources: director.freshness.end() }
+            Walked { owners: director.owners, made, missing, subvolumes, unmounted, sources: director.freshness.end() }
         });
         let walking = walking.context(|| "Cannot start a thread".into())?;
         for _ in 0..if options.dry_run { 0 } else { READERS } {
@@ -236,8 +249,18 @@ pub fn run_with(
     // A source that is one file, and could not be read.
     let is_incomplete = walked.missing > 0 || assembled.lost.iter().any(|path| sources.contains(path));
     walked.subvolumes.into_iter().for_each(|text| repository.warn(text));
+    suspects.folders.extend(walked.unmounted);
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
-    let outcome = commit(repository, options, draft, assembled)?;
+    let outcome = commit(repository, options, draft, assembled, |snapshot| {
+        if options.dry_run || options.allow_empty {
+            return Vec::new();
+        }
+        let lost = suspects.lost(repository, &snapshots, snapshot);
+        lost.iter().for_each(|trouble| {
+            monitor.trouble(std::path::Path::new(std::ffi::OsStr::from_bytes(&trouble.path)), &trouble.message);
+        });
+        lost
+    })?;
     if let Some(id) = outcome.id {
         repository.keep_walked(id, walked.sources);
     }
@@ -259,6 +282,8 @@ struct Walked {
     subvolumes: Option<String>,
     /// The file systems that were walked over.
     sources: repo::walked::Walked,
+    /// Folders that were mount points in the parent, and are other ones now.
+    unmounted: Vec<Vec<u8>>,
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.
@@ -328,7 +353,7 @@ pub fn run_stream(
         assembled.summary.errors += 1;
     }
     let draft = Draft { session, options, started, sources, parent, owners, is_incomplete: is_empty };
-    commit(repository, options, draft, assembled)
+    commit(repository, options, draft, assembled, |_| Vec::new())
 }
 
 const EMPTY_STREAM: &str =
@@ -350,6 +375,7 @@ fn commit(
     options: &Options,
     draft: Draft<'_>,
     assembled: assemble::Assembled,
+    lost: impl FnOnce(&Snapshot) -> Vec<Trouble>,
 ) -> Result<Outcome> {
     let assemble::Assembled { root, mut troubles, mut summary, written, has_xattrs, .. } = assembled;
     let Node::Directory(directory) = root.node else {
@@ -366,7 +392,7 @@ fn commit(
     tags.sort();
     tags.dedup();
     let named = |list: Vec<(u32, Vec<u8>)>| list.into_iter().map(|(number, name)| (number, Bytes(name))).collect();
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         name: names::dated(time),
         time,
         started: draft.started,
@@ -384,6 +410,15 @@ fn commit(
         troubles,
         program: format!("bakfs {}", env!("CARGO_PKG_VERSION")),
     };
+    let lost = lost(&snapshot);
+    if !lost.is_empty() {
+        snapshot.summary.errors += lost.len() as u64;
+        snapshot.troubles.splice(..0, lost);
+        snapshot.troubles.truncate(MAX_TROUBLES);
+        snapshot.tags.push(INCOMPLETE_TAG.to_string());
+        snapshot.tags.sort();
+        snapshot.tags.dedup();
+    }
     let Some(mut session) = draft.session else {
         return Ok(Outcome { id: None, snapshot });
     };

@@ -2,6 +2,7 @@
 //! is to do as a stream of events in the order of the tree.
 
 use super::content::{Job, PIECE_BYTES, Piece};
+use super::emptied::MountPoints;
 use super::fresh::Freshness;
 use super::generated::Making;
 use super::kept::{Held, Tally};
@@ -100,6 +101,10 @@ pub struct Director<'a> {
     pub(super) path: Vec<u8>,
     /// Directories that are open and not told yet, because all of them so far is as the parent has it.
     pub(super) held: Held,
+    /// Where something should be mounted.
+    pub(super) mount_points: MountPoints,
+    /// Folders that were mount points in the parent, and are other ones now.
+    pub(super) unmounted: Vec<Vec<u8>>,
     /// What is made while it is backed up.
     pub(super) making: Making<'a>,
     /// Subvolumes that were left out: of how many, and the first of them.
@@ -404,6 +409,12 @@ impl Director<'_> {
         };
         if listing.incomplete.is_some() {
             meta.marks |= marks::UNREADABLE;
+        }
+        if parent.is_some_and(|parent| parent.total_files > 0)
+            && let Some(known) = known
+            && self.mount_points.was_one(|| self.path.clone(), known.entry.meta.ino, listing.stat.ino)
+        {
+            self.unmounted.push(self.path.clone());
         }
         let asked = below.is_some_and(|below| below.is_source);
         let is_other = listing.stat.dev != device && below.is_none();

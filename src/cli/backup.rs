@@ -41,6 +41,9 @@ pub struct Args {
     /// Leave out other file systems, mounted below or subvolumes of their own (those are told)
     #[arg(long, short = 'x', conflicts_with = "stdin")]
     one_file_system: bool,
+    /// Take it for right that a path has lost all it held in the last backup
+    #[arg(long)]
+    allow_empty: bool,
     /// Add a tag to the snapshot; A,B: both
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -110,6 +113,7 @@ impl Args {
             excludes,
             exclude_caches: self.exclude_caches,
             one_file_system: self.one_file_system,
+            allow_empty: self.allow_empty,
             tags,
             host,
             time: self.time.as_ref().map(stated).transpose()?,

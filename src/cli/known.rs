@@ -5,14 +5,16 @@ use super::open::{Global, PASSWORD_VARIABLE, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Stored;
 use crate::id::to_hex;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
-use crate::repo::open::{Found, Options, WhyEncrypted, look, recognise_in};
+use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, look, recognise_in};
 use crate::spelling::nearest;
 use crate::state::StateDir;
-use crate::store::Object;
+use crate::store::local::LocalStore;
 use crate::store::place::Place;
+use crate::store::{Object, Store};
 use std::cell::Cell;
 use std::path::PathBuf;
 
@@ -194,7 +196,12 @@ impl Global {
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Repository> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
-        let options = Options { known: Some(&known), why_encrypted: Some(&*why_encrypted), ..*options };
+        let options = Options {
+            known: Some(&known),
+            why_encrypted: Some(&*why_encrypted),
+            keyring: Some(&self.keyring),
+            ..*options
+        };
         let asked = Cell::new(None);
         let credentials = |id: &[u8; 16]| {
             let found = credentials(id)?;
@@ -237,6 +244,18 @@ impl Global {
             Err(error) if error.kind() == ErrorKind::Exchanged => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the id of the repository: of one in a folder as it stands there, else as this machine knows it. No network
+    /// is asked.
+    pub fn known_id(&self) -> Option<[u8; 16]> {
+        if let Ok(Place::Local(path)) = self.place()
+            && let Ok(bytes) = LocalStore::new(&path).read_whole(Object::Config, MAX_CONFIG_BYTES)
+            && let Ok(stored) = Stored::decode(&bytes)
+        {
+            return Some(stored.repository);
+        }
+        Known::new(self.known_folder().ok()?).at(&self.address().ok()?).map(|known| known.repository)
     }
 
     /// Returns why a repository in a folder cannot be the one it should be; nothing is asked of a network.

@@ -56,10 +56,12 @@ pub mod run;
 pub mod schedule;
 pub mod scope;
 pub mod snapshots;
+pub mod states;
 pub mod stats;
 pub mod status;
 pub mod stdout;
 pub mod target;
+pub mod telling;
 
 use crate::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};

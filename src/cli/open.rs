@@ -9,6 +9,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::to_hex;
 use crate::quantity::parse_bytes;
 use crate::repo::open::Options;
+use crate::repo::unlock::Keyring;
 use crate::repo::{IndexLoad, Memory, Repository};
 use crate::settings::profile::{check_absolute, check_repository};
 use crate::settings::read::{self, Places};
@@ -64,6 +65,9 @@ pub struct Global {
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
     pub accept_unencrypted: bool,
+    /// What has unlocked repositories before in this process.
+    #[arg(skip)]
+    pub keyring: Arc<Keyring>,
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,

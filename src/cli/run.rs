@@ -2,16 +2,16 @@
 
 use super::configured::place_of;
 use super::open::Global;
-use super::output::{count, counted, size};
 use super::progress::Progress;
-use super::{Status, backup, check, folders, prune};
+use super::states::states_of;
+use super::{Status, backup, check, folders, prune, states, telling};
 use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::error::{Error, Result};
-use crate::job::{self, Desk, Job, thin};
+use crate::job::{self, Desk, Job, Ran, thin};
 use crate::log::Log;
 use crate::monitor::Monitor;
-use crate::notify;
+use crate::notify::Telling;
 use crate::process;
 use crate::repo::Repository;
 use crate::repo::ledger::now_secs;
@@ -21,11 +21,9 @@ use crate::settings::values::Jitter;
 use crate::settings::{Periodicity, Profile, Settings, excludes, secret};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
-use crate::state::overdue::States;
 use crate::state::{Outcome, Run, StateDir, write_whole};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 /// Options of `bakfs run`.
@@ -46,19 +44,22 @@ pub struct Args {
     /// it in their schedule
     #[arg(long, value_name = "WORD")]
     periodicity: Option<Periodicity>,
-    /// Only those whose last snapshot of this kind is longer ago than their periodicity
+    /// Only those that have missed a time of their schedule since their last snapshot of this kind was begun
     #[arg(long, requires = "periodicity")]
     catch_up: bool,
+    /// Take it for right that a source or dump has lost all it held in the last snapshot
+    #[arg(long)]
+    allow_empty: bool,
     /// Begin later, by up to so long, at random
     #[arg(long, value_name = "DURATION", hide = true)]
     jitter: Option<Jitter>,
-    /// Run the last hooks that killed runs still owe, and nothing else
-    #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter"])]
+    /// Tell of runs that were killed and run the last hooks they still owe, and nothing else
+    #[arg(long, conflicts_with_all = ["profiles", "all", "periodicity", "jitter", "allow_empty"])]
     recover: bool,
 }
 
 impl Args {
-    fn chosen<'a>(&self, settings: &'a Settings, state: &StateDir) -> Result<Vec<&'a Profile>> {
+    fn chosen<'a>(&self, settings: &'a Settings) -> Result<Vec<&'a Profile>> {
         let all = || settings.profiles.values();
         let chosen: Vec<&Profile> = match (self.all, self.periodicity) {
             (true, _) => all().collect(),
@@ -74,18 +75,23 @@ impl Args {
         if self.all && chosen.is_empty() && settings.broken.is_empty() {
             return Err(Error::usage("There is no profile: `bakfs config init` writes a first one"));
         }
-        let Some(period) = self.periodicity.filter(|_| self.catch_up) else { return Ok(chosen) };
-        let is_late = |profile: &&Profile| is_late(state, profile, period);
-        Ok(chosen.into_iter().filter(is_late).collect())
+        Ok(chosen)
     }
 }
 
-/// Returns whether the last snapshot of a kind of run is longer ago than its period; one in the future counts as none.
-fn is_late(state: &StateDir, profile: &Profile, periodicity: Periodicity) -> bool {
-    let Some(hours) = periodicity.longest_hours() else { return false };
-    let known = state.profile(&profile.name);
-    let now = jiff::Timestamp::now().as_second();
-    known.last_snapshot_secs.get(&periodicity).is_none_or(|last| *last > now || now - last > hours * 3600)
+/// Returns whether a time of the schedule has passed since the last run of a kind began that made a snapshot, as
+/// systemd's timers catch up (systemd.timer(5), `Persistent=`). A run that is dated after the present, or that was killed,
+/// counts as none.
+fn is_missed(global: &Global, settings: &Settings, state: &StateDir, profile: &Profile, kind: Periodicity) -> bool {
+    if kind.longest_hours().is_none() {
+        return false;
+    }
+    let now = jiff::Zoned::now();
+    let (place, id) = states::repository_of(global, settings, profile);
+    let known = state.profile(&profile.name).of_repository(&place, id.as_deref());
+    let began = known.last_started(kind, &state.belief(now.timestamp().as_second()));
+    let began = began.and_then(|secs| jiff::Timestamp::from_second(secs).ok());
+    began.is_none_or(|began| settings.schedule.is_missed(kind, began, &now))
 }
 
 /// What a profile's run needs of the program.
@@ -95,6 +101,7 @@ struct Bench<'a> {
     settings: &'a Settings,
     progress: Progress,
     log: LogTarget,
+    allow_empty: bool,
 }
 
 /// Where lines of the log go.
@@ -135,6 +142,7 @@ impl Desk for Bench<'_> {
             excludes: Excludes::in_profile(&profile.name, &profile.excludes, &profile.exclude_files)?,
             exclude_caches: profile.exclude_caches,
             one_file_system: profile.one_file_system,
+            allow_empty: profile.allow_empty || self.allow_empty,
             tags: Vec::new(),
             host: thin::host_of(profile),
             time: None,
@@ -154,6 +162,10 @@ impl Desk for Bench<'_> {
 
     fn prune(&self) -> Result<crate::prune::Report> {
         prune::prune_quietly(&self.global, &self.progress)
+    }
+
+    fn killed(&self, earlier: &Run) {
+        telling::killed(self.profile, earlier);
     }
 
     fn log(&self, line: &str) {
@@ -179,28 +191,42 @@ fn age_secs(window: &Window) -> u64 {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.recover {
         // Nothing else of the configuration is needed, so nothing that is wrong with it stands in the way.
-        let settings = global.sound_settings().unwrap_or_default();
-        return Ok(recover(&StateDir::new(folders::state_dir(&settings))));
+        let path = Some(global.config_path());
+        let settings = global.sound_settings().unwrap_or(Settings { path, ..Settings::default() });
+        let status = recover(global, &settings, &states_of(&settings));
+        telling::finish();
+        return Ok(status);
     }
     let settings = global.sound_settings()?;
-    let state = StateDir::new(folders::state_dir(&settings));
-    let chosen = args.chosen(&settings, &state)?;
+    let state = states_of(&settings);
+    let mut chosen = args.chosen(&settings)?;
+    if let Some(periodicity) = args.periodicity.filter(|_| chosen.is_empty() && settings.broken.is_empty()) {
+        eprintln!(
+            "bakfs: no profile has `{periodicity}` in its `schedule`: nothing was run. If something begins this by itself, \
+             `bakfs schedule install` takes it away"
+        );
+    }
     if let Some(Jitter { secs }) = args.jitter {
         std::thread::sleep(std::time::Duration::from_secs(random_below(secs + 1)));
     }
     let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
+    let mut status = tell_broken(args, &settings, chosen.len())?;
+    if args.catch_up {
+        // What has run while this one waited is not missed any more.
+        chosen.retain(|profile| is_missed(global, &settings, &state, profile, periodicity));
+    }
     end_cleanly_on_signals(&state, &chosen)?;
     let mut told = Vec::new();
-    let mut status = tell_broken(args, &settings, chosen.len())?;
     for profile in chosen {
-        let run = run_one(global, &settings, profile, periodicity, &state);
-        status = worse(status, status_of(&run));
-        told.push(run);
+        let run = run_one(global, args, &settings, profile, periodicity, &state);
+        status = worse(status, run.as_ref().map_or(Status::Done, status_of));
+        told.extend(run);
     }
-    write_metrics(global, &settings, &state);
+    write_metrics(global, &settings, &state, &told);
     if global.json {
         println!("{}", serde_json::to_string(&told)?);
     }
+    telling::finish();
     Ok(status)
 }
 
@@ -217,9 +243,7 @@ fn tell_broken(args: &Args, settings: &Settings, chosen: usize) -> Result<Status
         eprintln!("bakfs: {why}: this profile was not run");
         let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
         let run = job::not_begun(name, periodicity, "", &Error::usage(why));
-        for error in notify::ended(&settings.notify, &thin::host_name(), &run) {
-            eprintln!("bakfs: {name}: warning: {}", error.chain());
-        }
+        telling::beside(name, Telling::default().ended(&settings.notify, &thin::host_name(), &run));
     }
     Ok(Status::Failed)
 }
@@ -248,50 +272,82 @@ fn worse(one: Status, other: Status) -> Status {
     if rank(other) > rank(one) { other } else { one }
 }
 
-fn run_one(global: &Global, settings: &Settings, profile: &Profile, periodicity: Periodicity, state: &StateDir) -> Run {
-    let bench = bench(global, settings, profile);
+/// Runs a profile; `None` where a run of the same kind is still under way, which is no failure and is said.
+fn run_one(
+    global: &Global,
+    args: &Args,
+    settings: &Settings,
+    profile: &Profile,
+    periodicity: Periodicity,
+    state: &StateDir,
+) -> Option<Run> {
+    let bench = bench(global, settings, profile, args.allow_empty);
     let place = place_of(global, settings, profile);
     let job = Job { profile, periodicity, state, place: place.clone(), desk: &bench };
-    let began = || tell_failures(profile, notify::start(&profile.notify));
-    let run = job.run(began).unwrap_or_else(|error| job::not_begun(&profile.name, periodicity, &place, &error));
+    let mut start = Telling::default();
+    let ran = job.run(|| start = Telling::start(&profile.notify));
     bench.progress.finish();
-    tell(global, &thin::host_of(profile), &run);
-    tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), &run));
-    run
-}
-
-/// Says which notifications have failed: they fail no run.
-fn tell_failures(profile: &Profile, failures: Vec<Error>) {
-    for error in failures {
-        eprintln!("bakfs: {}: warning: {}", profile.name, error.chain());
-    }
+    let run = match ran {
+        Ok(Ran::Ended(run)) => run,
+        Ok(Ran::LeftOut(why)) => {
+            eprintln!("bakfs: {}", why.chain());
+            return None;
+        }
+        Err(error) => job::not_begun(&profile.name, periodicity, &place, &error),
+    };
+    telling::ended(global, &thin::host_of(profile), &run);
+    telling::beside(&profile.name, start.ended(&profile.notify, &thin::host_of(profile), &run));
+    Some(run)
 }
 
 /// Writes the metrics of all profiles, where the configuration names a file for them.
-fn write_metrics(global: &Global, settings: &Settings, state: &StateDir) {
+fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: &[Run]) {
     let Some(path) = &settings.metrics_file else { return };
-    let states = States::read(state, settings, |profile| place_of(global, settings, profile));
-    let text = metrics(settings, &states, &jiff::Zoned::now());
+    let now = jiff::Zoned::now();
+    let mut states = states::read(global, settings, state, &now);
+    // What could not be kept has happened all the same.
+    for run in ended {
+        if let Some(known) = states.profiles.get_mut(&run.profile).filter(|known| known.state.last() != Some(run)) {
+            known.state.add(run.clone());
+        }
+    }
+    let text = metrics(settings, &states, &now);
     if let Err(error) = write_whole(path, text.as_bytes(), 0o644) {
         eprintln!("bakfs: warning: {}", error.chain());
     }
 }
 
-fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> Bench<'a> {
+fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> Bench<'a> {
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
-    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings) }
+    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings), allow_empty }
 }
 
-/// Runs the last hooks that killed runs owe, whatever has become of their profiles since.
-fn recover(state: &StateDir) -> Status {
+/// Records and tells of killed runs, and runs the last hooks they owe, whatever has become of their profiles since.
+fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
     let mut status = Status::Done;
+    let mut recovered = Vec::new();
     for profile in state.owing() {
-        for problem in job::recover(state, &profile, &|line| tracing::info!("{profile}: {line}")) {
+        let job::Recovered { killed, problems } =
+            job::recover(state, &profile, &|line| tracing::info!("{profile}: {line}"));
+        for problem in problems {
             eprintln!("bakfs: {profile}: {problem}");
             status = Status::Failed;
         }
+        if let Some(run) = killed {
+            match settings.profiles.get(&profile) {
+                Some(profile) => telling::killed(profile, &run),
+                None => {
+                    telling::trouble(&thin::host_name(), &run);
+                    telling::beside(&profile, Telling::default().ended(&settings.notify, &thin::host_name(), &run));
+                }
+            }
+            recovered.push(run);
+        }
+    }
+    if !recovered.is_empty() {
+        write_metrics(global, settings, state, &recovered);
     }
     status
 }
@@ -308,9 +364,10 @@ fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Re
         if let Some(run) = job::end(&state, &why)
             && let Some(profile) = profiles.iter().find(|profile| profile.name == run.profile)
         {
-            tell_trouble(&thin::host_of(profile), &run);
-            tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), &run));
+            telling::trouble(&thin::host_of(profile), &run);
+            telling::beside(&profile.name, Telling::default().ended(&profile.notify, &thin::host_of(profile), &run));
         }
+        telling::finish();
         std::process::exit(128 + signal);
     })?;
     Ok(())
@@ -323,35 +380,5 @@ fn is_ignored(signal: i32) -> bool {
     unsafe {
         libc::sigaction(signal, std::ptr::null(), set.as_mut_ptr()) == 0
             && set.assume_init().sa_sigaction == libc::SIG_IGN
-    }
-}
-
-fn tell_trouble(host: &str, run: &Run) {
-    let message = notify::message(host, run);
-    eprintln!("{}\n\n{}", message.subject, message.body.trim_end());
-}
-
-/// Tells trouble as one message, and success only to somebody who looks.
-fn tell(global: &Global, host: &str, run: &Run) {
-    if run.outcome != Outcome::Success {
-        tell_trouble(host, run);
-    }
-    if global.json || global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0) {
-        return;
-    }
-    if let Some(snapshot) = &run.snapshot {
-        println!("Profile   {}, {}", run.profile, run.periodicity);
-        println!("Snapshot  {snapshot}");
-        println!("Files     {}, {}", count(run.files), size(run.content_bytes));
-        println!("Added     {}, {} compressed", size(run.added_bytes), size(run.packed_bytes));
-        for (path, bytes) in &run.dumps {
-            println!("Dump      {path}  {}", size(*bytes));
-        }
-        if run.forgotten > 0 {
-            println!("Forgotten {}", counted(run.forgotten, "snapshot"));
-        }
-        if run.periodicity == Periodicity::Manual {
-            println!("Kept      until it is forgotten by name, as a run by hand");
-        }
     }
 }

@@ -145,6 +145,7 @@ fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
         let installed = match (entry.installed, entry.manager) {
             (Installed::Yes, Some(manager)) => manager.word().to_string(),
             (Installed::Outdated, _) => "outdated: run bakfs schedule install".into(),
+            _ if !entry.is_possible => "no: cron cannot, only systemd can".into(),
             _ => "no: run bakfs schedule install".into(),
         };
         let profiles = if entry.profiles.is_empty() { "(none)".into() } else { entry.profiles.join(", ") };

@@ -1,14 +1,14 @@
 //! `bakfs status`: how profiles and repositories stand.
 
 use super::configured::{chosen, place_of};
-use super::folders::state_dir;
 use super::open::Global;
 use super::output::{count, readable, size};
-use super::{Status, stdout};
+use super::states::states_of;
+use super::{Status, states, stdout};
 use crate::settings::{Profile, Settings};
+use crate::state::RepositoryState;
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
-use crate::state::{RepositoryState, StateDir};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,12 @@ use std::io::Write;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes:\n  \
     0  All is well\n  \
-    1  Something is overdue, the last run failed or its snapshot lacks something, or a repository is damaged\n  \
+    1  Something is overdue, the last run failed, was killed or its snapshot lacks something, a repository is damaged, or \
+    nothing can be noted\n  \
     2  The configuration cannot be read, or has no such profile\n\n\
     A profile is overdue when its last success is older than its `max-age`, or else than one and a half of its \
-    shortest period and an hour. One without either is never overdue.")]
+    shortest period and an hour (longer where the clock is set forward over a scheduled time). One without either is \
+    never overdue.")]
 pub struct Args {
     /// Only these profiles, and their repositories
     #[arg(value_name = "PROFILE")]
@@ -37,11 +39,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile is not run"));
     let wanted = chosen(&settings, &args.profiles)?;
     let now = Zoned::now();
-    let dir = StateDir::new(state_dir(&settings));
-    let states = States::read(&dir, &settings, |profile| place_of(global, &settings, profile));
+    let dir = states_of(&settings);
+    let states = states::read(global, &settings, &dir, &now);
+    let unkept = dir.unkept();
+    unkept.iter().for_each(|why| eprintln!("bakfs: {}", readable(why.as_bytes())));
     let exchanged = exchanged(global, &settings, &wanted);
     exchanged.values().for_each(|why| eprintln!("bakfs: {}", readable(why.as_bytes())));
-    let is_trouble = !settings.broken.is_empty() || !exchanged.is_empty();
+    let is_trouble = !settings.broken.is_empty() || !exchanged.is_empty() || unkept.is_some();
     let mut report = Report { settings: &settings, states: &states, exchanged: &exchanged, now: &now, is_trouble };
     let profiles: Vec<_> = wanted.iter().map(|profile| report.profile(&profile.name)).collect();
     let places: BTreeSet<&String> =
@@ -121,13 +125,13 @@ impl Report<'_> {
 
     fn profile_json(&self, known: &Known, judged: &ProfileStanding) -> Value {
         let (run, made) = (known.state.last(), known.last_snapshot());
-        let age_secs = known.state.last_success_secs.map(|secs| self.now.timestamp().as_second() - secs);
+        let age_secs = judged.last_success_secs.map(|secs| self.now.timestamp().as_second() - secs);
         json!({
             "profile": known.state.name,
             "state": judged.standing.word(),
             "overdue": judged.is_overdue,
             "running": known.running,
-            "last_success": time_json(known.state.last_success_secs),
+            "last_success": time_json(judged.last_success_secs),
             "last_success_age_secs": age_secs,
             "last_run": time_json(run.map(|run| run.ended_secs)),
             "last_outcome": run.map(|run| run.outcome.word()),
@@ -146,7 +150,7 @@ impl Report<'_> {
     fn profile_line(&self, known: &Known, judged: &ProfileStanding) -> String {
         let width = self.settings.profiles.keys().map(|name| name.chars().count()).max().unwrap_or(0);
         let mut line = format!("{:width$}  {:<10}", known.state.name, judged.standing.word());
-        match known.state.last_success_secs {
+        match judged.last_success_secs {
             Some(secs) => line += &format!("  last success {}", when(secs, self.now)),
             None => line += "  no success yet",
         }
@@ -160,6 +164,13 @@ impl Report<'_> {
         let last = known.state.last();
         if let Some(run) = last.filter(|run| run.forgotten > 0) {
             line += &format!("  {} forgotten", count(run.forgotten));
+        }
+        if let Some(secs) = known.state.last_success_secs.filter(|secs| Some(*secs) != judged.last_success_secs) {
+            line += &format!(
+                "\n{:width$}  one noted by a clock that was wrong does not count: {}",
+                "",
+                when(secs, self.now)
+            );
         }
         if let Some(holder) = &known.running {
             line += &format!("\n{:width$}  now: {}", "", readable(holder.as_bytes()));

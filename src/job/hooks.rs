@@ -20,17 +20,17 @@ pub struct Hooks<'a> {
 }
 
 impl Hooks<'_> {
-    /// Returns what is owed once a run has begun.
-    pub fn owed(&self, run: &Run) -> Option<Pending> {
-        let finally = self.hooks.finally.as_ref()?;
-        Some(Pending {
+    /// Returns what is owed once a run has begun: its record, and its last hook if it has one.
+    pub fn owed(&self, run: &Run) -> Pending {
+        Pending {
             periodicity: run.periodicity,
             process: std::process::id(),
             started_secs: run.started_secs,
-            finally: finally.arguments(),
+            finally: self.hooks.finally.as_ref().map(Command::arguments).unwrap_or_default(),
             timeout_secs: self.hooks.timeout_secs,
             failure: None,
-        })
+            run: Some(run.clone()),
+        }
     }
 
     /// Runs the first hook; its failure is the run's.

@@ -15,10 +15,12 @@ use crate::backup::{self, Options};
 use crate::check::Report;
 use crate::database;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::to_hex;
 use crate::process;
 use crate::prune;
 use crate::repo::Repository;
 use crate::settings::{Periodicity, Profile};
+use crate::state::lock::Turn;
 use crate::state::pending::Pending;
 use crate::state::{Outcome, RepositoryState, Run, StateDir};
 use hooks::Hooks;
@@ -40,6 +42,8 @@ pub trait Desk {
     fn check(&self) -> Result<Report>;
     /// Gives back the room of what no snapshot needs.
     fn prune(&self) -> Result<prune::Report>;
+    /// Tells of an earlier run of the profile that was killed: nobody has yet.
+    fn killed(&self, earlier: &Run);
     /// Takes a line of the log.
     fn log(&self, line: &str);
     /// Shows progress, where somebody looks.
@@ -73,33 +77,57 @@ pub fn end(state: &StateDir, why: &str) -> Option<Run> {
     let mut run = UNDER_WAY.lock().take()?;
     run.ended_secs = now_secs();
     run.problems.insert(0, why.to_string());
-    judge(&mut run);
-    let own = |owed: &Pending| owed.process == std::process::id();
+    run.judge();
+    let mut left = None;
     match state.owed(&run.profile) {
-        Ok(Some(owed)) if own(&owed) => {
+        Ok(Some(owed)) if owed.process == std::process::id() && !owed.finally.is_empty() => {
             let result = hooks::run_owed(&owed, &run, &|line| tracing::info!("{}: {line}", run.profile));
-            if let Err(error) = result.and_then(|()| state.settle(&run.profile)) {
-                run.problems.push(error.chain());
-            }
+            let failure = result.err().map(|error| error.chain());
+            run.problems.extend(failure.clone());
+            left = failure.map(|failure| Pending { failure: Some(failure), run: None, ..owed });
         }
         Ok(_) => {}
         Err(error) => run.problems.push(error.chain()),
     }
-    let mut known = state.profile(&run.profile);
-    known.add(run.clone());
-    if let Err(error) = state.keep_profile(&known) {
-        run.problems.push(error.chain());
-    }
+    record(state, &mut run, None, left.as_ref());
     Some(run)
 }
 
-/// Runs the last hook that a killed run of a profile owes, unless a run of it is under way: it needs nothing of the
-/// configuration. Returns what went wrong.
-pub fn recover(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Vec<String> {
+/// Keeps the record of a run to the repository of an id, as far as that is known, and after it what is left to be done: nothing, or its last hook
+/// once more. What cannot be kept is a problem of the run.
+fn record(state: &StateDir, run: &mut Run, id: Option<&str>, left: Option<&Pending>) {
+    run.judge();
+    let mut known = state.profile(&run.profile);
+    known.turn_to(&run.repository, id);
+    known.add(run.clone());
+    let kept = state.keep_profile(&known);
+    // Otherwise the next run would take it for one that was killed.
+    let noted = match left {
+        None => state.settle(&run.profile),
+        Some(left) => state.owe(&run.profile, left),
+    };
+    for error in [kept, noted].into_iter().filter_map(Result::err) {
+        run.problems.push(format!("What is known of runs could not be kept: {}", error.chain()));
+    }
+    run.judge();
+}
+
+/// What came of looking after a run that was killed.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Its record, where it had none.
+    pub killed: Option<Run>,
+    /// What went wrong now.
+    pub problems: Vec<String>,
+}
+
+/// Records a killed run of a profile and runs the last hook it owes, unless a run of it is under way: that needs nothing
+/// of the configuration.
+pub fn recover(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered {
     match state.lock(profile, Periodicity::Manual, Duration::ZERO) {
-        Ok(_lock) => settle_owed(state, &blank(profile, Periodicity::Manual, ""), log),
-        Err(error) if error.kind() == ErrorKind::Busy => Vec::new(),
-        Err(error) => vec![error.chain()],
+        Ok(_lock) => settle_owed(state, profile, log),
+        Err(error) if error.kind() == ErrorKind::Busy => Recovered::default(),
+        Err(error) => Recovered { killed: None, problems: vec![error.chain()] },
     }
 }
 
@@ -110,23 +138,43 @@ pub fn not_begun(profile: &str, periodicity: Periodicity, place: &str, error: &E
     run
 }
 
-/// Runs the last hook of a run that was killed before it could. Only the holder of the profile's lock may.
-fn settle_owed(state: &StateDir, next: &Run, log: &dyn Fn(&str)) -> Vec<String> {
-    let owed = match state.owed(&next.profile) {
-        Ok(None) => return Vec::new(),
+/// Records a run that was killed before it could be, and runs its last hook. Only the holder of the profile's lock may.
+fn settle_owed(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered {
+    let owed = match state.owed(profile) {
+        Ok(None) => return Recovered::default(),
         Ok(Some(owed)) => owed,
-        Err(error) => return vec![error.chain()],
+        Err(error) => return Recovered { killed: None, problems: vec![error.chain()] },
     };
-    let (run, why) = match &owed.failure {
-        None => ("a killed run", "The run was killed before it had ended".to_string()),
-        Some(failure) => ("an earlier run, which had failed then too", failure.clone()),
+    let mut killed = owed.killed(now_secs()).filter(|run| !state.profile(profile).has(run));
+    let name = match (&killed, &owed.failure) {
+        (Some(_), _) | (None, None) => "a killed run",
+        (None, Some(_)) => "an earlier run, which had failed then too",
     };
-    log(&format!("the last hook of {run}: it is run now"));
     let _turn = LAST_HOOK.lock();
-    let mut earlier = blank(&next.profile, owed.periodicity, &next.repository);
-    earlier.problems.push(why);
-    let settled = hooks::run_owed(&owed, &earlier, log).and_then(|()| state.settle(&next.profile));
-    settled.err().map(|error| format!("The last hook of {run}: {}", error.chain())).into_iter().collect()
+    let mut left = None;
+    let mut problems = Vec::new();
+    if !owed.finally.is_empty() {
+        log(&format!("the last hook of {name}: it is run now"));
+        let earlier = killed.clone().unwrap_or_else(|| {
+            let mut earlier = blank(profile, owed.periodicity, "");
+            earlier
+                .problems
+                .push(owed.failure.clone().unwrap_or_else(|| "The run was killed before it had ended".into()));
+            earlier
+        });
+        if let Err(error) = hooks::run_owed(&owed, &earlier, log) {
+            problems.push(format!("The last hook of {name}: {}", error.chain()));
+            left = Some(Pending { failure: Some(error.chain()), run: None, ..owed });
+        }
+    }
+    if let Some(run) = &mut killed {
+        log("an earlier run was killed");
+        record(state, run, None, left.as_ref());
+    } else {
+        let noted = left.map_or_else(|| state.settle(profile), |left| state.owe(profile, &left));
+        problems.extend(noted.err().map(|error| error.chain()));
+    }
+    Recovered { killed, problems }
 }
 
 fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
@@ -151,6 +199,15 @@ fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
     }
 }
 
+/// What the part of a run came to that reads data.
+#[derive(Default)]
+struct Made {
+    /// The repository the snapshot is in, if there is one.
+    repository: Option<Arc<Repository>>,
+    /// The last hook, if it is still owed.
+    left: Option<Pending>,
+}
+
 /// Waits for the process to be ended by who has taken the run over.
 fn wait_for_the_end() -> ! {
     loop {
@@ -158,28 +215,39 @@ fn wait_for_the_end() -> ! {
     }
 }
 
-/// A run in which anything went wrong is no success.
-fn judge(run: &mut Run) {
-    if run.outcome == Outcome::Success && !run.problems.is_empty() {
-        run.outcome = Outcome::Incomplete;
-    }
-}
-
 fn now_secs() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+/// What came of a run.
+#[derive(Debug)]
+pub enum Ran {
+    /// It has begun and ended.
+    Ended(Run),
+    /// One of the same kind is still under way, and this one was left out.
+    LeftOut(Error),
+}
+
 impl Job<'_> {
-    /// Makes the run. Fails only where it did not begin: another run of the profile is not over; whatever happens later
-    /// is told in the record, which is kept.
-    pub fn run(&self, began: impl FnOnce()) -> Result<Run> {
-        let _lock = self.state.lock(&self.profile.name, self.periodicity, PATIENCE)?;
+    /// Makes the run. Fails only where it did not begin; whatever happens later is told in the record, which is kept.
+    pub fn run(&self, began: impl FnOnce()) -> Result<Ran> {
+        let _lock = match self.state.turn(&self.profile.name, self.periodicity, PATIENCE)? {
+            Turn::Taken(lock) => lock,
+            Turn::LeftOut(error) => {
+                self.log("left out: one of the same kind is still being run");
+                return Ok(Ran::LeftOut(error));
+            }
+        };
+        let earlier = settle_owed(self.state, &self.profile.name, &|line| self.log(line));
+        earlier.killed.iter().for_each(|run| self.desk.killed(run));
         let mut run = self.blank();
-        run.problems.extend(settle_owed(self.state, &run, &|line| self.log(line)));
+        run.problems.extend(earlier.problems);
         self.log("begins");
         *UNDER_WAY.lock() = Some(run.clone());
         began();
-        if let Some(repository) = self.back_up(&mut run) {
+        let Made { repository, left } = self.back_up(&mut run);
+        let id = repository.as_ref().map(|repository| to_hex(&repository.id()));
+        if let Some(repository) = repository {
             self.maintain(repository, &mut run);
         }
         // From here on this thread tells of the run: who ends the process waits.
@@ -189,18 +257,12 @@ impl Job<'_> {
             wait_for_the_end();
         }
         run.ended_secs = now_secs();
-        judge(&mut run);
-        let mut state = self.state.profile(&self.profile.name);
-        state.add(run.clone());
-        if let Err(error) = self.state.keep_profile(&state) {
-            run.problems.push(format!("What is known of runs could not be kept: {}", error.chain()));
-            judge(&mut run);
-        }
+        record(self.state, &mut run, id.as_deref(), left.as_ref());
         self.log(&format!("ends: {}", run.outcome.word()));
         for problem in &run.problems {
             self.log(&format!("problem: {problem}"));
         }
-        Ok(run)
+        Ok(Ran::Ended(run))
     }
 
     fn blank(&self) -> Run {
@@ -211,22 +273,23 @@ impl Job<'_> {
         self.desk.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
     }
 
-    /// Makes the snapshot, with the hooks around it; returns the repository it is in.
-    fn back_up(&self, run: &mut Run) -> Option<Arc<Repository>> {
+    /// Makes the snapshot, with the hooks around it.
+    fn back_up(&self, run: &mut Run) -> Made {
         if process::is_ended() {
             wait_for_the_end();
         }
         let log = |line: &str| self.log(line);
         let hooks = Hooks { hooks: &self.profile.hooks, log: &log };
         let owed = hooks.owed(run);
-        if let Some(owed) = &owed
-            && let Err(error) = self.state.owe(&self.profile.name, owed)
-        {
-            run.problems.push(format!("{}: nothing was begun", error.chain()));
-            return None;
+        if let Err(error) = self.state.owe(&self.profile.name, &owed) {
+            if !owed.finally.is_empty() {
+                run.problems.push(format!("{}: nothing was begun", error.chain()));
+                return Made::default();
+            }
+            run.problems.push(error.chain());
         }
         let made = hooks.before(run).and_then(|()| self.snapshot(run));
-        let made = match made {
+        let repository = match made {
             Ok(repository) => Some(repository),
             Err(error) => {
                 run.problems.insert(0, error.chain());
@@ -245,12 +308,10 @@ impl Job<'_> {
         let finally = hooks.finally(run);
         let failure = finally.err().map(|error| error.chain());
         run.problems.extend(told.err().map(|error| error.chain()).into_iter().chain(failure.clone()));
-        // One that has failed is tried again by the next run.
-        let noted = owed.map(|owed| match failure {
-            None => self.state.settle(&self.profile.name),
-            Some(_) => self.state.owe(&self.profile.name, &Pending { failure, ..owed }),
-        });
-        if let Some(Err(error)) = noted {
+        // What has come of it so far; a last hook that has failed is tried again by the next run.
+        let finally = if failure.is_some() { owed.finally.clone() } else { Vec::new() };
+        let owed = Pending { finally, failure, run: Some(run.clone()), ..owed };
+        if let Err(error) = self.state.owe(&self.profile.name, &owed) {
             run.problems.push(error.chain());
         }
         // Unless it was taken over.
@@ -258,7 +319,8 @@ impl Job<'_> {
             known.clone_from(run);
         }
         drop(turn);
-        made
+        let left = owed.failure.is_some().then_some(Pending { run: None, ..owed });
+        Made { repository, left }
     }
 
     /// Dumps databases and reads files into a snapshot.
@@ -312,9 +374,11 @@ impl Job<'_> {
             }
             Err(error) => run.problems.push(format!("Nothing was forgotten: {}", error.chain())),
         }
+        let id = to_hex(&repository.id());
         // What follows opens it with caches of its own size.
         drop(repository);
-        let mut state = self.state.repository(&self.place);
+        let belief = self.state.belief(run.started_secs);
+        let mut state = self.state.repository(&self.place, Some(&id)).believed(&belief);
         if is_due(self.profile.check_every_secs, state.last_check_secs, run.started_secs) {
             self.check(run, &mut state);
         }
@@ -322,7 +386,7 @@ impl Job<'_> {
             self.prune(run, &mut state);
         }
         if (run.checked || run.pruned)
-            && let Err(error) = self.state.keep_repository(&state)
+            && let Err(error) = self.state.keep_repository(&state, Some(&id))
         {
             run.problems.push(error.chain());
         }
@@ -376,7 +440,7 @@ impl Job<'_> {
     }
 }
 
-/// Returns whether something done every so often is due. A time in the future counts as none.
+/// Returns whether something done every so often is due. A time in the future counts as none, by however little.
 fn is_due(every_secs: Option<u64>, last_secs: Option<i64>, now_secs: i64) -> bool {
     let Some(every_secs) = every_secs else { return false };
     // A nightly run begins some minutes earlier than the last one ended.

@@ -12,21 +12,25 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits between tries.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// All tries to tell of a run's beginning take no longer together, and all to tell of its end: what is told later waits
+/// for them.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+pub const END_LIMIT: Duration = Duration::from_secs(60);
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 3;
 /// The most of a message that a ping carries: what healthchecks.io keeps of it.
 const MAX_PING_BYTES: usize = 10_000;
 
 /// Asks for a URL, with the beginning of a text as the body if there is one. A ping that fails is tried again.
-pub fn ping(what: &str, url: &str, text: Option<&str>) -> Result<()> {
+pub fn ping(what: &str, url: &str, text: Option<&str>, limit: Duration) -> Result<()> {
     let body = text.map(|text| ("text/plain; charset=utf-8", beginning(text).to_string()));
-    Request { what, url: parse(what, url)?, body, is_ping: true }.send()
+    Request { what, url: parse(what, url)?, body, is_ping: true, limit }.send()
 }
 
 /// Sends a JSON object. It is tried again only where no connection came about, so that nobody is told twice.
 pub fn post(what: &str, url: &str, value: &serde_json::Value) -> Result<()> {
     let body = Some(("application/json", value.to_string()));
-    Request { what, url: parse(what, url)?, body, is_ping: false }.send()
+    Request { what, url: parse(what, url)?, body, is_ping: false, limit: END_LIMIT }.send()
 }
 
 /// Connects to a URL's host and asks nothing of it.
@@ -75,6 +79,7 @@ struct Request<'a> {
     url: Url,
     body: Option<(&'static str, String)>,
     is_ping: bool,
+    limit: Duration,
 }
 
 /// How a try failed.
@@ -87,7 +92,17 @@ impl Request<'_> {
     fn send(&self) -> Result<()> {
         let starting = || "Cannot start what speaks HTTP".to_string();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(starting)?;
-        let told = runtime.block_on(self.try_several_times());
+        let told = runtime.block_on(async {
+            let told = tokio::time::timeout(self.limit, self.try_several_times()).await;
+            told.unwrap_or_else(|_| {
+                let secs = self.limit.as_secs();
+                let named = named(self.what, &self.url);
+                Err(Error::new(
+                    ErrorKind::Io,
+                    format!("Cannot tell {named} of the run: no answer within {secs} seconds"),
+                ))
+            })
+        });
         // A name that is still being looked up is not waited for.
         runtime.shutdown_background();
         told

@@ -26,6 +26,8 @@ const MAGIC: &[u8; 16] = b"bakfsvf1\0\0\0\0\0\0\0\0";
 const RECORD_BYTES: usize = 64;
 /// More packs than this (32 TiB of them) are not kept: the newest are.
 const MAX_RECORDS: usize = 1 << 20;
+/// A clock may be set back by so little without being taken for one that was wrong.
+const SET_BACK_SECS: u64 = 300;
 /// Another process holds the file for moments; one that was stopped meanwhile is not waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -94,6 +96,13 @@ impl Records {
     /// Forgets a pack.
     pub fn forget(&mut self, pack: &ObjectId) {
         self.0.remove(pack);
+    }
+
+    /// Forgets what was noted after the present, by a clock that was wrong: it would pass for true when its time comes.
+    fn disbelieve_ahead(&mut self, now_secs: u64) {
+        self.0.retain(|_, record| {
+            record.state != State::Verified || record.at_secs <= now_secs.saturating_add(SET_BACK_SECS)
+        });
     }
 
     /// Forgets packs that are not wanted.
@@ -168,6 +177,7 @@ impl Ledger {
             }
         };
         let mut records = self.load();
+        records.disbelieve_ahead(now_secs());
         change(&mut records);
         self.cache.write_file(FILE, &records.encode());
         drop(lock);

@@ -28,7 +28,7 @@ pub mod seen;
 pub mod session;
 pub mod snapshots;
 pub mod tree;
-mod unlock;
+pub mod unlock;
 pub mod upload;
 pub mod verify;
 pub mod walk;

@@ -8,7 +8,7 @@ use super::put::{Attempts, put_anew};
 use super::reads::Reads;
 use super::session::Process;
 use super::tree::PageCache;
-use super::unlock::{Unlocked, find_master};
+use super::unlock::{Keyring, Unlocked, find_master};
 use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
@@ -204,6 +204,8 @@ pub struct Options<'a> {
     pub memory: Memory,
     /// How the index is loaded from a store far away; a near one's is loaded whole.
     pub index: IndexLoad,
+    /// What has unlocked repositories before in this process; `None` works it out again.
+    pub keyring: Option<&'a Keyring>,
     /// The folder of what this machine knows of repositories; `None` knows nothing and keeps nothing.
     pub known: Option<&'a Path>,
     /// Says of a repository's id why one without encryption is not what is expected, such as that a passphrase is
@@ -294,7 +296,7 @@ impl Repository {
         let visit = recognise(address, &stored, config, options)?;
         let Unlocked { master, warnings } = match stored.config.open_key {
             Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
-            _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?)?,
+            _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?, options.keyring)?,
         };
         let keys = Keys::derive(&master);
         if !stored.is_genuine(|bytes| keys.config_mac(bytes)) {

@@ -10,6 +10,7 @@ use crate::crypto::slot::{self, Credential, Derivation, Slot, USUAL_COST};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::store::{Object, ObjectKind, Store};
+use parking_lot::Mutex;
 
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Before a command gives up it works as long as this many slots that `init` writes take.
@@ -23,6 +24,43 @@ pub(super) struct Unlocked {
     pub warnings: Vec<String>,
 }
 
+/// Master keys that credentials have unlocked in this process: what a passphrase opens takes a second to work out
+/// (Argon2id), and a run of a hundred profiles opens its repository hundreds of times. Wiped when dropped.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    opened: Mutex<Vec<Opened>>,
+}
+
+/// That a credential, known by its digest, opens a repository.
+#[derive(Debug)]
+struct Opened {
+    repository: [u8; 16],
+    digest: Secret,
+    master: Secret,
+}
+
+/// Returns what a credential is known again by.
+fn digest(credential: &Credential) -> Secret {
+    let (kind, bytes) = match credential {
+        Credential::Passphrase(text) => ("bakfs 2026-11 keyring passphrase", text.as_bytes()),
+        Credential::Key(key) => ("bakfs 2026-11 keyring key", &key.0[..]),
+    };
+    Secret(blake3::derive_key(kind, bytes))
+}
+
+impl Keyring {
+    fn find(&self, repository: [u8; 16], credential: &Credential) -> Option<Secret> {
+        let digest = digest(credential);
+        let opened = self.opened.lock();
+        let is_same = |opened: &&Opened| opened.repository == repository && opened.digest.0 == digest.0;
+        opened.iter().find(is_same).map(|opened| opened.master.clone())
+    }
+
+    fn keep(&self, repository: [u8; 16], credential: &Credential, master: &Secret) {
+        self.opened.lock().push(Opened { repository, digest: digest(credential), master: master.clone() });
+    }
+}
+
 /// What a listed object in `keys/` is.
 enum Look {
     Slot(Box<Slot>),
@@ -34,7 +72,17 @@ enum Look {
 }
 
 /// Finds the master key.
-pub(super) fn find_master(store: &dyn Store, repository: [u8; 16], credentials: &[Credential]) -> Result<Unlocked> {
+pub(super) fn find_master(
+    store: &dyn Store,
+    repository: [u8; 16],
+    credentials: &[Credential],
+    keyring: Option<&Keyring>,
+) -> Result<Unlocked> {
+    let known =
+        keyring.and_then(|keyring| credentials.iter().find_map(|credential| keyring.find(repository, credential)));
+    if let Some(master) = known {
+        return Ok(Unlocked { master, warnings: Vec::new() });
+    }
     let listed = store.list(ObjectKind::Key)?;
     if listed.is_empty() {
         return Err(Error::damaged(format!(
@@ -61,6 +109,9 @@ pub(super) fn find_master(store: &dyn Store, repository: [u8; 16], credentials: 
         let tried = worth_trying(&fitting.iter().map(|slot| slot.derivation()).collect::<Vec<_>>());
         left_out += fitting.len() - tried.len();
         if let Some(master) = tried.into_iter().find_map(|at| fitting[at].open(credential)) {
+            if let Some(keyring) = keyring {
+                keyring.keep(repository, credential, &master);
+            }
             return Ok(Unlocked { master, warnings });
         }
     }
@@ -129,6 +180,28 @@ pub(super) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::header::Suite;
+    use crate::repo::Repository;
+    use crate::repo::open::{Options, init_with_id};
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn what_has_opened_a_repository_once_opens_it_again_without_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("repo");
+        let words = |text: &str| vec![Credential::Passphrase(Zeroizing::new(text.to_string()))];
+        init_with_id(&path, [7; 16], Suite::Aes256GcmSiv, &words("right")).unwrap();
+        let keyring = Keyring::default();
+        let options = Options { keyring: Some(&keyring), ..Options::default() };
+        Repository::open(&path, &options, |_| Ok(words("right"))).unwrap();
+        // Without the slots nothing could be worked out.
+        for slot in std::fs::read_dir(path.join("keys")).unwrap() {
+            std::fs::remove_file(slot.unwrap().path()).unwrap();
+        }
+        Repository::open(&path, &options, |_| Ok(words("right"))).unwrap();
+        assert!(Repository::open(&path, &options, |_| Ok(words("wrong"))).is_err());
+        assert!(Repository::open(&path, &Options::default(), |_| Ok(words("right"))).is_err());
+    }
 
     #[test]
     fn likely_slots_come_first_and_all_work_together_is_bounded() {

@@ -94,8 +94,8 @@ impl Group {
 /// Decides for every snapshot what keeps it. The answer's groups are sorted by what they have in common.
 ///
 /// Periods are those of `zone`. `now` only ever keeps more: snapshots that are ahead of it ([`is_ahead`]) are kept
-/// and take nobody's place. Should it be wrong itself, too early a time keeps all, and too late a one
-/// changes nothing.
+/// and take nobody's place. Should it be wrong itself, too early a time keeps all that is ahead of it besides what the
+/// rules keep of the rest, and too late a one changes nothing.
 pub fn decide(snapshots: &[Snapshot], rules: &[Rule], by: GroupBy, zone: &TimeZone, now: Timestamp) -> Vec<Group> {
     let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (at, snapshot) in snapshots.iter().enumerate() {

@@ -148,10 +148,10 @@ mod tests {
         let style = Style { launcher: vec!["nice".into(), "-n".into(), "10".into()], names_user: true };
         let expected = [
             (Periodicity::Hourly, "5 * * * *"),
-            (Periodicity::Daily, "15 3 * * *"),
+            (Periodicity::Daily, "15 5 * * *"),
             (Periodicity::Weekly, "15 4 * * 0"),
-            (Periodicity::Monthly, "15 5 1 * *"),
-            (Periodicity::Bimonthly, "15 6 1 1-11/2 *"),
+            (Periodicity::Monthly, "15 6 1 * *"),
+            (Periodicity::Bimonthly, "45 6 1 1-11/2 *"),
         ];
         for (periodicity, fields) in expected {
             let run = format!("root nice -n 10 /usr/bin/bakfs run --periodicity {periodicity} --jitter 90s");

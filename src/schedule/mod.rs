@@ -117,6 +117,25 @@ pub struct Entry {
     pub installed: Installed,
     /// What begins its runs, where they do begin.
     pub manager: Option<Manager>,
+    /// Whether what begins runs on this machine can begin these: cron knows no shutdown.
+    pub is_possible: bool,
+}
+
+impl Entry {
+    /// Says what to do about it; `None` where it is installed as it should be.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self.installed {
+            Installed::Yes => None,
+            Installed::Outdated if self.profiles.is_empty() => {
+                Some("is left over, no profile has it: `bakfs schedule install` takes it away")
+            }
+            Installed::Outdated => Some("is outdated: run `bakfs schedule install`"),
+            Installed::No if !self.is_possible => {
+                Some("nothing begins these runs: cron begins none when the machine goes down, only systemd does")
+            }
+            Installed::No => Some("nothing begins these runs: `bakfs schedule install` does"),
+        }
+    }
 }
 
 /// Returns the schedule of every periodicity that a profile has or that is installed, as it is on this machine.

@@ -144,7 +144,7 @@ impl Place {
     /// Returns the schedule of every periodicity that a profile has or that is installed.
     pub fn entries(&self, settings: &Settings, invocation: &Invocation) -> Result<Vec<Entry>> {
         let crontab = String::from_utf8_lossy(&self.read_cron()?.unwrap_or_default().own).into_owned();
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for periodicity in Periodicity::SCHEDULED {
             let profiles: Vec<_> = profiles_of(settings, periodicity).map(|profile| profile.name.clone()).collect();
             let by_systemd = self.installed_units(periodicity, settings, invocation)?;
@@ -160,7 +160,10 @@ impl Place {
                 [(installed, manager)] => (installed, Some(manager)),
                 _ => (Installed::Outdated, Some(self.usual_manager())),
             };
-            entries.push(Entry { periodicity, profiles, installed, manager });
+            // What begins the others begins this one too, or would.
+            let usual = entries.iter().find_map(|entry| entry.manager).unwrap_or(self.usual_manager());
+            let is_possible = periodicity != Periodicity::Shutdown || usual == Manager::Systemd;
+            entries.push(Entry { periodicity, profiles, installed, manager, is_possible });
         }
         Ok(entries)
     }

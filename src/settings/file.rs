@@ -67,6 +67,8 @@ pub struct Profile {
     pub default_excludes: Option<bool>,
     /// Whether other file systems are left out.
     pub one_file_system: Option<bool>,
+    /// Whether sources and dumps may lose all they held, without being told of.
+    pub allow_empty: Option<bool>,
     /// Tags, beside the profile's name and the periodicity's word.
     pub tags: Vec<String>,
     /// The host its snapshots are of.
@@ -215,11 +217,11 @@ pub struct Prune {
 pub struct Schedule {
     /// The minute of hourly runs, as `:15`.
     pub hourly: Option<String>,
-    /// The time of daily runs, as `03:15`.
+    /// The time of daily runs, as `05:15`.
     pub daily: Option<String>,
-    /// The day and time of weekly runs, as `sunday 04:15`.
+    /// The day and time of weekly runs, as `sunday 05:45`.
     pub weekly: Option<String>,
-    /// The day of the month and time of monthly runs, as `1 05:15`.
+    /// The day of the month and time of monthly runs, as `1 06:15`.
     pub monthly: Option<String>,
     /// The same of runs every second month.
     pub bimonthly: Option<String>,

@@ -39,6 +39,8 @@ pub struct Profile {
     pub exclude_caches: bool,
     /// Whether other file systems are left out.
     pub one_file_system: bool,
+    /// Whether its sources and dumps may lose all they held.
+    pub allow_empty: bool,
     /// Further tags.
     pub tags: Vec<String>,
     /// The host its snapshots are of, if not this machine.
@@ -221,6 +223,7 @@ impl Profile {
             exclude_files: joined(&defaults.exclude_file, own.exclude_file),
             exclude_caches: own.exclude_caches.or(defaults.exclude_caches).unwrap_or(true),
             one_file_system: own.one_file_system.or(defaults.one_file_system).unwrap_or(false),
+            allow_empty: own.allow_empty.or(defaults.allow_empty).unwrap_or(false),
             tags,
             host,
             compression,

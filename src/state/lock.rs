@@ -1,12 +1,13 @@
 //! Never two runs of one profile at once: a lock that goes with its process.
 
-use super::StateDir;
+use super::{StateDir, make_folders};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Periodicity;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often a lock that is taken is tried again.
@@ -27,14 +28,31 @@ impl Drop for Lock {
     }
 }
 
+/// What came of asking for a profile.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is this process's.
+    Taken(Lock),
+    /// A run of the same kind holds it: this one is left out, for this reason ([`ErrorKind::Busy`]).
+    LeftOut(Error),
+}
+
 impl StateDir {
-    /// Takes the lock of a profile. Another kind of run is waited for, at most `patience`; one of the same kind is
-    /// not: the one that holds the lock is late, and says so by this error ([`ErrorKind::Busy`]).
+    /// Takes the lock of a profile as [`StateDir::turn`] does; that it was left out is an error too.
     pub fn lock(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Lock> {
-        let folder = self.path().join("locks");
-        let path = folder.join(profile);
+        match self.turn(profile, periodicity, patience)? {
+            Turn::Taken(lock) => Ok(lock),
+            Turn::LeftOut(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock of a profile. Another kind of run is waited for, at most `patience`; one of the same kind is
+    /// not: the one that holds the lock is late, and that is no failure.
+    pub fn turn(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Turn> {
+        let path = self.lock_file(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).context(locking)?;
+        make_folders(self.path(), 0o700).context(locking)?;
+        make_folders(path.parent().unwrap_or(self.path()), 0o700).context(locking)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).context(locking)?;
@@ -52,7 +70,8 @@ impl StateDir {
             let is_sure = was_same || !is_same;
             if is_sure && (is_same || began.elapsed() >= patience) {
                 let message = format!("`{profile}` is still being run ({holder}): this run was left out");
-                return Err(Error::new(ErrorKind::Busy, message));
+                let error = Error::new(ErrorKind::Busy, message);
+                return if is_same { Ok(Turn::LeftOut(error)) } else { Err(error) };
             }
             was_same = is_same;
             std::thread::sleep(TRY_AGAIN);
@@ -62,7 +81,18 @@ impl StateDir {
         file.set_len(0).context(locking)?;
         file.rewind().context(locking)?;
         file.write_all(text.as_bytes()).context(locking)?;
-        Ok(Lock { file })
+        Ok(Turn::Taken(Lock { file }))
+    }
+
+    pub(super) fn lock_file(&self, profile: &str) -> PathBuf {
+        self.path().join("locks").join(self.key_of(profile))
+    }
+
+    /// Returns whether any process holds the lock of a profile, those too that this one cannot see. It is held for a
+    /// moment: only for who has seen that nobody seems to run the profile.
+    pub(super) fn is_locked(&self, profile: &str) -> bool {
+        let file = File::open(self.lock_file(profile));
+        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
     }
 }
 

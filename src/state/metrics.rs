@@ -32,7 +32,8 @@ impl Gauge {
     }
 }
 
-/// Returns all metrics. What is not known yet is left out.
+/// Returns all metrics. What is not known yet is left out, but for successes: an alert on their age rings for a profile
+/// that never had one (0, which is 1970).
 pub fn metrics(settings: &Settings, states: &States, now: &Zoned) -> String {
     let of_profiles = |name, help, value: &dyn Fn(&Known) -> Option<i128>| {
         let values = states.profiles.iter().filter_map(|(name, known)| Some((name.clone(), value(known)?)));
@@ -52,8 +53,8 @@ pub fn metrics(settings: &Settings, states: &States, now: &Zoned) -> String {
         Some(i128::from(judge_profile(settings, profile, known, now).is_overdue))
     };
     let gauges = [
-        of_profiles("bakfs_last_success_timestamp_seconds", "When a run last succeeded.", &|known| {
-            known.state.last_success_secs.map(i128::from)
+        of_profiles("bakfs_last_success_timestamp_seconds", "When a run last succeeded; 0 where none has.", &|known| {
+            Some(known.state.last_success(&known.belief(now)).unwrap_or(0).into())
         }),
         of_profiles("bakfs_last_run_timestamp_seconds", "When the last run ended.", &|known| {
             Some(known.state.last()?.ended_secs.into())

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is needed to restore. A state that is lost or damaged counts as none, and is said to be so.
 
+pub mod belief;
 pub mod lock;
 pub mod metrics;
 pub mod overdue;
@@ -17,6 +18,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// What is written to see whether there is room: as much as a state.
+const PROBE_BYTES: usize = 16 << 10;
 /// State files are read up to this length.
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
@@ -24,12 +27,42 @@ const MAX_STATE_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// The configuration whose runs are meant.
+    configuration: Option<PathBuf>,
+    /// What is added to names of profiles: they belong to a configuration that is not the usual one.
+    suffix: String,
 }
 
 impl StateDir {
     /// Names the folder; it is made when something is kept.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        StateDir { path: path.into() }
+        StateDir { path: path.into(), configuration: None, suffix: String::new() }
+    }
+
+    /// Names the states of the runs of one configuration: profiles of the same name in another one are others. Those of
+    /// the `usual` one have their plain names.
+    pub fn of_configuration(self, configuration: Option<&Path>, usual: &Path) -> Self {
+        let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let configuration = configuration.map(real);
+        let suffix = match &configuration {
+            Some(path) if *path != real(usual) => {
+                let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+                // No profile's name has this character.
+                format!("@{}", &hash[..8])
+            }
+            _ => String::new(),
+        };
+        StateDir { configuration, suffix, ..self }
+    }
+
+    fn key_of(&self, profile: &str) -> String {
+        format!("{profile}{}", self.suffix)
+    }
+
+    /// Returns the profile a key is of; `None` where it is another configuration's.
+    fn profile_of(&self, key: &str) -> Option<String> {
+        let profile = key.strip_suffix(&*self.suffix)?;
+        (!profile.contains('@')).then(|| profile.to_string())
     }
 
     /// Returns its path.
@@ -37,32 +70,70 @@ impl StateDir {
         &self.path
     }
 
-    fn file(&self, kind: &str, name: &str) -> PathBuf {
-        self.path.join(kind).join(format!("{name}.json"))
+    fn file(&self, kind: &str, profile: &str) -> PathBuf {
+        self.path.join(kind).join(format!("{}.json", self.key_of(profile)))
     }
 
-    /// Returns what is known of a profile.
+    /// Returns what is known of a profile. What was noted before configurations were told apart may be another's: the
+    /// repository of its runs tells ([`ProfileState::of_repository`]).
     pub fn profile(&self, name: &str) -> ProfileState {
-        let mut state: ProfileState = load(&self.file("profiles", name)).unwrap_or_default();
-        state.name = name.to_string();
-        state
+        let (own, plain) = (self.file("profiles", name), self.path.join("profiles").join(format!("{name}.json")));
+        let found: Option<ProfileState> = match load(&own) {
+            None if own != plain => load(&plain).filter(|plain: &ProfileState| plain.configuration.is_none()),
+            found => found,
+        };
+        ProfileState { name: name.to_string(), ..found.unwrap_or_default() }
     }
 
     /// Keeps what is known of a profile.
     pub fn keep_profile(&self, state: &ProfileState) -> Result<()> {
-        self.keep(&self.file("profiles", &state.name), state)
+        let configuration = self.configuration.as_ref().map(|path| path.display().to_string());
+        let state = ProfileState { configuration: configuration.or(state.configuration.clone()), ..state.clone() };
+        self.keep(&self.file("profiles", &state.name), &state)
     }
 
-    /// Returns what is known of the repository at a place.
-    pub fn repository(&self, place: &str) -> RepositoryState {
-        let mut state: RepositoryState = load(&self.file("repositories", &key(place))).unwrap_or_default();
-        state.place = place.to_string();
-        state
+    fn repository_file(&self, place: &str, id: Option<&str>) -> PathBuf {
+        let of_id = id.map(|id| format!("-{}", &id[..id.len().min(16)])).unwrap_or_default();
+        self.path.join("repositories").join(format!("{}{of_id}.json", key(place)))
+    }
+
+    /// Returns what is known of the repository of an id at a place. What was noted before ids were is taken for the
+    /// same one's, until more is noted.
+    pub fn repository(&self, place: &str, id: Option<&str>) -> RepositoryState {
+        let found = load(&self.repository_file(place, id)).or_else(|| load(&self.repository_file(place, None)));
+        RepositoryState { place: place.to_string(), ..found.unwrap_or_default() }
     }
 
     /// Keeps what is known of a repository.
-    pub fn keep_repository(&self, state: &RepositoryState) -> Result<()> {
-        self.keep(&self.file("repositories", &key(&state.place)), state)
+    pub fn keep_repository(&self, state: &RepositoryState, id: Option<&str>) -> Result<()> {
+        self.keep(&self.repository_file(&state.place, id), state)?;
+        if id.is_none() {
+            return Ok(());
+        }
+        // It is of this one: another one there will not inherit it.
+        match std::fs::remove_file(self.repository_file(&state.place, None)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("Cannot remove what was noted of {} before", state.place), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns why nothing could be noted in the folder now, found out by trying: then nothing that is known here is to
+    /// be relied on.
+    pub fn unkept(&self) -> Option<String> {
+        let probe = || -> std::io::Result<()> {
+            if !self.path.is_dir() {
+                let above = self.path.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+                return Ok(rustix::fs::access(above, rustix::fs::Access::WRITE_OK)?);
+            }
+            let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&self.path)?;
+            file.write_all(&[0; PROBE_BYTES])?;
+            file.as_file().sync_all()
+        };
+        let error = probe().err()?;
+        let path = self.path.display();
+        Some(format!("What runs do cannot be noted in {path}, so what is told here may be old: {error}"))
     }
 
     /// Returns when a run last made a snapshot in the repository at a place.
@@ -77,7 +148,13 @@ impl StateDir {
     fn keep(&self, path: &Path, state: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec_pretty(state)
             .map_err(|error| Error::io(format!("Cannot write {}", path.display()), std::io::Error::other(error)))?;
-        write_whole(path, &text, 0o600)
+        self.write(path, &text)
+    }
+
+    /// Writes a file of this folder, which is for its owner alone.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        make_folders(&self.path, 0o700).context(|| format!("Cannot make {}", self.path.display()))?;
+        write_whole(path, bytes, 0o600)
     }
 }
 
@@ -108,11 +185,29 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
     }
 }
 
-/// Writes a file at once or not at all; it is durable afterwards. Folders above it are made for the owner alone.
+/// Makes a folder, if need be with those above it, which others may pass through (0755): that a folder is private does
+/// not close what it lies in. Modes are as said whatever the umask.
+pub fn make_folders(folder: &Path, mode: u32) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_folders(above, 0o755)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)),
+        // Another process has.
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file at once or not at all; it is durable afterwards. A folder that is missing is made: for those whom the
+/// file is for.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let writing = || format!("Cannot write {}", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(writing)?;
+    make_folders(folder, if mode & 0o004 == 0 { 0o700 } else { 0o755 }).context(writing)?;
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
     let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).context(writing)?;
     // The mode is cut by the umask at creation; a metrics file is for others to read.

@@ -7,7 +7,7 @@ impl StateDir {
     /// Returns what holds a profile's lock, as `daily since 2026-11-21 03:15:00, process 4711`; `None` where nothing
     /// does, or no process this one can see (proc_locks(5)).
     pub fn running(&self, profile: &str) -> Option<String> {
-        let path = self.path().join("locks").join(profile);
+        let path = self.lock_file(profile);
         let inode = std::fs::metadata(&path).ok()?.ino().to_string();
         let holder = std::fs::read_to_string(&path).ok()?;
         let (_, process) = holder.rsplit_once("process ")?;

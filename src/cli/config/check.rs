@@ -11,7 +11,7 @@ use crate::machine::survey::Budget;
 use crate::notify;
 use crate::repo::open::Options;
 use crate::repo::{IndexLoad, Memory, Repository};
-use crate::schedule::{self, Installed};
+use crate::schedule;
 use crate::settings::{Profile, Settings};
 use crate::store::remote::CREDENTIALS_FILE;
 use serde_json::json;
@@ -87,15 +87,14 @@ fn schedules(settings: &Settings) -> Vec<Finding> {
         Ok(entries) => entries,
         Err(error) => return vec![Finding::problem("schedule", error.chain())],
     };
-    let told = entries.iter().filter(|entry| !entry.profiles.is_empty()).map(|entry| {
+    let told = entries.iter().map(|entry| {
         let subject = format!("schedule {}", entry.periodicity);
-        match entry.installed {
-            Installed::Yes => Finding::fine(&subject, "is installed"),
-            Installed::No => Finding::hint(&subject, "nothing begins these runs: `bakfs schedule install` does"),
-            Installed::Outdated => Finding::hint(&subject, "is outdated: run `bakfs schedule install`"),
+        match entry.advice() {
+            None => Finding::fine(&subject, "is installed"),
+            Some(advice) => Finding::hint(&subject, advice),
         }
     });
-    told.collect()
+    told.chain(audit::times(settings, &jiff::Zoned::now())).collect()
 }
 
 fn tell(global: &Global, findings: &[Finding]) -> std::io::Result<()> {

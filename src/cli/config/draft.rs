@@ -89,10 +89,10 @@ repo = {repo}
 
 # When scheduled runs begin: `bakfs schedule install` makes timers of it.
 [schedule]
-daily = "03:15"
+daily = "05:15"
 #hourly = ":05"
-#weekly = "sunday 04:15"
-#monthly = "1 05:15"
+#weekly = "sunday 05:45"
+#monthly = "1 06:15"
 #jitter = "5min"
 
 # What all profiles have that say nothing else.

@@ -184,6 +184,7 @@ impl View<'_> {
             "exclude_files": paths(&profile.exclude_files),
             "exclude_caches": profile.exclude_caches,
             "one_file_system": profile.one_file_system,
+            "allow_empty": profile.allow_empty,
             "databases": databases(profile),
             "tags": profile.tags,
             "host": profile.host,

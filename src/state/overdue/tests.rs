@@ -56,9 +56,14 @@ fn a_profile_is_overdue_after_one_and_a_half_periods_and_an_hour() {
         (daily, &[(DAY, Success), (HOUR, Failed)], Standing::Failed, true),
         (daily, &[(DAY, Success), (HOUR, Incomplete)], Standing::Incomplete, true),
         (daily, &[(DAY, Failed), (HOUR, Success)], Standing::Ok, false),
-        (daily, &[(-HOUR, Success)], Standing::Ok, false),
-        // Noted by a clock that was wrong.
-        (daily, &[(-25 * HOUR, Success)], Standing::Overdue, true),
+        (daily, &[(-60, Success)], Standing::Ok, false),
+        // Noted by a clock that was wrong: the one before counts.
+        (daily, &[(-HOUR, Success)], Standing::Overdue, true),
+        (daily, &[(DAY, Success), (-HOUR, Success)], Standing::Ok, false),
+        (daily, &[(38 * HOUR, Success), (-HOUR, Success)], Standing::Overdue, true),
+        (daily, &[(38 * HOUR, Success), (-300 * DAY, Success), (HOUR, Failed)], Standing::Overdue, true),
+        // Its time has come meanwhile, but a run that came later was dated before it.
+        (daily, &[(HOUR, Success), (40 * HOUR, Success)], Standing::Overdue, true),
         ("schedule = ['hourly']", &[(HOUR * 5 / 2 - 1, Success)], Standing::Ok, false),
         ("schedule = ['hourly']", &[(HOUR * 5 / 2 + 1, Success)], Standing::Overdue, true),
         ("schedule = ['bimonthly']", &[(93 * DAY, Success)], Standing::Ok, false),
@@ -85,13 +90,14 @@ fn a_profile_that_never_ran_is_overdue_when_its_configuration_is_old_enough() {
         (Some(36 * HOUR), Standing::NeverRun),
         (Some(38 * HOUR), Standing::Overdue),
         (Some(-HOUR), Standing::NeverRun),
+        (Some(-25 * HOUR), Standing::Overdue),
         (None, Standing::NeverRun),
     ] {
         let written_secs = written_age_secs.map(|age| now.timestamp().as_second() - age);
         let known = Known { written_secs, ..Known::default() };
         let judged = judge_profile(&settings, &settings.profiles["web"], &known, &now);
         assert_eq!(judged.standing, standing, "{written_age_secs:?}");
-        assert_eq!(judged.next.unwrap().to_string(), "2026-11-22T03:15:00+00:00[UTC]");
+        assert_eq!(judged.next.unwrap().to_string(), "2026-11-22T05:15:00+00:00[UTC]");
     }
 }
 
