@@ -33,5 +33,6 @@ pub mod spelling;
 pub mod state;
 pub mod stats;
 pub mod store;
+pub mod trust;
 #[cfg(feature = "mount")]
 pub mod view;

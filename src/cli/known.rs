@@ -1,7 +1,7 @@
 //! What this machine knows of a repository before it opens it: where that is kept, and what it makes of what it finds.
 
 use super::folders::{folder, of_environment};
-use super::open::{Global, PASSWORD_VARIABLE, config_folder};
+use super::open::{Global, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +9,7 @@ use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Options, WhyEncrypted, recognise_in};
 use crate::store::place::Place;
+use crate::trust::environment;
 use std::path::PathBuf;
 
 impl Global {
@@ -78,7 +79,7 @@ impl Global {
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
-            (std::env::var_os(PASSWORD_VARIABLE).is_some_and(|text| !text.is_empty()), PASSWORD_VARIABLE),
+            (environment::is_set(environment::PASSWORD), environment::PASSWORD),
         ];
         Ok(all.into_iter().find_map(|(is_given, by)| is_given.then_some(by)))
     }

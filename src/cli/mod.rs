@@ -1,12 +1,13 @@
 //! The command line: one file per command. Only this room prints.
 
-/// Prints a line to standard error. Unlike std's, it does not panic where nothing can be printed: a log on a
-/// full disk must not end a backup.
+/// Prints a line to standard error, with what could upset a terminal escaped. Unlike std's, it does not panic where
+/// nothing can be printed: a log on a full disk must not end a backup.
 macro_rules! eprintln {
+    () => { eprintln!("") };
     ($($text:tt)*) => {{
         use std::io::Write as _;
         // There is no other place to say so.
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = writeln!(std::io::stderr(), "{}", $crate::cli::output::printable(&format!($($text)*)));
     }};
 }
 
@@ -155,8 +156,10 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // SAFETY: it is the first thing that this process does, and no thread was started.
+    unsafe { crate::trust::begin() };
     let cli = match arguments() {
-        Ok(arguments) => Cli::parse_from(arguments),
+        Ok(arguments) => parse(arguments),
         Err(message) => {
             eprintln!("bakfs: {message}");
             return ExitCode::from(USAGE);
@@ -176,13 +179,29 @@ pub fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bakfs: {}", output::chain(&error));
             let usage = error
                 .downcast_ref::<crate::error::Error>()
                 .is_some_and(|error| error.kind() == crate::error::ErrorKind::Usage);
+            // Wrong usage is told in one line, whatever was typed; programs may have said more.
+            let text = output::chain(&error);
+            eprintln!("bakfs: {}", if usage { output::readable(text.as_bytes()) } else { text });
             ExitCode::from(if usage { USAGE } else { Status::Failed as u8 })
         }
     }
+}
+
+/// Parses arguments; ends the process where that cannot be done, or where help was asked for.
+fn parse(arguments: Vec<std::ffi::OsString>) -> Cli {
+    let error = match Cli::try_parse_from(arguments) {
+        Ok(cli) => return cli,
+        Err(error) => error,
+    };
+    let text = error.render().to_string();
+    if error.use_stderr() && output::printable(&text) != text {
+        eprintln!("{}", text.trim_end());
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 /// Returns this process's arguments, translated where mount(8) has called it.

@@ -17,10 +17,12 @@ use crate::store::local::LocalStore;
 use crate::store::place::{Place, Remote};
 use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
 use crate::store::{Object, Store};
+use crate::trust::{descriptors, environment, file, folder as own};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use zeroize::Zeroizing;
@@ -88,8 +90,6 @@ impl Chosen {
     }
 }
 
-/// The environment variable with the passphrase itself.
-pub(super) const PASSWORD_VARIABLE: &str = "BAKFS_PASSWORD";
 /// A passphrase or key file is read up to this length.
 const MAX_SECRET_BYTES: u64 = 4096;
 
@@ -265,20 +265,32 @@ impl Global {
 
     /// Returns the passphrase or key that was given by option or environment.
     pub fn given_credential(&self) -> Result<Option<Credential>> {
+        Ok(self.given_text(false)?.map(credential))
+    }
+
+    /// Returns the passphrase or key a repository is to be made with: a file that others may read is only told of, since
+    /// there is nothing yet that they could read with it.
+    pub fn first_credential(&self) -> Result<Option<Credential>> {
+        Ok(self.given_text(true)?.map(credential))
+    }
+
+    fn given_text(&self, is_first: bool) -> Result<Option<Zeroizing<String>>> {
         let chosen = self.chosen()?;
-        let text = if let Some(path) = self.password_file.as_ref().or(chosen.password_file.as_ref()) {
-            Some(read_secret(path)?)
+        let text = if let Some(path) = &self.password_file {
+            // Whoever names it is there to be told, and may have nothing but this file and a machine to rescue.
+            Some(read_passphrase(path, true)?)
+        } else if let Some(path) = &chosen.password_file {
+            Some(read_passphrase(path, is_first)?)
         } else if let Some(command) = self.password_command.as_ref().or(chosen.password_command.as_ref()) {
             Some(secret_of_command(command)?)
         } else {
-            std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new)
+            password_of_environment()?
         };
         match text {
             Some(text) if text.is_empty() => {
                 Err(Error::usage("The passphrase is empty: give one with at least a character"))
             }
-            Some(text) => Ok(Some(credential(text))),
-            None => Ok(None),
+            text => Ok(text),
         }
     }
 
@@ -289,6 +301,7 @@ impl Global {
             return Ok(vec![given]);
         }
         let path = self.key_path(repository);
+        file::require_secret("key file", &path)?;
         match read_secret(&path) {
             Ok(text) => match recovery::from_text(&text) {
                 Some(key) => Ok(vec![Credential::Key(key)]),
@@ -312,14 +325,24 @@ impl Global {
         }
     }
 
-    /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
-    /// where the child finds what it needs by itself.
+    /// Returns what unlocks the repository and only this process has, for a child that has no terminal: what a person
+    /// typed, or handed over by the environment or a pipe; `None` where the child finds what it needs by itself.
     pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
-        if self.given_by()?.is_some() || !std::io::stdin().is_terminal() {
+        // One that is empty is given too, and refused.
+        let is_given = self.given_by()?.is_some() || environment::var(environment::PASSWORD).is_some();
+        if !is_given && !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let named = self.password_file.clone().or(self.chosen()?.password_file);
+        if named.is_some_and(|path| path.is_file()) {
             return Ok(None);
         }
         // Nobody types a passphrase for what is not the repository it is for.
         self.recognise()?;
+        if is_given {
+            // Its environment, a pipe or a command that asks at the terminal are this process's only.
+            return self.given_text(false);
+        }
         match stored_header(&*self.store()?)? {
             Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
             _ => Ok(None),
@@ -391,12 +414,37 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     first_line(bytes, &path.display().to_string())
 }
 
+/// Reads a file of a passphrase that nobody else could have written. That others may read it is told, or refused.
+fn read_passphrase(path: &Path, may_be_shared: bool) -> Result<Zeroizing<String>> {
+    const WHAT: &str = "file of a passphrase";
+    static TOLD: Once = Once::new();
+    match file::shared(path).filter(|_| may_be_shared) {
+        Some(flaw) => {
+            file::require_unchangeable(WHAT, path)?;
+            TOLD.call_once(|| eprintln!("bakfs: warning: {flaw}"));
+        }
+        None => file::require_secret(WHAT, path)?,
+    }
+    read_secret(path)
+}
+
+fn password_of_environment() -> Result<Option<Zeroizing<String>>> {
+    let Some(bytes) = environment::var(environment::PASSWORD) else { return Ok(None) };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_string()))),
+        Err(_) => Err(Error::usage(format!("The passphrase in {} is not UTF-8 text", environment::PASSWORD))),
+    }
+}
+
+/// Runs the password command as this user's own: it may ask at the terminal (pinentry, `pass`) and need what is secret to
+/// others (a token of a vault), so it keeps both; only the passphrase it is to tell is not told to it.
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
-    let output = std::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context(|| "Cannot run the password command".into())?;
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
+    // SAFETY: flagging descriptors is async-signal-safe.
+    unsafe { shell.pre_exec(|| Ok(descriptors::close_on_exec())) };
+    let output =
+        shell.stderr(std::process::Stdio::inherit()).output().context(|| "Cannot run the password command".into())?;
     if !output.status.success() {
         return Err(Error::new(ErrorKind::Locked, format!("The password command failed: {}", output.status)));
     }
@@ -426,7 +474,7 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 pub fn write_key(path: &Path, key: &Secret) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let writing = || format!("Cannot write the key file {}", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(writing)?;
+    own::make_own(folder, own::PRIVATE).context(writing)?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(writing)?;
     let mut text = recovery::to_text(key);
     text.push('\n');

@@ -17,11 +17,11 @@ use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
 use crate::settings::values::Duration;
-use crate::settings::{Periodicity, Profile, Settings, secret};
+use crate::settings::{Periodicity, Profile, Settings};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
 use crate::state::overdue::States;
-use crate::state::{Outcome, Run, StateDir, write_whole};
+use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
@@ -91,7 +91,6 @@ fn is_late(state: &StateDir, profile: &Profile, periodicity: Periodicity) -> boo
 struct Bench<'a> {
     global: Global,
     profile: &'a Profile,
-    settings: &'a Settings,
     progress: Progress,
     log: LogTarget,
 }
@@ -116,9 +115,6 @@ impl LogTarget {
 
 impl Desk for Bench<'_> {
     fn open(&self) -> Result<Arc<Repository>> {
-        if let Some(path) = &self.settings.repository_of(self.profile).password_file {
-            secret::refuse_shared(path)?;
-        }
         backup::open_or_make(&self.global)
     }
 
@@ -267,7 +263,7 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir) {
     let Some(path) = &settings.metrics_file else { return };
     let states = States::read(state, settings, |profile| place_of(global, settings, profile));
     let text = metrics(settings, &states, &jiff::Zoned::now());
-    if let Err(error) = write_whole(path, text.as_bytes(), 0o644) {
+    if let Err(error) = write_whole(path, text.as_bytes(), Readers::All) {
         eprintln!("bakfs: warning: {}", error.chain());
     }
 }
@@ -276,7 +272,7 @@ fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile) -> B
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
-    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings) }
+    Bench { global, profile, progress, log: LogTarget::of_process(settings) }
 }
 
 /// Runs the last hooks that killed runs owe, whatever has become of their profiles since.

@@ -95,8 +95,8 @@ struct Tail<'a> {
     limit: usize,
 }
 
-// SAFETY: the pointer is to `limit` bytes of reserved capacity after `start`, and `filled_until` only
-// extends the length over bytes zstd has written.
+// SAFETY: the pointer is to `limit` bytes of reserved capacity after `start`, valid for writes as that of the whole
+// vector is, and `filled_until` only extends the length over bytes zstd has written.
 unsafe impl zstd::zstd_safe::WriteBuf for Tail<'_> {
     fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -105,7 +105,9 @@ unsafe impl zstd::zstd_safe::WriteBuf for Tail<'_> {
         self.limit
     }
     fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.bytes[self.start..].as_mut_ptr()
+        // Of the whole vector: a pointer made from the empty slice after `start` may not be written through.
+        // SAFETY: `start` is the vector's length, which lies within its allocation.
+        unsafe { self.bytes.as_mut_ptr().add(self.start) }
     }
     unsafe fn filled_until(&mut self, n: usize) {
         assert!(n <= self.limit);

@@ -3,6 +3,7 @@
 use super::file::{File, Profile, Repository};
 use crate::error::{Context, Error, Result};
 use crate::spelling::nearest;
+use crate::trust::file::require_unchangeable;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 fn text_of(path: &Path) -> Result<String> {
     let reading = || format!("Cannot read the configuration {}", path.display());
     let file = std::fs::File::open(path).context(reading)?;
+    // It names commands, and where what is read and written lies.
+    require_unchangeable("configuration", path)?;
     let mut text = String::new();
     let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).context(reading)?;
     if read as u64 > MAX_FILE_BYTES {
@@ -172,6 +175,7 @@ fn profile_files(path: &Path) -> Result<Vec<(String, PathBuf)>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.context(listing)?,
     };
+    require_unchangeable("folder of profiles", &folder)?;
     let mut files = Vec::new();
     for entry in entries {
         let found = entry.context(listing)?.path();

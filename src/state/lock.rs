@@ -3,10 +3,10 @@
 use super::StateDir;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Periodicity;
-use rustix::fs::{FlockOperation, flock};
+use crate::trust::folder;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 /// How often a lock that is taken is tried again.
@@ -34,10 +34,8 @@ impl StateDir {
         let folder = self.path().join("locks");
         let path = folder.join(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).context(locking)?;
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).context(locking)?;
+        folder::make_own(&folder, folder::PRIVATE).context(locking)?;
+        let mut file = folder::open_own(&folder, profile, OFlags::RDWR | OFlags::CREATE).context(locking)?;
         let began = Instant::now();
         let mut was_same = false;
         loop {

@@ -10,11 +10,11 @@ pub mod record;
 pub mod running;
 
 use crate::error::{Context, Error, Result};
+use crate::trust::folder;
 pub use record::{Outcome, ProfileState, RepositoryState, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// State files are read up to this length.
@@ -69,7 +69,7 @@ impl StateDir {
     fn keep(&self, path: &Path, state: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec_pretty(state)
             .map_err(|error| Error::io(format!("Cannot write {}", path.display()), std::io::Error::other(error)))?;
-        write_whole(path, &text, 0o600)
+        write_whole(path, &text, Readers::Owner)
     }
 }
 
@@ -100,15 +100,29 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
     }
 }
 
-/// Writes a file at once or not at all; it is durable afterwards. Folders above it are made for the owner alone.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner: folders are made with mode 0700, the file with 0600.
+    Owner,
+    /// Everybody, as a metrics file: 0755 and 0644.
+    All,
+}
+
+/// Writes a file at once or not at all; it is durable afterwards. Folders above it are made where they are missing. The
+/// modes are these whatever the umask; a link in the place of the file is replaced, and one in the place of its folder
+/// refused where root writes.
+pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let writing = || format!("Cannot write {}", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(writing)?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).context(writing)?;
-    // The mode is cut by the umask at creation; a metrics file is for others to read.
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).context(writing)?;
+    let (folder_mode, mode) = match readers {
+        Readers::Owner => (folder::PRIVATE, 0o600),
+        Readers::All => (folder::PUBLIC, 0o644),
+    };
+    folder::make_own(folder, folder_mode).context(writing)?;
+    let permissions = || std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let mut file = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder).context(writing)?;
+    file.as_file().set_permissions(permissions()).context(writing)?;
     file.write_all(bytes).context(writing)?;
     file.as_file().sync_all().context(writing)?;
     file.persist(path).map_err(|error| error.error).context(writing)?;

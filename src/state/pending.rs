@@ -1,9 +1,10 @@
 //! What must be done after a run whatever becomes of it, noted before it begins: "maintenance mode off" is run by the
 //! next run, or by the timer, when the run itself was killed.
 
-use super::{StateDir, load, write_whole};
+use super::{Readers, StateDir, load, write_whole};
 use crate::error::{Context, Error, Result};
 use crate::settings::Periodicity;
+use crate::trust::file::require_unchangeable;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,12 +36,14 @@ impl StateDir {
         let path = self.pending_file(profile);
         let text = serde_json::to_vec(pending)
             .map_err(|error| Error::io(format!("Cannot write {}", path.display()), std::io::Error::other(error)))?;
-        write_whole(&path, &text, 0o600)
+        write_whole(&path, &text, Readers::Owner)
     }
 
     /// Returns what is owed; only the holder of the profile's lock may act on it. Fails where that cannot be read.
     pub fn owed(&self, profile: &str) -> Result<Option<Pending>> {
         let path = self.pending_file(profile);
+        // It names a program that will be run.
+        require_unchangeable("state", &path)?;
         match (path.symlink_metadata(), load(&path)) {
             (_, Some(owed)) => Ok(Some(owed)),
             (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

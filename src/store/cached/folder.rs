@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -73,7 +73,7 @@ impl Folder {
     }
 
     fn make(&self) -> Result<()> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        let made = crate::trust::folder::make(&self.path, crate::trust::folder::PRIVATE);
         made.context(|| format!("Cannot make the folder {}", self.path.display()))
     }
 

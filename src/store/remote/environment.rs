@@ -1,10 +1,10 @@
 //! Where settings and secrets of services come from: a file of our own, then environment variables.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::trust;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -24,8 +24,8 @@ impl Environment {
     /// Takes this process's own.
     pub fn of_process() -> Self {
         // A variable that is not UTF-8 is none of those looked at.
-        let pairs =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let pairs = trust::environment::vars()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Environment { variables: pairs.collect(), is_root: rustix::process::geteuid().is_root() }
     }
 
@@ -135,14 +135,7 @@ pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
         }
         file => file.context(|| format!("Cannot read {}", path.display()))?,
     };
-    let metadata = file.metadata().context(|| format!("Cannot read {}", path.display()))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.mode() & 0o077 != 0 || !(metadata.uid() == me || metadata.uid() == 0) {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            format!("{} holds secrets and is not yours alone: `chmod 600 {0}`", path.display()),
-        ));
-    }
+    trust::file::require_secret("file of credentials", path)?;
     read_bounded(file, path).map(Some)
 }
 
