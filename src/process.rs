@@ -191,8 +191,8 @@ impl Program {
         Ok(file.into())
     }
 
-    /// Refuses what root would run and others could change: the program, or the first word of a line for the shell.
-    fn check(&self) -> Result<()> {
+    /// Refuses what root would run and others could change: the program, and the first word of a line for the shell.
+    pub fn refuse_changeable(&self) -> Result<()> {
         let [program, rest @ ..] = &self.arguments[..] else { return Ok(()) };
         if !self.is_trusted || self.account.is_some() {
             return Ok(());
@@ -208,7 +208,7 @@ impl Program {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {
-        self.check()?;
+        self.refuse_changeable()?;
         // Held while it starts, so that `end_all` misses none.
         let mut running = RUNNING.lock();
         if running.are_ended && !self.is_last {

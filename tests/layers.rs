@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("database", &["error", "settings", "source", "process", "trust"]),
     ("machine", &["source"]),
     ("audit", &["error", "machine", "settings", "source", "database", "process", "quantity", "trust"]),
-    ("notify", &["error", "quantity", "spelling", "settings", "process", "state"]),
+    ("notify", &["error", "quantity", "spelling", "settings", "process", "state", "trust"]),
     ("schedule", &["error", "settings", "process", "trust"]),
     ("store", &["id", "error", "crypto", "trust"]),
     ("known", &["id", "error", "format", "crypto", "trust"]),

@@ -60,6 +60,9 @@ pub struct Global {
     /// Receive at most so much a second, as `10M`
     #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_download: Option<u64>,
+    /// Whether the configuration named the file or command of the passphrase.
+    #[arg(skip)]
+    pub is_configured: bool,
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
     pub accept_unencrypted: bool,
@@ -186,6 +189,7 @@ impl Global {
             other.repo = Some(OsString::from(&repository.repo));
             other.password_file = repository.password_file.clone();
             other.password_command = repository.password_command.clone();
+            other.is_configured = true;
         }
         other
     }
@@ -276,10 +280,12 @@ impl Global {
 
     fn given_text(&self, is_first: bool) -> Result<Option<Zeroizing<String>>> {
         let chosen = self.chosen()?;
-        let text = if let Some(path) = &self.password_file {
+        let by_hand = self.password_file.as_ref().filter(|_| !self.is_configured);
+        let configured = self.password_file.as_ref().or(chosen.password_file.as_ref());
+        let text = if let Some(path) = by_hand {
             // Whoever names it is there to be told, and may have nothing but this file and a machine to rescue.
             Some(read_passphrase(path, true)?)
-        } else if let Some(path) = &chosen.password_file {
+        } else if let Some(path) = configured {
             Some(read_passphrase(path, is_first)?)
         } else if let Some(command) = self.password_command.as_ref().or(chosen.password_command.as_ref()) {
             Some(secret_of_command(command)?)

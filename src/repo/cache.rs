@@ -17,6 +17,7 @@ use crate::trust::folder;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -233,7 +234,10 @@ impl Cache {
         let temporary = self.folder.join(format!(".tmp-{}", to_hex(&random)));
         let path = self.folder.join(format!("{}.{extension}", to_hex(&random)));
         let write = || {
-            let mut out = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
+            let mut out = BufWriter::with_capacity(
+                1 << 20,
+                File::options().write(true).create_new(true).mode(0o600).open(&temporary)?,
+            );
             fill(&mut out)?;
             out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
             std::fs::rename(&temporary, &path)
@@ -247,7 +251,7 @@ impl Cache {
     /// Locks a file of the cache against other processes until it is dropped (flock(2)); `None` if another
     /// holds it. Without room or permission there is nothing to guard.
     pub fn try_lock(&self, name: &str) -> Option<Lock> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join(name));
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.folder.join(name));
         let Ok(file) = file else { return Some(Lock(None)) };
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => None,
