@@ -86,7 +86,7 @@ fn programs_have_a_session_of_their_own_no_descriptors_and_no_secrets() {
     let outcome = run(command);
     assert_eq!(outcome.code, 0, "{outcome}");
     let [theirs, ours] =
-        ["theirs", "ours"].map(|name| machine.ok(["dump", "latest", &format!("/databases/command/{name}")]).text());
+        ["theirs", "ours"].map(|name| machine.ok(["dump", &format!("latest:/databases/command/{name}")]).text());
     let heard = [machine.text("before"), machine.text("finally"), machine.text("mail"), theirs, ours];
     for (at, said) in heard.iter().enumerate() {
         let mut lines = said.lines();

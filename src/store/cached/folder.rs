@@ -12,7 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -145,7 +146,9 @@ impl Folder {
         let mut random = [0; 12];
         fill_random(&mut random);
         let temporary = self.path.join(format!(".tmp-{}", to_hex(&random)));
-        let written = std::fs::write(&temporary, bytes).and_then(|()| {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| {
             let path = self.path.join(name);
             std::fs::rename(&temporary, path)
         });
