@@ -506,4 +506,6 @@ fn what_was_typed_gives_no_commands_to_the_terminal() {
         let raw = outcome.stderr.chars().find(|c| c.is_control() && *c != '\n' || *c == '\u{2066}');
         assert_eq!(raw, None, "{outcome}");
     }
+    let outcome = bakfs.run(["--repo", "user:needle@host:/path", "snapshots"]).refused().says("sftp://user@host/path");
+    assert!(!outcome.stderr.contains("needle"), "{outcome}");
 }

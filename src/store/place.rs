@@ -101,6 +101,12 @@ impl Service {
 const SSH_SECRETS: &str = "a key of ssh-agent or ~/.ssh/config";
 const WEBDAV_SECRETS: &str = "WEBDAV_USER and WEBDAV_PASSWORD or ~/.netrc";
 
+/// Returns whether a text looks like `user@host:path` or `user:password@host:path`.
+fn is_address_of_scp(text: &str) -> bool {
+    let head = text.split('/').next().unwrap_or_default();
+    head.rsplit_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains(':'))
+}
+
 impl Place {
     /// Returns the folder, where it is one of this machine.
     pub fn folder(&self) -> Option<&Path> {
@@ -120,6 +126,11 @@ impl Place {
                          or ./{scheme}: for a folder of that name"
                     )))
                 }
+                // It may hold a password, and is repeated by nobody.
+                _ if is_address_of_scp(text) => Err(Error::usage(
+                    "An address as scp(1) takes it is no URL: write sftp://user@host/path, or ./ before it for a folder of \
+                     that name",
+                )),
                 _ if text.is_empty() => Err(Error::usage("The path of the repository is empty")),
                 _ => Ok(Place::Local(PathBuf::from(text))),
             };
