@@ -143,6 +143,23 @@ mod tests {
         }
     }
 
+    /// What zstd does with a tail, for Miri, which runs no C: `cargo +nightly miri test --lib format::frame::tests::a_tail`.
+    #[test]
+    fn a_tail_is_written_to_where_the_vector_has_room() {
+        use zstd::zstd_safe::WriteBuf;
+        let mut out = vec![1, 2];
+        out.reserve(5);
+        let mut tail = Tail { bytes: &mut out, start: 2, limit: 5 };
+        let place = tail.as_mut_ptr();
+        // SAFETY: five bytes are reserved after `start`, and all of them are written.
+        unsafe {
+            std::ptr::copy_nonoverlapping(b"hello".as_ptr(), place, 5);
+            tail.filled_until(5);
+        }
+        assert_eq!((tail.as_slice(), tail.capacity()), (&b"hello"[..], 5));
+        assert_eq!(out, b"\x01\x02hello");
+    }
+
     trait TakeBytes {
         fn take_bytes(self, len: usize) -> Vec<u8>;
     }
