@@ -85,7 +85,7 @@ impl Log {
     /// Puts the file aside, unless another process has done so meanwhile. A process that still has it open writes its
     /// line where it is now.
     fn rotate(&self) -> Result<()> {
-        let lock = open_own(&self.folder, &format!(".{}.lock", self.name), APPEND)?;
+        let lock = open_own(&self.folder, format!(".{}.lock", self.name), APPEND)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         if std::fs::metadata(self.path()).map_or(0, |file| file.len()) <= self.max_bytes {
             return Ok(());

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use support::cli::{Bakfs, NOBODY};
 use support::machine::Machine;
 use support::process::{Outcome, run};
@@ -79,9 +78,6 @@ fn programs_have_a_session_of_their_own_no_descriptors_and_no_secrets() {
     SECRETS.iter().for_each(|name| drop(command.env(name, format!("needle-{name}"))));
     NEEDED.iter().for_each(|name| drop(command.env(name, "needed")));
     // This repository has a key file, which is what unlocks it.
-    command.env_remove("BAKFS_PASSWORD").env("BAKFS_PASSWORD", "");
-    let password = machine.write("password", "x\n");
-    set_mode(&password, 0o600);
     command.env_remove("BAKFS_PASSWORD").env("SHELL", "/bin/sh");
     let outcome = run(command);
     assert_eq!(outcome.code, 0, "{outcome}");
@@ -237,23 +233,20 @@ fn master_of(bakfs: &Bakfs, passphrase: Option<&str>) -> [u8; 32] {
 fn the_memory_of_a_run_is_readable_to_root_only() {
     let bakfs = Bakfs::as_nobody();
     let fifo = bakfs.path("fifo");
-    run({
-        let mut command = bakfs.wrap("mkfifo");
-        command.arg(&fifo);
-        command
-    })
-    .expect(0);
-    let mut command = bakfs.command(["--password-command", "exec sleep 300"]);
-    command.arg("snapshots");
-    let mut running = support::process::start(command, false);
-    let status = PathBuf::from(format!("/proc/{}/environ", running.pid()));
-    support::until("it runs", support::SOON, || std::fs::metadata(&status).is_ok_and(|found| found.uid() == 0));
-    running.kill();
-    let _ = run({
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)\" = 'sleep 300 ' ] && [ \"$(stat -c %u $p)\" = {NOBODY} ] && kill ${{p#/proc/}}; done; true")]);
-        command
+    let mut make = bakfs.wrap("mkfifo");
+    make.arg(&fifo);
+    run(make).expect(0);
+    // It waits for a passphrase that nobody tells.
+    let line = format!("cat {}", fifo.display());
+    let mut running = support::process::start(bakfs.command(["--password-command", &line, "snapshots"]), false);
+    let environment = PathBuf::from(format!("/proc/{}/environ", running.pid()));
+    // The files in /proc of a process that others of its user may not look into are root's (proc(5)).
+    support::until("its memory is root's", support::SOON, || {
+        std::fs::metadata(&environment).is_ok_and(|found| found.uid() == 0)
     });
+    let told = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    running.kill();
+    drop(told);
 }
 
 /// Commands that read the configuration.

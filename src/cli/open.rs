@@ -447,8 +447,12 @@ fn password_of_environment() -> Result<Option<Zeroizing<String>>> {
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
     let mut shell = std::process::Command::new("/bin/sh");
     shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
+    let close = || {
+        descriptors::close_on_exec();
+        Ok(())
+    };
     // SAFETY: flagging descriptors is async-signal-safe.
-    unsafe { shell.pre_exec(|| Ok(descriptors::close_on_exec())) };
+    unsafe { shell.pre_exec(close) };
     let output =
         shell.stderr(std::process::Stdio::inherit()).output().context(|| "Cannot run the password command".into())?;
     if !output.status.success() {
