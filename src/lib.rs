@@ -36,6 +36,7 @@ pub mod state;
 pub mod stats;
 pub mod store;
 pub mod text;
+pub mod trust;
 pub mod variable;
 #[cfg(feature = "mount")]
 pub mod view;

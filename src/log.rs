@@ -2,10 +2,10 @@
 //!
 //! Several processes may write at once: each line is one write(2) at the file's end, and who moves files holds a lock.
 
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{DirBuilder, OpenOptions};
+use crate::spelling::is_unsafe_to_show;
+use crate::trust::folder::{PRIVATE, make_own, open_own};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::io::{Result, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MAX_BYTES: u64 = 1 << 20;
 /// So many files that were put aside are kept.
 const KEPT_FILES: u32 = 5;
+/// Each write is at the end of the file as it is then.
+pub const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::CREATE);
 /// A line is cut off after so many bytes.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
@@ -68,11 +70,11 @@ impl Log {
                 line.push_str(" [cut off]");
                 break;
             }
-            if char.is_control() { line.extend(char.escape_default()) } else { line.push(char) }
+            if is_unsafe_to_show(char) { line.extend(char.escape_default()) } else { line.push(char) }
         }
         line.push('\n');
-        DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(self.path())?;
+        make_own(&self.folder, PRIVATE)?;
+        let mut file = open_own(&self.folder, &self.name, APPEND)?;
         file.write_all(line.as_bytes())?;
         if file.metadata()?.len() > self.max_bytes {
             self.rotate()?;
@@ -83,8 +85,7 @@ impl Log {
     /// Puts the file aside, unless another process has done so meanwhile. A process that still has it open writes its
     /// line where it is now.
     fn rotate(&self) -> Result<()> {
-        let path = self.folder.join(format!(".{}.lock", self.name));
-        let lock = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let lock = open_own(&self.folder, format!(".{}.lock", self.name), APPEND)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         if std::fs::metadata(self.path()).map_or(0, |file| file.len()) <= self.max_bytes {
             return Ok(());
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].ends_with(&format!(" {} one\\ntwo\\u{{1b}}[31m", std::process::id())), "{text}");
         assert!(lines[0].starts_with("20") && lines[0].as_bytes()[10] == b' ');
-        assert_eq!(std::fs::metadata(log.path()).unwrap().permissions().mode() & 0o137, 0);
+        assert_eq!(std::fs::metadata(log.path()).unwrap().permissions().mode() & 0o177, 0);
         log.line(&"x".repeat(MAX_LINE_BYTES * 2));
         let text = std::fs::read_to_string(log.path()).unwrap();
         assert!(text.len() < MAX_LINE_BYTES + 1000 && text.ends_with("x [cut off]\n"));

@@ -1,9 +1,10 @@
-//! Running other programs: in a group of their own, as another user, with a time limit, and their words kept.
+//! Running other programs: in a session of their own, as another user, with a time limit, and their words kept.
 
 mod conversation;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::source::accounts::{self, User};
+use crate::trust::{descriptors, environment, file};
 pub use conversation::Conversation;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"];
 /// What a program answers on standard output, where it is asked something.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
-/// The programs that run, each in a group of its own.
+/// The programs that run, each in a session and so in a group of its own.
 static RUNNING: Mutex<Groups> = Mutex::new(Groups { are_ended: false, groups: BTreeSet::new() });
 
 struct Groups {
@@ -110,6 +111,8 @@ pub struct Program {
     pub timeout: Option<Duration>,
     /// The folder it runs in; `/` without it.
     pub folder: Option<PathBuf>,
+    /// Whether it was named by a person, so that root looks at who could change it before it is run.
+    pub is_trusted: bool,
     /// Whether it runs although this process is being ended ([`end_all`]).
     pub is_last: bool,
     /// What it reads on standard input; nothing without it.
@@ -148,7 +151,9 @@ impl Program {
         let mut command = Command::new(program);
         command.args(arguments);
         // Only this process is told of our secrets; another user's processes of nothing else either.
-        command.env_remove("BAKFS_PASSWORD");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| environment::is_withheld(name)) {
+            command.env_remove(name);
+        }
         if self.account.is_some() {
             command.env_clear();
             command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -158,14 +163,19 @@ impl Program {
         }
         command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new("/")));
-        command.process_group(0);
         if let Some(account) = &self.account {
             command.env("HOME", &account.home).env("USER", &account.name).env("LOGNAME", &account.name);
-            let account = account.clone();
-            let change = move || become_user(&account);
-            // SAFETY: only async-signal-safe system calls are made between fork and exec (setgroups, setgid, setuid).
-            unsafe { command.pre_exec(change) };
         }
+        let account = self.account.clone();
+        let set_apart = move || {
+            // No terminal that it could type into (TIOCSTI; CVE-2016-2779), and no group of ours.
+            rustix::process::setsid()?;
+            descriptors::close_on_exec();
+            account.as_ref().map_or(Ok(()), become_user)
+        };
+        // SAFETY: only async-signal-safe system calls are made between fork and exec (setsid, close_range or fcntl,
+        // setgroups, setgid, setuid).
+        unsafe { command.pre_exec(set_apart) };
         Ok(command)
     }
 
@@ -181,7 +191,24 @@ impl Program {
         Ok(file.into())
     }
 
+    /// Refuses what root would run and others could change: the program, and the first word of a line for the shell.
+    pub fn refuse_changeable(&self) -> Result<()> {
+        let [program, rest @ ..] = &self.arguments[..] else { return Ok(()) };
+        if !self.is_trusted || self.account.is_some() {
+            return Ok(());
+        }
+        if let [flag, line] = rest
+            && program == "/bin/sh"
+            && flag == "-c"
+            && let Some(word) = line.to_str().and_then(|line| line.split_whitespace().next())
+        {
+            file::require_program(Path::new(word))?;
+        }
+        file::require_program(Path::new(program))
+    }
+
     fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {
+        self.refuse_changeable()?;
         // Held while it starts, so that `end_all` misses none.
         let mut running = RUNNING.lock();
         if running.are_ended && !self.is_last {

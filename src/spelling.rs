@@ -1,4 +1,13 @@
-//! Misspelt words.
+//! Misspelt words, and characters that are not what they look like.
+
+/// Returns whether a character gives commands to a terminal, ends a line, or turns the text around it: it is escaped
+/// wherever a name is shown. Those of Unicode's bidirectional algorithm (UAX 9, 2.1 to 2.6), its line and paragraph
+/// separators, and all control characters.
+pub fn is_unsafe_to_show(character: char) -> bool {
+    let turns =
+        matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
+    turns || matches!(character, '\u{2028}' | '\u{2029}') || character.is_control()
+}
 
 /// Longer words are near to none.
 const MAX_WORD_BYTES: usize = 256;

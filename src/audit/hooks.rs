@@ -23,6 +23,11 @@ pub fn check(profile: &Profile) -> Vec<Finding> {
 }
 
 fn one(subject: &str, command: &Command) -> Finding {
+    let mut program = Program::new(command.arguments());
+    program.is_trusted = true;
+    if let Err(error) = program.refuse_changeable() {
+        return Finding::problem(subject, error.chain());
+    }
     match command {
         Command::Line(line) if line.trim().is_empty() => Finding::problem(subject, "is empty: write a command"),
         Command::Line(line) => shell(subject, line),

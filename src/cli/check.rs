@@ -12,6 +12,7 @@ use crate::repo::ledger::{Ledger, now_secs};
 use crate::repo::open::Options;
 use crate::repo::{Repository, foreign};
 use crate::store::{Object, Traffic};
+use crate::trust::folder;
 use jiff::{Span, Timestamp, Zoned};
 use std::io::{IsTerminal, Write};
 
@@ -61,7 +62,7 @@ fn parse_age(text: &str) -> Result<Span, String> {
 pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), Error> {
     let base = global.cache_base()?;
     let fresh =
-        std::fs::create_dir_all(&base).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
+        folder::make(&base, folder::PRIVATE).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
     let fresh = fresh.or_else(|_| tempfile::tempdir()).ok();
     let options = Options {
         cache_base: fresh.as_ref().map(tempfile::TempDir::path),

@@ -46,7 +46,7 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
     match &args.folder {
         Some(folder) => {
             let writing = || format!("Cannot write the manual pages to {}", folder.display());
-            std::fs::create_dir_all(folder).context(writing)?;
+            crate::trust::folder::make(folder, crate::trust::folder::PUBLIC).context(writing)?;
             clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
             let page =
                 manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);

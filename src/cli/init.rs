@@ -101,7 +101,7 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
         return Ok(Made { id, key_path: None, recovery: None });
     }
     let key = Secret::random();
-    if let Some(given) = global.given_credential()? {
+    if let Some(given) = global.first_credential()? {
         vacancy.fill(id, suite, &[given, Credential::Key(key.clone())])?;
         return Ok(Made { id, key_path: None, recovery: Some(recovery::to_text(&key)) });
     }

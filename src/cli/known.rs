@@ -1,7 +1,7 @@
 //! What this machine knows of a repository before it opens it: where that is kept, and what it makes of what it finds.
 
 use super::folders::{folder, of_environment};
-use super::open::{Global, PASSWORD_VARIABLE, config_folder};
+use super::open::{Global, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +15,7 @@ use crate::state::StateDir;
 use crate::store::local::LocalStore;
 use crate::store::place::Place;
 use crate::store::{Object, Store};
+use crate::trust::environment;
 use std::cell::Cell;
 use std::path::PathBuf;
 
@@ -184,7 +185,7 @@ impl Global {
             (chosen.password_file.is_some(), "`password-file` of the configuration"),
             (self.password_command.is_some(), "--password-command"),
             (chosen.password_command.is_some(), "`password-command` of the configuration"),
-            (std::env::var_os(PASSWORD_VARIABLE).is_some_and(|text| !text.is_empty()), PASSWORD_VARIABLE),
+            (environment::is_set(environment::PASSWORD), environment::PASSWORD),
         ];
         Ok(all.into_iter().find_map(|(is_given, by)| is_given.then_some(by)))
     }

@@ -1,12 +1,13 @@
 //! The command line: one file per command. Only this room prints.
 
-/// Prints a line to standard error. Unlike std's, it does not panic where nothing can be printed: a log on a
-/// full disk must not end a backup.
+/// Prints a line to standard error, with what could upset a terminal escaped. Unlike std's, it does not panic where
+/// nothing can be printed: a log on a full disk must not end a backup.
 macro_rules! eprintln {
+    () => { eprintln!("") };
     ($($text:tt)*) => {{
         use std::io::Write as _;
         // There is no other place to say so.
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = writeln!(std::io::stderr(), "{}", $crate::cli::output::printable(&format!($($text)*)));
     }};
 }
 
@@ -180,6 +181,8 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // SAFETY: it is the first thing that this process does, and no thread was started.
+    unsafe { crate::trust::begin() };
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -217,8 +220,10 @@ pub fn main() -> ExitCode {
         Err(error) if stdout::has_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = output::chain(&error);
-            eprintln!("bakfs: {text}");
             let kind = stdout::kind(&error);
+            // Wrong usage is told in one line, whatever was typed; programs may have said more.
+            let shown = if kind == ErrorKind::Usage { output::readable(text.as_bytes()) } else { text.clone() };
+            eprintln!("bakfs: {shown}");
             let code = if kind == ErrorKind::Usage { USAGE } else { Status::Failed as u8 };
             if cli.global.json {
                 tell_error(kind, &text, code);
@@ -257,14 +262,20 @@ fn tell_error(kind: ErrorKind, message: &str, code: u8) {
 fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
     use std::io::Write;
     let code = u8::try_from(words.exit_code()).unwrap_or(USAGE);
-    let printed = words.print().and_then(|()| std::io::stdout().flush());
+    let text = words.render().to_string();
+    // What was typed may hold commands for a terminal.
+    let printed = if words.use_stderr() && output::printable(&text) != text {
+        eprintln!("{}", text.trim_end());
+        Ok(())
+    } else {
+        words.print().and_then(|()| std::io::stdout().flush())
+    };
     match printed {
         Err(error) if !words.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
             eprintln!("bakfs: Cannot write to standard output: {error}");
             return ExitCode::from(Status::Failed as u8);
         }
         _ if is_json && words.use_stderr() => {
-            let text = words.to_string();
             let text = text.lines().next().unwrap_or_default();
             tell_error(ErrorKind::Usage, text.trim_start_matches("error: "), code);
         }

@@ -7,6 +7,7 @@ use super::{Status, cost, memory, scope};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::{IndexLoad, Repository};
 use crate::store::ObjectKind;
+use crate::trust::{descriptors, environment, folder};
 use crate::view::{Changed, View};
 use bakfs_mount::{Mount, Mounted, Options, find_mount, unmount};
 use rustix::fs::inotify;
@@ -15,7 +16,6 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -168,6 +168,16 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
 }
 
+/// Opens the log of a mount, made for its owner alone.
+fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
+    let path = std::path::absolute(path)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    folder::make_own(parent, folder::PRIVATE)?;
+    folder::open_own(parent, name, crate::log::APPEND)
+}
+
 /// Starts this program again in the foreground of a session of its own, and waits until the mount answers.
 fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let cache = global.cache_base()?;
@@ -175,14 +185,13 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Some(path) => path.clone(),
         None => cache.join("mount.log"),
     };
-    if let Some(folder) = log_path.parent() {
-        std::fs::create_dir_all(folder).context(|| format!("Cannot make the folder {}", folder.display()))?;
-    }
-    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
+    let log = open_log(&log_path);
     let log = log.context(|| format!("Cannot write the log {}: name another with --log", log_path.display()))?;
     let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
     let mut command = Command::new(program);
     command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
+    // The passphrase goes another way (`typed`).
+    command.envs(environment::taken()).env_remove(environment::PASSWORD);
     if let Some(config) = &global.config {
         command.arg("--config").arg(absolute(config)?);
     }
@@ -199,9 +208,6 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
             if let Some(path) = &global.password_file {
                 command.arg("--password-file").arg(absolute(path)?);
             }
-            if let Some(line) = &global.password_command {
-                command.arg("--password-command").arg(line);
-            }
         }
     }
     command.args(["mount", "--foreground", "--say-ready", "--io-deadline", &args.io_deadline.to_string()]);
@@ -214,7 +220,14 @@ fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     command.args(scope::arguments(&args.scope.scope()?));
     command.arg("--").arg(real_path(&args.mountpoint)?);
-    command.stdout(Stdio::piped()).stderr(log).process_group(0);
+    command.stdout(Stdio::piped()).stderr(log);
+    let set_apart = || {
+        rustix::process::setsid()?;
+        descriptors::close_on_exec();
+        Ok(())
+    };
+    // SAFETY: only async-signal-safe system calls are made between fork and exec (setsid, close_range or fcntl).
+    unsafe { command.pre_exec(set_apart) };
     let mut child = command.spawn().context(|| "Cannot start the mount".into())?;
     if let (Some(secret), Some(mut stdin)) = (typed, child.stdin.take()) {
         // A child that has ended says why on its standard output.

@@ -19,11 +19,13 @@ use crate::store::local::LocalStore;
 use crate::store::place::{Place, Remote};
 use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
 use crate::store::{Object, Store};
+use crate::trust::{descriptors, environment, file, folder as own};
 use crate::{text, variable};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use zeroize::Zeroizing;
@@ -62,6 +64,9 @@ pub struct Global {
     /// Receive at most so much a second, as `10M`
     #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_download: Option<u64>,
+    /// Whether the configuration named the file or command of the passphrase.
+    #[arg(skip)]
+    pub is_configured: bool,
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
     pub accept_unencrypted: bool,
@@ -95,8 +100,6 @@ impl Chosen {
     }
 }
 
-/// The environment variable with the passphrase itself.
-pub(super) const PASSWORD_VARIABLE: &str = "BAKFS_PASSWORD";
 /// A passphrase or key file is read up to this length.
 const MAX_SECRET_BYTES: u64 = 4096;
 
@@ -204,6 +207,7 @@ impl Global {
             other.repo = Some(OsString::from(&repository.repo));
             other.password_file = repository.password_file.clone();
             other.password_command = repository.password_command.clone();
+            other.is_configured = true;
         }
         other
     }
@@ -313,14 +317,25 @@ impl Global {
 
     /// Returns the passphrase or key that was given by option or environment.
     pub fn given_credential(&self) -> Result<Option<Credential>> {
+        Ok(self.given_text(false)?.map(credential))
+    }
+
+    /// Returns the passphrase or key a repository is to be made with: a file that others may read is only told of, since
+    /// there is nothing yet that they could read with it.
+    pub fn first_credential(&self) -> Result<Option<Credential>> {
+        Ok(self.given_text(true)?.map(credential))
+    }
+
+    fn given_text(&self, is_first: bool) -> Result<Option<Zeroizing<String>>> {
         let chosen = self.chosen()?;
         // What is said for this call comes before what the configuration says.
         let text = if let Some(path) = &self.password_file {
-            Some(read_secret(path)?)
+            // Whoever names it is there to be told, and may have nothing but this file and a machine to rescue.
+            Some(read_passphrase(path, is_first || !self.is_configured)?)
         } else if let Some(command) = &self.password_command {
             Some(secret_of_command(command)?)
         } else if let Some(path) = &chosen.password_file {
-            Some(read_secret(path)?)
+            Some(read_passphrase(path, is_first)?)
         } else if let Some(command) = &chosen.password_command {
             Some(secret_of_command(command)?)
         } else {
@@ -330,8 +345,7 @@ impl Global {
             Some(text) if text.is_empty() => {
                 Err(Error::usage("The passphrase is empty: give one with at least a character"))
             }
-            Some(text) => Ok(Some(credential(text))),
-            None => Ok(None),
+            text => Ok(text),
         }
     }
 
@@ -342,6 +356,7 @@ impl Global {
             return Ok(vec![given]);
         }
         let path = self.key_path(repository);
+        file::require_secret("key file", &path)?;
         match read_secret(&path) {
             Ok(text) => match recovery::from_text(&text) {
                 Some(key) => Ok(vec![Credential::Key(key)]),
@@ -365,14 +380,24 @@ impl Global {
         }
     }
 
-    /// Returns what a person typed to unlock the repository, for a child that has no terminal; `None`
-    /// where the child finds what it needs by itself.
+    /// Returns what unlocks the repository and only this process has, for a child that has no terminal: what a person
+    /// typed, or handed over by the environment or a pipe; `None` where the child finds what it needs by itself.
     pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
-        if self.given_by()?.is_some() || !std::io::stdin().is_terminal() {
+        // One that is empty is given too, and refused.
+        let is_given = self.given_by()?.is_some() || environment::var(environment::PASSWORD).is_some();
+        if !is_given && !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let named = self.password_file.clone().or(self.chosen()?.password_file);
+        if named.is_some_and(|path| path.is_file()) {
             return Ok(None);
         }
         // Nobody types a passphrase for what is not the repository it is for.
         self.recognise()?;
+        if is_given {
+            // Its environment, a pipe or a command that asks at the terminal are this process's only.
+            return self.given_text(false);
+        }
         match stored_header(&*self.store()?)? {
             Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
             _ => Ok(None),
@@ -442,8 +467,8 @@ fn first_line(bytes: &[u8], what: &str) -> Result<Zeroizing<String>> {
 
 /// Reads the passphrase in the environment as it would be read from a file.
 fn secret_of_variable() -> Result<Option<Zeroizing<String>>> {
-    let value = std::env::var_os(PASSWORD_VARIABLE).map(|value| Zeroizing::new(value.into_encoded_bytes()));
-    value.map(|value| first_line(&value, &format!("the environment variable {PASSWORD_VARIABLE}"))).transpose()
+    let value = environment::var(environment::PASSWORD);
+    value.map(|value| first_line(&value, &format!("the environment variable {}", environment::PASSWORD))).transpose()
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
@@ -455,12 +480,33 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     first_line(&bytes, &path.display().to_string())
 }
 
+/// Reads a file of a passphrase that nobody else could have written. That others may read it is told, or refused.
+fn read_passphrase(path: &Path, may_be_shared: bool) -> Result<Zeroizing<String>> {
+    const WHAT: &str = "file of a passphrase";
+    static TOLD: Once = Once::new();
+    match file::shared(path).filter(|_| may_be_shared) {
+        Some(flaw) => {
+            file::require_unchangeable(WHAT, path)?;
+            TOLD.call_once(|| eprintln!("bakfs: warning: {flaw}"));
+        }
+        None => file::require_secret(WHAT, path)?,
+    }
+    read_secret(path)
+}
+
+/// Runs the password command as this user's own: it may ask at the terminal (pinentry, `pass`) and need what is secret to
+/// others (a token of a vault), so it keeps both; only the passphrase it is to tell is not told to it.
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
-    let output = std::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context(|| "Cannot run the password command".into())?;
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
+    let close = || {
+        descriptors::close_on_exec();
+        Ok(())
+    };
+    // SAFETY: flagging descriptors is async-signal-safe.
+    unsafe { shell.pre_exec(close) };
+    let output =
+        shell.stderr(std::process::Stdio::inherit()).output().context(|| "Cannot run the password command".into())?;
     if !output.status.success() {
         return Err(Error::new(ErrorKind::Locked, format!("The password command failed: {}", output.status)));
     }
@@ -490,7 +536,7 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 pub fn write_key(path: &Path, key: &Secret) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let writing = || format!("Cannot write the key file {}", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(writing)?;
+    own::make_own(folder, own::PRIVATE).context(writing)?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(writing)?;
     let mut text = recovery::to_text(key);
     text.push('\n');

@@ -2,6 +2,7 @@
 
 pub use crate::quantity::size;
 use crate::repo::{Repository, Warnings};
+use crate::spelling::is_unsafe_to_show;
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -75,7 +76,7 @@ pub fn readable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() || character == '\u{202e}' || character == '\u{202d}' {
+            if is_unsafe_to_show(character) {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);
@@ -86,6 +87,19 @@ pub fn readable(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Writes a text of several lines for a person: what could upset a terminal is escaped, in the words of whoever typed or
+/// sent them as well.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_unsafe_to_show(character) && !matches!(character, '\n' | '\t') {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
 }
 
 /// Writes a path for a person.
@@ -154,5 +168,11 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!([0, 1, 2].map(|number| counted(number, "file")), ["0 files", "1 file", "2 files"]);
         assert_eq!(readable(b"a\x1b[31m\nb\xff"), "a\\u{1b}[31m\\nb\\xff");
+        for turning in ['\u{202e}', '\u{2066}', '\u{2069}', '\u{2028}', '\u{2029}', '\u{200f}', '\u{9b}', '\u{7f}'] {
+            let name = format!("a{turning}b");
+            assert_eq!(readable(name.as_bytes()), format!("a{}b", turning.escape_default()));
+            assert_eq!(printable(&name), format!("a{}b", turning.escape_default()));
+        }
+        assert_eq!(printable("a\n\tb\x1b[31m"), "a\n\tb\\u{1b}[31m");
     }
 }

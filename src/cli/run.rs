@@ -18,10 +18,10 @@ use crate::repo::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
 use crate::settings::values::Jitter;
-use crate::settings::{Periodicity, Profile, Settings, excludes, secret};
+use crate::settings::{Periodicity, Profile, Settings, excludes};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
-use crate::state::{Outcome, Run, StateDir, write_whole};
+use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
@@ -98,7 +98,6 @@ fn is_missed(global: &Global, settings: &Settings, state: &StateDir, profile: &P
 struct Bench<'a> {
     global: Global,
     profile: &'a Profile,
-    settings: &'a Settings,
     progress: Progress,
     log: LogTarget,
     allow_empty: bool,
@@ -124,9 +123,6 @@ impl LogTarget {
 
 impl Desk for Bench<'_> {
     fn open(&self) -> Result<Arc<Repository>> {
-        if let Some(path) = &self.settings.repository_of(self.profile).password_file {
-            secret::refuse_shared(path)?;
-        }
         backup::open_or_make(&self.global)
     }
 
@@ -312,7 +308,7 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
         }
     }
     let text = metrics(settings, &states, &now);
-    if let Err(error) = write_whole(path, text.as_bytes(), 0o644) {
+    if let Err(error) = write_whole(path, text.as_bytes(), Readers::All) {
         eprintln!("bakfs: warning: {}", error.chain());
     }
 }
@@ -321,7 +317,7 @@ fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allo
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
-    Bench { global, profile, settings, progress, log: LogTarget::of_process(settings), allow_empty }
+    Bench { global, profile, progress, log: LogTarget::of_process(settings), allow_empty }
 }
 
 /// Records and tells of killed runs, and runs the last hooks they owe, whatever has become of their profiles since.

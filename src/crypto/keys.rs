@@ -5,6 +5,7 @@
 
 use crate::format::header::Kind;
 use crate::id::ChunkId;
+use crate::trust::hidden::{Hidden, wipe_stack};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A 256-bit secret that is wiped when dropped and never printed.
@@ -29,11 +30,13 @@ impl Secret {
     }
 
     /// Derives the secret of one purpose.
+    #[inline(never)]
     pub fn derive(&self, purpose: &str) -> Secret {
         Secret(blake3::derive_key(purpose, &self.0))
     }
 
     /// Derives a secret for one salt.
+    #[inline(never)]
     pub fn for_salt(&self, salt: &[u8; 32]) -> Secret {
         Secret(*blake3::keyed_hash(&self.0, salt).as_bytes())
     }
@@ -59,8 +62,14 @@ pub fn fill_random(bytes: &mut [u8]) {
     }
 }
 
-/// All keys of an unlocked repository.
-pub struct Keys {
+/// What hashing 32 bytes takes of the stack, with room to spare.
+const STACK_BYTES: usize = 8 << 10;
+
+/// All keys of an unlocked repository, in memory that no core has.
+pub struct Keys(Hidden<Derived>);
+
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Derived {
     chunk_id: Secret,
     page_id: Secret,
     cut: Secret,
@@ -71,7 +80,14 @@ pub struct Keys {
 impl Keys {
     /// Derives all keys from the master key.
     pub fn derive(master: &Secret) -> Self {
-        Keys {
+        let keys = Keys::hidden(master);
+        wipe_stack::<{ 2 * STACK_BYTES }>();
+        keys
+    }
+
+    #[inline(never)]
+    fn hidden(master: &Secret) -> Self {
+        Keys(Hidden::new(Derived {
             chunk_id: master.derive("bakfs 2026-11-20 id of a chunk of content"),
             page_id: master.derive("bakfs 2026-11-20 id of a page of a tree"),
             cut: master.derive("bakfs 2026-11-20 cut points of chunks"),
@@ -82,23 +98,23 @@ impl Keys {
                 master.derive("bakfs 2026-11-20 key wrapping of snapshots"),
                 master.derive("bakfs 2026-11-20 key wrapping of marks"),
             ],
-        }
+        }))
     }
 
     /// Returns the id of a chunk of content.
     pub fn chunk_id(&self, plaintext: &[u8]) -> ChunkId {
-        ChunkId(*blake3::keyed_hash(&self.chunk_id.0, plaintext).as_bytes())
+        ChunkId(*blake3::keyed_hash(&self.0.chunk_id.0, plaintext).as_bytes())
     }
 
     /// Returns the id of a page of a tree.
     pub fn page_id(&self, plaintext: &[u8]) -> ChunkId {
-        ChunkId(*blake3::keyed_hash(&self.page_id.0, plaintext).as_bytes())
+        ChunkId(*blake3::keyed_hash(&self.0.page_id.0, plaintext).as_bytes())
     }
 
     /// Returns the chunker's gear table: 256 words that only holders of the key know.
     pub fn gear_table(&self) -> Zeroizing<[u64; 256]> {
         let mut bytes = Zeroizing::new([0; 2048]);
-        blake3::Hasher::new_keyed(&self.cut.0).finalize_xof().fill(&mut *bytes);
+        blake3::Hasher::new_keyed(&self.0.cut.0).finalize_xof().fill(&mut *bytes);
         let mut table = Zeroizing::new([0; 256]);
         for (word, bytes) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
@@ -108,18 +124,21 @@ impl Keys {
 
     /// Returns the code that authenticates the configuration object.
     pub fn config_mac(&self, bytes: &[u8]) -> blake3::Hash {
-        blake3::keyed_hash(&self.config.0, bytes)
+        blake3::keyed_hash(&self.0.config.0, bytes)
     }
 
-    /// Returns the key under which an object of this kind wraps its own.
-    pub fn wrap(&self, kind: Kind) -> &Secret {
-        match kind {
-            Kind::DataPack | Kind::TreePack => &self.wrap[0],
-            Kind::Index => &self.wrap[1],
-            Kind::Snapshot => &self.wrap[2],
-            Kind::Mark => &self.wrap[3],
+    /// Returns the key under which an object of this kind and salt wraps its own.
+    pub fn wrapping(&self, kind: Kind, salt: &[u8; 32]) -> Secret {
+        let of_kind = match kind {
+            Kind::DataPack | Kind::TreePack => &self.0.wrap[0],
+            Kind::Index => &self.0.wrap[1],
+            Kind::Snapshot => &self.0.wrap[2],
+            Kind::Mark => &self.0.wrap[3],
             Kind::Config | Kind::Key => unreachable!("the configuration and key slots wrap no key"),
-        }
+        };
+        let wrapping = of_kind.for_salt(salt);
+        wipe_stack::<STACK_BYTES>();
+        wrapping
     }
 }
 

@@ -130,7 +130,7 @@ impl Opener {
     /// Unwraps an object's key.
     pub fn new(keys: &Keys, header: &Header) -> Result<Self, BrokenSeal> {
         let fixed = header.fixed();
-        let wrapping = keys.wrap(header.kind).for_salt(&header.salt);
+        let wrapping = keys.wrapping(header.kind, &header.salt);
         let cipher = match (header.suite, header.slot_kind) {
             (Suite::Plain, SlotKind::None) => Cipher::Plain(wrapping),
             (Suite::Aes256GcmSiv, SlotKind::Symmetric) => {
@@ -183,7 +183,7 @@ impl Sealer {
         salt: [u8; 32],
         key: Secret,
     ) -> Self {
-        let wrapping = keys.wrap(kind).for_salt(&salt);
+        let wrapping = keys.wrapping(kind, &salt);
         let mut header = Header { version, kind, suite, slot_kind: SlotKind::None, repository, salt, slot: Vec::new() };
         let cipher = match suite {
             Suite::Plain => Cipher::Plain(wrapping),

@@ -2,7 +2,8 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::Account;
-use crate::settings::{secret, values};
+use crate::settings::values;
+use crate::trust::file;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,12 +39,16 @@ pub fn check_secret(path: &Path, account: Option<&Account>) -> Result<()> {
     if !found.is_file() {
         return Err(Error::usage(format!("The file of passwords {shown} is no regular file")));
     }
-    if secret::is_shared(&found) {
+    if file::is_shared(&found) {
         let message = format!("Others may read the passwords in {shown}: run `chmod 600 {shown}`");
         return Err(Error::new(ErrorKind::Denied, message));
     }
     let (uid, _) = owner(account);
-    if uid != 0 && uid != found.uid() {
+    // What is root's too, it may be told to load as a plugin: nobody else may have written it.
+    if uid == 0 {
+        return file::require_unchangeable("file of passwords", path);
+    }
+    if uid != found.uid() {
         let name = account.map_or_else(|| format!("the user with id {uid}"), |account| format!("`{}`", account.name));
         let message =
             format!("{name} reads the passwords in {shown}, which belongs to another user: run `chown` on it");

@@ -4,6 +4,7 @@ use super::codec::{self, Bytes, DecodeError};
 use super::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
 use super::tree::Time;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 /// Content sizes the chunker cuts; equal in all writers of a repository, or nothing deduplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,12 @@ impl Stored {
             authenticated: bytes[..end].to_vec(),
             mac: bytes[end..].try_into().expect("the code has 32 bytes"),
         })
+    }
+
+    /// Wipes the key of a repository without encryption: it is needed no more.
+    pub fn forget_key(&mut self) {
+        self.authenticated.zeroize();
+        self.config.open_key.zeroize();
     }
 
     /// Returns whether the code at the end is the one `mac` makes; compares in constant time.

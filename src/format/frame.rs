@@ -95,8 +95,8 @@ struct Tail<'a> {
     limit: usize,
 }
 
-// SAFETY: the pointer is to `limit` bytes of reserved capacity after `start`, and `filled_until` only
-// extends the length over bytes zstd has written.
+// SAFETY: the pointer is to `limit` bytes of reserved capacity after `start`, valid for writes as that of the whole
+// vector is, and `filled_until` only extends the length over bytes zstd has written.
 unsafe impl zstd::zstd_safe::WriteBuf for Tail<'_> {
     fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -105,7 +105,9 @@ unsafe impl zstd::zstd_safe::WriteBuf for Tail<'_> {
         self.limit
     }
     fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.bytes[self.start..].as_mut_ptr()
+        // Of the whole vector: a pointer made from the empty slice after `start` may not be written through.
+        // SAFETY: `start` is the vector's length, which lies within its allocation.
+        unsafe { self.bytes.as_mut_ptr().add(self.start) }
     }
     unsafe fn filled_until(&mut self, n: usize) {
         assert!(n <= self.limit);
@@ -139,6 +141,23 @@ mod tests {
                 assert!(Decoder::default().decode(codec, &encoded[1..], lie, &mut Vec::new()).is_err());
             }
         }
+    }
+
+    /// What zstd does with a tail, for Miri, which runs no C: `cargo +nightly miri test --lib format::frame::tests::a_tail`.
+    #[test]
+    fn a_tail_is_written_to_where_the_vector_has_room() {
+        use zstd::zstd_safe::WriteBuf;
+        let mut out = vec![1, 2];
+        out.reserve(5);
+        let mut tail = Tail { bytes: &mut out, start: 2, limit: 5 };
+        let place = tail.as_mut_ptr();
+        // SAFETY: five bytes are reserved after `start`, and all of them are written.
+        unsafe {
+            std::ptr::copy_nonoverlapping(b"hello".as_ptr(), place, 5);
+            tail.filled_until(5);
+        }
+        assert_eq!((tail.as_slice(), tail.capacity()), (&b"hello"[..], 5));
+        assert_eq!(out, b"\x01\x02hello");
     }
 
     trait TakeBytes {

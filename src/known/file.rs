@@ -6,10 +6,11 @@ use crate::error::{Context, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Suite;
 use crate::id::to_hex;
+use crate::trust::folder;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The bytes every file starts with; the last one is the version.
@@ -83,7 +84,7 @@ pub fn replace(path: &Path, record: &Record) {
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    folder::make_own(folder, folder::PRIVATE)?;
     let mut random = [0; 8];
     fill_random(&mut random);
     let temporary = folder.join(format!(".tmp-{}", to_hex(&random)));

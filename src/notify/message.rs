@@ -1,6 +1,7 @@
 //! What people are told of a run.
 
 use crate::quantity::size;
+use crate::spelling::is_unsafe_to_show;
 use crate::state::{Outcome, Run};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -134,12 +135,12 @@ fn cut(text: &str, max_chars: usize) -> String {
 /// Returns the first line of a text, without control characters.
 fn one_line(text: &str, max_chars: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    cut(&line.replace(char::is_control, " "), max_chars)
+    cut(&line.replace(is_unsafe_to_show, " "), max_chars)
 }
 
 /// Takes control characters away, but not the ends of lines.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe_to_show(c) && c != '\n' { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@ use crate::error::{Context, Error, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, segment_head};
 use crate::format::pack::u64_at;
 use crate::id::{ObjectId, to_hex};
+use crate::trust::file::require_own_folder;
+use crate::trust::folder;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,11 +40,10 @@ impl Cache {
     /// Uses `base/<repository id>`, making it for its owner only.
     pub fn open(base: &Path, repository: &[u8; 16]) -> Result<Self> {
         let folder = base.join(to_hex(repository));
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
+        folder::make(&folder, folder::PRIVATE)
             .context(|| format!("Cannot make the cache folder {}", folder.display()))?;
+        // What is mapped must not be cut off by somebody else meanwhile.
+        require_own_folder(&folder)?;
         Ok(Cache { folder })
     }
 
@@ -233,7 +234,10 @@ impl Cache {
         let temporary = self.folder.join(format!(".tmp-{}", to_hex(&random)));
         let path = self.folder.join(format!("{}.{extension}", to_hex(&random)));
         let write = || {
-            let mut out = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
+            let mut out = BufWriter::with_capacity(
+                1 << 20,
+                File::options().write(true).create_new(true).mode(0o600).open(&temporary)?,
+            );
             fill(&mut out)?;
             out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
             std::fs::rename(&temporary, &path)
@@ -247,7 +251,7 @@ impl Cache {
     /// Locks a file of the cache against other processes until it is dropped (flock(2)); `None` if another
     /// holds it. Without room or permission there is nothing to guard.
     pub fn try_lock(&self, name: &str) -> Option<Lock> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join(name));
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.folder.join(name));
         let Ok(file) = file else { return Some(Lock(None)) };
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => None,
@@ -300,8 +304,8 @@ pub fn heap(bytes: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
 fn map(path: &Path) -> Result<Loaded> {
     let broken = || Error::damaged(format!("The cache file {} is broken", path.display()));
     let file = File::open(path).context(|| format!("Cannot open {}", path.display()))?;
-    // SAFETY: cache files are written once under another name and then only renamed or unlinked, in a
-    // folder of their owner's alone; nobody changes the bytes while they are mapped.
+    // SAFETY: cache files are written once under another name and then only renamed or unlinked, in a folder that is
+    // this user's alone (looked at by `Cache::open`); nobody else changes the bytes while they are mapped.
     let map = unsafe { memmap2::Mmap::map(&file) }.context(|| format!("Cannot map {}", path.display()))?;
     let foot_at = map.len().checked_sub(FOOT_BYTES).ok_or_else(broken)?;
     let foot = &map[foot_at..];

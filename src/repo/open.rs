@@ -20,12 +20,14 @@ use crate::known::{Address, Identity, Known, Visit};
 use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
+use crate::trust::hidden::wipe_stack;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use zeroize::Zeroizing;
 
 /// The longest configuration.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
@@ -179,7 +181,7 @@ fn put_config(store: &dyn Store, bytes: &[u8]) -> Result<()> {
             ErrorKind::Uncertain => Error::new(
                 ErrorKind::Uncertain,
                 format!(
-                    "Nobody knows whether there is a repository at {at} now, or will be: look with `bakfs snapshots`,                      or make it at another path, never at this one again"
+                    "Nobody knows whether there is a repository at {at} now, or will be: look with `bakfs snapshots`, or make it at another path, never at this one again"
                 ),
             )
             .because(error),
@@ -192,6 +194,9 @@ fn put_config(store: &dyn Store, bytes: &[u8]) -> Result<()> {
     }
     Ok(())
 }
+
+/// What unlocking takes of the stack, key slots and passphrases included.
+const UNLOCK_STACK_BYTES: usize = 64 << 10;
 
 /// How to open a repository.
 #[derive(Clone, Copy, Default)]
@@ -248,7 +253,7 @@ impl Repository {
             }
         }
         let store = Arc::new(LocalStore::new(path));
-        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
+        let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
         Self::unlock_with(store, Address::of_folder(path), &config, options, credentials)
     }
 
@@ -269,6 +274,7 @@ impl Repository {
             .because(error),
             _ => error,
         })?;
+        let config = Zeroizing::new(config);
         let address = address_of(&*store);
         Self::unlock_with(store, address, &config, options, credentials)
     }
@@ -279,7 +285,7 @@ impl Repository {
         options: &Options<'_>,
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES)?;
+        let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
         let address = address_of(&*store);
         Self::unlock_with(store, address, &config, options, credentials)
     }
@@ -291,20 +297,9 @@ impl Repository {
         options: &Options<'_>,
         credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let stored = decode(&*store, config)?;
-        // Before any credential is asked for or used: it may not be what they are for.
-        let visit = recognise(address, &stored, config, options)?;
-        let Unlocked { master, warnings } = match stored.config.open_key {
-            Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
-            _ => find_master(&*store, stored.repository, &credentials(&stored.repository)?, options.keyring)?,
-        };
-        let keys = Keys::derive(&master);
-        if !stored.is_genuine(|bytes| keys.config_mac(bytes)) {
-            return Err(Error::damaged(format!(
-                "The configuration of the repository at {} was changed: bring the file `config` back from a copy",
-                store.location()
-            )));
-        }
+        let unlocked = unlock_keys(&*store, address, config, options, credentials);
+        wipe_stack::<UNLOCK_STACK_BYTES>();
+        let (stored, visit, keys, warnings) = unlocked?;
         let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
         let cache = match options.cache_base {
             Some(base) => match Cache::open(base, &stored.repository) {
@@ -355,6 +350,33 @@ impl Repository {
         repository.refresh_index()?;
         Ok(repository)
     }
+}
+
+/// Finds the master key, and forgets it for the keys that are made from it.
+#[inline(never)]
+fn unlock_keys(
+    store: &dyn Store,
+    address: Address,
+    config: &[u8],
+    options: &Options<'_>,
+    credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+) -> Result<(Stored, Option<Visit>, Keys, Vec<String>)> {
+    let mut stored = decode(store, config)?;
+    // Before any credential is asked for or used: it may not be what they are for.
+    let visit = recognise(address, &stored, config, options)?;
+    let Unlocked { master, warnings } = match stored.config.open_key {
+        Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
+        _ => find_master(store, stored.repository, &credentials(&stored.repository)?, options.keyring)?,
+    };
+    let keys = Keys::derive(&master);
+    if !stored.is_genuine(|bytes| keys.config_mac(bytes)) {
+        return Err(Error::damaged(format!(
+            "The configuration of the repository at {} was changed: bring the file `config` back from a copy",
+            store.location()
+        )));
+    }
+    stored.forget_key();
+    Ok((stored, visit, keys, warnings))
 }
 
 fn decode(store: &dyn Store, config: &[u8]) -> Result<Stored> {

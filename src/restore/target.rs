@@ -24,6 +24,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -85,7 +86,9 @@ impl Target {
                 path.display()
             )));
         }
-        std::fs::create_dir_all(path).context(|| format!("cannot make the directory {}", path.display()))?;
+        // Nobody else writes into what is being restored; the umask may take more from it.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+        made.context(|| format!("cannot make the directory {}", path.display()))?;
         let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .context(|| format!("cannot open the directory {}", path.display()))?;
         Ok(Target { root: Dir { fd: Some(Arc::new(fd)), options } })

@@ -5,6 +5,7 @@ use super::{Entry, Installed, Invocation, MARK, Manager, profiles_of, systemd, w
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::{Program, failed};
 use crate::settings::{Periodicity, Settings};
+use crate::trust::folder;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -397,7 +398,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = || format!("Cannot write {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder).context(writing)?;
+    folder::make(folder, folder::PUBLIC).context(writing)?;
     let mut file = tempfile::Builder::new().prefix(".bakfs-").tempfile_in(folder).context(writing)?;
     file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).context(writing)?;
     file.write_all(bytes).context(writing)?;
@@ -412,7 +413,7 @@ fn enable(link: &Path, target: &Path) -> Result<()> {
     }
     unlink(link)?;
     let linking = || format!("Cannot make the link {}", link.display());
-    std::fs::create_dir_all(link.parent().unwrap_or(Path::new("/"))).context(linking)?;
+    folder::make(link.parent().unwrap_or(Path::new("/")), folder::PUBLIC).context(linking)?;
     std::os::unix::fs::symlink(target, link).context(linking)
 }
 

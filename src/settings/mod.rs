@@ -8,7 +8,6 @@ pub mod periodicity;
 pub mod profile;
 pub mod read;
 pub mod schedule;
-pub mod secret;
 pub mod values;
 
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@ use super::file::{File, Profile, Repository};
 use crate::error::{Context, Error, Result};
 use crate::spelling::nearest;
 use crate::text;
+use crate::trust::file::require_unchangeable;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 fn text_of(path: &Path) -> Result<String> {
     let reading = || format!("Cannot read the configuration {}", path.display());
     let file = std::fs::File::open(path).context(reading)?;
+    // It names commands, and where what is read and written lies.
+    require_unchangeable("configuration", path)?;
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).context(reading)?;
     if read as u64 > MAX_FILE_BYTES {
@@ -174,6 +177,7 @@ fn profile_files(path: &Path) -> Result<Vec<(String, PathBuf)>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !folder.is_symlink() => return Ok(Vec::new()),
         entries => entries.context(listing)?,
     };
+    require_unchangeable("folder of profiles", &folder)?;
     let mut files = Vec::new();
     for entry in entries {
         let found = entry.context(listing)?.path();

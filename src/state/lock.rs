@@ -1,12 +1,12 @@
 //! Never two runs of one profile at once: a lock that goes with its process.
 
-use super::{StateDir, make_folders};
+use super::StateDir;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Periodicity;
-use rustix::fs::{FlockOperation, flock};
+use crate::trust::folder;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -51,11 +51,11 @@ impl StateDir {
     pub fn turn(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Turn> {
         let path = self.lock_file(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
-        make_folders(self.path(), 0o700).context(locking)?;
-        make_folders(path.parent().unwrap_or(self.path()), 0o700).context(locking)?;
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).context(locking)?;
+        let folder = path.parent().unwrap_or(self.path());
+        self.make().context(locking)?;
+        folder::make_own(folder, folder::PRIVATE).context(locking)?;
+        let name = path.file_name().unwrap_or_default();
+        let mut file = folder::open_own(folder, name, OFlags::RDWR | OFlags::CREATE).context(locking)?;
         let began = Instant::now();
         let mut was_same = false;
         loop {

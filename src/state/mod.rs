@@ -11,11 +11,11 @@ pub mod record;
 pub mod running;
 
 use crate::error::{Context, Error, Result};
+use crate::trust::folder;
 pub use record::{Outcome, ProfileState, RepositoryState, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What is written to see whether there is room: as much as a state.
@@ -151,10 +151,16 @@ impl StateDir {
         self.write(path, &text)
     }
 
+    /// Makes the folder; those above it are others' too, and closed to nobody.
+    fn make(&self) -> std::io::Result<()> {
+        folder::make(self.path.parent().unwrap_or(Path::new("/")), folder::PUBLIC)?;
+        folder::make_own(&self.path, folder::PRIVATE)
+    }
+
     /// Writes a file of this folder, which is for its owner alone.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        make_folders(&self.path, 0o700).context(|| format!("Cannot make {}", self.path.display()))?;
-        write_whole(path, bytes, 0o600)
+        self.make().context(|| format!("Cannot make {}", self.path.display()))?;
+        write_whole(path, bytes, Readers::Owner)
     }
 }
 
@@ -185,33 +191,29 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
     }
 }
 
-/// Makes a folder, if need be with those above it, which others may pass through (0755): that a folder is private does
-/// not close what it lies in. Modes are as said whatever the umask.
-pub fn make_folders(folder: &Path, mode: u32) -> std::io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-        make_folders(above, 0o755)?;
-    }
-    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(mode)),
-        // Another process has.
-        Err(_) if folder.is_dir() => Ok(()),
-        Err(error) => Err(error),
-    }
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner: folders are made with mode 0700, the file with 0600.
+    Owner,
+    /// Everybody, as a metrics file: 0755 and 0644.
+    All,
 }
 
-/// Writes a file at once or not at all; it is durable afterwards. A folder that is missing is made: for those whom the
-/// file is for.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Writes a file at once or not at all; it is durable afterwards. Folders above it are made where they are missing. The
+/// modes are these whatever the umask; a link in the place of the file is replaced, and one in the place of its folder
+/// refused where root writes.
+pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let writing = || format!("Cannot write {}", path.display());
-    make_folders(folder, if mode & 0o004 == 0 { 0o700 } else { 0o755 }).context(writing)?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).context(writing)?;
-    // The mode is cut by the umask at creation; a metrics file is for others to read.
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).context(writing)?;
+    let (folder_mode, mode) = match readers {
+        Readers::Owner => (folder::PRIVATE, 0o600),
+        Readers::All => (folder::PUBLIC, 0o644),
+    };
+    folder::make_own(folder, folder_mode).context(writing)?;
+    let permissions = || std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let mut file = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder).context(writing)?;
+    file.as_file().set_permissions(permissions()).context(writing)?;
     file.write_all(bytes).context(writing)?;
     file.as_file().sync_all().context(writing)?;
     file.persist(path).map_err(|error| error.error).context(writing)?;

@@ -4,6 +4,7 @@
 use super::{Run, StateDir, load};
 use crate::error::{Context, Error, Result};
 use crate::settings::Periodicity;
+use crate::trust::file::require_unchangeable;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -58,6 +59,8 @@ impl StateDir {
     /// Returns what is owed; only the holder of the profile's lock may act on it. Fails where that cannot be read.
     pub fn owed(&self, profile: &str) -> Result<Option<Pending>> {
         let path = self.pending_file(profile);
+        // It names a program that will be run.
+        require_unchangeable("state", &path)?;
         match (path.symlink_metadata(), load(&path)) {
             (_, Some(owed)) => Ok(Some(owed)),
             (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

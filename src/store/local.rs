@@ -9,6 +9,7 @@ use super::{Listed, Names, Object, ObjectKind, Store, Wait, too_many};
 use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
+use crate::trust::folder;
 use lru::LruCache;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -80,7 +81,7 @@ impl LocalStore {
     pub fn create_folders(&self) -> Result<()> {
         let parent = self.root.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
-            std::fs::create_dir_all(parent).context(|| format!("Cannot make the folder {}", parent.display()))?;
+            folder::make(parent, folder::PUBLIC).context(|| format!("Cannot make the folder {}", parent.display()))?;
         }
         let mut folders = vec![self.root.clone()];
         folders.extend(ObjectKind::ALL.map(|kind| self.root.join(kind.folder())));

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::machine::survey::{Budget, Scope, survey};
 use crate::settings::excludes::BUILT_IN;
 use crate::source::exclude::Excludes;
-use crate::state::write_whole;
+use crate::state::{Readers, write_whole};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         stdout::whole().write_all(text.as_bytes())?;
         return Ok(Status::Done);
     }
-    write_whole(&path, text.as_bytes(), 0o600)?;
+    write_whole(&path, text.as_bytes(), Readers::Owner)?;
     if !global.quiet {
         eprintln!("Wrote {}: read it, test everything with `bakfs config check`,", readable_path(&path));
         eprintln!("and make the repository with `bakfs init`.");

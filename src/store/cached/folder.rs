@@ -12,7 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -73,7 +74,7 @@ impl Folder {
     }
 
     fn make(&self) -> Result<()> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        let made = crate::trust::folder::make(&self.path, crate::trust::folder::PRIVATE);
         made.context(|| format!("Cannot make the folder {}", self.path.display()))
     }
 
@@ -145,7 +146,9 @@ impl Folder {
         let mut random = [0; 12];
         fill_random(&mut random);
         let temporary = self.path.join(format!(".tmp-{}", to_hex(&random)));
-        let written = std::fs::write(&temporary, bytes).and_then(|()| {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| {
             let path = self.path.join(name);
             std::fs::rename(&temporary, path)
         });

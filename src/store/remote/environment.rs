@@ -2,10 +2,10 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::text;
+use crate::trust;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -78,7 +78,7 @@ impl Environment {
     pub fn of_process() -> Self {
         let is_root = rustix::process::geteuid().is_root();
         let mut environment = Environment { is_root, ..Environment::default() };
-        for (name, value) in std::env::vars_os() {
+        for (name, value) in trust::environment::vars() {
             // A name that is not UTF-8 is none of those looked at.
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
@@ -228,14 +228,7 @@ pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
         }
         file => file.context(|| format!("Cannot read {}", path.display()))?,
     };
-    let metadata = file.metadata().context(|| format!("Cannot read {}", path.display()))?;
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.mode() & 0o077 != 0 || !(metadata.uid() == me || metadata.uid() == 0) {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            format!("{} holds secrets and is not yours alone: `chmod 600 {0}`", path.display()),
-        ));
-    }
+    trust::file::require_secret("file of credentials", path)?;
     read_bounded(file, path).map(Some)
 }
 

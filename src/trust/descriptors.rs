@@ -1,0 +1,53 @@
+//! Descriptors that no other program is to inherit.
+
+use libc::c_uint;
+
+/// The first descriptor that is none of the standard streams.
+const FIRST: c_uint = 3;
+/// Kernels that must be asked about each descriptor are asked about so many.
+const MAX_ASKED: c_uint = 1 << 16;
+
+/// Has all descriptors but the standard streams closed when another program is executed. Async-signal-safe: it may be
+/// called between fork(2) and exec(3).
+pub fn close_on_exec() {
+    // SAFETY: the call takes numbers only, and flags descriptors that stay open (close_range(2), Linux 5.11).
+    let done = unsafe { libc::syscall(libc::SYS_close_range, FIRST, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done != 0 {
+        one_by_one();
+    }
+}
+
+/// As [`close_on_exec`], for older kernels.
+fn one_by_one() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes to the structure only (getrlimit(2)).
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    let end = if asked == 0 { limit.rlim_cur.min(MAX_ASKED.into()) as c_uint } else { MAX_ASKED };
+    for number in FIRST..end {
+        // SAFETY: numbers that are no descriptor are an error and nothing else (fcntl(2)).
+        unsafe {
+            let flags = libc::fcntl(number as libc::c_int, libc::F_GETFD);
+            if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+                libc::fcntl(number as libc::c_int, libc::F_SETFD, flags | libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn both_ways_close_what_was_inherited_when_a_program_begins() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for close in [super::close_on_exec, super::one_by_one] {
+            // SAFETY: the descriptor is that of an open file.
+            unsafe { assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0), 0) };
+            close();
+            // SAFETY: as above.
+            let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        }
+    }
+}
