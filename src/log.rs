@@ -2,7 +2,10 @@
 //!
 //! Several processes may write at once: each line is one write(2) at the file's end, and who moves files holds a lock.
 
+pub mod repeats;
+
 use rustix::fs::{FlockOperation, flock};
+use std::ffi::OsString;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Result, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,7 +23,8 @@ const MAX_LINE_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Log {
     folder: PathBuf,
-    name: String,
+    name: OsString,
+    mode: u32,
     max_bytes: u64,
     kept_files: u32,
     has_failed: AtomicBool,
@@ -31,10 +35,23 @@ impl Log {
     pub fn open(folder: &Path, name: &str) -> Self {
         Log {
             folder: folder.to_path_buf(),
-            name: format!("{name}.log"),
+            name: format!("{name}.log").into(),
+            mode: 0o640,
             max_bytes: MAX_BYTES,
             kept_files: KEPT_FILES,
             has_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Names a log by the path of its file, which only its owner can read. What is no regular file, as /dev/null, is
+    /// never put aside.
+    pub fn at(path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Log {
+            folder: folder.to_path_buf(),
+            name: path.file_name().unwrap_or_default().to_os_string(),
+            mode: 0o600,
+            ..Log::open(folder, "")
         }
     }
 
@@ -72,9 +89,10 @@ impl Log {
         }
         line.push('\n');
         DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(self.path())?;
+        let mut file = OpenOptions::new().append(true).create(true).mode(self.mode).open(self.path())?;
         file.write_all(line.as_bytes())?;
-        if file.metadata()?.len() > self.max_bytes {
+        let written = file.metadata()?;
+        if written.is_file() && written.len() > self.max_bytes {
             self.rotate()?;
         }
         Ok(())
@@ -83,13 +101,18 @@ impl Log {
     /// Puts the file aside, unless another process has done so meanwhile. A process that still has it open writes its
     /// line where it is now.
     fn rotate(&self) -> Result<()> {
-        let path = self.folder.join(format!(".{}.lock", self.name));
-        let lock = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let named = |before: &str, after: &str| {
+            let mut name = OsString::from(before);
+            name.push(&self.name);
+            name.push(after);
+            self.folder.join(name)
+        };
+        let lock = OpenOptions::new().append(true).create(true).mode(self.mode).open(named(".", ".lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         if std::fs::metadata(self.path()).map_or(0, |file| file.len()) <= self.max_bytes {
             return Ok(());
         }
-        let aside = |number: u32| self.folder.join(format!("{}.{number}", self.name));
+        let aside = |number: u32| named("", &format!(".{number}"));
         for number in (1..self.kept_files).rev() {
             if aside(number).exists() {
                 std::fs::rename(aside(number), aside(number + 1))?;
@@ -158,6 +181,20 @@ mod tests {
         (0..50).for_each(|number| log.line(&format!("{number} {}", "x".repeat(100))));
         let text = text_of(folder.path());
         assert!(text.contains(" 49 x") && text.contains(" 48 x") && !text.contains(" 47 x"), "{text}");
+    }
+
+    #[test]
+    fn a_log_of_any_name_is_put_aside_and_no_device_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my mount");
+        let log = Log::at(&path).bounded(100, 2);
+        (0..50).for_each(|number| log.line(&format!("{number} {}", "x".repeat(100))));
+        assert_eq!(std::fs::metadata(folder.path().join("my mount.1")).unwrap().permissions().mode() & 0o77, 0);
+        let text = text_of(folder.path());
+        assert!(text.contains(" 49 x") && !text.contains(" 47 x"), "{text}");
+        let null = Log::at(Path::new("/dev/null")).bounded(0, 1);
+        null.line("nowhere");
+        assert!(!null.has_failed.load(Ordering::Relaxed) && Path::new("/dev/null").exists());
     }
 
     #[test]

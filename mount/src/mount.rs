@@ -211,6 +211,12 @@ impl Mount {
         self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed)
     }
 
+    /// Says whether files of the mount are open, a process works in it, or something is mounted below; `None` where this
+    /// process may not ask the kernel, as an ordinary user's.
+    pub fn is_in_use(&self) -> Option<bool> {
+        if self.is_in_place() { replace::is_in_use(&self.real) } else { None }
+    }
+
     /// Unmounts and waits for the end; fails with [`MountError::Busy`] while it is in use. A mount that was replaced is
     /// left alone.
     pub fn unmount(&self) -> Result<(), MountError> {

@@ -14,16 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Writes a library log to standard error, as detailed as `-v` says.
-pub fn start_log(verbose: u8) {
-    let level = match verbose {
+/// Returns how detailed a log is.
+pub(super) fn level(verbose: u8) -> tracing::Level {
+    match verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
-    };
+    }
+}
+
+/// Writes a library log to standard error, as detailed as `-v` says.
+pub fn start_log(verbose: u8) {
     // A process has one log: a second start (as in tests) changes nothing. What the log cannot write it would tell by a macro that panics where standard error cannot be written.
-    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_max_level(level(verbose)).with_target(false).log_internal_errors(false);
     let _ = log.with_writer(std::io::stderr).try_init();
 }
 
