@@ -168,6 +168,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     })?;
     repository.note_reads();
     report(global, &outcome, &repository.store().traffic());
+    #[cfg(feature = "mount")]
+    if outcome.id.is_some() && outcome.snapshot.has_xattrs {
+        super::mount_point::tell_hiding(&outcome.snapshot.name);
+    }
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }
 

@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// The file system's type in /proc/mounts and /etc/fstab.
 pub const FS_TYPE: &str = "fuse.bakfs";
+/// What is said where updatedb(8) would walk through every snapshot of a mount.
+pub const PRUNE: &str =
+    "it would walk through all snapshots of a mounted history: add `fuse.bakfs` to PRUNEFS in /etc/updatedb.conf";
 /// How often a place far away is asked for new snapshots, unless `--refresh` says otherwise.
 const ASK_EVERY_SECS: u64 = 60;
 /// How often a folder is looked at, whatever it tells by itself.
@@ -183,4 +186,3 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Keeper, Vec<String>)> 
 pub(super) fn fs_name(place: &str) -> String {
     place.chars().map(|char| if matches!(char, ',' | '\\') || char.is_control() { '_' } else { char }).collect()
 }
-

@@ -1,6 +1,7 @@
 //! A mount in the background: this program once more, in a session of its own.
 
-use super::mount::{Args, READY};
+use super::configured::machine;
+use super::mount::{Args, FS_TYPE, PRUNE, READY};
 use super::mount_point::real_path;
 use super::open::Global;
 use super::{Status, scope};
@@ -120,7 +121,10 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
         if has_log {
             eprintln!("Log: {}", log_path.display());
         }
+        // Whoever runs it, it is root's: into another user's mount it is not let.
+        if (rustix::process::geteuid().is_root() || args.allow_other) && machine().is_walked_by_updatedb(FS_TYPE) {
+            eprintln!("updatedb: {PRUNE}");
+        }
     }
     Ok(Status::Done)
 }
-

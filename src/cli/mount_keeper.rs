@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
 /// How often it is written down which packs reads have verified.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// How often a watch that is lost, or could not be had, is tried to be set.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often the log hears how often things came again.
 const COUNT_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often a mount tries to begin anew: root asks the kernel whether it is in use, others start a program for it.
@@ -151,7 +153,7 @@ impl Keeper {
 
     /// Tells the kernel what changed in the layout, and notes what was verified.
     pub(super) fn run(mut self) {
-        let [mut noted, mut counted, mut looked] = [Instant::now(); 3];
+        let [mut noted, mut counted, mut looked, mut watched] = [Instant::now(); 4];
         while self.served.current().is_serving() {
             if noted.elapsed() >= NOTE_EVERY {
                 self.source.repository.note_reads();
@@ -160,6 +162,10 @@ impl Keeper {
             if counted.elapsed() >= COUNT_EVERY {
                 mount_log::tell_repeated();
                 counted = Instant::now();
+            }
+            if watched.elapsed() >= WATCH_EVERY {
+                watched = Instant::now();
+                self.shown.watch.iter().filter(|watch| !watch.is_set()).for_each(|watch| watch.look());
             }
             let is_due = looked.elapsed() >= self.refresh;
             if is_due {
@@ -201,7 +207,7 @@ impl Keeper {
             Ok(()) => {
                 let failed = std::mem::take(&mut self.failed);
                 if failed > 0 {
-                    tracing::warn!("The repository can be looked at again (repeated: {failed} looks had failed)");
+                    tracing::warn!("The repository can be looked at again, after {failed} looks have failed");
                     // When it begins again the log says so again.
                     mount_log::tell_repeated();
                 }

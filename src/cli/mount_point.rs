@@ -4,8 +4,15 @@ use super::Status;
 use super::mount::FS_TYPE;
 use super::output::readable_path;
 use crate::error::{Context, Error, ErrorKind};
-use bakfs_mount::{Mounted, find_mount, unmount};
+use crate::view::NOTE_NAME;
+use bakfs_mount::{Mounted, find_mount, mounts_of_type, unmount};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// So long a mount has to begin anew before it is named as one that hides something.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// So long it has to answer.
+const MAX_ANSWER: Duration = Duration::from_secs(1);
 
 /// Options of `bakfs umount`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +24,6 @@ pub struct UmountArgs {
     #[arg(long, short = 'z')]
     lazy: bool,
 }
-
 
 /// Returns a mount point's path without asking what is mounted there, which may not answer.
 pub(super) fn real_path(mountpoint: &Path) -> Result<PathBuf, Error> {
@@ -89,6 +95,48 @@ fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// Names the mounts of this machine that show a snapshot without its extended attributes and ACLs, as they began before
+/// there were any and are in use.
+pub(super) fn tell_hiding(snapshot: &str) {
+    for path in hiding(snapshot) {
+        let at = readable_path(&path);
+        eprintln!(
+            "bakfs: warning: The mount at {at} hides the extended attributes and ACLs of this snapshot: it began before there \
+             were any, and shows them as soon as nobody uses it (fuser -vm {at} lists by whom)"
+        );
+    }
+}
+
+/// A mount that does not answer is asked in vain, and holds up nobody.
+fn hiding(snapshot: &str) -> Vec<PathBuf> {
+    let (sender, hiding) = std::sync::mpsc::channel();
+    let until = Instant::now() + MAX_WAIT;
+    for mounted in mounts_of_type(FS_TYPE) {
+        let (sender, snapshot) = (sender.clone(), snapshot.to_string());
+        let asked = std::thread::Builder::new().name("mounts".into()).spawn(move || {
+            let has = |name: &str| std::fs::symlink_metadata(mounted.path.join(name)).is_ok();
+            while has(NOTE_NAME) && has(&snapshot) {
+                // It begins anew by itself where nobody uses it.
+                if Instant::now() >= until {
+                    let _ = sender.send(mounted.path);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        if let Err(error) = asked {
+            tracing::debug!("A mount was not asked what it hides: {error}");
+        }
+    }
+    drop(sender);
+    let mut found = Vec::new();
+    while let Ok(path) = hiding.recv_timeout((until + MAX_ANSWER).saturating_duration_since(Instant::now())) {
+        found.push(path);
+    }
+    found.sort();
+    found
 }
 
 /// Runs `bakfs umount`.

@@ -250,6 +250,8 @@ fn run_one(global: &Global, settings: &Settings, profile: &Profile, periodicity:
     let began = || tell_failures(profile, notify::start(&profile.notify));
     let run = job.run(began).unwrap_or_else(|error| job::not_begun(&profile.name, periodicity, &place, &error));
     bench.progress.finish();
+    #[cfg(feature = "mount")]
+    run.snapshot.iter().for_each(|name| super::mount_point::tell_hiding(name));
     tell(global, &thin::host_of(profile), &run);
     tell_failures(profile, notify::ended(&profile.notify, &thin::host_of(profile), &run));
     run
