@@ -26,7 +26,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often a mount tries to begin anew: root asks the kernel whether it is in use, others start a program for it.
 const RENEW_EVERY: Duration = Duration::from_millis(500);
-const RENEW_EVERY_BY_HELPER: Duration = Duration::from_secs(10);
+const RENEW_EVERY_BY_HELPER: Duration = Duration::from_secs(3);
 /// So many texts are known to be in the log.
 const MAX_WARNED: usize = 1000;
 
