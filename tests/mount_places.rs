@@ -96,7 +96,8 @@ fn an_empty_volume_is_mounted_over_and_stays() {
     let dir = bakfs.path("mnt");
     let _volume = Mount::tmpfs(&dir, "size=1m");
     bakfs.ok([OsStr::new("mount"), dir.as_os_str()]);
-    let shown = bakfs.adopt(dir.clone()).at("latest", &source).join("f");
+    let mount = bakfs.adopt(dir.clone());
+    let shown = mount.at("latest", &source).join("f");
     assert_eq!(std::fs::read_to_string(&shown).unwrap(), "content");
     bakfs.run([OsStr::new("mount"), dir.as_os_str()]).expect(2).says("mounted");
     bakfs.ok([OsStr::new("umount"), dir.as_os_str()]);

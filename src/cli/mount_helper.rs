@@ -88,7 +88,7 @@ fn arguments(
     let usage = || "usage: mount.fuse.bakfs REPOSITORY MOUNTPOINT [-o OPTIONS]".to_string();
     let (source, mountpoint) = source.zip(mountpoint).ok_or_else(usage)?;
     let mut call = Call { global: vec![program.clone()], command: vec!["mount".into()], no_exec: false };
-    if !matches!(source.as_bytes(), b"none" | b"bakfs") {
+    if !matches!(source.as_bytes(), b"" | b"none" | b"bakfs") {
         call.global.extend(["--repo".into(), source.clone()]);
     }
     // mount(8): with -s options that are not known are tolerated.
