@@ -81,7 +81,7 @@ impl Set {
 
 fn places(repo: &Path) -> [Place; 3] {
     let folders = [repo.to_path_buf(), repo.join(ObjectKind::Snapshot.folder()), repo.join(ObjectKind::Mark.folder())];
-    folders.map(|folder| rustix::fs::stat(&folder).ok().map(|stat| (stat.st_dev as u64, stat.st_ino as u64)))
+    folders.map(|folder| rustix::fs::stat(&folder).ok().map(|stat| (stat.st_dev, stat.st_ino)))
 }
 
 impl Watch {
