@@ -2,10 +2,15 @@
 //!
 //! Several processes may write at once: each line is one write(2) at the file's end, and who moves files holds a lock.
 
+pub mod repeats;
+
 use crate::spelling::is_unsafe_to_show;
 use crate::trust::folder::{PRIVATE, make_own, open_own};
 use rustix::fs::{FlockOperation, OFlags, flock};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Result, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +19,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// So many files that were put aside are kept.
 const KEPT_FILES: u32 = 5;
 /// Each write is at the end of the file as it is then.
-pub const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::CREATE);
+const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::CREATE);
 /// A line is cut off after so many bytes.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
@@ -22,7 +27,7 @@ const MAX_LINE_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Log {
     folder: PathBuf,
-    name: String,
+    name: OsString,
     max_bytes: u64,
     kept_files: u32,
     has_failed: AtomicBool,
@@ -33,10 +38,21 @@ impl Log {
     pub fn open(folder: &Path, name: &str) -> Self {
         Log {
             folder: folder.to_path_buf(),
-            name: format!("{name}.log"),
+            name: format!("{name}.log").into(),
             max_bytes: MAX_BYTES,
             kept_files: KEPT_FILES,
             has_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Names a log by the path of its file, which only its owner can read. What is no regular file, as /dev/null, is
+    /// never put aside.
+    pub fn at(path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Log {
+            folder: folder.to_path_buf(),
+            name: path.file_name().unwrap_or_default().to_os_string(),
+            ..Log::open(folder, "")
         }
     }
 
@@ -62,6 +78,16 @@ impl Log {
         }
     }
 
+    /// Opens the file that is written to, and makes it for its owner alone.
+    pub fn open_file(&self) -> Result<File> {
+        // A device, as /dev/null, is taken as it is.
+        if std::fs::metadata(self.path()).is_ok_and(|found| found.file_type().is_char_device()) {
+            return File::options().append(true).open(self.path());
+        }
+        make_own(&self.folder, PRIVATE)?;
+        open_own(&self.folder, &self.name, APPEND)
+    }
+
     fn write(&self, text: &str) -> Result<()> {
         let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S%:z");
         let mut line = format!("{now} {} ", std::process::id());
@@ -73,10 +99,10 @@ impl Log {
             if is_unsafe_to_show(char) { line.extend(char.escape_default()) } else { line.push(char) }
         }
         line.push('\n');
-        make_own(&self.folder, PRIVATE)?;
-        let mut file = open_own(&self.folder, &self.name, APPEND)?;
+        let mut file = self.open_file()?;
         file.write_all(line.as_bytes())?;
-        if file.metadata()?.len() > self.max_bytes {
+        let written = file.metadata()?;
+        if written.is_file() && written.len() > self.max_bytes {
             self.rotate()?;
         }
         Ok(())
@@ -85,12 +111,18 @@ impl Log {
     /// Puts the file aside, unless another process has done so meanwhile. A process that still has it open writes its
     /// line where it is now.
     fn rotate(&self) -> Result<()> {
-        let lock = open_own(&self.folder, format!(".{}.lock", self.name), APPEND)?;
+        let named = |before: &str, after: &str| {
+            let mut name = OsString::from(before);
+            name.push(&self.name);
+            name.push(after);
+            self.folder.join(name)
+        };
+        let lock = open_own(&self.folder, format!(".{}.lock", self.name.display()), APPEND)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         if std::fs::metadata(self.path()).map_or(0, |file| file.len()) <= self.max_bytes {
             return Ok(());
         }
-        let aside = |number: u32| self.folder.join(format!("{}.{number}", self.name));
+        let aside = |number: u32| named("", &format!(".{number}"));
         for number in (1..self.kept_files).rev() {
             if aside(number).exists() {
                 std::fs::rename(aside(number), aside(number + 1))?;
@@ -159,6 +191,20 @@ mod tests {
         (0..50).for_each(|number| log.line(&format!("{number} {}", "x".repeat(100))));
         let text = text_of(folder.path());
         assert!(text.contains(" 49 x") && text.contains(" 48 x") && !text.contains(" 47 x"), "{text}");
+    }
+
+    #[test]
+    fn a_log_of_any_name_is_put_aside_and_no_device_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my mount");
+        let log = Log::at(&path).bounded(100, 2);
+        (0..50).for_each(|number| log.line(&format!("{number} {}", "x".repeat(100))));
+        assert_eq!(std::fs::metadata(folder.path().join("my mount.1")).unwrap().permissions().mode() & 0o77, 0);
+        let text = text_of(folder.path());
+        assert!(text.contains(" 49 x") && !text.contains(" 47 x"), "{text}");
+        let null = Log::at(Path::new("/dev/null")).bounded(0, 1);
+        null.line("nowhere");
+        assert!(!null.has_failed.load(Ordering::Relaxed) && Path::new("/dev/null").exists());
     }
 
     #[test]

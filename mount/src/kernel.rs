@@ -3,12 +3,10 @@
 //! fuser can mount too, but unmounts by path when its session ends, even where somebody else has
 //! mounted there in the meantime, and needs access to /dev/fuse where only the helper has it.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,18 +17,22 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::MountError;
+use crate::table::find_mount;
+use crate::{MountError, Options};
 
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
 
-/// The part of the options the kernel sees.
-pub(crate) struct KernelOptions<'a> {
-    pub(crate) fs_name: &'a str,
-    pub(crate) allow_other: bool,
-}
+/// What the kernel calls the type, and what follows the dot of it.
+const FS_TYPE: &str = "fuse.bakfs";
+pub(crate) const SUBTYPE: &str = "bakfs";
+
+/// The type of a mount that waits for somebody to look there (Documentation/filesystems/autofs.rst).
+const AUTOFS: &str = "autofs";
 
 /// Returns the mount point's real path, or why nothing can be mounted there.
+///
+/// Over an automount, and over an empty file system (a container's volume), one mounts as over an empty directory.
 pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let named = || mountpoint.to_path_buf();
     let real = mountpoint.canonicalize().map_err(|error| match Errno::from_io_error(&error) {
@@ -42,11 +44,14 @@ pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError>
     if let Some(found) = find_mount(&real) {
         // statfs(2) is never answered from the kernel's cache.
         let dead = rustix::fs::statfs(&real).is_err_and(|errno| errno == Errno::NOTCONN);
-        return Err(if dead {
-            MountError::Dead(real)
-        } else {
-            MountError::Occupied { path: real, fs_type: found.fs_type }
-        });
+        if dead {
+            return Err(MountError::Dead(real));
+        }
+        let is_free = found.fs_type == AUTOFS
+            || found.fs_type != FS_TYPE && fs::read_dir(&real).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_free {
+            return Err(MountError::Occupied { path: real, fs_type: found.fs_type });
+        }
     }
     match fs::metadata(&real) {
         Ok(meta) if meta.is_dir() => Ok(real),
@@ -56,13 +61,8 @@ pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError>
 }
 
 /// Mounts and returns the FUSE device: as root through mount(2), else through fusermount3.
-pub(crate) fn mount(real: &Path, options: &KernelOptions<'_>) -> Result<OwnedFd, MountError> {
-    if options.fs_name.chars().any(|c| c.is_control() || matches!(c, ',' | '\\')) {
-        return Err(MountError::Name(options.fs_name.to_owned()));
-    }
-    if !Path::new(DEVICE).exists() {
-        return Err(MountError::NoDevice);
-    }
+pub(crate) fn mount(real: &Path, options: &Options) -> Result<OwnedFd, MountError> {
+    check_options(options)?;
     if rustix::process::geteuid().is_root() {
         match mount_directly(real, options) {
             // A container's root may lack CAP_SYS_ADMIN where the helper is let through.
@@ -77,12 +77,29 @@ pub(crate) fn mount(real: &Path, options: &KernelOptions<'_>) -> Result<OwnedFd,
     }
 }
 
-fn mount_directly(real: &Path, options: &KernelOptions<'_>) -> Result<OwnedFd, Errno> {
-    let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let root_mode = fs::metadata(real).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?.mode();
+/// Refuses what cannot be passed to the kernel, and a machine without FUSE.
+pub(crate) fn check_options(options: &Options) -> Result<(), MountError> {
+    if options.fs_name.chars().any(|c| c.is_control() || matches!(c, ',' | '\\')) {
+        return Err(MountError::Name(options.fs_name.clone()));
+    }
+    if Path::new(DEVICE).exists() { Ok(()) } else { Err(MountError::NoDevice) }
+}
+
+pub(crate) fn open_device() -> Result<OwnedFd, Errno> {
+    rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Returns the mode the kernel gives the root until it asks.
+pub(crate) fn root_mode(real: &Path) -> Result<u32, Errno> {
+    fs::metadata(real).map(|root| root.mode()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+fn mount_directly(real: &Path, options: &Options) -> Result<OwnedFd, Errno> {
+    let device = open_device()?;
     let mut data = format!(
-        "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions,subtype=bakfs",
+        "fd={},rootmode={:o},user_id={},group_id={},default_permissions,subtype={SUBTYPE}",
         device.as_raw_fd(),
+        root_mode(real)?,
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
@@ -90,20 +107,22 @@ fn mount_directly(real: &Path, options: &KernelOptions<'_>) -> Result<OwnedFd, E
         data.push_str(",allow_other");
     }
     let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    rustix::mount::mount(options.fs_name, real, "fuse", flags, data.as_c_str())?;
+    let mut flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    flags.set(MountFlags::NOEXEC, options.no_exec);
+    flags.set(MountFlags::NOSYMFOLLOW, options.no_symlinks);
+    rustix::mount::mount(&*options.fs_name, real, "fuse", flags, data.as_c_str())?;
     Ok(device)
 }
 
 /// Asks fusermount3 (fusermount3(1)), which answers with the device over the socket that it finds as
 /// the descriptor named in `_FUSE_COMMFD`; here that is its standard input.
-fn mount_through_helper(real: &Path, options: &KernelOptions<'_>) -> Result<OwnedFd, MountError> {
+fn mount_through_helper(real: &Path, options: &Options) -> Result<OwnedFd, MountError> {
     let system = |attempt| move |source| MountError::System { attempt, source };
     let (ours, theirs) = UnixStream::pair().map_err(system("Making a socket for fusermount3"))?;
-    let mut list = format!("ro,nosuid,nodev,noatime,default_permissions,fsname={},subtype=bakfs", options.fs_name);
-    if options.allow_other {
-        list.push_str(",allow_other");
-    }
+    let mut list = format!("ro,nosuid,nodev,noatime,default_permissions,fsname={},subtype={SUBTYPE}", options.fs_name);
+    let wanted =
+        [(options.allow_other, ",allow_other"), (options.no_exec, ",noexec"), (options.no_symlinks, ",nosymfollow")];
+    wanted.iter().filter(|(is_wanted, _)| *is_wanted).for_each(|(_, option)| list.push_str(option));
     let mut helper = Command::new(HELPER)
         .args(["-o", &list, "--"])
         .arg(real)
@@ -185,89 +204,10 @@ pub(crate) fn set_read_ahead(real: &Path, kib: u32) -> bool {
     })
 }
 
-/// One line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mounted {
-    /// `major:minor`, the value of `st_dev` below the mount.
-    pub device: String,
-    /// Where it is mounted.
-    pub path: PathBuf,
-    /// The file system's type, as `fuse.bakfs`.
-    pub fs_type: String,
-}
-
-impl Mounted {
-    fn parse(line: &[u8]) -> Option<Mounted> {
-        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-        let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
-        // Optional fields end with a hyphen.
-        let separator = fields.iter().position(|f| f == b"-")?;
-        Some(Mounted {
-            device: text(fields.get(2)?),
-            path: OsString::from_vec(unescape(fields.get(4)?)).into(),
-            fs_type: text(fields.get(separator + 1)?),
-        })
-    }
-}
-
-/// Returns what is mounted at a path, the topmost where several are.
-pub fn find_mount(real: &Path) -> Option<Mounted> {
-    fs::read("/proc/self/mountinfo").ok().and_then(|table| find_in_table(&table, real))
-}
-
-/// Returns the paths where file systems of a type are mounted, as `fuse.bakfs`.
-pub fn mount_points(fs_type: &str) -> Vec<PathBuf> {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    mounts(&table).filter(|mounted| mounted.fs_type == fs_type).map(|mounted| mounted.path).collect()
-}
-
-fn find_in_table(table: &[u8], real: &Path) -> Option<Mounted> {
-    mounts(table).rfind(|mounted| mounted.path == real)
-}
-
-fn mounts(table: &[u8]) -> impl DoubleEndedIterator<Item = Mounted> {
-    table.split(|&b| b == b'\n').filter_map(Mounted::parse)
-}
-
-/// Undoes the octal escapes (`\040` for a blank) of mountinfo.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|d| byte == b'\\' && d.iter().all(|c| (b'0'..=b'7').contains(c)));
-        match octal {
-            Some(digits) => {
-                out.push(digits.iter().fold(0u8, |v, d| v.wrapping_mul(8).wrapping_add(d - b'0')));
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn mountinfo_names_the_topmost_mount_and_undoes_escapes() {
-        let table = b"36 35 98:0 / /a\\040b rw,noatime shared:1 master:2 - ext4 /dev/root rw\n\
-                      40 35 0:51 / /a\\040b ro,nosuid - fuse.bakfs bakfs ro,user_id=0\n\
-                      41 35 0:52 / /other rw - tmpfs tmpfs rw\n";
-        let found = find_in_table(table, Path::new("/a b")).unwrap();
-        let wanted = Mounted { device: "0:51".into(), path: "/a b".into(), fs_type: "fuse.bakfs".into() };
-        assert_eq!(found, wanted);
-        // With and without optional fields before the hyphen.
-        let types: Vec<_> = mounts(table).map(|mounted| mounted.fs_type).collect();
-        assert_eq!(types, ["ext4", "fuse.bakfs", "tmpfs"]);
-        assert_eq!(find_in_table(table, Path::new("/a")), None);
-        assert_eq!(unescape(b"\\134\\x"), b"\\\\x");
-    }
 
     #[test]
     fn a_mount_point_must_be_a_directory_that_is_free() {
@@ -280,7 +220,7 @@ mod tests {
         assert!(matches!(check_mountpoint(&file.join("x")), Err(MountError::NotDirectory(_))));
         assert!(matches!(check_mountpoint(Path::new("/proc")), Err(MountError::Occupied { .. })));
         assert_eq!(check_mountpoint(dir.path()).unwrap(), dir.path().canonicalize().unwrap());
-        let options = KernelOptions { fs_name: "a,suid", allow_other: false };
+        let options = Options { fs_name: "a,suid".into(), ..Options::default() };
         assert!(matches!(mount(dir.path(), &options), Err(MountError::Name(_))));
     }
 }

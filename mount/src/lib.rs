@@ -9,10 +9,13 @@ mod fuse;
 mod kernel;
 mod mount;
 mod push;
+mod replace;
 mod requests;
+mod table;
 pub mod tree;
 
 pub use error::MountError;
-pub use kernel::{Mounted, find_mount, mount_points, unmount};
+pub use kernel::unmount;
 pub use mount::{Mount, Options};
 pub use requests::Requests;
+pub use table::{Mounted, find_mount, mounts_of_type};

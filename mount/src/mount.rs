@@ -1,16 +1,20 @@
 //! A tree shown at a mount point.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 
 use crate::awake::Awake;
 use crate::deadline::{Limits, Workers};
 use crate::fuse::{Core, Notifier, Server};
-use crate::kernel::{self, KernelOptions};
+use crate::kernel;
 use crate::push::Pusher;
+use crate::replace::{self, Detached};
 use crate::requests::Counters;
 use crate::tree::{Ino, Tree};
 use crate::{MountError, Requests};
@@ -28,6 +32,10 @@ pub struct Options {
     pub fs_name: String,
     /// Lets every user in, by the modes of the files; otherwise the mounting user alone.
     pub allow_other: bool,
+    /// Lets no program of the tree be run (mount(8), `noexec`).
+    pub no_exec: bool,
+    /// Lets no symbolic link of the tree be followed (mount(8), `nosymfollow`).
+    pub no_symlinks: bool,
     /// When a request that waits for a disk or a network is answered with EIO.
     pub deadline: Duration,
     /// Threads that receive requests.
@@ -45,6 +53,8 @@ impl Default for Options {
         Options {
             fs_name: "bakfs".into(),
             allow_other: false,
+            no_exec: false,
+            no_symlinks: false,
             deadline: Duration::from_secs(60),
             threads: cores.clamp(2, 8),
             push_small_files: true,
@@ -67,6 +77,8 @@ struct Running {
     /// `None` once the mount has ended; a notifier keeps the connection to the kernel open.
     notifier: Mutex<Option<Notifier>>,
     ended: Condvar,
+    /// Whether the mount is where its path says, and not another one.
+    is_in_place: AtomicBool,
 }
 
 impl Mount {
@@ -75,8 +87,51 @@ impl Mount {
     /// As root through mount(2), as an ordinary user through fusermount3. Fails with a text that says
     /// what to do where the mount point is unfit, FUSE is missing or an option is not permitted.
     pub fn start<T: Tree>(tree: Arc<T>, mountpoint: &Path, options: &Options) -> Result<Mount, MountError> {
-        let system = |attempt| move |source| MountError::System { attempt, source };
         let real = kernel::check_mountpoint(mountpoint)?;
+        let device = kernel::mount(&real, options)?;
+        let mount = Mount::serve(tree, device, real.clone(), options).inspect_err(|_| {
+            // The mount has nobody who answers it; that it could not be removed is not the news.
+            let _ = kernel::unmount(&real, true);
+        })?;
+        mount.settle(options);
+        Ok(mount)
+    }
+
+    /// Mounts another tree in this one's place; this one goes on serving whoever is still in it, as containers that
+    /// have a copy of the mount. Fails with [`MountError::Busy`] while files of it are open here, or a process works in it.
+    ///
+    /// As root there is no moment in which nothing is mounted there (Linux 6.5; before, and through fusermount3, there
+    /// is a short one).
+    pub fn replace<T: Tree>(&self, tree: Arc<T>, options: &Options) -> Result<Mount, MountError> {
+        let real = self.real.clone();
+        match replace::is_in_use(&real) {
+            Some(true) => return Err(MountError::Busy(real)),
+            None => return self.mount_again(tree, options),
+            Some(false) => {}
+        }
+        kernel::check_options(options)?;
+        let Detached { device, mount: place } = match replace::detached(&real, options) {
+            Ok(detached) => detached,
+            Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => return self.mount_again(tree, options),
+            Err(errno) => return Err(MountError::Refused { path: real, reason: errno.to_string() }),
+        };
+        let mount = Mount::serve(tree, device, real.clone(), options)?;
+        replace::take_place(&place, &real)?;
+        self.session.is_in_place.store(false, Ordering::Relaxed);
+        mount.settle(options);
+        Ok(mount)
+    }
+
+    /// Unmounts, and mounts another tree at the same place.
+    fn mount_again<T: Tree>(&self, tree: Arc<T>, options: &Options) -> Result<Mount, MountError> {
+        kernel::unmount(&self.real, false)?;
+        self.session.is_in_place.store(false, Ordering::Relaxed);
+        Mount::start(tree, &self.real, options)
+    }
+
+    /// Serves a tree on a device that was mounted, at its place or not yet.
+    fn serve<T: Tree>(tree: Arc<T>, device: OwnedFd, real: PathBuf, options: &Options) -> Result<Mount, MountError> {
+        let system = |attempt| move |source| MountError::System { attempt, source };
         let counters = Arc::new(Counters::default());
         let expired = counters.clone();
         let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
@@ -95,25 +150,12 @@ impl Mount {
             xattrs,
             hidden_xattrs: tree.has_hidden_xattrs(),
         });
-
-        let kernel_options = KernelOptions { fs_name: &options.fs_name, allow_other: options.allow_other };
-        let device = kernel::mount(&real, &kernel_options)?;
-        let abandon = |error| {
-            // The mount has nobody who answers it; that it could not be removed is not the news.
-            let _ = kernel::unmount(&real, true);
-            error
-        };
         let server = Server::start(core, device, options.threads.max(1))
-            .map_err(system("Agreeing with the kernel on the FUSE protocol"))
-            .map_err(abandon)?;
-        if !kernel::set_read_ahead(&real, options.read_ahead_kib) {
-            tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
-        }
+            .map_err(system("Agreeing with the kernel on the FUSE protocol"))?;
         if let Some(pusher) = &pusher {
             pusher
                 .start(tree, server.notifier(), counters.clone())
-                .map_err(system("Starting the mount's pushing thread"))
-                .map_err(abandon)?;
+                .map_err(system("Starting the mount's pushing thread"))?;
         }
         let session = Arc::new(Running::default());
         *session.notifier.lock() = Some(server.notifier());
@@ -124,7 +166,9 @@ impl Mount {
                 if let Err(error) = server.run() {
                     tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
                     // Nobody would be answered there any more.
-                    let _ = kernel::unmount(&path, true);
+                    if running.is_in_place.load(Ordering::Relaxed) {
+                        let _ = kernel::unmount(&path, true);
+                    }
                 }
                 if let Some(pusher) = pusher {
                     pusher.stop();
@@ -132,9 +176,16 @@ impl Mount {
                 running.notifier.lock().take();
                 running.ended.notify_all();
             })
-            .map_err(system("Starting the mount's thread"))
-            .map_err(abandon)?;
+            .map_err(system("Starting the mount's thread"))?;
         Ok(Mount { real, counters, session, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
+    }
+
+    /// Takes note that the mount is at its place.
+    fn settle(&self, options: &Options) {
+        self.session.is_in_place.store(true, Ordering::Relaxed);
+        if !kernel::set_read_ahead(&self.real, options.read_ahead_kib) {
+            tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
+        }
     }
 
     /// Returns where the tree is mounted, with symbolic links resolved.
@@ -155,9 +206,21 @@ impl Mount {
         self.session.notifier.lock().is_some()
     }
 
-    /// Unmounts and waits for the end; fails with [`MountError::Busy`] while it is in use.
+    /// Says whether the mount is at its place, and not another one, or none.
+    pub fn is_in_place(&self) -> bool {
+        self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed)
+    }
+
+    /// Says whether files of the mount are open, a process works in it, or something is mounted below; `None` where this
+    /// process may not ask the kernel, as an ordinary user's.
+    pub fn is_in_use(&self) -> Option<bool> {
+        if self.is_in_place() { replace::is_in_use(&self.real) } else { None }
+    }
+
+    /// Unmounts and waits for the end; fails with [`MountError::Busy`] while it is in use. A mount that was replaced is
+    /// left alone.
     pub fn unmount(&self) -> Result<(), MountError> {
-        if self.is_serving() {
+        if self.is_in_place() {
             kernel::unmount(&self.real, false)?;
             self.wait();
         }
@@ -166,7 +229,7 @@ impl Mount {
 
     /// Takes the mount out of the tree of files at once; it goes on serving whoever is still in it.
     pub fn unmount_lazily(&self) -> Result<(), MountError> {
-        if self.is_serving() { kernel::unmount(&self.real, true) } else { Ok(()) }
+        if self.is_in_place() { kernel::unmount(&self.real, true) } else { Ok(()) }
     }
 
     /// Makes the kernel forget a changed directory's listing and attributes, and the named entries,

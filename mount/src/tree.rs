@@ -140,10 +140,16 @@ pub struct Neighbour {
 /// What statfs(2) shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Bytes the file system occupies.
-    pub used_bytes: u64,
-    /// Inodes it shows.
+    /// Bytes there are, free ones among them.
+    pub total_bytes: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes of these that an ordinary user may fill.
+    pub available_bytes: u64,
+    /// Inodes there are, free ones among them.
     pub files: u64,
+    /// Inodes that are free.
+    pub free_files: u64,
 }
 
 /// A read-only tree the driver can serve. Methods run concurrently.

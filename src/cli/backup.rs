@@ -69,7 +69,7 @@ pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
     let own = place.folder().into_iter().chain([&*cache]);
     let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     #[cfg(feature = "mount")]
-    paths.extend(bakfs_mount::mount_points(super::mount::FS_TYPE));
+    paths.extend(bakfs_mount::mounts_of_type(super::mount::FS_TYPE).into_iter().map(|mounted| mounted.path));
     Ok(paths)
 }
 
@@ -169,6 +169,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     })?;
     repository.note_reads();
     report(global, &outcome, &repository.store().traffic());
+    #[cfg(feature = "mount")]
+    if outcome.id.is_some() && outcome.snapshot.has_xattrs {
+        super::mount_point::tell_hiding(&outcome.snapshot.name);
+    }
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }
 

@@ -43,9 +43,15 @@ pub mod memory;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "mount")]
+mod mount_background;
+#[cfg(feature = "mount")]
 pub mod mount_helper;
 #[cfg(feature = "mount")]
 mod mount_keeper;
+#[cfg(feature = "mount")]
+mod mount_log;
+#[cfg(feature = "mount")]
+pub mod mount_point;
 pub mod open;
 pub mod output;
 pub mod pin;
@@ -56,6 +62,8 @@ pub mod restore;
 pub mod run;
 pub mod schedule;
 pub mod scope;
+#[cfg(feature = "mount")]
+mod service;
 pub mod snapshots;
 pub mod states;
 pub mod stats;
@@ -116,7 +124,7 @@ enum Command {
     Mount(mount::Args),
     /// End a mount
     #[cfg(feature = "mount")]
-    Umount(mount::UmountArgs),
+    Umount(mount_point::UmountArgs),
     /// Check that everything stored is sound
     Check(check::Args),
     /// Hide snapshots that rules do not keep, or that are named
@@ -194,7 +202,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(words) => return answer(&plain(&arguments, words), arguments.iter().any(|argument| argument == "--json")),
     };
-    output::start_log(cli.global.verbose);
+    start_log(&cli);
     let status = run(&cli);
     // A mount has told each thing once, in its log.
     if !cli.command.is_mount() {
@@ -284,6 +292,16 @@ fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
+fn start_log(cli: &Cli) {
+    #[cfg(feature = "mount")]
+    if let Command::Mount(args) = &cli.command
+        && args.foreground
+    {
+        return mount_log::start(cli.global.verbose, args.log.as_deref());
+    }
+    output::start_log(cli.global.verbose);
+}
+
 /// Returns this process's arguments, translated where mount(8) has called it.
 fn arguments() -> Result<Vec<std::ffi::OsString>, String> {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -313,7 +331,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         #[cfg(feature = "mount")]
         Command::Mount(args) => mount::run(global, args),
         #[cfg(feature = "mount")]
-        Command::Umount(args) => mount::run_umount(args),
+        Command::Umount(args) => mount_point::run_umount(args),
         Command::Check(args) => check::run(global, args),
         Command::Forget(args) => forget::run(global, args),
         Command::ForgetPlace(args) => forget_place::run(global, args),

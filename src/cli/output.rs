@@ -10,18 +10,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Writes a library log to standard error, as detailed as `-v` says.
-pub fn start_log(verbose: u8) {
+/// Returns what a log is of, as detailed as `-v` says. What a library has to say is said by the error that comes of it; its
+/// own lines tell addresses and more.
+pub(super) fn logged(verbose: u8) -> tracing_subscriber::EnvFilter {
     let level = match verbose {
         0 => "warn",
         1 => "info",
         2 => "debug",
         _ => "trace",
     };
-    // What a library has to say is said by the error that comes of it; its own lines tell addresses and more.
-    let own = tracing_subscriber::EnvFilter::new(format!("off,bakfs={level},bakfs_mount={level}"));
+    tracing_subscriber::EnvFilter::new(format!("off,bakfs={level},bakfs_mount={level}"))
+}
+
+/// Writes a library log to standard error, as detailed as `-v` says.
+pub fn start_log(verbose: u8) {
     // A process has one log: a second start (as in tests) changes nothing. What the log cannot write it would tell by a macro that panics where standard error cannot be written.
-    let log = tracing_subscriber::fmt().with_env_filter(own).with_target(false).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(logged(verbose)).with_target(false).log_internal_errors(false);
     let _ = log.with_writer(std::io::stderr).try_init();
 }
 

@@ -2,6 +2,7 @@
 
 pub mod reproducible;
 pub mod survey;
+pub mod updatedb;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
 use super::sharing::{Sharing, failure};
-use super::{Listed, Names, Object, ObjectKind, Store, Wait, too_many};
+use super::{Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
 use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
@@ -339,6 +339,18 @@ impl Store for LocalStore {
             }
         }
         Ok(swept)
+    }
+
+    fn room(&self) -> Option<Room> {
+        let told = rustix::fs::statvfs(&self.root).ok().filter(|told| told.f_blocks > 0)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+        Some(Room {
+            total_bytes: bytes(told.f_blocks),
+            free_bytes: bytes(told.f_bfree),
+            available_bytes: bytes(told.f_bavail),
+            files: told.f_files,
+            free_files: told.f_ffree,
+        })
     }
 
     fn location(&self) -> String {

@@ -247,10 +247,30 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Returns how much room there is where the objects are; `None` where that is not told, as by services far away.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+
     /// Returns what was asked of the place so far, and what went each way; nothing for a local folder.
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }
+}
+
+/// The room of a file system (statvfs(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What is free, with what is kept for root.
+    pub free_bytes: u64,
+    /// What an ordinary user may fill.
+    pub available_bytes: u64,
+    /// How many files it can have; 0 where there is no bound.
+    pub files: u64,
+    /// How many more.
+    pub free_files: u64,
 }
 
 /// Requests to a place far away, by kind, and bytes in each direction.

@@ -25,6 +25,18 @@ use std::collections::{BTreeMap, HashMap};
 const HOSTS_INO: Ino = 2;
 /// The directory of tags.
 const TAGS_INO: Ino = 3;
+/// The file that says what is hidden.
+pub const NOTE_INO: Ino = 4;
+/// Its name in the root, where it is only if something is hidden.
+pub const NOTE_NAME: &str = "ATTRIBUTES-HIDDEN.txt";
+/// Its text.
+pub const NOTE_TEXT: &str = "\
+Extended attributes or ACLs have come with the newest snapshots. This mount began before there were any, and does not
+show them: what is copied out of it now lacks them, and modes are narrowed to what the ACLs give everybody.
+
+The mount begins anew and shows them as soon as nobody uses it: no file of it is open, and no shell or program works in
+it (`fuser -vm MOUNTPOINT` lists them). Until then a second mount elsewhere shows all: `bakfs mount /another/directory`.
+";
 /// Positions of entries start above those of `.` and `..`.
 const FIRST_POSITION: u64 = 3;
 
@@ -173,6 +185,11 @@ impl Layout {
         }
     }
 
+    /// Puts a file into the root that says what is hidden, for who looks.
+    pub fn add_note(&mut self, old: &Layout) {
+        self.put(old, ROOT_INO, NOTE_NAME.as_bytes(), NOTE_INO);
+    }
+
     /// Returns the snapshots, oldest first.
     pub fn snapshots(&self) -> &[Listed] {
         &self.snapshots
@@ -222,10 +239,12 @@ impl Layout {
         }
         let (kind, perm, nlink, size_bytes, time) = match (self.folders.get(&ino), self.links.get(&ino)) {
             (Some(folder), _) => {
-                let below = folder.by_name.values().filter(|child| !self.links.contains_key(&child.ino)).count();
+                let is_folder = |ino: Ino| ino != NOTE_INO && !self.links.contains_key(&ino);
+                let below = folder.by_name.values().filter(|child| is_folder(child.ino)).count();
                 (Kind::Directory, 0o755, 2 + below as u32, 0, self.newest)
             }
             (None, Some(link)) => (Kind::Symlink, 0o777, 1, link.target.len() as u64, link.time),
+            (None, None) if ino == NOTE_INO => (Kind::File, 0o444, 1, NOTE_TEXT.len() as u64, self.newest),
             (None, None) => return None,
         };
         let time = bakfs_mount::tree::Time { secs: time.secs, nanos: time.nanos };

@@ -10,6 +10,7 @@ mod layout;
 mod nodes;
 mod tour;
 mod tree;
+pub mod watch;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Directory, Entry, Meta, Node};
@@ -17,11 +18,12 @@ use crate::repo::Repository;
 use crate::repo::scope::{Scope, ahead_warning};
 use crate::repo::snapshots::Listed;
 use crate::repo::tree::Leaf;
-use crate::store::Wait;
+use crate::store::{Room, Wait};
 use ahead::Ahead;
 use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Time};
 use identity::PathHash;
 use layout::Layout;
+pub use layout::NOTE_NAME;
 use nodes::{DirIndex, Nodes};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -51,8 +53,12 @@ pub struct View {
     untold: Mutex<Vec<LayoutChange>>,
     /// Lookups in the index since its memory was given back.
     lookups: AtomicU32,
-    /// Whether the kernel is answered when it asks for extended attributes; settled for the mount's life.
+    /// Whether the kernel is answered when it asks for extended attributes; settled for the life of a session.
     xattrs: bool,
+    /// Whether they are wanted: where there were none at first they are hidden when they come.
+    wants_xattrs: bool,
+    /// The room where the repository is, as of the last look.
+    room: Mutex<Option<Room>>,
     /// Where the store is far away: who reads a file in order.
     ahead: Option<Ahead>,
     /// Where the store is far away: who goes through directories.
@@ -104,14 +110,15 @@ impl View {
     }
 
     /// Makes the view of those snapshots of a repository that are in a scope. Fails where there are others only.
-    pub fn of(repository: Arc<Repository>, scope: Scope, xattrs: bool, changed: Changed) -> Result<Self> {
+    pub fn of(repository: Arc<Repository>, scope: Scope, wants_xattrs: bool, changed: Changed) -> Result<Self> {
         // Asked before the first look, so that nothing that comes meanwhile is missed.
         changed();
         let all = repository.snapshots()?;
         let snapshots = scope.of(&all)?.into_iter().cloned().collect();
         let layout = Layout::build(&Layout::default(), snapshots, &jiff::Zoned::now());
-        let xattrs = xattrs && layout.has_xattrs();
+        let xattrs = wants_xattrs && layout.has_xattrs();
         Ok(View {
+            room: Mutex::new(repository.store().room()),
             ahead: repository.store().is_far().then(Ahead::default),
             tour: repository.store().is_far().then(|| Tour::start(repository.clone())),
             repository,
@@ -124,7 +131,24 @@ impl View {
             untold: Mutex::default(),
             lookups: AtomicU32::new(0),
             xattrs,
+            wants_xattrs,
         })
+    }
+
+    /// Says whether extended attributes or ACLs are wanted and have come, and the kernel was told that there are none:
+    /// for the life of its session. Another view, in another session, shows them.
+    pub fn hides_xattrs(&self) -> bool {
+        self.hides(&self.layout())
+    }
+
+    fn hides(&self, layout: &Layout) -> bool {
+        self.wants_xattrs && !self.xattrs && layout.has_xattrs()
+    }
+
+    /// Asks the store how much room there is. May wait for a disk or a network.
+    pub fn look_at_room(&self) {
+        let room = self.repository.store().room();
+        *self.room.lock() = room;
     }
 
     fn layout(&self) -> Arc<Layout> {
@@ -169,10 +193,13 @@ impl View {
         let mut untold = self.untold.lock();
         let old = self.layout();
         let snapshots = snapshots.unwrap_or_else(|| old.snapshots().to_vec());
-        let new = Layout::build(&old, snapshots, &jiff::Zoned::now());
-        if new.has_xattrs() && !old.has_xattrs() {
+        let mut new = Layout::build(&old, snapshots, &jiff::Zoned::now());
+        if self.hides(&new) {
+            new.add_note(&old);
+        }
+        if self.hides(&new) && !self.hides(&old) {
             tracing::warn!(
-                "The newest snapshot is the first with extended attributes or ACLs: mount again to see them, this mount shows none"
+                "The newest snapshot is the first with extended attributes or ACLs: they are shown as soon as nobody uses the mount"
             );
         }
         let is_told = |listed: &Listed| old.ahead().iter().any(|told| told.id == listed.id);

@@ -1,6 +1,7 @@
 //! The view as the mount's driver sees it.
 
 use super::identity::{self, Identity};
+use super::layout::{NOTE_INO, NOTE_TEXT};
 use super::nodes::Referred;
 use super::tour::{Child, MAX_CHILDREN};
 use super::{Dir, View, fault, wait as own_wait};
@@ -17,6 +18,11 @@ const FIRST_COOKIE: u64 = 3;
 const FETCH_BYTES: &[u8] = b"user.bakfs.fetch_bytes";
 /// What was asked of the store since the mount began, as JSON, on the mount's root.
 const TRAFFIC: &[u8] = b"user.bakfs.traffic";
+
+/// What df(1) shows as free at a place that does not tell: 1 PiB, as rclone's mount has it. None at all would be a full
+/// disk, and no size a broken one, to every monitor.
+const UNKNOWN_FREE_BYTES: u64 = 1 << 50;
+const UNKNOWN_FREE_FILES: u64 = 1 << 32;
 
 impl View {
     /// Asks for what whoever reads a file in order will read next.
@@ -183,6 +189,12 @@ impl Tree for View {
     }
 
     fn read(&self, ino: Ino, offset: u64, len: u32, wait: Wait, out: &mut Vec<u8>) -> Result<(), Fault> {
+        if ino == NOTE_INO {
+            let text = NOTE_TEXT.as_bytes();
+            let from = text.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+            out.extend_from_slice(&text[from..text.len().min(from + len as usize)]);
+            return Ok(());
+        }
         self.note_lookup();
         let found = self.find(ino, own_wait(wait))?;
         let entry = found.entry()?;
@@ -200,6 +212,10 @@ impl Tree for View {
     }
 
     fn seek(&self, ino: Ino, offset: u64, to: SeekTo, wait: Wait) -> Result<u64, Fault> {
+        if ino == NOTE_INO {
+            let end = NOTE_TEXT.len() as u64;
+            return if offset >= end { Err(Fault::NoData) } else { Ok(if to == SeekTo::Data { offset } else { end }) };
+        }
         let found = self.find(ino, own_wait(wait))?;
         let entry = found.entry()?;
         let Node::File(content) = &entry.node else { return Err(Fault::Invalid) };
@@ -326,10 +342,25 @@ impl Tree for View {
     }
 
     fn usage(&self) -> Usage {
-        let layout = self.layout();
-        let newest = layout.newest().map(|listed| listed.snapshot.root);
+        if let Some(room) = *self.room.lock() {
+            return Usage {
+                total_bytes: room.total_bytes,
+                free_bytes: room.free_bytes,
+                available_bytes: room.available_bytes,
+                files: room.files,
+                free_files: room.free_files,
+            };
+        }
+        // What the repository takes, of a place nobody knows the end of.
         let used_bytes = self.repository.index().pack_bytes();
-        Usage { used_bytes, files: newest.map_or(0, |root| root.total_files) }
+        let files = self.layout().newest().map_or(0, |newest| newest.snapshot.root.total_files);
+        Usage {
+            total_bytes: used_bytes + UNKNOWN_FREE_BYTES,
+            free_bytes: UNKNOWN_FREE_BYTES,
+            available_bytes: UNKNOWN_FREE_BYTES,
+            files: files + UNKNOWN_FREE_FILES,
+            free_files: UNKNOWN_FREE_FILES,
+        }
     }
 
     fn has_xattrs(&self) -> bool {

@@ -82,6 +82,7 @@ pub const STEPS: &[Step] = &[
     Text("[Service]", |world, text| {
         world.write("/etc/systemd/system/history.service", text);
         world.does("systemd-analyze verify /etc/systemd/system/history.service");
+        assert!(text.contains("Type=notify"), "it says when it is ready: {text}");
         let command = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         world.does(&format!("setsid {} </dev/null >/dev/null 2>&1 &", command("ExecStart=")));
         until("the service has mounted", SOON, || world.path("/mnt/history/latest").exists());

@@ -217,8 +217,10 @@ impl<T: Tree> Filesystem for Driver<T> {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         match guarded(|| Ok(self.core.tree.usage())) {
             Ok(usage) => {
-                let blocks = usage.used_bytes.div_ceil(u64::from(BLOCK_BYTES));
-                reply.statfs(blocks, 0, 0, usage.files, 0, BLOCK_BYTES, NAME_MAX as u32, BLOCK_BYTES);
+                let free = [usage.free_bytes, usage.available_bytes].map(|bytes| bytes / u64::from(BLOCK_BYTES));
+                let blocks = usage.total_bytes.div_ceil(u64::from(BLOCK_BYTES));
+                let (files, free_files) = (usage.files, usage.free_files);
+                reply.statfs(blocks, free[0], free[1], files, free_files, BLOCK_BYTES, NAME_MAX as u32, BLOCK_BYTES);
             }
             Err(fault) => reply.error(serve::errno("statfs", ROOT_INO, &fault)),
         }

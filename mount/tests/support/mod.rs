@@ -417,7 +417,8 @@ impl Tree for Model {
     }
 
     fn usage(&self) -> Usage {
-        Usage { used_bytes: 12_345_678, files: self.nodes.read().len() as u64 - 1 }
+        let files = self.nodes.read().len() as u64 - 1;
+        Usage { total_bytes: 12_345_678, files, ..Usage::default() }
     }
 
     fn has_xattrs(&self) -> bool {

@@ -61,6 +61,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     findings.extend(audit::together(&settings));
     findings.extend(schedules(&settings));
+    #[cfg(feature = "mount")]
+    if machine().is_walked_by_updatedb(crate::cli::mount::FS_TYPE) {
+        findings.push(Finding::hint("updatedb", crate::cli::mount::PRUNE));
+    }
     // Repositories may share a file.
     let mut told = BTreeSet::new();
     findings.retain(|finding| told.insert((finding.subject.clone(), finding.text.clone())));

@@ -1,0 +1,136 @@
+//! A mount in the background: this program once more, in a session of its own.
+
+use super::configured::machine;
+use super::mount::{Args, FS_TYPE, PRUNE, READY};
+use super::mount_point::real_path;
+use super::open::Global;
+use super::{Status, scope};
+use crate::error::{Context, Error, ErrorKind};
+use crate::log::Log;
+use crate::trust::{descriptors, environment};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
+}
+
+/// Opens the log, so that who waits is told if it cannot be written.
+fn open_log(path: &Path) -> Result<File, Error> {
+    let file = absolute(path).map(|path| Log::at(&path))?.open_file();
+    file.context(|| format!("Cannot write the log {}: name another with --log", path.display()))
+}
+
+fn its_log(path: &Path, has_log: bool) -> String {
+    if has_log { format!(": its log is {}", path.display()) } else { ": name a file with --log to hear why".into() }
+}
+
+/// Starts this program again in the foreground of a session of its own, and waits until the mount answers.
+pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    let cache = global.cache_base()?;
+    let log_path = match &args.log {
+        Some(path) => path.clone(),
+        None => cache.join("mount.log"),
+    };
+    let log = match open_log(&log_path) {
+        Err(error) if args.log.is_none() => {
+            eprintln!("bakfs: warning: {}: mounting without a log", error.chain());
+            None
+        }
+        log => Some(log?),
+    };
+    let has_log = log.is_some();
+    let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
+    let mut command = Command::new(program);
+    // A copy that is named as mount(8) names its helpers would take these arguments for mount(8)'s.
+    command.arg0("bakfs");
+    command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
+    // The passphrase goes another way (`typed`).
+    command.envs(environment::taken()).env_remove(environment::PASSWORD);
+    if let Some(config) = &global.config {
+        command.arg("--config").arg(absolute(config)?);
+    }
+    for _ in 0..global.verbose {
+        command.arg("-v");
+    }
+    let typed = global.secret_for_child()?;
+    match &typed {
+        Some(_) => {
+            command.args(["--password-file", "/dev/stdin"]).stdin(Stdio::piped());
+        }
+        None => {
+            command.stdin(Stdio::null());
+            if let Some(path) = &global.password_file {
+                command.arg("--password-file").arg(absolute(path)?);
+            }
+        }
+    }
+    command.args(["mount", "--foreground", "--say-ready", "--io-deadline", &args.io_deadline.to_string()]);
+    if let Some(secs) = args.refresh {
+        command.args(["--refresh", &secs.to_string()]);
+    }
+    let flags = [
+        ("--allow-other", args.allow_other),
+        ("--no-xattrs", args.no_xattrs),
+        ("--noexec", args.noexec),
+        ("--nosymfollow", args.nosymfollow),
+    ];
+    command.args(flags.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag));
+    if let Some(name) = &args.fs_name {
+        command.arg("--fs-name").arg(name);
+    }
+    if log.is_some() {
+        command.arg("--log").arg(absolute(&log_path)?);
+    }
+    command.args(scope::arguments(&args.scope.scope()?));
+    command.arg("--").arg(real_path(&args.mountpoint)?);
+    // What ends the process where it cannot log any more, as an abort.
+    let errors = log.map_or_else(Stdio::null, Stdio::from);
+    // It leaves this process's group only when it has mounted: an automount lets nobody else through.
+    command.stdout(Stdio::piped()).stderr(errors);
+    let close = || {
+        descriptors::close_on_exec();
+        Ok(())
+    };
+    // SAFETY: only async-signal-safe system calls are made between fork and exec (close_range or fcntl).
+    unsafe { command.pre_exec(close) };
+    let mut child = command.spawn().context(|| "Cannot start the mount".into())?;
+    if let (Some(secret), Some(mut stdin)) = (typed, child.stdin.take()) {
+        // A child that has ended says why on its standard output.
+        let _ = stdin.write_all(secret.as_bytes());
+    }
+    let mut said = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.read_to_end(&mut said).context(|| "Cannot hear from the mount".into())?;
+    }
+    let Some(note) = said.strip_prefix(READY) else {
+        let status = child.wait().context(|| "Cannot wait for the mount".into())?;
+        let text = String::from_utf8_lossy(&said);
+        let told = text.split_once(' ').and_then(|(word, text)| Some((ErrorKind::of_word(word)?, text)));
+        return Err(match told {
+            Some((kind, text)) => Error::new(kind, text.trim_end()),
+            None => {
+                let log = its_log(&log_path, has_log);
+                Error::new(ErrorKind::Io, format!("The mount ended before it answered ({status}){log}"))
+            }
+        }
+        .into());
+    };
+    for note in String::from_utf8_lossy(note).lines() {
+        eprintln!("bakfs: warning: {note}");
+    }
+    if !global.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        eprintln!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());
+        if has_log {
+            eprintln!("Log: {}", log_path.display());
+        }
+        // Whoever runs it, it is root's: into another user's mount it is not let.
+        if (rustix::process::geteuid().is_root() || args.allow_other) && machine().is_walked_by_updatedb(FS_TYPE) {
+            eprintln!("updatedb: {PRUNE}");
+        }
+    }
+    Ok(Status::Done)
+}

@@ -1,0 +1,160 @@
+//! Where a history is mounted, and `bakfs umount`.
+
+use super::Status;
+use super::mount::FS_TYPE;
+use super::output::readable_path;
+use crate::error::{Context, Error, ErrorKind};
+use crate::view::NOTE_NAME;
+use bakfs_mount::{Mounted, find_mount, mounts_of_type, unmount};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// So long a mount has to begin anew before it is named as one that hides something.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// So long it has to answer.
+const MAX_ANSWER: Duration = Duration::from_secs(1);
+
+/// Options of `bakfs umount`.
+#[derive(Debug, clap::Args)]
+pub struct UmountArgs {
+    /// Where a history is mounted
+    #[arg(value_name = "MOUNTPOINT")]
+    mountpoint: PathBuf,
+    /// Take the directory away at once, and end the mount when its last user has gone
+    #[arg(long, short = 'z')]
+    lazy: bool,
+}
+
+/// Returns a mount point's path without asking what is mounted there, which may not answer.
+pub(super) fn real_path(mountpoint: &Path) -> Result<PathBuf, Error> {
+    let absolute =
+        std::path::absolute(mountpoint).context(|| format!("Cannot use the path {}", mountpoint.display()))?;
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
+    match std::fs::canonicalize(&absolute) {
+        Ok(real) => Ok(real),
+        Err(_) => Ok(std::fs::canonicalize(parent).map_or(absolute.clone(), |parent| parent.join(name))),
+    }
+}
+
+fn is_ours(mounted: &Mounted) -> bool {
+    mounted.fs_type == FS_TYPE
+}
+
+/// Refuses mount points nothing good comes of, and clears what a killed bakfs left on one. An automount that waits to
+/// be mounted over, and an empty file system, as a container's volume, are as good as an empty directory.
+pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result<(), Error> {
+    let at = readable_path(mountpoint);
+    let real = real_path(mountpoint)?;
+    while find_mount(&real).is_some_and(|mounted| is_ours(&mounted)) {
+        // Not stat(2): the kernel answers that for a dead mount too, from what it remembers.
+        let is_dead = rustix::fs::statfs(&real).is_err_and(|error| error == rustix::io::Errno::NOTCONN);
+        if !is_dead {
+            return Err(Error::usage(format!(
+                "A history is mounted at {at} already: `bakfs umount` it, or name another directory"
+            )));
+        }
+        unmount(&real, true).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("Cannot clear the dead mount at {at}")).because(error)
+        })?;
+    }
+    match std::fs::symlink_metadata(&real) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::usage(format!("The mount point {at} does not exist: make it with `mkdir -p {at}`")));
+        }
+        Err(error) => return Err(Error::io(format!("Cannot use the mount point {at}"), error)),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(Error::usage(format!("The mount point {at} is not a directory: name an empty one")));
+        }
+        Ok(_) => {}
+    }
+    if let Some(repo) = repo {
+        check_apart(&at, &real, repo)?;
+    }
+    let mut entries = std::fs::read_dir(&real).context(|| format!("Cannot read the mount point {at}"))?;
+    if entries.next().is_some() {
+        return Err(Error::usage(format!(
+            "The mount point {at} is not empty, and mounting would hide what is in it: name an empty directory"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a mount point inside the repository's folder, or around it.
+fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
+    let repo = std::fs::canonicalize(repo).unwrap_or(repo.to_path_buf());
+    if real.starts_with(&repo) {
+        return Err(Error::usage(format!(
+            "The mount point {at} lies inside the repository {}: name a directory elsewhere",
+            repo.display()
+        )));
+    }
+    if repo.starts_with(real) {
+        return Err(Error::usage(format!(
+            "The mount point {at} would hide the repository {}: name a directory elsewhere",
+            repo.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Names the mounts of this machine that show a snapshot without its extended attributes and ACLs, as they began before
+/// there were any and are in use.
+pub(super) fn tell_hiding(snapshot: &str) {
+    for path in hiding(snapshot) {
+        let at = readable_path(&path);
+        eprintln!(
+            "bakfs: warning: The mount at {at} hides the extended attributes and ACLs of this snapshot: it began before there \
+             were any, and shows them as soon as nobody uses it (fuser -vm {at} lists by whom)"
+        );
+    }
+}
+
+/// A mount that does not answer is asked in vain, and holds up nobody.
+fn hiding(snapshot: &str) -> Vec<PathBuf> {
+    let (sender, hiding) = std::sync::mpsc::channel();
+    let until = Instant::now() + MAX_WAIT;
+    for mounted in mounts_of_type(FS_TYPE) {
+        let (sender, snapshot) = (sender.clone(), snapshot.to_string());
+        let asked = std::thread::Builder::new().name("mounts".into()).spawn(move || {
+            let has = |name: &str| std::fs::symlink_metadata(mounted.path.join(name)).is_ok();
+            while has(NOTE_NAME) && has(&snapshot) {
+                // It begins anew by itself where nobody uses it.
+                if Instant::now() >= until {
+                    let _ = sender.send(mounted.path);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        if let Err(error) = asked {
+            tracing::debug!("A mount was not asked what it hides: {error}");
+        }
+    }
+    drop(sender);
+    let mut found = Vec::new();
+    while let Ok(path) = hiding.recv_timeout((until + MAX_ANSWER).saturating_duration_since(Instant::now())) {
+        found.push(path);
+    }
+    found.sort();
+    found
+}
+
+/// Runs `bakfs umount`.
+pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
+    let at = readable_path(&args.mountpoint);
+    let real = real_path(&args.mountpoint)?;
+    match find_mount(&real) {
+        Some(mounted) if is_ours(&mounted) => {}
+        Some(mounted) => {
+            return Err(Error::usage(format!(
+                "{at} is no mount of bakfs but of {}: `umount` is for it",
+                mounted.fs_type
+            ))
+            .into());
+        }
+        None => return Err(Error::usage(format!("Nothing is mounted at {at}")).into()),
+    }
+    unmount(&real, args.lazy)
+        .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error))?;
+    Ok(Status::Done)
+}
