@@ -75,8 +75,8 @@ fn programs_have_a_session_of_their_own_no_descriptors_and_no_secrets() {
     let line = format!("exec 9</etc/passwd 7>&1; exec {} run web", program.display());
     let mut command = machine.bakfs.wrap("script");
     command.args(["-qec", &line, "/dev/null"]).env_remove("BAKFS_REPO");
-    SECRETS.iter().for_each(|name| drop(command.env(name, format!("needle-{name}"))));
-    NEEDED.iter().for_each(|name| drop(command.env(name, "needed")));
+    command.envs(SECRETS.iter().map(|name| (name, format!("needle-{name}"))));
+    command.envs(NEEDED.iter().map(|name| (name, "needed")));
     // This repository has a key file, which is what unlocks it.
     command.env_remove("BAKFS_PASSWORD").env("SHELL", "/bin/sh");
     let outcome = run(command);

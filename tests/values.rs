@@ -427,3 +427,38 @@ fn the_default_repository_is_not_made_again_where_this_machine_has_used_one() {
     std::fs::rename(&away, &repo).unwrap();
     bakfs.ok(["backup", "source"]);
 }
+
+#[test]
+fn a_configuration_is_read_once_by_each_command() {
+    let bakfs = Bakfs::empty();
+    let source = bakfs.make_dir("source");
+    write(&source.join("page"), b"page");
+    write(
+        &bakfs.path("config/bakfs.toml"),
+        format!("repo = '{}'\nstate-dir = '{}'\n", bakfs.repo().display(), bakfs.path("state").display()).as_bytes(),
+    );
+    write(
+        &bakfs.path("config/profiles.d/web.toml"),
+        format!("sources = ['{}']\nschedule = ['daily']\n", source.display()).as_bytes(),
+    );
+    for (args, reads_profiles) in [
+        (&["init", "--encryption", "none"][..], false),
+        (&["run", "web"], true),
+        (&["status"], true),
+        (&["config", "show"], true),
+        (&["snapshots"], false),
+        (&["restore", "latest", bakfs.path("out").to_str().unwrap()], false),
+    ] {
+        let trace = bakfs.path("trace");
+        let mut command = bakfs.wrap("strace");
+        command.args(["-f", "-qq", "-e", "trace=openat", "-o"]).arg(&trace).arg(support::cli::program()).args(args);
+        command.env_remove("BAKFS_REPO");
+        run(command).expect(0);
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        let opened = |name: &str| {
+            trace.lines().filter(|line| line.contains(name) && line.contains("O_RDONLY|O_CLOEXEC)")).count()
+        };
+        assert_eq!(opened("config/bakfs.toml\""), 1, "{args:?}:\n{trace}");
+        assert_eq!(opened("profiles.d/web.toml\""), usize::from(reads_profiles), "{args:?}");
+    }
+}

@@ -64,6 +64,9 @@ pub struct Global {
     /// Receive at most so much a second, as `10M`
     #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
     pub limit_download: Option<u64>,
+    /// The configuration, as it was read.
+    #[arg(skip)]
+    pub(super) files: Arc<read::Files>,
     /// Whether the configuration named the file or command of the passphrase.
     #[arg(skip)]
     pub is_configured: bool,
@@ -137,12 +140,12 @@ impl Global {
 
     /// Reads the configuration with all its profiles; one that is wrong is an error.
     pub fn settings(&self) -> Result<Settings> {
-        Settings::read(&self.present_config()?)
+        self.sound_settings()?.require_sound()
     }
 
     /// Reads the configuration with those of its profiles that are right.
     pub fn sound_settings(&self) -> Result<Settings> {
-        Settings::read_sound(&self.present_config()?)
+        Settings::of_files(&self.files, &self.present_config()?)
     }
 
     fn present_config(&self) -> Result<PathBuf> {
@@ -161,7 +164,7 @@ impl Global {
         if self.config.is_none() && !path.exists() {
             return Ok(Places::default());
         }
-        let (places, mistake) = read::read_places(&path)?;
+        let (places, mistake) = read::read_places(&self.files, &path)?;
         if let Some(mistake) = mistake {
             static TOLD: Once = Once::new();
             TOLD.call_once(|| eprintln!("bakfs: warning: {}", mistake.chain()));

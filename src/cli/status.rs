@@ -2,7 +2,7 @@
 
 use super::configured::{chosen, place_of};
 use super::open::Global;
-use super::output::{count, readable, size};
+use super::output::{counted, readable, size};
 use super::states::states_of;
 use super::{Status, states, stdout};
 use crate::settings::{Profile, Settings};
@@ -159,11 +159,11 @@ impl Report<'_> {
         }
         if let Some(made) = known.last_snapshot() {
             let (grown, week) = (size(made.packed_bytes), size(judged.week_packed_bytes));
-            line += &format!("  {}, +{grown}, +{week} in 7 days", size(made.content_bytes));
+            line += &format!("\n{:width$}  {}, +{grown}, +{week} in 7 days", "", size(made.content_bytes));
         }
         let last = known.state.last();
         if let Some(run) = last.filter(|run| run.forgotten > 0) {
-            line += &format!("  {} forgotten", count(run.forgotten));
+            line += &format!(", {} forgotten", counted(run.forgotten, "snapshot"));
         }
         if let Some(secs) = known.state.last_success_secs.filter(|secs| Some(*secs) != judged.last_success_secs) {
             line += &format!(
@@ -221,12 +221,12 @@ impl Report<'_> {
         if let Some(secs) = state.last_check_secs {
             line += &format!("  last check {}", when(secs, self.now));
             line += &match state.oldest_verified_secs {
-                Some(secs) => format!("  all of it verified since {}", when(secs, self.now)),
-                None => format!("  {} of {} ever verified", size(state.verified_bytes), size(state.pack_bytes)),
+                Some(secs) => format!("\n  all of it verified since {}", when(secs, self.now)),
+                None => format!("\n  {} of {} ever verified", size(state.verified_bytes), size(state.pack_bytes)),
             };
         }
         if let Some(secs) = state.last_prune_secs {
-            line += &format!("  last prune {}", when(secs, self.now));
+            line += &format!("\n  last prune {}", when(secs, self.now));
         }
         line
     }

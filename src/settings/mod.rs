@@ -49,16 +49,25 @@ pub struct Settings {
 impl Settings {
     /// Reads a configuration and the profiles beside it; one that is wrong is an error.
     pub fn read(path: &Path) -> Result<Self> {
-        let settings = Settings::read_sound(path)?;
-        match settings.broken.values().next() {
+        Settings::read_sound(path)?.require_sound()
+    }
+
+    /// Fails if any profile is wrong.
+    pub fn require_sound(self) -> Result<Self> {
+        match self.broken.values().next() {
             Some(why) => Err(Error::usage(why)),
-            None => Ok(settings),
+            None => Ok(self),
         }
     }
 
     /// Reads a configuration and the profiles beside it, as far as they are right.
     pub fn read_sound(path: &Path) -> Result<Self> {
-        let (file, written) = read::read_all(path)?;
+        Settings::of_files(&read::Files::default(), path)
+    }
+
+    /// Reads a configuration as [`Settings::read_sound`] does, of files that may have been read before.
+    pub fn of_files(files: &read::Files, path: &Path) -> Result<Self> {
+        let (file, written) = read::read_all(files, path)?;
         let located = |error: Error| Error::usage(format!("{}: {}", path.display(), error.chain()));
         let schedule = Schedule::of_file(&file.schedule).map_err(located)?;
         let one = Repository {

@@ -5,6 +5,7 @@ use crate::error::{Context, Error, Result};
 use crate::spelling::nearest;
 use crate::text;
 use crate::trust::file::require_unchangeable;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -34,9 +35,25 @@ pub struct Places {
     pub repository: BTreeMap<String, Repository>,
 }
 
+/// The files of a configuration, each read once: all that a command does is of one state of them.
+#[derive(Debug, Default)]
+pub struct Files(Mutex<BTreeMap<PathBuf, String>>);
+
+impl Files {
+    fn text_of(&self, path: &Path) -> Result<String> {
+        let mut texts = self.0.lock();
+        if let Some(text) = texts.get(path) {
+            return Ok(text.clone());
+        }
+        let text = text_of(path)?;
+        texts.insert(path.to_path_buf(), text.clone());
+        Ok(text)
+    }
+}
+
 /// Reads what a file says of repositories, and the mistake in the rest of it, if any.
-pub fn read_places(path: &Path) -> Result<(Places, Option<Error>)> {
-    let text = text_of(path)?;
+pub fn read_places(files: &Files, path: &Path) -> Result<(Places, Option<Error>)> {
+    let text = files.text_of(path)?;
     match parse::<File>(path, &text) {
         Ok(file) => {
             let File { repo, password_file, password_command, cache_dir, state_dir, repository, .. } = file;
@@ -47,8 +64,8 @@ pub fn read_places(path: &Path) -> Result<(Places, Option<Error>)> {
 }
 
 /// Reads one file.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    parse(path, &text_of(path)?)
+pub fn read<T: DeserializeOwned>(files: &Files, path: &Path) -> Result<T> {
+    parse(path, &files.text_of(path)?)
 }
 
 fn text_of(path: &Path) -> Result<String> {
@@ -99,8 +116,8 @@ pub type Written = Result<(Profile, PathBuf)>;
 
 /// Reads `bakfs.toml`, and each `*.toml` of the folder `profiles.d` beside it as a profile of the file's name. A profile
 /// that is wrong costs no other one.
-pub fn read_all(path: &Path) -> Result<(File, BTreeMap<String, Written>)> {
-    let (mut file, broken) = parse_file(path, text_of(path)?)?;
+pub fn read_all(files: &Files, path: &Path) -> Result<(File, BTreeMap<String, Written>)> {
+    let (mut file, broken) = parse_file(path, files.text_of(path)?)?;
     let mut profiles: BTreeMap<String, Written> = broken.into_iter().map(|(name, error)| (name, Err(error))).collect();
     for (name, profile) in std::mem::take(&mut file.profile) {
         profiles.insert(name, Ok((profile, path.to_path_buf())));
@@ -112,7 +129,7 @@ pub fn read_all(path: &Path) -> Result<(File, BTreeMap<String, Written>)> {
                 path.display(),
                 found.display()
             ))),
-            false => read(&found).map(|profile| (profile, found)),
+            false => read(files, &found).map(|profile| (profile, found)),
         };
         profiles.insert(name, written);
     }
