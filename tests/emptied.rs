@@ -105,11 +105,43 @@ fn a_dump_that_is_suddenly_empty_is_no_good_one() {
     machine.write("dump", &"entry\n".repeat(100_000));
     silent(&night(&machine, 1).expect(0));
     let full = complete(&machine);
-    for (day, text) in [(2, ""), (3, "-- nothing\n"), (4, "")] {
+    for (day, text, told) in
+        [(2, "", "the dump is empty"), (3, "-- nothing\n", "has lost what it held: "), (4, "", "empty")]
+    {
         machine.write("dump", text);
-        night(&machine, day).expect(3).says("/databases/command/ldap.ldif: has lost what it held: ");
+        night(&machine, day)
+            .expect(3)
+            .says(&format!("/databases/command/ldap.ldif: {}", if day == 4 { "the dump is " } else { "" }))
+            .says(told);
     }
     assert_eq!(complete(&machine), full);
+}
+
+#[test]
+fn a_first_dump_that_is_empty_is_named_unless_it_is_meant_so() {
+    let command = "[[profile.web.command]]\nname = 'ldap.ldif'\nrun = 'true'\n";
+    let machine = keeps_two(command);
+    night(&machine, 1).expect(3).says("/databases/command/ldap.ldif: the dump is empty");
+    assert!(complete(&machine).is_empty());
+    silent(&night(&keeps_two(&format!("allow-empty = true\n{command}")), 1).expect(0));
+}
+
+#[test]
+fn what_is_excluded_from_now_on_and_folders_without_files_are_not_missed() {
+    let (bakfs, source) = support::cli::Bakfs::with_source();
+    (0..200).for_each(|n| support::write(&source.join(format!("cache/{n}")), b"x"));
+    support::write(&source.join("page"), b"page");
+    bakfs.backup([&source]);
+    bakfs.backup([source.as_os_str(), "--exclude".as_ref(), "cache/*".as_ref()]);
+    std::fs::remove_dir_all(source.join("cache")).unwrap();
+    std::fs::remove_file(source.join("page")).unwrap();
+    // What is not excluded is missed all the same.
+    bakfs.backup_outcome([source.as_os_str(), "--exclude".as_ref(), "cache/*".as_ref()]).expect(3);
+    let (bakfs, source) = support::cli::Bakfs::with_source();
+    (0..200).for_each(|n| std::fs::create_dir(source.join(format!("{n}"))).unwrap());
+    bakfs.backup([&source]);
+    (0..200).for_each(|n| std::fs::remove_dir(source.join(format!("{n}"))).unwrap());
+    bakfs.backup([&source]);
 }
 
 #[test]

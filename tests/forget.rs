@@ -348,7 +348,7 @@ fn an_incomplete_backup_does_not_push_out_the_last_complete_one() {
     bakfs.backup_outcome(args).expect(3);
     let shown = bakfs.ok(["forget", "--keep-last", "1", "--dry-run"]);
     assert_eq!(table(&shown)[1], ("keep".into(), complete, "newest without errors".into()), "{shown}");
-    assert!(shown.text().contains("(1 errors)"), "{shown}");
+    assert!(shown.text().contains("(1 error)"), "{shown}");
 }
 
 #[test]

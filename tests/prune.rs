@@ -432,7 +432,8 @@ fn a_clock_ten_years_off_costs_a_backup_elsewhere_its_work_and_nobody_data() {
         let pruned = support::cli::json_of(support::process::run(prune).expect(0));
         let waits = !pruned["waiting_for"].as_array().unwrap().is_empty();
         assert_eq!(waits, !is_elsewhere, "only who is seen to live is waited for: {pruned}");
-        drop(stream.stdin.take());
+        // An empty stream would be told, whoever commits it.
+        std::io::Write::write_all(&mut stream.stdin.take().unwrap(), b"a dump").unwrap();
         assert_eq!(stream.wait().unwrap().success(), waits, "who was taken for dead commits nothing");
         bakfs.ok(["check", "--read-data"]);
         assert_restored(&bakfs, &copies, &second);

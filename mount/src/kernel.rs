@@ -47,8 +47,7 @@ pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError>
         if dead {
             return Err(MountError::Dead(real));
         }
-        let is_free = found.fs_type == AUTOFS
-            || found.fs_type != FS_TYPE && fs::read_dir(&real).is_ok_and(|mut entries| entries.next().is_none());
+        let is_free = found.fs_type == AUTOFS || found.fs_type != FS_TYPE && is_empty(&real);
         if !is_free {
             return Err(MountError::Occupied { path: real, fs_type: found.fs_type });
         }
@@ -58,6 +57,12 @@ pub(crate) fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError>
         Ok(_) => Err(MountError::NotDirectory(real)),
         Err(error) => Err(MountError::Refused { path: real, reason: error.to_string() }),
     }
+}
+
+/// Returns whether a file system holds nothing but what mkfs(8) has put there.
+fn is_empty(real: &Path) -> bool {
+    let is_made = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == "lost+found");
+    fs::read_dir(real).is_ok_and(|mut entries| entries.all(is_made))
 }
 
 /// Mounts and returns the FUSE device: as root through mount(2), else through fusermount3.

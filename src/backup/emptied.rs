@@ -2,16 +2,19 @@
 //! snapshot is an incomplete one, so that rules keep the last that has it all, until somebody says that it is meant so.
 
 use crate::clock::is_ahead;
+use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot, Trouble};
 use crate::format::tree::{Entry, Node};
 use crate::quantity::size;
 use crate::repo::snapshots::Listed;
+use crate::repo::walk::Visitor;
 use crate::repo::{Repository, names};
+use crate::source::exclude::Excludes;
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// What a folder has lost is told from so many files on if it is all but a hundredth; of fewer, only if it is all.
 const LEAST_FILES: u64 = 100;
@@ -25,21 +28,34 @@ const ROOT_INODES: [u64; 9] = [1, 2, 3, 5, 34, 64, 96, 128, 256];
 
 /// What may have lost what it held.
 #[derive(Debug, Default)]
-pub struct Suspects {
+pub struct Suspects<'a> {
     /// Sources, and folders below them.
     pub folders: BTreeSet<Vec<u8>>,
     /// Dumps, by path.
     pub dumps: BTreeSet<Vec<u8>>,
+    /// Folders of which dumps stand for files: what an earlier snapshot had of them is not missed.
+    pub left: Vec<Vec<u8>>,
+    /// What is left out now, and may have been backed up before.
+    pub excludes: Option<&'a Excludes>,
 }
 
-impl Suspects {
+impl<'a> Suspects<'a> {
     /// Takes the sources and dumps of a backup, and what its parent has told already.
     pub fn new(sources: &[Vec<u8>], dumps: impl Iterator<Item = Vec<u8>>, parent: Option<&Snapshot>) -> Self {
         let told = parent.iter().flat_map(|parent| &parent.troubles);
         let told = told.filter(|trouble| trouble.message.starts_with(LOST)).map(|trouble| trouble.path.to_vec());
         let dumps: BTreeSet<_> = dumps.collect();
         let folders = sources.iter().cloned().chain(told).filter(|path| !dumps.contains(path)).collect();
-        Suspects { folders, dumps }
+        Suspects { folders, dumps, left: Vec::new(), excludes: None }
+    }
+
+    /// Returns what an entry of an earlier snapshot had of what is not excluded now.
+    fn wanted_of(&self, repository: &Repository, path: &[u8], had: &Entry) -> Option<(u64, u64)> {
+        let (Some(excludes), Node::Directory(directory)) = (self.excludes, &had.node) else { return totals(had) };
+        let mut counting = Counting { excludes, files: 0, bytes: 0 };
+        // What cannot be read of it is told by `bakfs check`.
+        let _ = repository.walk(path, directory, &mut counting);
+        Some((counting.files, counting.bytes))
     }
 
     /// Returns which of them have lost what the last complete snapshot of the same kind has of them, and what to say.
@@ -66,15 +82,47 @@ impl Suspects {
             let has = repository.resolve(snapshot, path).ok()??;
             // What could not be read is told already, and is not gone.
             let unread = snapshot.troubles.iter().filter(|trouble| is_below(&trouble.path, path)).count() as u64;
-            let text = compared(&has, unread, &had, is_dump)?;
+            let left = self.left.iter().filter(|left| is_below(left, path));
+            let left = left.filter_map(|left| totals(&repository.resolve(&before.snapshot, left).ok()??));
+            let left = left.fold((0u64, 0u64), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
+            let text = compared(&has, unread, totals(&had)?, left, &had, is_dump)?;
+            // Only now is it worth a look through the whole of it.
+            let wanted = self.wanted_of(repository, path, &had)?;
+            compared(&has, unread, wanted, left, &had, is_dump)?;
+            let why = if is_dump { "Has the program that dumps it failed?" } else { "Is its disk mounted?" };
             let message = format!(
-                "{LOST}{text} in {}. Is its disk mounted? If it is meant so, say it once with --allow-empty, or write \
+                "{LOST}{text} in {}. {why} If it is meant so, say it once with --allow-empty, or write \
                  `allow-empty = true` in the profile",
                 before.snapshot.name
             );
             Some(Trouble { path: Bytes(path.clone()), message })
         });
         lost.collect()
+    }
+}
+
+/// Counts what is not excluded.
+struct Counting<'a> {
+    excludes: &'a Excludes,
+    files: u64,
+    bytes: u64,
+}
+
+impl Visitor for Counting<'_> {
+    fn entry(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
+        let is_folder = matches!(entry.node, Node::Directory(_));
+        if self.excludes.excludes(Path::new(OsStr::from_bytes(path)), is_folder) {
+            return Ok(false);
+        }
+        self.files = self.files.saturating_add(1);
+        if let Node::File(_) = &entry.node {
+            self.bytes = self.bytes.saturating_add(entry.meta.size_bytes);
+        }
+        Ok(true)
+    }
+
+    fn damage(&mut self, _path: &[u8], _error: Error) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -86,17 +134,33 @@ fn is_below(path: &[u8], source: &[u8]) -> bool {
 }
 
 fn is_lost(has: u64, had: u64, least: u64) -> bool {
-    had > 0 && (has == 0 || (had >= least && has.saturating_mul(100) <= had))
+    had > 0 && (has == 0 || (had >= least && has <= had / 100))
 }
 
-/// Says what an entry has and had, where that is next to nothing; `None` where it is not.
-fn compared(has: &Entry, unread: u64, had: &Entry, is_dump: bool) -> Option<String> {
-    let held = |entry: &Entry| match &entry.node {
+/// Returns the files in an entry and their bytes.
+fn totals(entry: &Entry) -> Option<(u64, u64)> {
+    match &entry.node {
         Node::Directory(directory) => Some((directory.total_files, directory.total_bytes)),
         Node::File(_) => Some((1, entry.meta.size_bytes)),
         _ => None,
-    };
-    let ((has_files, has_bytes), (had_files, had_bytes)) = (held(has)?, held(had)?);
+    }
+}
+
+/// Says what an entry has and had without `left`, where that is next to nothing; `None` where it is not.
+fn compared(
+    has: &Entry,
+    unread: u64,
+    (had_files, had_bytes): (u64, u64),
+    left: (u64, u64),
+    had: &Entry,
+    is_dump: bool,
+) -> Option<String> {
+    let (has_files, has_bytes) = totals(has)?;
+    let (had_files, had_bytes) = (had_files.saturating_sub(left.0), had_bytes.saturating_sub(left.1));
+    // Folders alone are no loss.
+    if had_bytes == 0 {
+        return None;
+    }
     let is_folder = matches!(had.node, Node::Directory(_)) && !is_dump;
     if is_folder && is_lost(has_files + unread, had_files, LEAST_FILES) {
         return Some(format!("{has_files} files now, {had_files} ({})", size(had_bytes)));

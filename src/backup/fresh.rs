@@ -23,6 +23,8 @@ use std::time::Instant;
 
 /// Linux ticks at most 10 ms apart (CONFIG_HZ=100), Windows servers 16 ms.
 const TICK_NANOS: i128 = 50_000_000;
+/// A server's clock is taken to go on by this much at most between two walks, whatever this machine's says.
+const MAX_GONE_ON_NANOS: i128 = 3_600_000_000_000;
 /// Whole seconds are those of ext3 and of ext4 with inodes of 128 bytes, of HFS+ and old NFS; two of them FAT's.
 const COARSE_TICK_NANOS: i128 = 2_000_000_000;
 
@@ -198,11 +200,24 @@ impl<'a> Freshness<'a> {
     /// Ends the walk: returns what is to be remembered of it.
     pub fn end(self) -> Walked {
         let bytes = |list: &[Vec<u8>]| list.iter().cloned().map(Bytes).collect();
-        let file_systems = self.met.into_iter().map(|met| {
+        let before = self.known.as_ref().and_then(|known| {
+            let since = self.started - nanos(known.parent.snapshot.started);
+            Some((known.walked.as_ref()?, (since / 2).clamp(0, MAX_GONE_ON_NANOS)))
+        });
+        let file_systems = self.met.iter().map(|met| {
             let FileSystem { kin, mount, clock, .. } = &*met.file_system;
-            // What a server changed while it was walked over may have been seen before a change of the same tick.
-            let lag = if *clock == Clock::Other { met.met_after } else { 0 };
-            let newest = met.newest.map(|change| change - lag);
+            let mut newest = met.newest;
+            if *clock == Clock::Other {
+                // What a server changed while it was walked over may have been seen before a change of the same tick.
+                newest = newest.map(|change| change - met.met_after);
+                // Its clock has gone on since the walk before: half as fast as this one, or faster.
+                if let Some((walked, gone_on)) = before {
+                    let then = walked.file_systems.iter().find(|then| then.kin.iter().any(|it| kin.contains(&it.0)));
+                    let reached = |then: Option<Time>| then.map(|time| nanos(time) + gone_on);
+                    newest.past = newest.past.max(then.and_then(|then| reached(then.past)));
+                    newest.all = newest.all.max(then.and_then(|then| reached(then.newest)));
+                }
+            }
             let mount = mount.clone().map(Bytes);
             WalkedFileSystem { kin: bytes(kin), mount, past: newest.past.map(time), newest: newest.all.map(time) }
         });

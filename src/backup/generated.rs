@@ -79,10 +79,17 @@ impl Director<'_> {
             self.owners.note(next.owner.0, next.owner.1);
             let done = match next.content {
                 Content::Stream(start) => match start() {
-                    Ok(mut stream) => self.stream(&file, next.owner, &mut *stream).map(|is_whole| {
+                    Ok(mut stream) => {
+                        let mut counted = Counted { stream: &mut *stream, bytes: 0 };
+                        let is_whole = self.stream(&file, next.owner, &mut counted)?;
+                        let is_empty = is_whole && counted.bytes == 0 && !next.is_note && !self.options.allow_empty;
                         *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) +=
                             u64::from(!next.is_note || !is_whole);
-                    }),
+                        match is_empty {
+                            true => self.missing(&file, &Error::new(ErrorKind::Io, EMPTY)),
+                            false => Ok(()),
+                        }
+                    }
                     Err(error) => self.missing(&file, &error),
                 },
                 Content::Folder(fill) => match fill() {
@@ -170,6 +177,24 @@ impl Director<'_> {
         }
         *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) += 1;
         self.tell(Event::Leave)
+    }
+}
+
+/// What writes a dump may fail, and a pipe does not tell.
+const EMPTY: &str = "the dump is empty: it is stored as an empty file, and what was to write it may have failed. If it is \
+                     meant so, write `allow-empty = true` in the profile";
+
+/// A stream, and how much came of it.
+struct Counted<'a> {
+    stream: &'a mut dyn Read,
+    bytes: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.stream.read(buffer)?;
+        self.bytes += len as u64;
+        Ok(len)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::repo::session::Session;
 use crate::repo::snapshots::Listed;
 use crate::repo::write::{WriteOptions, Writer};
 use crate::repo::{self, Repository, names};
-use crate::source::exclude::{Excludes, Source};
+use crate::source::exclude::{Excludes, Idle, Source};
 use crate::source::owners::Owners;
 use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_open_files_limit};
 use assemble::Assembler;
@@ -103,6 +103,8 @@ pub struct Outcome {
     pub id: Option<ObjectId>,
     /// The snapshot.
     pub snapshot: Snapshot,
+    /// What is worth a word, and makes the backup no less whole.
+    pub notes: Vec<String>,
 }
 
 /// Bytes that may be on their way; taken by one thread in order and given back by another in the same order.
@@ -154,7 +156,7 @@ pub fn run_with(
     let Dumps { generated, failed, replaced } = dumps;
     let roots = Roots::new(&options.paths, !(generated.is_empty() && failed.is_empty()))?;
     let excludes = options.excludes.through_links(&roots.sources)?;
-    warn_of_idle(repository, options, &roots.sources);
+    let mut notes = idle_notes(options, &roots.sources);
     let mut sources: Vec<Bytes> = roots.paths.iter().map(|path| Bytes(path.clone())).collect();
     for top in generated.iter().filter_map(|dump| dump.path.first()) {
         let path = Bytes([b"/", &top[..]].concat());
@@ -220,8 +222,17 @@ pub fn run_with(
             let _ = director.run(roots, parent_root, failed);
             let (made, missing) = (director.making.made, director.making.missing);
             let unmounted = std::mem::take(&mut director.unmounted);
+            let left = std::mem::take(&mut director.servers.left);
             let subvolumes = director.subvolumes.told();
-            Walked { owners: director.owners, made, missing, subvolumes, unmounted, sources: director.freshness.end() }
+            Walked {
+                owners: director.owners,
+                made,
+                missing,
+                subvolumes,
+                unmounted,
+                left,
+                sources: director.freshness.end(),
+            }
         });
         let walking = walking.context(|| "Cannot start a thread".into())?;
         for _ in 0..if options.dry_run { 0 } else { READERS } {
@@ -248,8 +259,10 @@ pub fn run_with(
     }
     // A source that is one file, and could not be read.
     let is_incomplete = walked.missing > 0 || assembled.lost.iter().any(|path| sources.contains(path));
-    walked.subvolumes.into_iter().for_each(|text| repository.warn(text));
+    notes.extend(walked.subvolumes);
     suspects.folders.extend(walked.unmounted);
+    suspects.left = walked.left;
+    suspects.excludes = Some(&excludes);
     let draft = Draft { session, options, started, sources, parent, owners: walked.owners, is_incomplete };
     let outcome = commit(repository, options, draft, assembled, |snapshot| {
         if options.dry_run || options.allow_empty {
@@ -264,7 +277,7 @@ pub fn run_with(
     if let Some(id) = outcome.id {
         repository.keep_walked(id, walked.sources);
     }
-    Ok(outcome)
+    Ok(Outcome { notes, ..outcome })
 }
 
 fn of_parent(listed: &Listed) -> Parent<'_> {
@@ -284,6 +297,8 @@ struct Walked {
     sources: repo::walked::Walked,
     /// Folders that were mount points in the parent, and are other ones now.
     unmounted: Vec<Vec<u8>>,
+    /// Folders of which dumps stand for files.
+    left: Vec<Vec<u8>>,
 }
 
 /// Backs up a stream of unknown length as the file `name`, an absolute path.
@@ -420,25 +435,26 @@ fn commit(
         snapshot.tags.dedup();
     }
     let Some(mut session) = draft.session else {
-        return Ok(Outcome { id: None, snapshot });
+        return Ok(Outcome { id: None, snapshot, notes: Vec::new() });
     };
     let (id, snapshot) = repository.commit(&mut session, snapshot)?;
     if let Err(error) = session.end() {
         // The snapshot is safe; a prune takes back what this run has announced.
         tracing::warn!("The end of the backup could not be told: {}", error.chain());
     }
-    Ok(Outcome { id: Some(id), snapshot })
+    Ok(Outcome { id: Some(id), snapshot, notes: Vec::new() })
 }
 
-/// Warns of patterns of whole paths that lie below nothing that is backed up.
-fn warn_of_idle(repository: &Repository, options: &Options, sources: &[Source]) {
-    for idle in options.told_excludes.idle(sources) {
-        repository.warn(format!(
+/// Tells of patterns of whole paths that lie below nothing that is backed up.
+fn idle_notes(options: &Options, sources: &[Source]) -> Vec<String> {
+    let note = |idle: Idle| {
+        format!(
             "{}: `{}` leaves out nothing, for it lies below nothing that is backed up: patterns are explained in \
              bakfs-patterns(7)",
             idle.place, idle.text
-        ));
-    }
+        )
+    };
+    options.told_excludes.idle(sources).into_iter().map(note).collect()
 }
 
 /// Warns where snapshots of the same host, or the one that is to be made, are dated more than a day ahead.

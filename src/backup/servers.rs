@@ -21,6 +21,8 @@ pub struct Servers {
     unsettled: HashSet<(u64, u64)>,
     /// Asked for when the first such folder is met.
     served: Option<Vec<Served>>,
+    /// Paths of folders of which dumps stand for files that are not in the backup.
+    pub(super) left: Vec<Vec<u8>>,
     are_told: bool,
     are_all_whole: bool,
 }

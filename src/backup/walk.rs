@@ -245,6 +245,9 @@ impl Director<'_> {
             self.trouble(b"", text)?;
         }
         let keeps = self.servers.keeps(&listing.stat);
+        if keeps.is_some() {
+            self.servers.left.push(self.path.clone());
+        }
         let tagged = is_source && self.options.exclude_caches && is_tagged_cache(listing);
         // What is wanted is decided for all names first, so that subdirectories are listed ahead.
         let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket>)> = Vec::new();
@@ -257,6 +260,9 @@ impl Director<'_> {
             }
             let is_kept = keeps.is_none_or(|keeps| keeps(OsStr::from_bytes(&scanned.name), is_directory_of(scanned)));
             let is_dumped = !is_kept || self.servers.is_apart(&scanned.stat);
+            if is_dumped && is_kept {
+                self.servers.left.push(self.path_of(&scanned.name));
+            }
             if self.is_apart(&scanned.name) || is_dumped && below.is_none() {
                 continue;
             }

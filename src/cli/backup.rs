@@ -16,6 +16,7 @@ use crate::repo::write::WriteOptions;
 use crate::source::exclude::Excludes;
 use crate::spelling::{check_word, list};
 use crate::store::Traffic;
+use crate::text;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,6 +107,9 @@ impl Args {
             let found = found.filter(|found| found.to_zoned(jiff::tz::TimeZone::UTC).year() >= 0);
             found.map(time).ok_or_else(|| Error::usage(format!("`{text}` is no time: write 2026-11-20T03:17:05Z")))
         };
+        if let Some(why) = self.exclude_file.iter().find_map(|path| text::refused(path)) {
+            return Err(Error::usage(why));
+        }
         let excludes = Excludes::new(&self.exclude, &self.exclude_file)?;
         Ok(Options {
             paths: self.paths.clone(),
@@ -168,6 +172,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         _ => error,
     })?;
     repository.note_reads();
+    outcome.notes.iter().for_each(|note| eprintln!("bakfs: warning: {note}"));
     report(global, &outcome, &repository.store().traffic());
     #[cfg(feature = "mount")]
     if outcome.id.is_some() && outcome.snapshot.has_xattrs {

@@ -61,9 +61,8 @@ fn parse_age(text: &str) -> Result<Span, String> {
 /// Opens the repository with an empty cache: what is checked is what is stored.
 pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), Error> {
     let base = global.cache_base()?;
-    let fresh =
-        folder::make(&base, folder::PRIVATE).and_then(|()| tempfile::Builder::new().prefix("check-").tempdir_in(&base));
-    let fresh = fresh.or_else(|_| tempfile::tempdir()).ok();
+    let fresh = folder::make(&base, folder::PRIVATE).and_then(|()| folder::scratch("check-", Some(&base)));
+    let fresh = fresh.or_else(|_| folder::scratch("bakfs-check-", None)).ok();
     let options = Options {
         cache_base: fresh.as_ref().map(tempfile::TempDir::path),
         cache_max_bytes: READ_AHEAD_BYTES,

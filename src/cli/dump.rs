@@ -52,7 +52,7 @@ fn open_stdout() -> std::io::Result<Stdout<File>> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
-    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?.accepting(args.accept_missing);
     let target = choice.target(&args.target)?;
     // An archive holds links as they are.
     let target = if args.archive.is_none() { choice.followed(target) } else { target };

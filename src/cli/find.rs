@@ -89,8 +89,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     for (at, path, error) in &found.damaged {
         eprintln!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
     }
-    tell_warnings(&repository);
-    Ok(match (found.damaged.is_empty(), found.matches.is_empty()) {
+    let is_all = tell_warnings(&repository) == 0;
+    Ok(match (found.damaged.is_empty() && is_all, found.matches.is_empty()) {
         (false, _) => Status::Incomplete,
         (true, true) => Status::Failed,
         (true, false) => Status::Done,

@@ -273,7 +273,9 @@ impl Plan<'_> {
         let forgotten = count(self.forgotten.len() as u64);
         let kept = count((self.known.choice.all().len() - self.forgotten.len()) as u64);
         match is_dry_run {
-            true => writeln!(out, "Would forget {forgotten} snapshots; {kept} would be left"),
+            true => {
+                writeln!(out, "Would forget {}; {kept} would be left", counted(self.forgotten.len() as u64, "snapshot"))
+            }
             false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} snapshots are left"),
             false => {
                 writeln!(out, "Forgot {forgotten} snapshots; {kept} are left")?;

@@ -284,7 +284,8 @@ fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
             return ExitCode::from(Status::Failed as u8);
         }
         _ if is_json && words.use_stderr() => {
-            let text = text.lines().next().unwrap_or_default();
+            // What is wrong, in one line: usage and hints are for people.
+            let text = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
             tell_error(ErrorKind::Usage, text.trim_start_matches("error: "), code);
         }
         _ => {}

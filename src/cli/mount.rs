@@ -7,6 +7,7 @@ use super::open::Global;
 use super::{Status, cost, memory, mount_log, scope, service};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::IndexLoad;
+use crate::text;
 use crate::view::View;
 use bakfs_mount::{Mount, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -90,6 +91,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     check_mountpoint(&args.mountpoint, global.place()?.folder())?;
     if args.fake {
         return Ok(Status::Done);
+    }
+    if let Some(why) = args.log.as_ref().and_then(|path| text::refused(path)) {
+        return Err(Error::usage(why).into());
     }
     if args.foreground { foreground(global, args) } else { background(global, args) }
 }

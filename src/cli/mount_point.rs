@@ -70,8 +70,10 @@ pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result
     if let Some(repo) = repo {
         check_apart(&at, &real, repo)?;
     }
-    let mut entries = std::fs::read_dir(&real).context(|| format!("Cannot read the mount point {at}"))?;
-    if entries.next().is_some() {
+    let entries = std::fs::read_dir(&real).context(|| format!("Cannot read the mount point {at}"))?;
+    // A volume that was just made holds nothing else.
+    let is_content = |name: std::ffi::OsString| name != "lost+found";
+    if entries.into_iter().any(|entry| entry.map_or(true, |entry| is_content(entry.file_name()))) {
         return Err(Error::usage(format!(
             "The mount point {at} is not empty, and mounting would hide what is in it: name an empty directory"
         )));

@@ -165,6 +165,10 @@ impl Global {
             return Ok(Places::default());
         }
         let (places, mistake) = read::read_places(&self.files, &path)?;
+        if places.repo.as_ref().is_some_and(String::is_empty) {
+            let message = format!("{}: repo: it is empty: name a folder or URL, or leave it out", path.display());
+            return Err(Error::usage(message));
+        }
         if let Some(mistake) = mistake {
             static TOLD: Once = Once::new();
             TOLD.call_once(|| eprintln!("bakfs: warning: {}", mistake.chain()));
@@ -483,16 +487,15 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     first_line(&bytes, &path.display().to_string())
 }
 
-/// Reads a file of a passphrase that nobody else could have written. That others may read it is told, or refused.
-fn read_passphrase(path: &Path, may_be_shared: bool) -> Result<Zeroizing<String>> {
-    const WHAT: &str = "file of a passphrase";
+/// Reads a file of a passphrase. That others could read or change it is told where a person names it, who may have
+/// nothing but this file and a machine to rescue: a passphrase that was changed opens nothing. Else it is refused.
+fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
     static TOLD: Once = Once::new();
-    match file::shared(path).filter(|_| may_be_shared) {
-        Some(flaw) => {
-            file::require_unchangeable(WHAT, path)?;
-            TOLD.call_once(|| eprintln!("bakfs: warning: {flaw}"));
-        }
-        None => file::require_secret(WHAT, path)?,
+    match is_named {
+        true => file::exposed(path)
+            .into_iter()
+            .for_each(|flaw| TOLD.call_once(|| eprintln!("bakfs: warning: {}", flaw.what))),
+        false => file::require_secret("file of a passphrase", path)?,
     }
     read_secret(path)
 }

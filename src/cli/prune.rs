@@ -13,6 +13,7 @@ use crate::repo::session::{is_surely_alive, is_surely_dead};
 use crate::repo::write::WriteOptions;
 use crate::repo::{Repository, names};
 use crate::retention::window::Window;
+use crate::trust::folder;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,7 @@ fn prune_opened(
         is_surely_dead(session) || is_silent && !is_surely_alive(session)
     };
     let base = global.cache_base()?;
-    let scratch = tempfile::Builder::new().prefix("prune-").tempdir_in(&base).or_else(|_| tempfile::tempdir()).ok();
+    let scratch = folder::scratch("prune-", Some(&base)).or_else(|_| folder::scratch("bakfs-prune-", None)).ok();
     let options = Options {
         max_waste: args.max_waste,
         dry_run: args.dry_run,

@@ -76,7 +76,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     let filter = Filter::new(&args.include, &args.exclude)?;
     let repository = global.open()?;
-    let choice = Choice::new(&repository, args.scope.scope()?)?;
+    let choice = Choice::new(&repository, args.scope.scope()?)?.accepting(args.accept_missing);
     let source = choice.target(&args.source)?;
     source.require_certain(&repository, args.accept_missing)?;
     let entry = choice.entry(&source)?;
@@ -220,7 +220,7 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
         }
         return;
     }
-    let restored = format!("{}, {}", counted(outcome.files, "file"), size(outcome.content_bytes));
+    let restored = format!("{}, {}", counted(outcome.files - outcome.directories, "file"), size(outcome.content_bytes));
     match args.dry_run {
         true => println!("Would restore {restored}"),
         false => println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),

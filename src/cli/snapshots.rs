@@ -23,6 +23,9 @@ pub struct Args {
     scope: scope::Args,
 }
 
+/// The widest column of names.
+const MAX_COLUMN: usize = 32;
+
 /// Describes which snapshot it is.
 pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
     let snapshot = &listed.snapshot;
@@ -69,7 +72,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         writeln!(out, "{}", serde_json::Value::Array(list))?;
     } else {
         let wanted: Vec<_> = wanted.collect();
-        let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+        // A name may be as long as whoever made the snapshot wished.
+        let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0).min(MAX_COLUMN);
         let name_width = widest(&mut wanted.iter().map(|(_, name)| name.chars().count()));
         let host_of = |listed: &Listed| readable(listed.snapshot.host.as_bytes());
         let host_width = widest(&mut wanted.iter().map(|(listed, _)| host_of(listed).chars().count()));

@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         let all = |lines: &[(Value, String)]| lines.iter().map(|(json, _)| json.clone()).collect::<Vec<_>>();
         writeln!(out, "{}", json!({ "profiles": all(&profiles), "repositories": all(&repositories) }))?;
     } else if !global.quiet {
-        if profiles.is_empty() {
+        if profiles.is_empty() && settings.broken.is_empty() {
             writeln!(out, "There are no profiles: `bakfs config init` writes a first one")?;
         }
         for (_, line) in profiles.iter().chain(&repositories) {

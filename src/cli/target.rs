@@ -55,6 +55,8 @@ pub struct Choice<'a> {
     now: Zoned,
     /// Whether it was told that some lie in the future.
     is_ahead_told: Cell<bool>,
+    /// Whether the newest of those that could be read may stand for the newest.
+    is_accepted: bool,
 }
 
 impl<'a> Choice<'a> {
@@ -66,7 +68,13 @@ impl<'a> Choice<'a> {
     /// Takes these for the snapshots there are.
     pub fn among(repository: &'a Repository, snapshots: Vec<Listed>, scope: Scope) -> Self {
         let scope = super::scope::led(scope, &snapshots);
-        Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false) }
+        Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false), is_accepted: false }
+    }
+
+    /// Takes what is left for what is meant, where snapshots cannot be read or are missing, if that is accepted.
+    pub fn accepting(mut self, is_accepted: bool) -> Self {
+        self.is_accepted = is_accepted;
+        self
     }
 
     /// Returns all snapshots, oldest first.
@@ -99,6 +107,10 @@ impl<'a> Choice<'a> {
             && !self.is_ahead_told.replace(true)
         {
             eprintln!("bakfs: warning: {text}");
+        }
+        if named.is_relative() && !self.is_accepted {
+            let what = format!("This would be {}, and may not be the one that is meant", self.shown_name(named.listed));
+            self.repository.require_all_read(&what, "name the snapshot, as `bakfs snapshots` lists it")?;
         }
         Ok(named)
     }
@@ -256,8 +268,6 @@ impl Target {
         }
         let found = &self.name;
         let what = format!("This would be {found}, and may not be the one that is meant");
-        repository
-            .require_all_read(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")?;
         repository
             .require_no_missing(&what, "name the snapshot, as `bakfs snapshots` lists it, or add --accept-missing")
     }

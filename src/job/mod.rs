@@ -347,7 +347,7 @@ impl Job<'_> {
         let summary = &outcome.snapshot.summary;
         run.snapshot = Some(outcome.snapshot.name.clone());
         run.snapshot_id = outcome.id.map(|id| id.to_hex());
-        run.files = summary.files;
+        run.files = summary.without_directories();
         run.content_bytes = summary.content_bytes;
         run.added_bytes = summary.added_bytes;
         run.packed_bytes = summary.packed_bytes;
@@ -358,9 +358,10 @@ impl Job<'_> {
             run.problems.push(format!("and {more} more that could not be read: the snapshot names up to a thousand"));
         }
         run.problems.extend(repository.take_warnings().into_iter().map(|warning| format!("warning: {warning}")));
+        outcome.notes.iter().for_each(|note| self.log(&format!("note: {note}")));
         self.log(&format!(
             "snapshot {}: {} files, {} bytes, {} added, {} stored",
-            outcome.snapshot.name, summary.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
+            outcome.snapshot.name, run.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
         ));
         Ok(repository)
     }

@@ -96,9 +96,10 @@ fn has_no_snapshots(path: &Path) -> Result<bool> {
 pub fn check_vacant(path: &Path) -> Result<()> {
     match look(path)? {
         Found::Nothing | Found::HalfMade => Ok(()),
-        Found::Repository => {
-            Err(Error::new(ErrorKind::Exists, format!("There is a repository at {} already", path.display())))
-        }
+        Found::Repository => Err(Error::new(
+            ErrorKind::Exists,
+            format!("There is a repository at {} already: `bakfs snapshots` lists what it holds", path.display()),
+        )),
         Found::Foreign => Err(Error::new(
             ErrorKind::Unsupported,
             format!("{} holds other files: name an empty or new folder for the repository", path.display()),
@@ -110,7 +111,12 @@ pub fn check_vacant(path: &Path) -> Result<()> {
 pub fn check_vacant_in(store: &dyn Store) -> Result<()> {
     let at = store.location();
     match store.len_bytes(Object::Config) {
-        Ok(_) => return Err(Error::new(ErrorKind::Exists, format!("There is a repository at {at} already"))),
+        Ok(_) => {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!("There is a repository at {at} already: `bakfs snapshots` lists what it holds"),
+            ));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

@@ -105,6 +105,8 @@ pub struct Outcome {
     pub files_kept: u64,
     /// Files that were there and left as they are, unseen ([`Overwrite`]).
     pub files_skipped: u64,
+    /// Directories among the files.
+    pub directories: u64,
     /// Hard links made, or there already.
     pub hard_links: u64,
     /// What could not be restored, each named through the monitor.
@@ -138,6 +140,7 @@ struct Counts {
     written_bytes: AtomicU64,
     files_kept: AtomicU64,
     files_skipped: AtomicU64,
+    directories: AtomicU64,
     hard_links: AtomicU64,
     errors: AtomicU64,
     owners_changed: AtomicU64,
@@ -158,6 +161,7 @@ impl Counts {
             written_bytes: get(&self.written_bytes),
             files_kept: get(&self.files_kept),
             files_skipped: get(&self.files_skipped),
+            directories: get(&self.directories),
             hard_links: get(&self.hard_links),
             errors: get(&self.errors),
             owners_changed: get(&self.owners_changed),
@@ -270,7 +274,8 @@ impl Job<'_> {
             return;
         }
         let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
-        add(&self.counts.files, u64::from(!matches!(entry.node, Node::Directory(_))));
+        add(&self.counts.files, 1);
+        add(&self.counts.directories, u64::from(matches!(entry.node, Node::Directory(_))));
         add(&self.counts.content_bytes, bytes);
         self.note_owner(entry);
         self.monitor.advance(1, bytes.saturating_sub(reported_bytes));

@@ -80,11 +80,14 @@ impl Target {
             return Ok(Target { root: Dir { fd: None, options } });
         }
         if path.exists() && !path.is_dir() {
-            return Err(Error::usage(format!(
-                "{} is no directory: name one, below which whole paths are made; `bakfs dump SNAP:PATH` writes one file \
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!(
+                    "{} is no directory: name one, below which whole paths are made; `bakfs dump SNAP:PATH` writes one file \
                  to standard output",
-                path.display()
-            )));
+                    path.display()
+                ),
+            ));
         }
         // Nobody else writes into what is being restored; the umask may take more from it.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);

@@ -41,9 +41,17 @@ fn is_own_group(gid: u32) -> bool {
     me != 0 && name(accounts::user_name(me)).is_some_and(|own| name(accounts::group_name(gid)) == Some(own))
 }
 
+/// Returns whether an owner is root of the machine, seen from a namespace that has no number for it (user_namespaces(7),
+/// "Unmapped user and group IDs"): so is everybody else who has none, whom nobody in it can become.
+fn is_unmapped(owner: u32) -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let is_whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
+    !is_whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(owner)
+}
+
 fn of_owner(path: &Path, found: &Metadata) -> Option<Flaw> {
     let (owner, me) = (found.uid(), me());
-    (owner != 0 && owner != me).then(|| Flaw {
+    (owner != 0 && owner != me && !is_unmapped(owner)).then(|| Flaw {
         what: format!("{} belongs to user {owner}, who could change it", path.display()),
         remedy: format!("chown {me} {}", path.display()),
     })
@@ -71,10 +79,14 @@ fn on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     above(&absolute).into_iter().chain(real.iter().flat_map(|real| above(real))).collect()
 }
 
+/// Returns whether a path is of what this process was handed as a descriptor: it was opened by whoever has started it.
+fn is_handed_over(path: &Path) -> bool {
+    path.starts_with("/dev") || path.starts_with("/proc")
+}
+
 /// Returns why others could put another file in the place of one, by its folders and links.
 pub fn replaceable(path: &Path) -> Option<Flaw> {
-    // What this process was handed as a descriptor was opened by whoever has started it.
-    if path.starts_with("/dev") || path.starts_with("/proc") {
+    if is_handed_over(path) {
         return None;
     }
     let link = std::fs::symlink_metadata(path).ok().filter(Metadata::is_symlink);
@@ -94,7 +106,7 @@ pub fn replaceable(path: &Path) -> Option<Flaw> {
 /// where there is none. What is no file and no folder was handed over by whoever has started this process.
 pub fn changeable(path: &Path) -> Option<Flaw> {
     let found = std::fs::metadata(path).ok()?;
-    if !(found.is_file() || found.is_dir()) {
+    if !(found.is_file() || found.is_dir()) || is_handed_over(path) {
         return None;
     }
     let flaw = of_owner(path, &found).or_else(|| of_writers(path, &found, found.is_dir()));
@@ -103,7 +115,7 @@ pub fn changeable(path: &Path) -> Option<Flaw> {
 
 /// Returns why others could read what is in a file of secrets; `None` where nobody could, and where there is none.
 pub fn shared(path: &Path) -> Option<Flaw> {
-    let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+    let found = std::fs::metadata(path).ok().filter(Metadata::is_file).filter(|_| !is_handed_over(path))?;
     is_shared(&found).then(|| Flaw {
         what: format!("others may read the secrets in {} (mode {:04o})", path.display(), found.mode() & 0o7777),
         remedy: format!("chmod 600 {}", path.display()),

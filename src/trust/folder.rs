@@ -42,6 +42,17 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// Makes a folder that is this user's alone whatever the umask, and goes when it is dropped; `None` for the folder of
+/// temporary files.
+pub fn scratch(prefix: &str, base: Option<&Path>) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(std::fs::Permissions::from_mode(PRIVATE));
+    match base {
+        Some(base) => builder.tempdir_in(base),
+        None => builder.tempdir(),
+    }
+}
+
 /// Makes a folder as [`make`] does, to write in it. Root does not write where a link in the place of the folder leads.
 pub fn make_own(path: &Path, mode: u32) -> Result<()> {
     make(path, mode)?;

@@ -66,6 +66,7 @@ fn keys_that_are_wrong_or_not_there_say_where_they_came_from() {
     assert!(!left.stderr.contains("left over"), "{left}");
     assert_eq!(error_of(left), failed("wrong-key"));
     write(&bakfs.path("pass"), "wrong");
+    std::fs::set_permissions(bakfs.path("pass"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let pass = bakfs.path("pass").to_str().unwrap().to_owned();
     assert_eq!(error_of(with(&[], &["--password-file", &pass]).says("--password-file")), failed("wrong-key"));
     assert_eq!(

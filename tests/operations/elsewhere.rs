@@ -25,6 +25,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/values.rs::the_pattern_language_is_a_page_of_the_manual",
     },
     Elsewhere {
+        lines: &["bakfs run NAME --allow-empty"],
+        why: "the name is the profile's, and something must have been emptied before",
+        test: "tests/emptied.rs::an_emptied_source_costs_no_full_snapshot_its_place",
+    },
+    Elsewhere {
         lines: &["tests/run"],
         why: "it is what runs this test, in CI from a fresh system",
         test: "tests/operations/main.rs::every_line_of_the_pages_has_a_cover",

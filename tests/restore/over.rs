@@ -289,7 +289,7 @@ fn owners_are_those_of_the_restored_accounts() {
     // By name, which is told once: it changed a number.
     let (uid, gid, outcome) = restore("by name", "");
     assert_eq!((uid, gid), (4115, 4115));
-    outcome.says("1 files got owners by name").says("who was 4120 and is 4115");
+    outcome.says("1 file got an owner by name").says("who was 4120 and is 4115");
     let (uid, gid, outcome) = restore("by number", "--numeric-owner");
     assert_eq!((uid, gid, outcome.stderr.as_str()), (4120, 4120, ""));
     // In the root of another system numbers are its own.
