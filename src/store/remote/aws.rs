@@ -70,10 +70,12 @@ pub(super) fn settings(bucket: &str, prefix: &str, url: &str, sources: &Sources)
     let is_lent = LENT.iter().any(|name| environment.get(name).is_some());
     if keys.is_none() && !has_profile && !is_lent && !asks_machine {
         let shown: Vec<String> = paths.iter().flatten().map(|(path, _)| path.display().to_string()).collect();
-        let looked_at = format!(
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile `{profile}` (AWS_PROFILE) of {}",
-            shown.join(" and of ")
-        );
+        let files = match shown.is_empty() {
+            true => "no file, for HOME is not set".into(),
+            false => shown.join(" and of "),
+        };
+        let looked_at =
+            format!("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile `{profile}` (AWS_PROFILE) of {files}");
         return Err(sources.missing(url, &looked_at, "both variables, or name a profile"));
     }
     Ok(S3 {
