@@ -101,7 +101,7 @@ fn damage_rights_room_and_networks_have_their_kinds() {
     std::fs::remove_file(&config).unwrap();
     write(&config, honest);
     let user = Bakfs::as_nobody();
-    std::fs::set_permissions(user.repo().join("config"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(user.repo().join("config"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     std::os::unix::fs::chown(user.repo().join("config"), Some(0), Some(0)).unwrap();
     assert_eq!(kind_of(&user, ["snapshots"]), failed("denied"));
     let disk = Device::memory(&bakfs.path("disk"), 2);
