@@ -174,10 +174,12 @@ fn extended_attributes_can_be_left_out_of_a_restore() {
         .expect(0);
     // Only root sees trusted attributes (xattr(7)), so only root can have them in a snapshot.
     let mut as_root = Command::new(bakfs.path("bakfs"));
-    let config = bakfs.path("root-config");
-    tool("cp", [OsStr::new("-r"), bakfs.path("config").as_os_str(), config.as_os_str()]).expect(0);
-    tool("chown", [OsStr::new("-R"), OsStr::new("root"), config.as_os_str()]).expect(0);
-    as_root.env("BAKFS_CONFIG_DIR", config).env("BAKFS_CACHE_DIR", bakfs.path("root-cache"));
+    // A folder of nobody's is none that root's configuration lies in.
+    let config = tempfile::tempdir().unwrap();
+    let keys = config.path().join("keys");
+    tool("cp", [OsStr::new("-r"), bakfs.path("config/keys").as_os_str(), keys.as_os_str()]).expect(0);
+    tool("chown", [OsStr::new("-R"), OsStr::new("root"), keys.as_os_str()]).expect(0);
+    as_root.env("BAKFS_CONFIG_DIR", config.path()).env("BAKFS_CACHE_DIR", bakfs.path("root-cache"));
     run_ok(as_root.args(["--repo", bakfs.repo().to_str().unwrap(), "backup"]).arg(&source));
     tool("chown", ["-R", "nobody", bakfs.repo().to_str().unwrap(), bakfs.path("config").to_str().unwrap()]).expect(0);
     let restored = |options: &[&str], code: i32| -> String {
