@@ -77,14 +77,19 @@ fn all_is_well_while_every_profile_has_succeeded_in_time() {
     keep_repository(&bakfs, 5 * HOUR, false);
     let outcome = bakfs.run(["status"]).expect(0);
     let lines: Vec<String> = outcome.text().lines().map(String::from).collect();
-    assert_eq!(lines.len(), 3, "{outcome}");
-    assert!(lines[0].starts_with("db   ok ") && lines[1].starts_with("web  ok "), "{outcome}");
-    for told in ["(5 h ago)", "  next 2", "5.0 MiB, +1.0 MiB, +1.0 MiB in 7 days", "2 forgotten"] {
-        assert!(lines[1].contains(told), "{told}: {outcome}");
-    }
-    for told in ["sound", "last check 2", "1.0 MiB of 4.0 MiB ever verified", "last prune 2", "(3 d ago)"] {
+    assert_eq!(lines.len(), 7, "{outcome}");
+    assert!(lines[0].starts_with("db   ok ") && lines[2].starts_with("web  ok "), "{outcome}");
+    assert!(lines[..4].iter().all(|line| line.len() <= 80), "{outcome}");
+    for told in ["(5 h ago)", "  next 2"] {
         assert!(lines[2].contains(told), "{told}: {outcome}");
     }
+    assert!(lines[3].ends_with("     5.0 MiB, +1.0 MiB, +1.0 MiB in 7 days, 2 snapshots forgotten"), "{outcome}");
+    for (at, told) in
+        ["sound  last check 2", "1.0 MiB of 4.0 MiB ever verified", "last prune 2"].into_iter().enumerate()
+    {
+        assert!(lines[4 + at].contains(told), "{told}: {outcome}");
+    }
+    assert!(lines[6].contains("(3 d ago)"), "{outcome}");
 }
 
 #[test]

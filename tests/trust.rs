@@ -361,8 +361,9 @@ fn secrets_that_others_could_read_are_refused_by_every_command() {
     set_mode(&key, 0o600);
     machine.ok(by_hand).says("belongs to user 1000");
     // What is handed over as a descriptor is whoever's it was.
-    let mut command = machine.command(["--password-file", "/dev/stdin", "snapshots"]);
-    command.stdin(std::fs::File::open(&key).unwrap());
+    let inner = machine.command(["--password-file", "/dev/stdin", "snapshots"]);
+    let mut command = machine.bakfs.wrap("sh");
+    command.args(["-c", "exec \"$@\" < \"$0\""]).arg(&key).arg(inner.get_program()).args(inner.get_args());
     assert_eq!(run(command).expect(0).stderr, "");
     chown(&key, Some(0), None).unwrap();
     set_mode(&key, 0o600);
@@ -410,15 +411,9 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
             .iter()
             .for_each(|line| drop(shell(line)));
         let at = |name: &str| bakfs.path(name);
-        for name in [
-            "made",
-            "made/caches",
-            "made/caches/cache",
-            "made/states/state",
-            "made/logs/log",
-            "mountlogs/x",
-            "a/b/repo",
-        ] {
+        for name in
+            ["made/caches", "made/caches/cache", "made/states/state", "made/logs/log", "mountlogs/x", "a/b/repo"]
+        {
             assert_eq!(mode(&at(name)) & 0o777, 0o700, "{umask} {name}");
         }
         for name in ["metrics", "metrics/deep", "a", "a/b"] {

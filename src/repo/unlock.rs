@@ -10,6 +10,7 @@ use crate::crypto::slot::{self, Credential, Derivation, Slot, USUAL_COST};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::store::{Object, ObjectKind, Store};
+use crate::trust::hidden::Hidden;
 use parking_lot::Mutex;
 
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -26,17 +27,22 @@ pub(super) struct Unlocked {
 
 /// Master keys that credentials have unlocked in this process: what a passphrase opens takes a second to work out
 /// (Argon2id), and a run of a hundred profiles opens its repository hundreds of times. Wiped when dropped.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Keyring {
     opened: Mutex<Vec<Opened>>,
 }
 
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keyring(..)")
+    }
+}
+
 /// That a credential, known by its digest, opens a repository.
-#[derive(Debug)]
 struct Opened {
     repository: [u8; 16],
     digest: Secret,
-    master: Secret,
+    master: Hidden<Secret>,
 }
 
 /// Returns what a credential is known again by.
@@ -53,11 +59,12 @@ impl Keyring {
         let digest = digest(credential);
         let opened = self.opened.lock();
         let is_same = |opened: &&Opened| opened.repository == repository && opened.digest.0 == digest.0;
-        opened.iter().find(is_same).map(|opened| opened.master.clone())
+        opened.iter().find(is_same).map(|opened| Secret::clone(&opened.master))
     }
 
     fn keep(&self, repository: [u8; 16], credential: &Credential, master: &Secret) {
-        self.opened.lock().push(Opened { repository, digest: digest(credential), master: master.clone() });
+        let master = Hidden::new(master.clone());
+        self.opened.lock().push(Opened { repository, digest: digest(credential), master });
     }
 }
 
