@@ -75,8 +75,11 @@ impl Progress {
         self.bar.suspend(|| println!("{line}"));
     }
 
-    /// Takes the bar away.
+    /// Shows how far it came, and takes the bar away.
     pub fn finish(&self) {
+        if self.is_watched() && !self.bar.is_finished() {
+            self.bar.force_draw();
+        }
         self.bar.finish_and_clear();
     }
 }
