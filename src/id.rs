@@ -64,10 +64,10 @@ pub fn to_hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Parses exactly 64 lower-case hexadecimal digits.
-pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+/// Parses exactly two lower-case hexadecimal digits for each byte.
+pub fn from_hex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     let digits = text.as_bytes();
-    if digits.len() != 64 {
+    if digits.len() != 2 * BYTES {
         return None;
     }
     let value = |digit: u8| match digit {
@@ -75,7 +75,7 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
         b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
     };
-    let mut bytes = [0; 32];
+    let mut bytes = [0; BYTES];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = value(pair[0])? << 4 | value(pair[1])?;
     }

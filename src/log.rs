@@ -4,7 +4,7 @@
 
 pub mod repeats;
 
-use crate::spelling::is_unsafe_to_show;
+use crate::spelling::push_shown;
 use crate::trust::folder::{PRIVATE, make_own, open_own};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::ffi::OsString;
@@ -96,7 +96,7 @@ impl Log {
                 line.push_str(" [cut off]");
                 break;
             }
-            if is_unsafe_to_show(char) { line.extend(char.escape_default()) } else { line.push(char) }
+            push_shown(&mut line, char);
         }
         line.push('\n');
         let mut file = self.open_file()?;

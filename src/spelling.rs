@@ -9,6 +9,14 @@ pub fn is_unsafe_to_show(character: char) -> bool {
     turns || matches!(character, '\u{2028}' | '\u{2029}') || character.is_control()
 }
 
+/// Adds a character to a text that is shown: escaped where it is unsafe.
+pub fn push_shown(text: &mut String, character: char) {
+    match is_unsafe_to_show(character) {
+        true => text.extend(character.escape_default()),
+        false => text.push(character),
+    }
+}
+
 /// Longer words are near to none.
 const MAX_WORD_BYTES: usize = 256;
 

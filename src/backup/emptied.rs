@@ -11,6 +11,7 @@ use crate::repo::snapshots::Listed;
 use crate::repo::walk::Visitor;
 use crate::repo::{Repository, names};
 use crate::source::exclude::Excludes;
+use crate::source::filesystem::unescape;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -186,7 +187,7 @@ impl MountPoints {
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#"));
         let second = |line: &[u8]| {
             let word = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).nth(1)?;
-            Some(PathBuf::from(OsString::from_vec(unescaped(word))))
+            Some(PathBuf::from(OsString::from_vec(unescape(word))))
         };
         MountPoints { listed: lines.filter_map(second).collect() }
     }
@@ -197,26 +198,6 @@ impl MountPoints {
             && (ROOT_INODES.contains(&had_inode)
                 || !self.listed.is_empty() && self.listed.contains(&PathBuf::from(OsString::from_vec(path()))))
     }
-}
-
-/// Returns a word of fstab as it is meant: `\040` is a space.
-fn unescaped(word: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = word;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).and_then(|code| std::str::from_utf8(code).ok());
-        match code.filter(|_| *first == b'\\').and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -249,7 +230,7 @@ mod tests {
 
     #[test]
     fn words_of_fstab_are_read_as_they_are_meant() {
-        assert_eq!(unescaped(br"/mnt/my\040disk\134"), br"/mnt/my disk\");
-        assert_eq!(unescaped(br"/mnt\04"), br"/mnt\04");
+        assert_eq!(unescape(br"/mnt/my\040disk\134"), br"/mnt/my disk\");
+        assert_eq!(unescape(br"/mnt\04"), br"/mnt\04");
     }
 }

@@ -185,35 +185,46 @@ pub fn run_with(
     let cutter = Cutter::new(repository.clone());
     let writer = (!options.dry_run).then(|| Writer::new(repository.clone(), options.write));
     let is_stored = AtomicBool::new(false);
+    let mount_points = MountPoints::of_machine();
     let (assembled, walked) = std::thread::scope(|scope| {
-        if parent_of_same.is_none() && monitor.is_watched() {
-            let (roots, excludes, replaced, is_stored) = (&roots, &excludes, replaced.clone(), &is_stored);
-            let making = Making::new(Vec::new(), &cutter);
-            scope.spawn(move || {
-                let total = count::count(repository, options, excludes, roots, &replaced, making, is_stored);
-                total.into_iter().for_each(|total| monitor.expect(total.files, total.bytes));
-            });
-        }
-        let mut director = Director {
+        let director = |parent, walk, events, jobs, servers, generated| Director {
             repository,
             options,
             excludes: &excludes,
-            freshness: Freshness::new(repository, parent.map(of_parent), started),
-            walk: Walk::new(DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES),
+            freshness: Freshness::new(repository, parent, started),
+            walk,
             events,
-            jobs: (!options.dry_run).then_some(jobs),
+            jobs,
             budget: &budget,
             owners: Owners::default(),
             apart: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
-            servers: Servers::new(replaced, options.tells_servers, options.dry_run),
+            servers,
             linked: Default::default(),
             path: Vec::new(),
             held: Held::default(),
             subvolumes: Default::default(),
-            mount_points: MountPoints::of_machine(),
+            mount_points: &mount_points,
             unmounted: Vec::new(),
-            making: Making::new(if options.dry_run { Vec::new() } else { generated }, &cutter),
+            making: Making::new(generated, &cutter),
         };
+        if parent_of_same.is_none() && monitor.is_watched() {
+            let (counted, counted_in) = bounded::<Event>(MAX_EVENTS);
+            let servers = Servers::new(replaced.clone(), false, true);
+            let counting = director(None, count::walk(), counted, None, servers, Vec::new());
+            let (roots, is_stored) = (&roots, &is_stored);
+            scope.spawn(move || {
+                let total = count::count(counting, counted_in, roots, is_stored);
+                total.into_iter().for_each(|total| monitor.expect(total.files, total.bytes));
+            });
+        }
+        let mut director = director(
+            parent.map(of_parent),
+            Walk::new(DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES),
+            events,
+            (!options.dry_run).then_some(jobs),
+            Servers::new(replaced, options.tells_servers, options.dry_run),
+            if options.dry_run { Vec::new() } else { generated },
+        );
         let parent_root = parent.map(|parent| parent.snapshot.root);
         let (roots, failed) = (&roots, &failed);
         let walk = std::thread::Builder::new().name("walk".into()).stack_size(DIRECTOR_STACK_BYTES);

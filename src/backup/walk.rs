@@ -102,7 +102,7 @@ pub struct Director<'a> {
     /// Directories that are open and not told yet, because all of them so far is as the parent has it.
     pub(super) held: Held,
     /// Where something should be mounted.
-    pub(super) mount_points: MountPoints,
+    pub(super) mount_points: &'a MountPoints,
     /// Folders that were mount points in the parent, and are other ones now.
     pub(super) unmounted: Vec<Vec<u8>>,
     /// What is made while it is backed up.

@@ -70,7 +70,7 @@ pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
     let own = place.folder().into_iter().chain([&*cache]);
     let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     #[cfg(feature = "mount")]
-    paths.extend(bakfs_mount::mounts_of_type(super::mount::FS_TYPE).into_iter().map(|mounted| mounted.path));
+    paths.extend(bakfs_mount::mounts_of_type(super::mount_point::FS_TYPE).into_iter().map(|mounted| mounted.path));
     Ok(paths)
 }
 

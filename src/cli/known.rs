@@ -6,7 +6,7 @@ use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
-use crate::id::to_hex;
+use crate::id::{from_hex, to_hex};
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, look, recognise_in};
@@ -80,11 +80,7 @@ impl Global {
     /// Returns the repositories whose key files are on this machine, with those files.
     fn keys(&self) -> Result<Vec<([u8; 16], PathBuf)>> {
         let files = std::fs::read_dir(config_folder().join("keys")).into_iter().flatten().flatten();
-        let id = |path: &PathBuf| {
-            let name = path.file_name()?.to_str()?.strip_suffix(".key")?;
-            let digits = name.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-            digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
-        };
+        let id = |path: &PathBuf| from_hex(path.file_name()?.to_str()?.strip_suffix(".key")?);
         Ok(files.filter_map(|file| id(&file.path()).map(|id| (id, file.path()))).collect())
     }
 

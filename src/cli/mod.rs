@@ -43,6 +43,8 @@ pub mod memory;
 #[cfg(feature = "mount")]
 pub mod mount;
 #[cfg(feature = "mount")]
+mod mount_args;
+#[cfg(feature = "mount")]
 mod mount_background;
 #[cfg(feature = "mount")]
 pub mod mount_helper;

@@ -1,10 +1,11 @@
 //! `bakfs mount`: the history as a directory.
 
-use super::mount_background::background;
+pub use super::mount_args::Args;
+use super::mount_background::{READY, background};
 use super::mount_keeper::{Keeper, Served, Source};
 use super::mount_point::{check_mountpoint, real_path};
 use super::open::Global;
-use super::{Status, cost, memory, mount_log, scope, service};
+use super::{Status, cost, memory, mount_log, service};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::IndexLoad;
 use crate::text;
@@ -14,64 +15,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-/// The file system's type in /proc/mounts and /etc/fstab.
-pub const FS_TYPE: &str = "fuse.bakfs";
-/// What is said where updatedb(8) would walk through every snapshot of a mount.
-pub const PRUNE: &str =
-    "it would walk through all snapshots of a mounted history: add `fuse.bakfs` to PRUNEFS in /etc/updatedb.conf";
 /// How often a place far away is asked for new snapshots, unless `--refresh` says otherwise.
 const ASK_EVERY_SECS: u64 = 60;
 /// How often a folder is looked at, whatever it tells by itself.
 const LOOK_EVERY_SECS: u64 = 10;
-/// What the child says when the mount answers.
-pub(super) const READY: &[u8] = b"ready\n";
-
-/// Options of `bakfs mount`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// An empty directory
-    #[arg(value_name = "MOUNTPOINT")]
-    pub(super) mountpoint: PathBuf,
-    /// Stay in the foreground and log to standard error, as systemd wants it (`Type=notify`)
-    #[arg(long, short)]
-    pub(super) foreground: bool,
-    /// Let other users in, by the modes of the files
-    #[arg(long)]
-    pub(super) allow_other: bool,
-    /// Let no program in the mount be run
-    #[arg(long)]
-    pub(super) noexec: bool,
-    /// Let no symbolic link in the mount be followed, `latest` among them
-    #[arg(long)]
-    pub(super) nosymfollow: bool,
-    /// Show no extended attributes and ACLs, which makes copying many files up to three times as fast
-    #[arg(long)]
-    pub(super) no_xattrs: bool,
-    /// Answer requests that wait for a disk this long with an error
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) io_deadline: u64,
-    /// Look for new snapshots this often, whatever tells of them by itself [default: 10, of a repository far away 60]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) refresh: Option<u64>,
-    /// Write the log there [default: mount.log in the cache directory, in the foreground standard error]
-    #[arg(long, value_name = "FILE")]
-    pub(super) log: Option<PathBuf>,
-    /// The source that df and /proc/mounts show [default: the repository]
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) fs_name: Option<String>,
-    /// Find out whether it could be mounted, and do not mount (mount(8), -f)
-    #[arg(long, hide = true)]
-    fake: bool,
-    /// Say on standard output when the mount answers, then close it
-    #[arg(long, hide = true, requires = "foreground")]
-    say_ready: bool,
-    #[command(flatten)]
-    pub(super) scope: scope::Args,
-}
-
 /// Says that backups will leave the mount out, where it lies in what is backed up. For `/` that goes
 /// without saying.
 fn note_if_inside_source(view: &View, mountpoint: &Path) -> Option<String> {

@@ -1,8 +1,8 @@
 //! A mount in the background: this program once more, in a session of its own.
 
 use super::configured::machine;
-use super::mount::{Args, FS_TYPE, PRUNE, READY};
-use super::mount_point::real_path;
+use super::mount_args::Args;
+use super::mount_point::{FS_TYPE, PRUNE, real_path};
 use super::open::Global;
 use super::{Status, scope};
 use crate::error::{Context, Error, ErrorKind};
@@ -13,6 +13,9 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// What the child says when the mount answers.
+pub(super) const READY: &[u8] = b"ready\n";
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))

@@ -1,7 +1,6 @@
 //! Where a history is mounted, and `bakfs umount`.
 
 use super::Status;
-use super::mount::FS_TYPE;
 use super::output::readable_path;
 use crate::error::{Context, Error, ErrorKind};
 use crate::view::NOTE_NAME;
@@ -9,6 +8,11 @@ use bakfs_mount::{Mounted, find_mount, mounts_of_type, unmount};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The file system's type in /proc/mounts and /etc/fstab.
+pub const FS_TYPE: &str = "fuse.bakfs";
+/// What is said where updatedb(8) would walk through every snapshot of a mount.
+pub const PRUNE: &str =
+    "it would walk through all snapshots of a mounted history: add `fuse.bakfs` to PRUNEFS in /etc/updatedb.conf";
 /// So long a mount has to begin anew before it is named as one that hides something.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.

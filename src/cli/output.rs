@@ -2,7 +2,7 @@
 
 pub use crate::quantity::size;
 use crate::repo::{Repository, Warnings};
-use crate::spelling::is_unsafe_to_show;
+use crate::spelling::push_shown;
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -79,13 +79,7 @@ fn tell(warnings: &[String]) -> usize {
 pub fn readable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if is_unsafe_to_show(character) {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
+        chunk.valid().chars().for_each(|character| push_shown(&mut text, character));
         for byte in chunk.invalid() {
             let _ = write!(text, "\\x{byte:02x}");
         }
@@ -98,9 +92,9 @@ pub fn readable(bytes: &[u8]) -> String {
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
-        match is_unsafe_to_show(character) && !matches!(character, '\n' | '\t') {
-            true => printable.extend(character.escape_default()),
-            false => printable.push(character),
+        match character {
+            '\n' | '\t' => printable.push(character),
+            _ => push_shown(&mut printable, character),
         }
     }
     printable

@@ -167,8 +167,8 @@ impl Mount {
     }
 }
 
-/// Undoes the octal escapes of mountinfo (`\040` for a blank).
-fn unescape(field: &[u8]) -> Vec<u8> {
+/// Undoes the octal escapes of mountinfo and of fstab(5) (`\040` for a blank).
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
