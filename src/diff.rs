@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::format::tree::{Entry, Node};
 use crate::repo::Repository;
-use crate::repo::cursor::{Cursor, Gap, Head};
-use crate::repo::walk::{MAX_DEPTH, Visitor, shown_path, too_deep};
+use crate::repo::read::cursor::{Cursor, Gap, Head};
+use crate::repo::read::walk::{MAX_DEPTH, Visitor, shown_path, too_deep};
 use std::cmp::Ordering;
 
 /// How an entry differs.

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::format::header::Kind;
 use crate::id::ObjectId;
 use crate::repo::Repository;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::listed::Listed;
 use crate::store::ObjectKind;
 use std::collections::HashMap;
 

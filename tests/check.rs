@@ -4,8 +4,8 @@
 
 mod support;
 
-use bakfs::repo::frames::ChunkKind;
 use bakfs::repo::open::Options;
+use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::{Memory, Repository};
 use bakfs::store::Wait;
 use serde_json::Value;

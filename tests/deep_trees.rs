@@ -7,8 +7,10 @@ use bakfs::format::page::PageWriter;
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Directory, Entry, HOLE, Meta, Node, Time};
 use bakfs::repo::open::Options;
+use bakfs::repo::shared::dated;
+use bakfs::repo::shared::names;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::repo::{Memory, Repository, names};
+use bakfs::repo::{Memory, Repository};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::sync::Arc;
 use support::cli::Bakfs;
@@ -29,7 +31,7 @@ fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
     writer.finish().unwrap();
     let time = Time { secs: 1_772_334_000 + day * 86_400, nanos: 0 };
     let snapshot = Snapshot {
-        name: names::dated(time),
+        name: dated::dated(time),
         time,
         started: time,
         ended: time,
@@ -46,7 +48,7 @@ fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
         troubles: Vec::new(),
         program: String::new(),
     };
-    let mut session = bakfs::repo::session::Session::begin_backup(repository).unwrap();
+    let mut session = bakfs::repo::shared::session::Session::begin_backup(repository).unwrap();
     repository.commit(&mut session, snapshot).unwrap();
 }
 

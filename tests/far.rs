@@ -12,9 +12,12 @@ use bakfs::format::mark::SessionKind;
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
+use bakfs::repo::Repository;
+use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::open::{self, Options};
-use bakfs::repo::session::Session;
-use bakfs::repo::{IndexLoad, Repository, names};
+use bakfs::repo::shared::dated;
+use bakfs::repo::shared::names;
+use bakfs::repo::shared::session::Session;
 use bakfs::store::{Object, ObjectKind, Store};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
@@ -49,7 +52,7 @@ fn assert_whole(store: &Arc<MemStore>, snapshots: usize) {
 /// A snapshot of another day with the tree of an existing one.
 fn on_day(snapshot: &Snapshot, day: i64) -> Snapshot {
     let time = Time { secs: 1_600_000_000 + day * 86_400, nanos: 0 };
-    Snapshot { name: names::dated(time), time, started: time, ended: time, ..snapshot.clone() }
+    Snapshot { name: dated::dated(time), time, started: time, ended: time, ..snapshot.clone() }
 }
 
 fn commit_days(repository: &Arc<Repository>, like: &Snapshot, days: std::ops::Range<i64>) {

@@ -11,12 +11,13 @@ use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
 use bakfs::id::{ChunkId, ObjectId};
-use bakfs::repo::frames::ChunkKind;
-use bakfs::repo::lazy::{LazySegment, OpenPieces};
-use bakfs::repo::load::IndexLoader;
+use bakfs::repo::Repository;
+use bakfs::repo::index::load::IndexLoad;
+use bakfs::repo::index::load::IndexLoader;
+use bakfs::repo::index::on_demand::{LazySegment, OpenPieces};
 use bakfs::repo::objects::{object_id, seal_object, seal_whole};
 use bakfs::repo::open::Options;
-use bakfs::repo::{IndexLoad, Repository};
+use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
 use std::path::Path;
@@ -159,7 +160,8 @@ fn pieces_tell_what_the_whole_tells_however_ids_lie() {
         let count = ids.len();
         let builder = tables(ids.clone(), 1);
         let plain = builder.clone().encode();
-        let whole = bakfs::repo::index::Index::default().with(bakfs::repo::cache::heap(plain, Vec::new()).unwrap());
+        let whole =
+            bakfs::repo::index::Index::default().with(bakfs::repo::index::cache::heap(plain, Vec::new()).unwrap());
         let stored = sealed(builder);
         lazily(&stored, |lazy, far| {
             let absent = (0..200).map(|_| ChunkId(noise(dice.roll(), 32).try_into().unwrap()));

@@ -9,7 +9,7 @@ use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::PackEntry;
 use bakfs::format::tree::{Content, Entry, Node};
 use bakfs::repo::Repository;
-use bakfs::repo::ledger::now_secs;
+use bakfs::repo::read::ledger::now_secs;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Object, Store, Wait};
 use serde_json::Value;
@@ -233,7 +233,7 @@ impl Far {
 /// Finds the content of the only file.
 struct Finder<'a>(&'a mut Option<Content>);
 
-impl bakfs::repo::walk::Visitor for Finder<'_> {
+impl bakfs::repo::read::walk::Visitor for Finder<'_> {
     fn entry(&mut self, _: &[u8], entry: &Entry) -> bakfs::error::Result<bool> {
         if let Node::File(content) = &entry.node {
             *self.0 = Some(content.clone());

@@ -10,7 +10,7 @@ use crate::format::page::PageWriter;
 use crate::format::snapshot::{MAX_TROUBLES, Summary, Trouble};
 use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EXTENTS, Meta, Node, add_totals};
 use crate::monitor::Monitor;
-use crate::repo::frames::ChunkKind;
+use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::write::{Writer, Written};
 use crate::source::stat::{Kind, Stat};
 use crossbeam_channel::Receiver;

@@ -7,9 +7,10 @@ use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot, Trouble};
 use crate::format::tree::{Entry, Node};
 use crate::quantity::size;
-use crate::repo::snapshots::Listed;
-use crate::repo::walk::Visitor;
-use crate::repo::{Repository, names};
+use crate::repo::Repository;
+use crate::repo::read::walk::Visitor;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
 use crate::source::exclude::Excludes;
 use crate::source::filesystem::unescape;
 use std::collections::{BTreeSet, HashSet};
@@ -61,14 +62,14 @@ impl<'a> Suspects<'a> {
 
     /// Returns which of them have lost what the last complete snapshot of the same kind has of them, and what to say.
     pub fn lost(&self, repository: &Repository, history: &[Listed], snapshot: &Snapshot) -> Vec<Trouble> {
-        let now = names::timestamp(snapshot.started);
+        let now = dated::timestamp(snapshot.started);
         let tags = |snapshot: &Snapshot| snapshot.plain_tags().map(str::to_string).collect::<BTreeSet<_>>();
         let own = tags(snapshot);
         let is_like = |listed: &&Listed| {
             let other = &listed.snapshot;
             other.host == snapshot.host
                 && !other.has_tag(INCOMPLETE_TAG)
-                && !is_ahead(names::timestamp(other.started), now)
+                && !is_ahead(dated::timestamp(other.started), now)
                 && tags(other) == own
         };
         let mut like: Vec<&Listed> = history.iter().filter(is_like).collect();

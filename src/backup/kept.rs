@@ -8,7 +8,7 @@ use super::parent::Known;
 use super::walk::Event;
 use crate::format::codec::Bytes;
 use crate::format::tree::{Entry, Meta, Node};
-use crate::repo::tree::Leaf;
+use crate::repo::read::tree::Leaf;
 
 /// Pages kept for directories held back: some 16 MiB. More than that are told at once.
 const MAX_LEAVES: usize = 256;

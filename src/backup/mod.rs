@@ -27,11 +27,12 @@ use crate::format::snapshot::{INCOMPLETE_TAG, MAX_TROUBLES, Snapshot, Trouble};
 use crate::format::tree::{Directory, Meta, Node, Time};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
-use crate::repo::scope::{ahead_warning, believed};
-use crate::repo::session::Session;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::scope::{ahead_warning, believed};
+use crate::repo::shared::session::Session;
 use crate::repo::write::{WriteOptions, Writer};
-use crate::repo::{self, Repository, names};
+use crate::repo::{self, Repository};
 use crate::source::exclude::{Excludes, Idle, Source};
 use crate::source::owners::Owners;
 use crate::source::walk::{DEFAULT_THREADS, DEFAULT_WINDOW_ENTRIES, Walk, raise_open_files_limit};
@@ -134,7 +135,7 @@ impl Budget {
 }
 
 fn now() -> Time {
-    names::time(jiff::Timestamp::now())
+    dated::time(jiff::Timestamp::now())
 }
 
 /// Backs up paths into a snapshot.
@@ -305,7 +306,7 @@ struct Walked {
     /// What is to be told of subvolumes that were left out.
     subvolumes: Option<String>,
     /// The file systems that were walked over.
-    sources: repo::walked::Walked,
+    sources: repo::write::walked::Walked,
     /// Folders that were mount points in the parent, and are other ones now.
     unmounted: Vec<Vec<u8>>,
     /// Folders of which dumps stand for files.
@@ -419,7 +420,7 @@ fn commit(
     tags.dedup();
     let named = |list: Vec<(u32, Vec<u8>)>| list.into_iter().map(|(number, name)| (number, Bytes(name))).collect();
     let mut snapshot = Snapshot {
-        name: names::dated(time),
+        name: dated::dated(time),
         time,
         started: draft.started,
         ended: now(),
@@ -470,14 +471,14 @@ fn idle_notes(options: &Options, sources: &[Source]) -> Vec<String> {
 
 /// Warns where snapshots of the same host, or the one that is to be made, are dated more than a day ahead.
 fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Options, now: Time) {
-    let (_, ahead) = believed(snapshots, names::timestamp(now));
+    let (_, ahead) = believed(snapshots, dated::timestamp(now));
     let of_host: Vec<_> = ahead.iter().filter(|listed| listed.snapshot.host == options.host).collect();
     ahead_warning(&of_host).into_iter().for_each(|text| repository.warn(text));
-    if let Some(time) = options.time.filter(|time| is_ahead(names::timestamp(*time), names::timestamp(now))) {
+    if let Some(time) = options.time.filter(|time| is_ahead(dated::timestamp(*time), dated::timestamp(now))) {
         repository.warn(format!(
             "{} lies more than a day in the future of this machine's clock: until then the snapshot takes nobody's \
              place as `latest` or a day's",
-            names::dated(time)
+            dated::dated(time)
         ));
     }
 }
@@ -486,8 +487,8 @@ fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Option
 /// sources, else the newest of this host. One dated more than a day ahead of `now` is never it: of files that changed
 /// since, it would hide the change.
 fn choose_parent<'a>(snapshots: &'a [Listed], host: &str, sources: &[Bytes], now: Time) -> Option<&'a Listed> {
-    let (believed, _) = believed(snapshots, names::timestamp(now));
-    let is_ahead = |listed: &Listed| is_ahead(names::timestamp(listed.snapshot.started), names::timestamp(now));
+    let (believed, _) = believed(snapshots, dated::timestamp(now));
+    let is_ahead = |listed: &Listed| is_ahead(dated::timestamp(listed.snapshot.started), dated::timestamp(now));
     let of_host = || believed.iter().filter(|listed| listed.snapshot.host == host && !is_ahead(listed));
     let newest = |listed: &&Listed| (listed.snapshot.started, listed.id);
     of_host()

@@ -2,7 +2,7 @@
 
 use crate::format::tree::{Content, Directory, Entry};
 use crate::repo::Repository;
-use crate::repo::tree::Leaf;
+use crate::repo::read::tree::Leaf;
 use crate::store::Wait;
 
 /// One directory of the parent snapshot, read in order.

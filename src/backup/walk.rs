@@ -15,7 +15,7 @@ use crate::format::codec::Bytes;
 use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
 use crate::repo::Repository;
-use crate::repo::walk::MAX_DEPTH;
+use crate::repo::read::walk::MAX_DEPTH;
 use crate::source::exclude::{CACHE_TAG_NAME, Excludes, is_tagged_cache};
 use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;

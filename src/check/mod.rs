@@ -16,7 +16,7 @@ use crate::monitor::Monitor;
 use crate::quantity::Share;
 use crate::repo::Repository;
 use crate::repo::index::Index;
-use crate::repo::ledger::{Ledger, now_secs};
+use crate::repo::read::ledger::{Ledger, now_secs};
 use crate::store::{Object, ObjectKind};
 use damage::Damage;
 use parking_lot::Mutex;

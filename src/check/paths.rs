@@ -7,11 +7,11 @@ use crate::format::page::Page;
 use crate::format::tree::{Content, Directory, Node};
 use crate::id::ChunkId;
 use crate::repo::Repository;
-use crate::repo::cursor::{Cursor, Head};
 use crate::repo::index::Index;
-use crate::repo::names;
-use crate::repo::snapshots::Listed;
-use crate::repo::walk::{MAX_DEPTH, shown_path};
+use crate::repo::read::cursor::{Cursor, Head};
+use crate::repo::read::walk::{MAX_DEPTH, shown_path};
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::names;
 use crate::store::Wait;
 use std::collections::HashSet;
 

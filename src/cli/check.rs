@@ -8,9 +8,10 @@ use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Ve
 use crate::error::{Error, ErrorKind};
 use crate::monitor::Monitor;
 use crate::quantity::{Share, parse_share};
-use crate::repo::ledger::{Ledger, now_secs};
+use crate::repo::Repository;
 use crate::repo::open::Options;
-use crate::repo::{Repository, foreign};
+use crate::repo::read::ledger::{Ledger, now_secs};
+use crate::repo::shared::foreign;
 use crate::store::{Object, Traffic};
 use crate::trust::folder;
 use jiff::{Span, Timestamp, Zoned};

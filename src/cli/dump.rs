@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     let entry = choice.entry(&target)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let path = readable(crate::repo::walk::shown_path(&target.path));
+    let path = readable(crate::repo::read::walk::shown_path(&target.path));
     let dumped = match (&entry.node, args.archive) {
         (_, Some(Archive::Tar)) => {
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, open_stdout()?);

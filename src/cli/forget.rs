@@ -9,8 +9,10 @@ use super::{Status, keep, memory, prune, scope, stdout};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
-use crate::repo::snapshots::Listed;
-use crate::repo::{Repository, names};
+use crate::repo::Repository;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::names;
 use crate::retention::group::Key;
 use crate::retention::{self, Decision, Group, Reason};
 use jiff::Timestamp;
@@ -240,7 +242,7 @@ impl Plan<'_> {
             json!({
                 "name": self.name(decision),
                 "id": listed.id.to_hex(),
-                "time": names::timestamp(listed.snapshot.time).to_string(),
+                "time": dated::timestamp(listed.snapshot.time).to_string(),
                 "kept": !decision.reasons.is_empty(),
                 "reasons": decision.reasons.iter().map(Reason::to_string).collect::<Vec<_>>(),
             })

@@ -4,7 +4,7 @@ use super::output::{readable, set_json};
 use super::stdout::{self, Stdout};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Meta, Node, Time};
-use crate::repo::names;
+use crate::repo::shared::dated;
 use std::io::{self, IsTerminal, Write};
 
 /// Standard output, buffered, that escapes names where a terminal shows them.
@@ -124,7 +124,7 @@ pub fn group(snapshot: &Snapshot, meta: &Meta) -> String {
 
 /// Writes a time in the machine's time zone, to the minute.
 pub fn local_time(time: Time) -> String {
-    names::timestamp(time).to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    dated::timestamp(time).to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 /// Writes a line as `ls -l` does, without the line's end.
@@ -163,7 +163,7 @@ pub fn json(snapshot: &Snapshot, path: &[u8], entry: &Entry) -> serde_json::Valu
         "group": null,
         "links": meta.nlink,
         "size_bytes": meta.size_bytes,
-        "mtime": names::timestamp(meta.mtime).to_string(),
+        "mtime": dated::timestamp(meta.mtime).to_string(),
     });
     set_json(&mut value, "path", path);
     for (field, name) in [("user", snapshot.user_name(meta.uid)), ("group", snapshot.group_name(meta.gid))] {

@@ -8,7 +8,7 @@ use super::{Status, scope};
 use crate::error::{Context, Error, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Node};
-use crate::repo::walk::Visitor;
+use crate::repo::read::walk::Visitor;
 use std::ffi::OsString;
 use std::io::Write;
 

@@ -7,7 +7,7 @@ use super::mount_point::{check_mountpoint, real_path};
 use super::open::Global;
 use super::{Status, cost, memory, mount_log, service};
 use crate::error::{Context, Error, ErrorKind};
-use crate::repo::IndexLoad;
+use crate::repo::index::load::IndexLoad;
 use crate::text;
 use crate::view::View;
 use bakfs_mount::{Mount, Options};

@@ -4,8 +4,8 @@
 use super::mount_log;
 use crate::error::{Error, Result};
 use crate::repo::Repository;
-use crate::repo::load::IndexLoader;
-use crate::repo::scope::Scope;
+use crate::repo::index::load::IndexLoader;
+use crate::repo::shared::scope::Scope;
 use crate::view::View;
 use crate::view::watch::Watch;
 use bakfs_mount::{Mount, MountError, Options};

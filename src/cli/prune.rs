@@ -9,9 +9,10 @@ use crate::format::mark;
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::prune::{self, Options, Report};
-use crate::repo::session::{is_surely_alive, is_surely_dead};
+use crate::repo::Repository;
+use crate::repo::shared::dated;
+use crate::repo::shared::session::{is_surely_alive, is_surely_dead};
 use crate::repo::write::WriteOptions;
-use crate::repo::{Repository, names};
 use crate::retention::window::Window;
 use crate::trust::folder;
 use std::io::IsTerminal;
@@ -124,7 +125,7 @@ fn prune_opened(
     // A clock may have been as far ahead as it may be behind.
     let newest = now.timestamp() + now.timestamp().duration_since(oldest);
     let is_dead = |session: &mark::Session| {
-        let is_silent = !(oldest..=newest).contains(&names::timestamp(session.started));
+        let is_silent = !(oldest..=newest).contains(&dated::timestamp(session.started));
         is_surely_dead(session) || is_silent && !is_surely_alive(session)
     };
     let base = global.cache_base()?;

@@ -8,7 +8,7 @@ use super::{Status, stdout};
 use crate::check::{self, Finding, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};
-use crate::repo::ledger::Ledger;
+use crate::repo::read::ledger::Ledger;
 use crate::store::Object;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::monitor::Monitor;
 use crate::notify::Telling;
 use crate::process;
 use crate::repo::Repository;
-use crate::repo::ledger::now_secs;
+use crate::repo::read::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
 use crate::settings::values::Jitter;

@@ -3,8 +3,8 @@
 use super::target::clean_path;
 use crate::error::{Context, Error, Result};
 use crate::path;
-use crate::repo::scope::Scope;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::scope::Scope;
 use crate::retention::rule::TagList;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -88,6 +88,6 @@ pub fn arguments(scope: &Scope) -> Vec<OsString> {
     scope.host.iter().for_each(|host| add("--host", host.as_bytes()));
     scope.tags.iter().for_each(|tag| add("--tag", tag.as_bytes()));
     scope.profile.iter().for_each(|profile| add("--profile", profile.as_bytes()));
-    scope.paths.iter().for_each(|path| add("--path", crate::repo::walk::shown_path(path)));
+    scope.paths.iter().for_each(|path| add("--path", crate::repo::read::walk::shown_path(path)));
     arguments.into_iter().map(std::os::unix::ffi::OsStringExt::from_vec).collect()
 }

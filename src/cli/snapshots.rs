@@ -4,8 +4,9 @@ use super::open::Global;
 use super::output::{count, counted, readable, set_json_list, size, tell_warnings};
 use super::{Status, scope, stdout};
 use crate::clock;
-use crate::repo::names;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::names;
 use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs snapshots`.
@@ -32,7 +33,7 @@ pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
     let mut value = serde_json::json!({
         "name": name,
         "id": listed.id.to_hex(),
-        "time": names::timestamp(snapshot.time).to_string(),
+        "time": dated::timestamp(snapshot.time).to_string(),
         "host": snapshot.host,
         "tags": snapshot.tags,
     });
@@ -49,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     scope.of(&snapshots)?;
     let names = names::shown(&snapshots);
     let now = jiff::Timestamp::now();
-    let is_ahead = |listed: &Listed| clock::is_ahead(names::timestamp(listed.snapshot.time), now);
+    let is_ahead = |listed: &Listed| clock::is_ahead(dated::timestamp(listed.snapshot.time), now);
     let marks = repository.marks()?;
     let pins = marks.pins();
     let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| scope.has(&listed.snapshot));

@@ -5,8 +5,8 @@ use super::output::{count, counted, size, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope, stdout};
 use crate::error::Error;
-use crate::repo::names;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
 use crate::stats::{self, Stats};
 use std::ffi::OsString;
 use std::io::Write;
@@ -76,7 +76,7 @@ fn snapshot_json(listed: &Listed, name: &str) -> serde_json::Value {
     serde_json::json!({
         "name": name,
         "id": listed.id.to_hex(),
-        "time": names::timestamp(snapshot.time).to_string(),
+        "time": dated::timestamp(snapshot.time).to_string(),
         "files": snapshot.root.total_files,
         "content_bytes": snapshot.root.total_bytes,
         "files_new": summary.files_new,

@@ -8,7 +8,7 @@ use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Meta, Node, Time};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::walk::{Visitor, shown_path};
+use crate::repo::read::walk::{Visitor, shown_path};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Write;

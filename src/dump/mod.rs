@@ -8,7 +8,7 @@ pub use archive::archive;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Content, Extent};
 use crate::repo::Repository;
-use crate::repo::frames::ChunkKind;
+use crate::repo::read::chunk_kind::ChunkKind;
 use crate::store::Wait;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::Write;

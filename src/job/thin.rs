@@ -4,8 +4,9 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot};
 use crate::format::tree::Node;
 use crate::id::ObjectId;
-use crate::repo::snapshots::Listed;
-use crate::repo::{Repository, names};
+use crate::repo::Repository;
+use crate::repo::shared::dated;
+use crate::repo::shared::listed::Listed;
 use crate::retention::group::GroupBy;
 use crate::retention::{self};
 use crate::settings::values::Keep;
@@ -22,7 +23,7 @@ pub fn judged(listed: &Listed, is_pinned: bool) -> retention::Snapshot {
     let snapshot = &listed.snapshot;
     retention::Snapshot {
         id: listed.id,
-        time: names::timestamp(snapshot.time),
+        time: dated::timestamp(snapshot.time),
         host: snapshot.host.clone(),
         sources: snapshot.sources.iter().map(|path| path.to_vec()).collect(),
         tags: snapshot.tags.clone(),

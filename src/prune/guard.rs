@@ -7,8 +7,8 @@ use super::Prune;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{Mark, Verdict};
 use crate::id::ObjectId;
-use crate::repo::marks::Marks;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 
@@ -215,7 +215,7 @@ impl Prune<'_> {
 
     /// Leaves word of the snapshots there are where the last verdict does not say it: in a verdict that deletes nothing,
     /// about a condemn mark that never was.
-    pub fn remember(&mut self, session: &crate::repo::session::Session) -> Result<()> {
+    pub fn remember(&mut self, session: &crate::repo::shared::session::Session) -> Result<()> {
         let before = self.stored_snapshots()?;
         let marks = self.marks()?;
         // Also those that are to go: the verdict that removes them says so.
@@ -234,7 +234,7 @@ impl Prune<'_> {
         }
         let old: Vec<_> = old.into_iter().map(|(object, _)| object).collect();
         let verdict = Verdict {
-            condemn: crate::repo::session::random_id(),
+            condemn: crate::repo::shared::session::random_id(),
             packs: Vec::new(),
             removed: self.told_removed(&marks, &HashSet::new(), &listed),
             revoked: sorted(marks.given_up().chain(old.iter().copied())),

@@ -15,10 +15,10 @@ use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, Session
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::frames::ChunkKind;
-use crate::repo::marks::Marks;
-use crate::repo::session::{self, Session, random_id};
-use crate::repo::snapshots::Listed;
+use crate::repo::read::chunk_kind::ChunkKind;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::marks::Marks;
+use crate::repo::shared::session::{self, Session, random_id};
 use crate::repo::write::{WriteOptions, Writer};
 use crate::store::{Object, Wait};
 use catalog::Catalog;

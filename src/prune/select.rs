@@ -5,7 +5,7 @@ use super::usage::Usage;
 use crate::format::header::Kind;
 use crate::format::pack::TARGET_PACK_BYTES;
 use crate::id::ObjectId;
-use crate::repo::index::locate;
+use crate::repo::index::location::locate;
 use std::collections::{HashMap, HashSet};
 
 /// Packs shorter than this are small.

@@ -7,8 +7,8 @@ use crate::format::mark::{Mark, MarkId, Session, SessionKind, Verdict};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::marks::Marks;
-use crate::repo::write::SEGMENT_CHUNKS;
+use crate::repo::index::segment::SEGMENT_CHUNKS;
+use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 

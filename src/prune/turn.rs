@@ -4,7 +4,7 @@ use super::Options;
 use crate::error::Result;
 use crate::format::mark::{self, Mark, MarkId, SessionKind};
 use crate::repo::Repository;
-use crate::repo::marks::Marks;
+use crate::repo::shared::marks::Marks;
 
 /// Fences the dead among sessions, by marks that were listed now, and returns those that are still to be waited for.
 pub fn settle(

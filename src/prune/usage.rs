@@ -7,9 +7,9 @@ use crate::format::tree::{Content, Entry, Extent, Node};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::frames::ChunkKind;
-use crate::repo::snapshots::Listed;
-use crate::repo::walk::MAX_DEPTH;
+use crate::repo::read::chunk_kind::ChunkKind;
+use crate::repo::read::walk::MAX_DEPTH;
+use crate::repo::shared::listed::Listed;
 use crate::store::Wait;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -192,7 +192,7 @@ fn descend(repository: &Repository, root: &ChunkId, meet: &mut Meet<'_>) -> Resu
             && meet(ChunkKind::Page, &id)?
         {
             if steps.len() == MAX_STEPS {
-                return Err(crate::repo::walk::too_deep());
+                return Err(crate::repo::read::walk::too_deep());
             }
             steps.push(Step { page: repository.page(&id, Wait::Allowed)?, at: 0 });
         }

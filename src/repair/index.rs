@@ -6,12 +6,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
+use crate::repo::Repository;
+use crate::repo::index::segment::SEGMENT_CHUNKS;
+use crate::repo::index::segment::{MAX_INDEX_OBJECT_BYTES, add_pack};
 use crate::repo::objects::object_id;
-use crate::repo::pack::read_directory;
-use crate::repo::session::Session;
-use crate::repo::verify::Counts;
-use crate::repo::write::SEGMENT_CHUNKS;
-use crate::repo::{MAX_INDEX_OBJECT_BYTES, Repository, add_pack};
+use crate::repo::read::pack::read_directory;
+use crate::repo::read::pack_scan::Counts;
+use crate::repo::shared::session::Session;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 

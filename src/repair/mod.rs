@@ -17,7 +17,7 @@ use crate::format::mark::{Mark, SessionKind};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::session::{Session, is_surely_dead, told};
+use crate::repo::shared::session::{Session, is_surely_dead, told};
 use crate::store::{Names, Object};
 use index::Survey;
 use salvage::Salvage;

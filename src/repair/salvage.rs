@@ -9,11 +9,12 @@ use crate::format::index::{PackEntry, SegmentBuilder};
 use crate::format::pack::{ChunkRecord, Directory};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
+use crate::repo::Repository;
 use crate::repo::index::Index;
-use crate::repo::pack::{PackBuilder, PlainFrame};
-use crate::repo::verify::{Counts, PackReader, Witness};
+use crate::repo::index::segment::add_pack;
+use crate::repo::read::pack_scan::{Counts, PackReader, Witness};
+use crate::repo::write::pack::{PackBuilder, PlainFrame};
 use crate::repo::write::{DEFAULT_LEVEL, FRAME_BYTES};
-use crate::repo::{Repository, add_pack};
 use crate::store::Names;
 use std::collections::HashSet;
 

@@ -1,7 +1,5 @@
 //! The examples of docs/format.md, compared with what the program writes.
 
-use super::objects::object_id;
-use super::pieces::seal_with;
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
 use crate::format::codec::{Bytes, encode};
@@ -13,6 +11,8 @@ use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
 use crate::id::{ChunkId, ObjectId};
+use crate::repo::index::pieces::seal_with;
+use crate::repo::objects::object_id;
 
 const FORMAT: &str = include_str!("../../docs/format.md");
 

@@ -1,11 +1,10 @@
 //! Objects that hold one plaintext, and their ids: snapshots and marks are sealed whole, index segments in pieces
-//! ([`super::pieces`]).
+//! ([`crate::repo::index::pieces`]).
 //!
 //! ```text
 //! single-frame object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
 //! ```
 
-use super::pieces::{open_pieces, seal_pieces};
 use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +12,7 @@ use crate::format::frame::encode_whole;
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite};
 use crate::format::pack::u32_at;
 use crate::id::ObjectId;
+use crate::repo::index::pieces::{open_pieces, seal_pieces};
 
 const HEAD_BYTES: usize = 8;
 

@@ -1,15 +1,5 @@
 //! Making, finding and unlocking a repository.
 
-use super::cache::Cache;
-use super::frames::{FrameCache, Openers};
-use super::index::Index;
-use super::load;
-use super::put::{Attempts, put_anew};
-use super::reads::Reads;
-use super::session::Process;
-use super::tree::PageCache;
-use super::unlock::{Keyring, Unlocked, find_master};
-use super::{IndexLoad, Memory, Repository};
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +7,18 @@ use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
 use crate::known::{Address, Identity, Known, Visit};
+use crate::repo::Memory;
+use crate::repo::Repository;
+use crate::repo::index::Index;
+use crate::repo::index::cache::Cache;
+use crate::repo::index::load;
+use crate::repo::index::load::IndexLoad;
+use crate::repo::read::chunks::{FrameCache, Openers};
+use crate::repo::read::tree::PageCache;
+use crate::repo::read::verified::Reads;
+use crate::repo::shared::session::Process;
+use crate::repo::unlock::{Keyring, Unlocked, find_master};
+use crate::repo::write::put::{Attempts, put_anew};
 use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};

@@ -3,12 +3,12 @@
 //! Anybody who can store objects can add slots, and nothing tells beforehand which are honest: so the likely ones come
 //! first, the first that opens ends it, and the work for all the others together is bounded.
 
-use super::objects::object_id;
-use super::parallel;
 use crate::crypto::keys::Secret;
 use crate::crypto::slot::{self, Credential, Derivation, Slot, USUAL_COST};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
+use crate::repo::objects::object_id;
+use crate::repo::parallel;
 use crate::store::{Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ const MAX_KEY_BYTES: u64 = 64 << 10;
 const MAX_USUAL_SLOTS: u64 = 64;
 
 /// What was found.
-pub(super) struct Unlocked {
+pub(in crate::repo) struct Unlocked {
     /// The master key.
     pub master: Secret,
     /// What is wrong with other slots.
@@ -79,7 +79,7 @@ enum Look {
 }
 
 /// Finds the master key.
-pub(super) fn find_master(
+pub(in crate::repo) fn find_master(
     store: &dyn Store,
     repository: [u8; 16],
     credentials: &[Credential],
@@ -110,7 +110,7 @@ pub(super) fn find_master(
         }
     }
     let mut warnings: Vec<String> = damaged.iter().map(|(_, error)| error.chain()).collect();
-    warnings.extend(super::foreign::warning(ObjectKind::Key, &foreign));
+    warnings.extend(crate::repo::shared::foreign::warning(ObjectKind::Key, &foreign));
     for credential in credentials {
         let fitting: Vec<&Slot> = slots.iter().map(|slot| &**slot).filter(|slot| slot.is_for(credential)).collect();
         let tried = worth_trying(&fitting.iter().map(|slot| slot.derivation()).collect::<Vec<_>>());
@@ -174,7 +174,7 @@ fn look(store: &dyn Store, repository: [u8; 16], id: ObjectId) -> Result<Look> {
 }
 
 /// Returns the objects in `keys/` that are no slots of this repository for anybody, which no program has written.
-pub(super) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<Vec<(ObjectId, String)>> {
+pub(in crate::repo) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<Vec<(ObjectId, String)>> {
     let listed = store.list(ObjectKind::Key)?;
     let looks = parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))?;
     let foreign = looks.into_iter().filter_map(|look| match look {

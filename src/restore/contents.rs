@@ -7,7 +7,7 @@ use super::tree::{Closed, Folder};
 use super::{Job, add};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Content, Entry, Node};
-use crate::repo::tree::Leaf;
+use crate::repo::read::tree::Leaf;
 use crate::source::stat::Kind;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;

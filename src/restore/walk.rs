@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
 use crate::repo::Repository;
-use crate::repo::tree::Leaf;
+use crate::repo::read::tree::Leaf;
 use crate::source::stat::Kind;
 use crate::store::Wait;
 use crossbeam_channel::Sender;

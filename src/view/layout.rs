@@ -15,9 +15,10 @@
 use super::LayoutChange;
 use super::identity::{of_layout, of_snapshot};
 use crate::format::tree::Time;
-use crate::repo::names::{folder_name, of_day, shown};
-use crate::repo::scope::believed;
-use crate::repo::snapshots::Listed;
+use crate::repo::shared::dated::folder_name;
+use crate::repo::shared::listed::Listed;
+use crate::repo::shared::names::{of_day, shown};
+use crate::repo::shared::scope::believed;
 use bakfs_mount::tree::{Attr, Ino, Kind, ROOT_INO};
 use std::collections::{BTreeMap, HashMap};
 
@@ -287,7 +288,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::snapshots::example;
+    use crate::repo::shared::listed::example;
 
     /// Returns where a link of a directory of the layout leads.
     fn leads(layout: &Layout, path: &str) -> Option<String> {

@@ -9,12 +9,14 @@ use bakfs::format::page::{Child, Page};
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Content, Directory, Entry, Extent, HOLE, Meta, Node, Time, Xattr};
 use bakfs::id::ChunkId;
-use bakfs::repo::frames::ChunkKind;
+use bakfs::repo::Repository;
 use bakfs::repo::objects::{object_id, seal_object};
-use bakfs::repo::pack::PackBuilder;
-use bakfs::repo::session::Session;
+use bakfs::repo::read::chunk_kind::ChunkKind;
+use bakfs::repo::shared::dated;
+use bakfs::repo::shared::names;
+use bakfs::repo::shared::session::Session;
+use bakfs::repo::write::pack::PackBuilder;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::repo::{Repository, names};
 use bakfs::store::{Names, Object, ObjectKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -374,14 +376,14 @@ fn root(repository: &Arc<Repository>, directory: Directory) {
     let mut snapshot = snapshot(directory);
     // A time of its own: which is the latest must not depend on ids.
     snapshot.time.secs += repository.store().list(ObjectKind::Snapshot).unwrap().len() as i64;
-    snapshot.name = names::dated(snapshot.time);
+    snapshot.name = dated::dated(snapshot.time);
     plant(repository, snapshot);
 }
 
 fn snapshot(root: Directory) -> Snapshot {
     let time = Time { secs: 1_772_334_000 + 86_400, nanos: 0 };
     Snapshot {
-        name: names::dated(time),
+        name: dated::dated(time),
         time,
         started: time,
         ended: time,

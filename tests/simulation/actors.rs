@@ -10,12 +10,13 @@ use bakfs::format::tree::{Content, Directory, Entry, Extent, Meta, Node, Time};
 use bakfs::id::ObjectId;
 use bakfs::monitor::Silent;
 use bakfs::prune;
-use bakfs::repo::frames::ChunkKind;
 use bakfs::repo::open::Options;
-use bakfs::repo::session::Session;
-use bakfs::repo::snapshots::Listed;
+use bakfs::repo::read::chunk_kind::ChunkKind;
+use bakfs::repo::shared::dated;
+use bakfs::repo::shared::listed::Listed;
+use bakfs::repo::shared::session::Session;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::repo::{Memory, Repository, names};
+use bakfs::repo::{Memory, Repository};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ pub fn back_up(world: &World, repository: &Arc<Repository>) -> Result<()> {
 
 fn snapshot(root: Directory, time: Time) -> Snapshot {
     Snapshot {
-        name: names::dated(time),
+        name: dated::dated(time),
         time,
         started: time,
         ended: time,

@@ -6,7 +6,7 @@ use crate::world::{Role, World};
 use bakfs::error::{Error, Result};
 use bakfs::format::tree::{Content, Node};
 use bakfs::repo::Repository;
-use bakfs::repo::snapshots::Listed;
+use bakfs::repo::shared::listed::Listed;
 use bakfs::store::ObjectKind;
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::design::Design;
 use crate::world::{Role, State, World, kind_of};
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::mark::{Mark, SessionKind};
-use bakfs::repo::session::Process;
+use bakfs::repo::shared::session::Process;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::MutexGuard;
 use std::collections::HashSet;

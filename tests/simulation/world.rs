@@ -9,7 +9,7 @@ use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
 use bakfs::id::ObjectId;
 use bakfs::repo::objects::{object_id, open_object, seal_object};
-use bakfs::repo::session;
+use bakfs::repo::shared::session;
 use bakfs::store::{Object, ObjectKind};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};

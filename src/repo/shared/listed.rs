@@ -1,0 +1,47 @@
+//! A snapshot as listings have it.
+
+use crate::format::snapshot::Snapshot;
+use crate::id::ObjectId;
+use std::sync::Arc;
+
+/// A snapshot and the object it is stored as.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its object.
+    pub id: ObjectId,
+    /// Its content without the texts of its troubles.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// Makes a snapshot that holds nothing, for tests of lists of them.
+#[cfg(test)]
+pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str]) -> Listed {
+    use crate::format::codec::Bytes;
+    let time = crate::repo::shared::dated::time(at.parse().unwrap());
+    let snapshot = Snapshot {
+        name: crate::repo::shared::dated::dated(time),
+        time,
+        started: time,
+        ended: time,
+        host: host.into(),
+        tags: tags.iter().map(|tag| tag.to_string()).collect(),
+        sources: sources.iter().map(|path| Bytes(path.as_bytes().to_vec())).collect(),
+        parent: None,
+        root_meta: Default::default(),
+        root: crate::format::tree::Directory {
+            page: crate::format::tree::HOLE,
+            entries: 0,
+            total_files: 0,
+            total_bytes: 0,
+        },
+        users: Vec::new(),
+        groups: Vec::new(),
+        has_xattrs: false,
+        summary: Default::default(),
+        troubles: Vec::new(),
+        program: String::new(),
+    };
+    let mut id = [first; 32];
+    id[31] = 1;
+    Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
+}
