@@ -8,7 +8,6 @@ use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Directory, Entry, HOLE, Meta, Node, Time};
 use bakfs::repo::open::Options;
 use bakfs::repo::shared::dated;
-use bakfs::repo::shared::names;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::repo::{Memory, Repository};
 use rustix::fs::{CWD, Mode, OFlags};

@@ -16,7 +16,6 @@ use bakfs::repo::Repository;
 use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::open::{self, Options};
 use bakfs::repo::shared::dated;
-use bakfs::repo::shared::names;
 use bakfs::repo::shared::session::Session;
 use bakfs::store::{Object, ObjectKind, Store};
 use parking_lot::{Condvar, Mutex};

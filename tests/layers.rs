@@ -1,7 +1,7 @@
 //! Rooms depend on one another in one direction only, and three crates have one door each.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. Verbs never use one another.
@@ -138,4 +138,101 @@ fn files_are_short() {
     }
     let main = std::fs::read_to_string(root().join("src/main.rs")).unwrap();
     assert!(main.lines().count() < 40);
+}
+
+/// A file as a module: the names on the way to it.
+type Module = Vec<String>;
+
+fn module_of(path: &Path, folder: &str) -> Module {
+    let inside = path.strip_prefix(folder).unwrap().with_extension("");
+    let mut module: Module = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    module.pop_if(|last| matches!(&**last, "mod" | "lib" | "main"));
+    module
+}
+
+/// Calls `each` with every path of a tree of `use`, as `a::{b, c::d}`.
+fn each_path(prefix: &[String], tree: &str, each: &mut dyn FnMut(&[String])) {
+    let names = |text: &str| -> Module {
+        let first = |name: &str| name.split(" as ").next().unwrap_or_default().trim().to_owned();
+        text.split("::").map(first).filter(|name| !name.is_empty()).collect()
+    };
+    let Some((head, rest)) = tree.split_once('{') else { return each(&[prefix, &names(tree)].concat()) };
+    let prefix = [prefix, &names(head)].concat();
+    let (mut depth, mut start) = (0, 0);
+    let inside = &rest[..rest.rfind('}').unwrap()];
+    for (at, byte) in inside.bytes().chain([b',']).enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                let part = inside[start..at].trim();
+                if !part.is_empty() {
+                    each_path(&prefix, part, each);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns which files each file of a crate imports; those above or below it are left out, for a folder may know what
+/// is in it.
+fn imports(folder: &str) -> BTreeMap<Module, BTreeSet<Module>> {
+    let files = files_under(folder);
+    let modules: BTreeSet<Module> = files.iter().map(|(path, _)| module_of(path, folder)).collect();
+    let mut graph = BTreeMap::new();
+    for (path, text) in &files {
+        let module = module_of(path, folder);
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let mut used = BTreeSet::new();
+        for tree in uses(product) {
+            each_path(&[], tree, &mut |path| {
+                let supers = path.iter().take_while(|name| *name == "super").count();
+                let base = match &*path[0] {
+                    "crate" => Vec::new(),
+                    "super" | "self" => module[..module.len() - supers].to_vec(),
+                    _ => return,
+                };
+                let full = [base, path[supers.max(1)..].to_vec()].concat();
+                let file = (1..=full.len()).rev().map(|len| &full[..len]).find(|at| modules.contains(*at));
+                used.extend(
+                    file.map(<[String]>::to_vec).filter(|at| !at.starts_with(&module) && !module.starts_with(at)),
+                );
+            });
+        }
+        graph.insert(module, used);
+    }
+    graph
+}
+
+/// Returns the trees of all `use` of a file.
+fn uses(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("use ").filter_map(|(at, word)| {
+        let line = &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at];
+        let is_use = matches!(line.trim_start(), "" | "pub " | "pub(crate) " | "pub(super) ");
+        text[at + word.len()..].split(';').next().filter(|_| is_use)
+    })
+}
+
+#[test]
+fn files_import_one_another_in_no_circle() {
+    for (folder, least) in [("src", 600), ("mount/src", 20)] {
+        let mut graph = imports(folder);
+        assert!(graph.values().map(BTreeSet::len).sum::<usize>() > least, "the imports of {folder} were found");
+        // What imports nothing that is left is in no circle, and nor is what nothing imports.
+        loop {
+            let imported: BTreeSet<Module> = graph.values().flatten().cloned().collect();
+            let is_free = |module: &Module, used: &BTreeSet<Module>| used.is_empty() || !imported.contains(module);
+            let free: BTreeSet<Module> =
+                graph.iter().filter(|(module, used)| is_free(module, used)).map(|(module, _)| module.clone()).collect();
+            if free.is_empty() {
+                break;
+            }
+            graph.retain(|module, _| !free.contains(module));
+            graph.values_mut().for_each(|used| used.retain(|module| !free.contains(module)));
+        }
+        let left: Vec<_> = graph.iter().map(|(module, used)| (module.join("::"), used)).collect();
+        assert!(left.is_empty(), "these files of {folder} import one another in circles: {left:?}");
+    }
 }

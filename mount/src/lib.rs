@@ -6,6 +6,7 @@ mod awake;
 mod deadline;
 mod error;
 mod fuse;
+mod guard;
 mod kernel;
 mod mount;
 mod push;

@@ -1,8 +1,7 @@
 //! The assembler: takes events in tree order and builds pages, extents and the summary.
 
 use super::content::Piece;
-use super::kept::Tally;
-use super::walk::{Change, Event};
+use super::event::{Change, Event, Tally};
 use super::{Budget, EMPTY, trouble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;

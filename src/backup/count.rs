@@ -1,8 +1,9 @@
 //! Counts what a first backup will read, for whoever looks at its progress: by the walk of a backup, without reading.
 
 use super::DIRECTOR_STACK_BYTES;
+use super::event::Event;
 use super::roots::Roots;
-use super::walk::{Director, Event};
+use super::walk::Director;
 use crate::source::walk::Walk;
 use crossbeam_channel::Receiver;
 use std::sync::atomic::{AtomicBool, Ordering};

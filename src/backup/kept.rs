@@ -4,41 +4,14 @@
 //! with the pages below it. Whether that is so is known at its end, so directories are held back until
 //! the first difference in them, which releases them all.
 
+use super::event::{Event, Tally};
 use super::parent::Known;
-use super::walk::Event;
 use crate::format::codec::Bytes;
-use crate::format::tree::{Entry, Meta, Node};
+use crate::format::tree::Meta;
 use crate::repo::read::tree::Leaf;
 
 /// Pages kept for directories held back: some 16 MiB. More than that are told at once.
 const MAX_LEAVES: usize = 256;
-
-/// What was taken over, counted.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// Entries of every type.
-    pub entries: u64,
-    /// Those that are no directories.
-    pub files: u64,
-    /// Content of the regular files.
-    pub bytes: u64,
-    /// Whether any has extended attributes.
-    pub has_xattrs: bool,
-}
-
-impl Tally {
-    /// Counts an entry that is no directory.
-    fn add(&mut self, entry: &Entry) {
-        if matches!(entry.node, Node::Directory(_)) {
-            return;
-        }
-        self.entries += 1;
-        self.files += 1;
-        let bytes = if matches!(entry.node, Node::File(_)) { entry.meta.size_bytes } else { 0 };
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.has_xattrs |= !entry.meta.xattrs.is_empty();
-    }
-}
 
 /// A directory that is open, and the pages its first `kept` entries are on, the parent's.
 struct Open {

@@ -12,9 +12,11 @@ mod assemble;
 mod content;
 mod count;
 mod emptied;
+mod event;
 mod fresh;
 mod generated;
 mod kept;
+mod make;
 mod parent;
 mod roots;
 mod servers;
@@ -40,6 +42,7 @@ use assemble::Assembler;
 use content::Cutter;
 use crossbeam_channel::{bounded, unbounded};
 use emptied::{MountPoints, Suspects};
+use event::Event;
 use fresh::{Freshness, Parent};
 pub use generated::Dumps;
 use generated::Making;
@@ -52,7 +55,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use walk::{Director, Event};
+use walk::Director;
 
 /// Files being read and not yet stored may hold this much.
 const BUDGET_BYTES: u64 = 48 << 20;
@@ -349,7 +352,7 @@ pub fn run_stream(
     let stream_event = Event::File {
         name: Bytes(file.clone()),
         stat: Box::new(assemble::stat_of_stream(&made(0o600, 1))),
-        change: walk::Change::New,
+        change: event::Change::New,
         pieces: Some(pieces_in),
         permit_bytes: 0,
     };

@@ -1,11 +1,12 @@
 //! The director: walks the sources in order, compares with the parent snapshot, and tells what there
 //! is to do as a stream of events in the order of the tree.
 
-use super::content::{Job, PIECE_BYTES, Piece};
+use super::content::{Job, PIECE_BYTES};
 use super::emptied::MountPoints;
+use super::event::{Change, Event, Stopped, without_slash};
 use super::fresh::Freshness;
 use super::generated::Making;
-use super::kept::{Held, Tally};
+use super::kept::Held;
 use super::parent::{Cursor, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;
@@ -20,65 +21,16 @@ use crate::source::exclude::{CACHE_TAG_NAME, Excludes, is_tagged_cache};
 use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;
 use crate::source::read::read_link;
-use crate::source::stat::{Kind, Stat};
+use crate::source::stat::Kind;
 use crate::source::walk::{Ticket, Walk};
 use crate::source::xattr;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How an entry compares with the parent snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The parent does not have it.
-    New,
-    /// The parent has another state of it.
-    Changed,
-    /// Taken over from the parent.
-    Unmodified,
-}
-
-/// One step of building the tree.
-pub enum Event {
-    /// A directory begins.
-    Enter(Bytes, Box<Meta>),
-    /// The directory that began last is complete.
-    Leave,
-    /// The directory of the root that began last is complete, and comes among the others by its name.
-    LeaveEarly,
-    /// A finished entry of the directory that is open.
-    Entry(Box<Entry>, Change),
-    /// An entry of the directory that is open, as the parent snapshot has it; counted apart.
-    Kept(Box<Entry>),
-    /// What was kept.
-    Counted(Tally),
-    /// A file whose content comes through a channel, and the permit to give back afterwards.
-    File {
-        /// Its name.
-        name: Bytes,
-        /// What it was when the directory was listed.
-        stat: Box<Stat>,
-        /// New or changed.
-        change: Change,
-        /// Its content; `None` in a dry run.
-        pieces: Option<Receiver<Piece>>,
-        /// What the budget is given back.
-        permit_bytes: u64,
-    },
-    /// Another name of a file that was handed over before.
-    Link(Bytes, Box<Stat>, Change),
-    /// Something of this name in the directory that is open could not be read.
-    Trouble(Bytes, String),
-    /// The walk cannot go on.
-    Failed(Error),
-}
-
-/// The assembler has stopped: there is nobody to tell.
-pub struct Stopped;
 
 /// Walks the sources.
 pub struct Director<'a> {
@@ -528,10 +480,6 @@ fn hidden_by_dumps(name: &[u8]) -> Error {
         "Dumps are stored below /{name}, where this machine has a folder of its own: leave that one out \
          (`exclude = [\"/{name}\"]`), or move it"
     ))
-}
-
-pub(super) fn without_slash(path: &[u8]) -> &[u8] {
-    path.strip_prefix(b"/").unwrap_or(path)
 }
 
 /// File systems that show the kernel's state and keep nothing (magic numbers: include/uapi/linux/magic.h).

@@ -1,6 +1,7 @@
 //! A tree as a tar archive: ustar headers with PAX records (POSIX.1-2024, pax) for what they cannot hold,
 //! extended attributes as GNU tar and star keep them, and holes as GNU tar does.
 
+use super::block::{BLOCK_BYTES, Records, pad, writing};
 use super::file;
 use super::sparse::Holes;
 use crate::error::{Context, Error, Result};
@@ -16,8 +17,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
-/// Archives are made of blocks of this size.
-pub(super) const BLOCK_BYTES: u64 = 512;
 /// Longest name and link target of a ustar header.
 const NAME_BYTES: usize = 100;
 /// Longest owner name of a ustar header, with the NUL that ends it.
@@ -50,10 +49,6 @@ pub fn archive(
     Ok(writer.troubles)
 }
 
-pub(super) fn writing() -> String {
-    "Cannot write the archive".into()
-}
-
 struct Writer<'a, 'o> {
     repository: &'a Repository,
     snapshot: &'a Snapshot,
@@ -62,16 +57,6 @@ struct Writer<'a, 'o> {
     troubles: u64,
     builder: Builder<&'o mut dyn Write>,
     linked: HashMap<(u64, u64), Vec<u8>>,
-}
-
-/// The records of one member that its header cannot hold.
-#[derive(Default)]
-pub(super) struct Records(Vec<(String, Vec<u8>)>);
-
-impl Records {
-    pub(super) fn add(&mut self, key: &str, value: &[u8]) {
-        self.0.push((key.to_string(), value.to_vec()));
-    }
 }
 
 fn put(field: &mut [u8], value: &[u8]) -> bool {
@@ -204,13 +189,6 @@ impl Writer<'_, '_> {
         }
         pad(data_bytes, out)
     }
-}
-
-/// Fills the last block.
-pub(super) fn pad(written_bytes: u64, out: &mut dyn Write) -> Result<()> {
-    let padding = written_bytes.next_multiple_of(BLOCK_BYTES) - written_bytes;
-    let zeros = [0; BLOCK_BYTES as usize];
-    out.write_all(&zeros[..padding as usize]).context(writing)
 }
 
 fn at(path: &[u8], error: Error) -> Error {

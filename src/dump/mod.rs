@@ -1,6 +1,7 @@
 //! The content of a file, streamed: frames are read and decoded ahead on several threads, in bounded memory.
 
 mod archive;
+mod block;
 mod sparse;
 
 pub use archive::archive;

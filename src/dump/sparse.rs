@@ -2,7 +2,7 @@
 //! Files"): a map of what is data in front of the data. Otherwise one file of 8 EiB that has no content at all would
 //! keep an archive from ever coming to its end.
 
-use super::archive::{BLOCK_BYTES, Records, pad, writing};
+use super::block::{BLOCK_BYTES, Records, pad, writing};
 use super::{decode, file};
 use crate::error::{Context, Result};
 use crate::format::tree::{Content, Extent};

@@ -1,6 +1,6 @@
 //! The index: what it should say, and putting that in the place of what it says.
 
-use super::salvage::judge;
+use super::judge::judge;
 use super::{Options, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};

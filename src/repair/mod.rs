@@ -10,6 +10,7 @@
 //! more: it is read from the packs when the repository is opened.
 
 mod index;
+mod judge;
 mod salvage;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -6,72 +6,16 @@ use crate::error::Result;
 use crate::format::frame::Encoder;
 use crate::format::header::Kind;
 use crate::format::index::{PackEntry, SegmentBuilder};
-use crate::format::pack::{ChunkRecord, Directory};
-use crate::id::{ChunkId, ObjectId};
+use crate::format::pack::ChunkRecord;
+use crate::id::ChunkId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::index::Index;
 use crate::repo::index::segment::add_pack;
-use crate::repo::read::pack_scan::{Counts, PackReader, Witness};
+use crate::repo::read::pack_scan::{PackReader, Witness};
 use crate::repo::write::pack::{PackBuilder, PlainFrame};
 use crate::repo::write::{DEFAULT_LEVEL, FRAME_BYTES};
 use crate::store::Names;
 use std::collections::HashSet;
-
-/// What is to be said of a pack.
-pub struct Judged {
-    /// Whether all of it is right.
-    pub is_sound: bool,
-    /// Whether the index says other things of it than it does itself.
-    pub differs: bool,
-}
-
-struct Judge<'a> {
-    index: &'a Index,
-    counts: &'a Counts,
-    monitor: &'a dyn Monitor,
-    judged: Judged,
-}
-
-impl Witness for Judge<'_> {
-    fn advance(&mut self, bytes: u64) {
-        self.monitor.advance(0, bytes);
-    }
-
-    fn problem(&mut self, _problem: String) {
-        self.judged.is_sound = false;
-    }
-
-    fn frame_problem(&mut self, _number: u32, _problem: String) {
-        self.judged.is_sound = false;
-    }
-
-    fn lost(&mut self, _problem: String) {
-        self.judged.is_sound = false;
-    }
-
-    fn directory(&mut self, pack: &PackEntry, directory: &Directory) {
-        self.judged.differs = self.counts.differ(self.index, pack.id, directory);
-    }
-
-    fn frame(&mut self, _pack: &PackEntry, _plain: &[u8], _chunks: &[ChunkRecord]) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Reads a pack whole and judges it.
-pub fn judge(
-    repository: &Repository,
-    index: &Index,
-    counts: &Counts,
-    pack: ObjectId,
-    len_bytes: u64,
-    monitor: &dyn Monitor,
-) -> Result<Judged> {
-    let mut judge = Judge { index, counts, monitor, judged: Judged { is_sound: true, differs: false } };
-    PackReader::default().read(repository, index, pack, len_bytes, &mut judge)?;
-    Ok(judge.judged)
-}
 
 /// Copies chunks out of damaged packs.
 pub struct Salvage<'a> {

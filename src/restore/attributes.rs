@@ -7,7 +7,7 @@
 //! An ordinary user cannot give files away: a file stays the user's own, without trouble, but then without
 //! setuid and setgid, as with cp(1), because these would lend this user's rights instead of the owner's.
 
-use super::target::Options;
+use super::options::Options;
 use crate::error::Error;
 use crate::format::tree::{Meta, Time, Xattr};
 use crate::source::stat::Stat;

@@ -1,7 +1,7 @@
 //! The content of files: what is there is compared by the ids of its chunks, and only what differs is fetched.
 
 use super::contents::Writers;
-use super::target::{File, Old};
+use super::file::{File, Old};
 use super::walk::PART_BYTES;
 use crate::error::{Error, Result};
 use crate::format::tree::Content;

@@ -1,8 +1,9 @@
 //! Writing files: runs of small ones, ranges of large ones, and the links between names.
 
+use super::file::{File, Old};
 use super::links::{self, Claim, Key, Links, Place};
 use super::overwrite::Fate;
-use super::target::{Dir, File, How, Old};
+use super::target::{Dir, How};
 use super::tree::{Closed, Folder};
 use super::{Job, add};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,10 +1,11 @@
 //! A regular file of the target: one that is being written, or one that is there and is compared.
 
 use super::attributes::Subject;
-use super::target::Dir;
+use super::overwrite::{has_own_links, is_as_guarded};
+use super::target::{Dir, checked, temporary_name};
 use crate::error::{Context, Error, Result};
 use crate::format::tree::{Extent, Meta};
-use crate::source::read::OpenFile;
+use crate::source::read::{self, OpenFile};
 use crate::source::stat::Stat;
 use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
@@ -139,5 +140,45 @@ impl Old {
     /// Sets the attributes of a file that was found equal; returns those that could not be.
     pub fn keep(&self, meta: &Meta) -> Vec<Error> {
         Subject::open(self.file.as_fd()).apply(meta, self.dir.options())
+    }
+}
+
+impl Dir {
+    /// Creates the regular file `name`; `None` where something of this name is there.
+    pub fn create_file(&self, name: &[u8]) -> Result<Option<File>> {
+        checked(name)?;
+        match self.create(name) {
+            Ok(fd) => Ok(Some(File::new(self, fd, name, None))),
+            Err(Errno::EXIST) => Ok(None),
+            Err(error) => Err(Error::io("could not be created", error)),
+        }
+    }
+
+    /// Creates a regular file that takes the place of `name`, which is no directory, when it is complete.
+    pub fn replace_file(&self, name: &[u8]) -> Result<File> {
+        checked(name)?;
+        let temporary = temporary_name(name);
+        let fd = match self.create(temporary.as_bytes()) {
+            Err(Errno::EXIST) => {
+                // This restore left it when it failed.
+                self.clear(temporary.as_bytes())?;
+                self.create(temporary.as_bytes())
+            }
+            created => created,
+        };
+        let fd = fd.context(|| "could not be created under a temporary name beside it".into())?;
+        Ok(File::new(self, fd, name, Some(temporary)))
+    }
+
+    /// Opens the regular file `name`, seen as `there`, to compare it; `None` where it cannot be read.
+    pub fn open_old(&self, name: &[u8], there: &Stat) -> Option<Old> {
+        let file = read::open(self.fd.as_ref()?.as_fd(), name, there).ok()?;
+        Some(Old::new(file, self))
+    }
+
+    /// Returns whether a file that is there may stay if its content is right, and be given its attributes.
+    pub fn may_stay(&self, old: &Old, meta: &Meta) -> bool {
+        let there = old.stat();
+        has_own_links(there, meta) && is_as_guarded(there, meta, &self.options.owners, || old.has_same_acl(meta))
     }
 }

@@ -15,9 +15,10 @@
 pub mod attributes;
 mod compare;
 mod contents;
-mod file;
+pub mod file;
 mod filter;
 mod links;
+pub mod options;
 pub mod overwrite;
 pub mod owners;
 pub mod target;
@@ -362,7 +363,7 @@ pub fn run(
     raise_open_files_limit();
     let is_new = !target.exists();
     let &Options { replace_types, dry_run, .. } = options;
-    let how = target::Options { replace_types, dry_run, owners: job.owners.clone(), xattrs: options.xattrs.clone() };
+    let how = options::Options { replace_types, dry_run, owners: job.owners.clone(), xattrs: options.xattrs.clone() };
     let opened = Target::open(target, how)?;
     let root = || Folder::root(opened.root(), is_new.then(|| snapshot.root_meta.clone()), options.overwrite);
     let strangers = pass(&job, root(), None)?;

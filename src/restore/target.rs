@@ -12,13 +12,10 @@
 //! Errors are predicates ("could not be created") without a path: whoever asked knows it.
 
 use super::attributes::Subject;
-pub use super::file::{File, Old};
+use super::options::Options;
 use super::overwrite::{Fate, Overwrite, has_own_links, is_as_guarded, is_safe_inside};
-use super::owners::Owners;
-use super::xattrs::XattrFilter;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Entry, Meta, NAME_MAX_BYTES, Node};
-use crate::source::read;
 use crate::source::stat::{Kind, Stat};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -27,19 +24,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-
-/// How files are written.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Whether what is in the way and of another type is removed.
-    pub replace_types: bool,
-    /// Whose the files become.
-    pub owners: Owners,
-    /// Which extended attributes they get.
-    pub xattrs: XattrFilter,
-    /// Whether nothing is changed: directories that are not there count as empty ones.
-    pub dry_run: bool,
-}
 
 /// An open target directory.
 #[derive(Debug)]
@@ -51,8 +35,8 @@ pub struct Target {
 #[derive(Debug, Clone)]
 pub struct Dir {
     /// `None`: it is not there, in a dry run.
-    fd: Option<Arc<OwnedFd>>,
-    options: Arc<Options>,
+    pub(super) fd: Option<Arc<OwnedFd>>,
+    pub(super) options: Arc<Options>,
 }
 
 /// Which file it is: the numbers of its device and inode.
@@ -186,44 +170,6 @@ impl Dir {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let _ = rustix::fs::chmod(path, Mode::from_raw_mode(there.mode | 0o700));
         }
-    }
-
-    /// Creates the regular file `name`; `None` where something of this name is there.
-    pub fn create_file(&self, name: &[u8]) -> Result<Option<File>> {
-        checked(name)?;
-        match self.create(name) {
-            Ok(fd) => Ok(Some(File::new(self, fd, name, None))),
-            Err(Errno::EXIST) => Ok(None),
-            Err(error) => Err(Error::io("could not be created", error)),
-        }
-    }
-
-    /// Creates a regular file that takes the place of `name`, which is no directory, when it is complete.
-    pub fn replace_file(&self, name: &[u8]) -> Result<File> {
-        checked(name)?;
-        let temporary = temporary_name(name);
-        let fd = match self.create(temporary.as_bytes()) {
-            Err(Errno::EXIST) => {
-                // This restore left it when it failed.
-                self.clear(temporary.as_bytes())?;
-                self.create(temporary.as_bytes())
-            }
-            created => created,
-        };
-        let fd = fd.context(|| "could not be created under a temporary name beside it".into())?;
-        Ok(File::new(self, fd, name, Some(temporary)))
-    }
-
-    /// Opens the regular file `name`, seen as `there`, to compare it; `None` where it cannot be read.
-    pub fn open_old(&self, name: &[u8], there: &Stat) -> Option<Old> {
-        let file = read::open(self.fd.as_ref()?.as_fd(), name, there).ok()?;
-        Some(Old::new(file, self))
-    }
-
-    /// Returns whether a file that is there may stay if its content is right, and be given its attributes.
-    pub fn may_stay(&self, old: &Old, meta: &Meta) -> bool {
-        let there = old.stat();
-        has_own_links(there, meta) && is_as_guarded(there, meta, &self.options.owners, || old.has_same_acl(meta))
     }
 
     /// Makes what is neither regular file nor directory: symbolic link, FIFO, socket or device, with its
@@ -371,7 +317,7 @@ impl Dir {
         rustix::fs::unlinkat(self.fd()?, name, flags)
     }
 
-    fn create(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+    pub(super) fn create(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(self.fd()?, name, flags, PRIVATE_FILE)
     }
@@ -417,7 +363,7 @@ impl Dir {
     }
 
     /// Removes a name, a directory only when it is empty.
-    fn clear(&self, name: &[u8]) -> Result<()> {
+    pub(super) fn clear(&self, name: &[u8]) -> Result<()> {
         let removed = match self.unlink(name, AtFlags::empty()) {
             Err(Errno::ISDIR) => self.unlink(name, AtFlags::REMOVEDIR),
             removed => removed,
@@ -462,7 +408,7 @@ fn exchanged() -> Error {
 }
 
 /// Refuses what is no name of a directory entry: it must not lead out of the target.
-fn checked(name: &[u8]) -> Result<()> {
+pub(super) fn checked(name: &[u8]) -> Result<()> {
     let is_name = (1..=NAME_MAX_BYTES).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0);
     if is_name && name != b"." && name != b".." {
         return Ok(());
@@ -471,7 +417,7 @@ fn checked(name: &[u8]) -> Result<()> {
 }
 
 /// Differs in every run: no file of a user or a snapshot has it by chance or by intent.
-fn temporary_name(name: &[u8]) -> String {
+pub(super) fn temporary_name(name: &[u8]) -> String {
     static OF_THIS_RUN: OnceLock<RandomState> = OnceLock::new();
     format!(".bakfs-partial-{:016x}", OF_THIS_RUN.get_or_init(RandomState::new).hash_one(name))
 }

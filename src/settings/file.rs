@@ -1,7 +1,7 @@
 //! What a configuration file may say, as it is written: `/etc/bakfs/bakfs.toml` and `profiles.d/*.toml`.
 
 use super::periodicity::Periodicity;
-use super::profile::check_absolute;
+use super::values::check_absolute;
 use super::values::{Command, Duration, Jitter, Keep, Strings};
 use crate::error::Result;
 use crate::retention::window::Window;

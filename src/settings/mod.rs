@@ -104,7 +104,7 @@ impl Settings {
             ("metrics-file", &file.metrics_file),
         ];
         paths.extend(file.repository.values().map(|repository| ("password-file", &repository.password_file)));
-        paths.into_iter().try_for_each(|(key, path)| profile::check_absolute(key, path.as_deref())).map_err(located)?;
+        paths.into_iter().try_for_each(|(key, path)| values::check_absolute(key, path.as_deref())).map_err(located)?;
         let names: BTreeSet<String> = written.keys().cloned().collect();
         let (mut profiles, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (name, written) in written {

@@ -3,13 +3,12 @@
 use super::excludes::{BUILT_IN, folder_of};
 use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
-use super::values::{Command, Duration, Keep};
+use super::values::{Command, Duration, Keep, check_absolute};
 use crate::error::{Error, Result};
 use crate::format::snapshot::INCOMPLETE_TAG;
 use crate::quantity::{Share, parse_share};
 use crate::retention::window::Window;
 use crate::spelling::{check_word, list};
-use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -106,13 +105,6 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
 /// Returns whether a tag says how a snapshot was made.
 fn is_reserved(tag: &str) -> bool {
     Periodicity::ALL.iter().any(|periodicity| periodicity.word() == tag) || tag == INCOMPLETE_TAG
-}
-
-/// Refuses a path that means another place where another program begins the run.
-pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
-    let Some(path) = path.filter(|path| !path.is_absolute()) else { return Ok(()) };
-    let why = text::unexpanded(path).map_or(String::new(), |why| format!(" ({why})"));
-    Err(Error::usage(format!("{key}: `{}` must be an absolute path{why}", path.display())))
 }
 
 /// Refuses a repository's folder that would be another where another program begins the run.

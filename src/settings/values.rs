@@ -3,10 +3,19 @@
 use crate::error::{Error, Result};
 use crate::retention::rule::{self, Count, Level, Limit, Rule, TagList};
 use crate::retention::window::Window;
+use crate::text;
 use serde::de::{Error as _, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
+
+/// Refuses a path that means another place where another program begins the run.
+pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
+    let Some(path) = path.filter(|path| !path.is_absolute()) else { return Ok(()) };
+    let why = text::unexpanded(path).map_or(String::new(), |why| format!(" ({why})"));
+    Err(Error::usage(format!("{key}: `{}` must be an absolute path{why}", path.display())))
+}
 
 /// A command: a line for `/bin/sh -c`, or a program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -13,7 +13,6 @@ use bakfs::repo::Repository;
 use bakfs::repo::objects::{object_id, seal_object};
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::shared::dated;
-use bakfs::repo::shared::names;
 use bakfs::repo::shared::session::Session;
 use bakfs::repo::write::pack::PackBuilder;
 use bakfs::repo::write::{WriteOptions, Writer};

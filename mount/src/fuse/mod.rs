@@ -21,11 +21,12 @@ use fuser::{
     Session, SessionACL,
 };
 
+use crate::guard::guarded;
 use crate::push::{MAX_FILE_BYTES, Store};
 use crate::requests::Counters;
 use crate::tree::{Attr, ENDLESS, Fault, Ino, ROOT_INO, SeekTo, Tree};
 use reply::{BLOCK_BYTES, directory, file_attr, reply_xattr};
-pub(crate) use serve::{Core, guarded};
+pub(crate) use serve::Core;
 
 /// The longest READ the kernel is asked to send (fs.fuse.max_pages_limit allows 256 pages).
 const MAX_READ_BYTES: u32 = 1 << 20;

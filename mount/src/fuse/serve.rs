@@ -1,7 +1,6 @@
 //! Asks the tree, at once or on a thread that may wait, and replies.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::Errno;
 use super::reply::{Fail, Listing, directory, file_attr};
 use crate::awake::Awake;
 use crate::deadline::{Pending, Workers};
+use crate::guard::guarded;
 use crate::push::Pusher;
 use crate::requests::Counters;
 use crate::tree::{ENDLESS, Fault, Ino, Kind, Listed, Tree, Wait};
@@ -38,15 +38,6 @@ pub(crate) struct Core<T: Tree> {
     pub(crate) xattrs: bool,
     /// Whether getxattr(2) is answered all the same; likewise fixed.
     pub(crate) hidden_xattrs: bool,
-}
-
-/// Runs a call of the tree; a panic becomes a fault of that request alone.
-pub(crate) fn guarded<A>(call: impl FnOnce() -> Result<A, Fault>) -> Result<A, Fault> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(Fault::Damaged(format!("The program failed: {}", text.unwrap_or("panic without a message"))))
-    })
 }
 
 pub(super) fn errno(operation: &'static str, ino: Ino, fault: &Fault) -> Errno {

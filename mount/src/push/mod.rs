@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::fuse::guarded;
+use crate::guard::guarded;
 use crate::requests::Counters;
 use crate::tree::{Fault, Ino, Neighbour, Tree, Wait};
 use plan::{Plan, Step};

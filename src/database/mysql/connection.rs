@@ -1,7 +1,7 @@
 //! How programs connect: what option files say of that, in a file of our own, and nothing else of what they say.
 
+use super::client::find;
 use super::option_files;
-use super::server::find;
 use crate::database::local::Temporary;
 use crate::error::{Context, Result};
 use crate::process::{Account, Program};

@@ -1,5 +1,6 @@
 //! MySQL and MariaDB by their client programs.
 
+mod client;
 mod connection;
 mod contents;
 mod dumping;

@@ -1,10 +1,11 @@
 //! A MySQL or MariaDB server as its client programs see it.
 
+use super::client::find;
 use super::connection::{Connection, ENVIRONMENT};
 use super::rights::Rights;
-use crate::database::local::{Temporary, account, check_secret, dump_limit, folders, is_program};
+use crate::database::local::{Temporary, account, check_secret, dump_limit};
 use crate::database::pattern::Patterns;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
@@ -77,17 +78,6 @@ pub struct Choice {
     pub missing: Vec<String>,
     /// Patterns of `exclude` that match nothing.
     pub idle: Vec<String>,
-}
-
-/// Finds a program by one of its names.
-pub fn find(names: &[&str], bin_dir: Option<&Path>) -> Result<PathBuf> {
-    let paths = names.iter().flat_map(|name| folders(bin_dir).into_iter().map(move |folder| folder.join(name)));
-    paths.into_iter().find(|path| is_program(path)).ok_or_else(|| {
-        let place = bin_dir.map_or_else(String::new, |folder| format!(" in {}", folder.display()));
-        let names = names.join(" or ");
-        let message = format!("There is no {names}{place}: install mariadb-client (or mysql-client), or set `bin-dir`");
-        Error::new(ErrorKind::NotFound, message)
-    })
 }
 
 impl Server {

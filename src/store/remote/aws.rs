@@ -1,7 +1,7 @@
 //! Amazon's environment variables and the files `~/.aws/config` and `~/.aws/credentials`.
 
 use super::environment::{Sources, read_optional};
-use super::settings::{S3, Secret, is_machine_of};
+use super::logins::{S3, Secret, is_machine_of};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 use super::explain::Task;
 use super::failure::{Cause, Failure};
 use super::http::Purpose;
+use super::list::Item;
 use super::list::{Bounds, shard_of};
-use super::service::Item;
 use super::{RemoteStore, Terms, id_of};
 use crate::crypto::keys::fill_random;
 use crate::error::Result;

@@ -3,7 +3,6 @@
 use super::explain::Task;
 use super::failure::{Cause, Failure};
 use super::http::{MAX_ANSWER_BYTES, Purpose};
-use super::service::Item;
 use super::{RemoteStore, Terms, Tries, id_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Listed, Object, ObjectKind};
@@ -24,6 +23,15 @@ const MAX_KEYS_BYTES: u64 = 4 << 20;
 const MAX_KEYS_TIME: Duration = Duration::from_secs(30);
 /// Of objects that a listing lacks and that were there before, so many are looked for one by one.
 const MAX_LOOKED_FOR: usize = 64;
+
+/// One entry of a listing, with its path below the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    pub path: String,
+    pub len_bytes: u64,
+    pub is_folder: bool,
+    pub modified_secs: Option<i64>,
+}
 
 /// How far one listing goes.
 pub(super) struct Bounds {

@@ -2,7 +2,7 @@
 
 use super::failure::{Cause, Failure, plain};
 use super::http::{Call, Purpose};
-use super::settings::{B2, Secret, Swift, SwiftEntry};
+use super::logins::{B2, Secret, Swift, SwiftEntry};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response};

@@ -13,6 +13,7 @@ mod http;
 mod limit;
 mod list;
 mod login;
+mod logins;
 mod netrc;
 mod openstack;
 mod page;

@@ -1,7 +1,7 @@
 //! User and password of a server from `~/.netrc`.
 
 use super::environment::{Environment, read_private};
-use super::settings::Secret;
+use super::logins::Secret;
 use crate::error::Result;
 use std::path::PathBuf;
 

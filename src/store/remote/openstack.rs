@@ -1,7 +1,7 @@
 //! OpenStack's environment variables, as a provider's RC file sets them, and those of Swift's own logins.
 
 use super::environment::Sources;
-use super::settings::{Secret, Swift, SwiftEntry};
+use super::logins::{Secret, Swift, SwiftEntry};
 use crate::error::Result;
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use super::checksum::{base64, parse_md5};
 use super::environment::Environment;
 use super::failure::{Cause, Failure, plain};
 use super::http::{Body, Call, Client, Purpose};
-use super::list::Bounds;
+use super::list::{Bounds, Item};
 use super::login::{self, Login};
 use super::page::{Form, look_over};
 use super::settings::Settings;
@@ -53,15 +53,6 @@ struct Entry {
 pub(super) struct Told {
     pub len_bytes: Option<u64>,
     pub md5: Option<[u8; 16]>,
-}
-
-/// One entry of a listing, with its path below the repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub path: String,
-    pub len_bytes: u64,
-    pub is_folder: bool,
-    pub modified_secs: Option<i64>,
 }
 
 /// A service as one try sees it.
