@@ -7,7 +7,7 @@ mod support;
 use bakfs::crypto::keys::Secret;
 use bakfs::crypto::slot::Credential;
 use bakfs::format::header::Suite;
-use bakfs::id::{ObjectId, to_hex};
+use bakfs::id::{ObjectId, RepositoryId, to_hex};
 use bakfs::repo::Repository;
 use bakfs::repo::open::Options;
 use bakfs::store::cached::{CachedStore, DEFAULT_MAX_BYTES, default_max_bytes};
@@ -232,7 +232,7 @@ fn repository() -> (Arc<MemStore>, library::History) {
 /// Opens it with a cache, as another process would.
 fn open(far: &Arc<FarStore>, base: &Path) -> Repository {
     let options = Options { cache_base: Some(base), cache_max_bytes: 1 << 30, ..Options::default() };
-    let credential = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
+    let credential = |_: &RepositoryId| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
     Repository::unlock(far.clone(), &options, credential).unwrap()
 }
 

@@ -11,7 +11,7 @@ use bakfs::format::index::Segment;
 use bakfs::format::mark::SessionKind;
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::Time;
-use bakfs::id::ObjectId;
+use bakfs::id::{ObjectId, RepositoryId};
 use bakfs::repo::Repository;
 use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::open::{self, Options};
@@ -262,11 +262,11 @@ fn a_repository_is_made_and_opened_in_any_store() {
         Object::Config if met.insert("config") => Fate::LostReply,
         _ => Fate::Done,
     });
-    open::init_in(&*far, [5; 16], Suite::Aes256GcmSiv, &[key()]).unwrap();
-    assert_eq!(open().unwrap().id(), [5; 16]);
-    let error = open::init_in(&*far, [6; 16], Suite::Aes256GcmSiv, &[key()]).unwrap_err();
+    open::init_in(&*far, RepositoryId([5; 16]), Suite::Aes256GcmSiv, &[key()]).unwrap();
+    assert_eq!(open().unwrap().id(), RepositoryId([5; 16]));
+    let error = open::init_in(&*far, RepositoryId([6; 16]), Suite::Aes256GcmSiv, &[key()]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exists);
-    assert_eq!(open().unwrap().id(), [5; 16], "the first one stays");
+    assert_eq!(open().unwrap().id(), RepositoryId([5; 16]), "the first one stays");
 }
 
 /// Plants some packs' worth of noise.

@@ -7,10 +7,11 @@ mod support;
 use bakfs::check::Subject;
 use bakfs::crypto::keys::{Keys, Secret};
 use bakfs::crypto::slot::Credential;
+use bakfs::crypto::vault::Vault;
 use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use bakfs::id::{ChunkId, ObjectId};
+use bakfs::id::{ChunkId, ObjectId, RepositoryId};
 use bakfs::repo::Repository;
 use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::index::load::IndexLoader;
@@ -129,17 +130,17 @@ fn lazily(stored: &[u8], each: impl FnOnce(&LazySegment, &FarStore)) {
     // One connection and no time to read ahead: what is asked for is what a lookup needs.
     let store: Arc<dyn Store> = Arc::new(CachedStore::open(far.clone(), None, 0));
     let listed = Listed { id: object_id(stored), len_bytes: stored.len() as u64 };
-    let lazy = LazySegment::open(&store, &keys(), [3; 16], listed, &Arc::new(OpenPieces::default())).unwrap().unwrap();
+    let lazy = LazySegment::open(&store, &vault(), listed, &Arc::new(OpenPieces::default())).unwrap().unwrap();
     far.take_requests();
     each(&lazy, &far);
 }
 
-fn keys() -> Keys {
-    Keys::derive(&Secret([9; 32]))
+fn vault() -> Vault {
+    Vault::new(Keys::derive(&Secret([9; 32])), Suite::Aes256GcmSiv, RepositoryId([3; 16]))
 }
 
 fn sealed(builder: SegmentBuilder) -> Vec<u8> {
-    seal_object(&keys(), Kind::Index, Suite::Aes256GcmSiv, [3; 16], &builder.encode())
+    seal_object(&vault(), Kind::Index, &builder.encode())
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn how_much_there_is_is_told_without_waiting() {
     far.hold();
     far.let_through(1);
     let asking = std::thread::spawn(move || {
-        let lazy = LazySegment::open(&store, &keys(), [3; 16], listed, &Arc::default()).unwrap().unwrap();
+        let lazy = LazySegment::open(&store, &vault(), listed, &Arc::default()).unwrap().unwrap();
         (lazy.pack_bytes(), lazy)
     });
     support::until("who asks is answered", support::SOON, || asking.is_finished());
@@ -238,13 +239,12 @@ fn a_cold_lookup_takes_few_requests_however_ids_lie() {
 fn pieces_moved_or_cut_are_noticed() {
     let stored = sealed(tables(drawn(1, 9000), 1));
     let tag = |bytes: &[u8]| Listed { id: object_id(bytes), len_bytes: bytes.len() as u64 };
-    let whole = |bytes: &[u8]| {
-        bakfs::repo::objects::open_object(&keys(), Kind::Index, [3; 16], bytes.to_vec(), 48 << 20).map(drop)
-    };
+    let whole =
+        |bytes: &[u8]| bakfs::repo::objects::open_object(&vault(), Kind::Index, bytes.to_vec(), 48 << 20).map(drop);
     let all = |bytes: &[u8]| -> Result<()> {
         let object = Object::Index(object_id(bytes));
         let store: Arc<dyn Store> = FarStore::with_packs(&[(object, bytes.to_vec())], 1);
-        let lazy = LazySegment::open(&store, &keys(), [3; 16], tag(bytes), &Arc::default())?.unwrap();
+        let lazy = LazySegment::open(&store, &vault(), tag(bytes), &Arc::default())?.unwrap();
         drawn(1, 9000).iter().try_for_each(|id| lazy.find_all(id, Wait::Allowed).map(drop))
     };
     whole(&stored).unwrap();
@@ -282,7 +282,7 @@ fn the_rest_comes_later_and_stays() {
     // One as bakfs once wrote them: it is read whole at once.
     let repository = library::open(memory.clone()).unwrap();
     let plain = tables(drawn(50, 20_000), 50).encode();
-    let old = seal_whole(repository.keys(), Kind::Index, repository.suite(), repository.id(), &plain);
+    let old = seal_whole(repository.vault(), Kind::Index, &plain);
     memory.put(Object::Index(object_id(&old)), &old).unwrap();
     let far = FarStore::new(memory.clone(), 4);
     let store = |folder: &Path| Arc::new(CachedStore::open(far.clone(), Some(folder), 1 << 30));
@@ -317,7 +317,7 @@ fn the_rest_comes_later_and_stays() {
 /// Opens a repository on demand, with a cache of so many bytes.
 fn open_bounded(far: &Arc<FarStore>, cache: Option<&Path>, cache_max_bytes: u64) -> Arc<Repository> {
     let options = Options { cache_base: cache, cache_max_bytes, index: IndexLoad::OnDemand, ..Options::default() };
-    let key = |_: &[u8; 16]| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
+    let key = |_: &RepositoryId| Ok(vec![Credential::Key(Secret(library::KEYS[0]))]);
     Arc::new(Repository::unlock(far.clone(), &options, key).unwrap())
 }
 

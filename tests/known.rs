@@ -9,6 +9,7 @@ use bakfs::crypto::recovery;
 use bakfs::format::config::{CHUNK_SIZES, Config};
 use bakfs::format::header::Suite;
 use bakfs::format::tree::Time;
+use bakfs::id::RepositoryId;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -109,7 +110,7 @@ impl World {
     fn forge(&self) {
         let config = self.bakfs.repo().join("config");
         let bytes = std::fs::read(&config).unwrap();
-        let id: [u8; 16] = bytes[16..32].try_into().unwrap();
+        let id = RepositoryId(bytes[16..32].try_into().unwrap());
         let created = Time { secs: 1_700_000_000, nanos: 0 };
         let forged = Config { created, features: Vec::new(), chunk_sizes: CHUNK_SIZES, open_key: Some([3; 32]) };
         let keys = Keys::derive(&Secret([3; 32]));

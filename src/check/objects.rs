@@ -120,7 +120,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     for listed in index {
         let object = Object::Index(listed.id);
         let Some(bytes) = read(repository, object, listed.id, MAX_INDEX_OBJECT_BYTES, damage)? else { continue };
-        match open_object(repository.keys(), Kind::Index, repository.id(), bytes, MAX_INDEX_BYTES) {
+        match open_object(repository.vault(), Kind::Index, bytes, MAX_INDEX_BYTES) {
             Ok(plain) => {
                 let is_gone =
                     |object| matches!(store.len_bytes(object), Err(error) if error.kind() == ErrorKind::NotFound);
@@ -255,7 +255,7 @@ pub fn spare_index(
     let mut builder = SegmentBuilder::default();
     for id in objects.leftover.iter().filter(|id| !known.contains(id)) {
         let len = objects.packs.get(id).copied().unwrap_or_default();
-        match pack::read_directory(&**repository.store(), repository.keys(), repository.id(), *id, len) {
+        match pack::read_directory(&**repository.store(), repository.vault(), *id, len) {
             Ok((entry, directory)) => add_pack(&mut builder, entry, &directory),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if !repository.is_damage(&error) => return Err(error),

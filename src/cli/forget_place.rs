@@ -4,7 +4,6 @@ use super::Status;
 use super::open::Global;
 use super::output::readable;
 use crate::format::header::Suite;
-use crate::id::to_hex;
 
 /// Options of `bakfs forget-place`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +21,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Status> {
         let all = forgotten.iter().map(|forgotten| {
             serde_json::json!({
                 "place": forgotten.place,
-                "repository": to_hex(&forgotten.identity.repository),
+                "repository": forgotten.identity.repository.to_string(),
                 "encrypted": forgotten.identity.suite != Suite::Plain,
             })
         });

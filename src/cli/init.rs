@@ -8,7 +8,7 @@ use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
-use crate::id::to_hex;
+use crate::id::RepositoryId;
 use crate::repo::open::{check_vacant, check_vacant_in, init_in, init_with_id};
 use crate::store::ObjectKind;
 use crate::store::place::Place;
@@ -36,7 +36,7 @@ enum Encryption {
 /// A repository that was made.
 pub struct Made {
     /// Its id.
-    pub id: [u8; 16],
+    pub id: RepositoryId,
     /// The key file that unlocks it here, if one was written.
     pub key_path: Option<PathBuf>,
     /// The recovery key made beside a passphrase, to be shown once.
@@ -79,7 +79,7 @@ impl Vacancy {
         }
     }
 
-    fn fill(&self, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> crate::error::Result<()> {
+    fn fill(&self, id: RepositoryId, suite: Suite, credentials: &[Credential]) -> crate::error::Result<()> {
         match self {
             Vacancy::Folder(path) => init_with_id(path, id, suite, credentials).map(drop),
             Vacancy::Store(store) => init_in(&**store, id, suite, credentials).map(drop),
@@ -94,8 +94,8 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     if let Err(error) = global.forget_place() {
         eprintln!("bakfs: warning: {}", error.chain());
     }
-    let mut id = [0; 16];
-    fill_random(&mut id);
+    let mut id = RepositoryId([0; 16]);
+    fill_random(&mut id.0);
     if suite == Suite::Plain {
         vacancy.fill(id, suite, &[])?;
         return Ok(Made { id, key_path: None, recovery: None });
@@ -143,7 +143,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         println!(
             "{}",
             serde_json::json!({
-                "repository": to_hex(&made.id),
+                "repository": made.id.to_string(),
                 "path": readable(place.as_bytes()),
                 "key_file": made.key_path.as_deref().map(readable_path),
                 "recovery_key": made.recovery.as_ref().map(|text| text.as_str()),

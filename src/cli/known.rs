@@ -6,7 +6,7 @@ use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
-use crate::id::{from_hex, to_hex};
+use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
 use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, look, recognise_in};
@@ -63,7 +63,8 @@ impl Global {
         // The folder of what is known may be on the disk that is missing: keys seldom are.
         let known = Known::new(self.known_folder()?);
         let cache = self.cache_base()?;
-        let is_lost = |(id, _): &([u8; 16], PathBuf)| cache.join(to_hex(id)).exists() && !known.has_place_of(id);
+        let is_lost =
+            |(id, _): &(RepositoryId, PathBuf)| cache.join(id.to_string()).exists() && !known.has_place_of(id);
         let Some((id, key)) = self.keys()?.into_iter().find(is_lost) else { return Ok(()) };
         Err(Error::new(
             ErrorKind::NoRepository,
@@ -71,16 +72,16 @@ impl Global {
                 "There is no repository at {}, but this machine has used one ({}, with the key {}), and nothing tells \
                  where that is: if its disk is not mounted, mount it; `bakfs init` makes a new repository",
                 address.shown,
-                to_hex(&id),
+                id,
                 key.display()
             ),
         ))
     }
 
     /// Returns the repositories whose key files are on this machine, with those files.
-    fn keys(&self) -> Result<Vec<([u8; 16], PathBuf)>> {
+    fn keys(&self) -> Result<Vec<(RepositoryId, PathBuf)>> {
         let files = std::fs::read_dir(config_folder().join("keys")).into_iter().flatten().flatten();
-        let id = |path: &PathBuf| from_hex(path.file_name()?.to_str()?.strip_suffix(".key")?);
+        let id = |path: &PathBuf| RepositoryId::from_hex(path.file_name()?.to_str()?.strip_suffix(".key")?);
         Ok(files.filter_map(|file| id(&file.path()).map(|id| (id, file.path()))).collect())
     }
 
@@ -190,7 +191,7 @@ impl Global {
     pub fn open_by(
         &self,
         options: &Options<'_>,
-        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Repository> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options {
@@ -200,7 +201,7 @@ impl Global {
             ..*options
         };
         let asked = Cell::new(None);
-        let credentials = |id: &[u8; 16]| {
+        let credentials = |id: &RepositoryId| {
             let found = credentials(id)?;
             asked.set(Some(*id));
             Ok(found)
@@ -218,7 +219,7 @@ impl Global {
     }
 
     /// Says where a passphrase or key that opens nothing came from, and what else there is.
-    fn wrong_key(&self, id: &[u8; 16]) -> String {
+    fn wrong_key(&self, id: &RepositoryId) -> String {
         let key = self.key_path(id);
         match self.given_by() {
             Ok(Some(by)) if key.exists() => format!(
@@ -245,7 +246,7 @@ impl Global {
 
     /// Returns the id of the repository: of one in a folder as it stands there, else as this machine knows it. No network
     /// is asked.
-    pub fn known_id(&self) -> Option<[u8; 16]> {
+    pub fn known_id(&self) -> Option<RepositoryId> {
         if let Ok(Place::Local(path)) = self.place()
             && let Ok(bytes) = LocalStore::new(&path).read_whole(Object::Config, MAX_CONFIG_BYTES)
             && let Ok(stored) = Stored::decode(&bytes)

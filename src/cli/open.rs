@@ -6,7 +6,7 @@ use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::id::to_hex;
+use crate::id::RepositoryId;
 use crate::quantity::parse_bytes;
 use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Options;
@@ -320,8 +320,8 @@ impl Global {
     }
 
     /// Returns the file a repository's key is kept in on this machine.
-    pub fn key_path(&self, repository: &[u8; 16]) -> PathBuf {
-        config_folder().join("keys").join(format!("{}.key", to_hex(repository)))
+    pub fn key_path(&self, repository: &RepositoryId) -> PathBuf {
+        config_folder().join("keys").join(format!("{}.key", repository))
     }
 
     /// Returns the passphrase or key that was given by option or environment.
@@ -360,7 +360,7 @@ impl Global {
 
     /// Collects what may unlock a repository: what was given, else this machine's key file, else what a
     /// person types.
-    pub fn credentials(&self, repository: &[u8; 16]) -> Result<Vec<Credential>> {
+    pub fn credentials(&self, repository: &RepositoryId) -> Result<Vec<Credential>> {
         if let Some(given) = self.given_credential()? {
             return Ok(vec![given]);
         }
@@ -447,7 +447,7 @@ impl Global {
 }
 
 /// Returns the id of an encrypted repository; `None` where there is none or it needs no key.
-fn stored_header(store: &dyn Store) -> Result<Option<[u8; 16]>> {
+fn stored_header(store: &dyn Store) -> Result<Option<RepositoryId>> {
     let Ok(bytes) = store.read_whole(Object::Config, crate::repo::open::MAX_CONFIG_BYTES) else { return Ok(None) };
     let stored = crate::format::config::Stored::decode(&bytes).ok();
     Ok(stored.filter(|stored| stored.config.open_key.is_none()).map(|stored| stored.repository))

@@ -3,7 +3,6 @@
 use super::configured::place_of;
 use super::folders::state_dir;
 use super::open::{Global, config_folder};
-use crate::id::to_hex;
 use crate::settings::{Profile, Settings};
 use crate::state::StateDir;
 use crate::state::overdue::States;
@@ -24,5 +23,5 @@ pub fn read(global: &Global, settings: &Settings, state: &StateDir, now: &Zoned)
 /// asked.
 pub fn repository_of(global: &Global, settings: &Settings, profile: &Profile) -> (String, Option<String>) {
     let id = global.for_repository(settings.repository_of(profile)).known_id();
-    (place_of(global, settings, profile), id.map(|id| to_hex(&id)))
+    (place_of(global, settings, profile), id.map(|id| id.to_string()))
 }

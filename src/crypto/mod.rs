@@ -3,3 +3,4 @@ pub mod keys;
 pub mod recovery;
 pub mod seal;
 pub mod slot;
+pub mod vault;

@@ -6,6 +6,7 @@
 
 use super::keys::{Keys, Secret};
 use crate::format::header::{HEADER_BYTES, Header, Kind, PIECES_VERSION, SlotKind, Suite, VERSION};
+use crate::id::RepositoryId;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 
 /// Bytes a seal adds to a frame.
@@ -162,14 +163,14 @@ pub struct Sealer {
 
 impl Sealer {
     /// Starts an object with a fresh salt and key.
-    pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16]) -> Self {
+    pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: RepositoryId) -> Self {
         let mut salt = [0; 32];
         super::keys::fill_random(&mut salt);
         Self::with_salt_and_key(keys, (kind, VERSION), suite, repository, salt, Secret::random())
     }
 
     /// Starts an index segment in pieces, likewise.
-    pub fn of_pieces(keys: &Keys, suite: Suite, repository: [u8; 16]) -> Self {
+    pub fn of_pieces(keys: &Keys, suite: Suite, repository: RepositoryId) -> Self {
         let mut salt = [0; 32];
         super::keys::fill_random(&mut salt);
         Self::with_salt_and_key(keys, (Kind::Index, PIECES_VERSION), suite, repository, salt, Secret::random())
@@ -179,7 +180,7 @@ impl Sealer {
         keys: &Keys,
         (kind, version): (Kind, u8),
         suite: Suite,
-        repository: [u8; 16],
+        repository: RepositoryId,
         salt: [u8; 32],
         key: Secret,
     ) -> Self {
@@ -225,7 +226,7 @@ mod tests {
 
     fn sealed(suite: Suite) -> (Keys, Header, Vec<u8>, Place) {
         let keys = Keys::derive(&Secret([1; 32]));
-        let mut sealer = Sealer::new(&keys, Kind::Snapshot, suite, [9; 16]);
+        let mut sealer = Sealer::new(&keys, Kind::Snapshot, suite, RepositoryId([9; 16]));
         let mut bytes = b"some plaintext".to_vec();
         let number = sealer.seal(Role::Frame, 0, 14, &mut bytes, 0);
         let place = Place { role: Role::Frame, number, codec: 0, plain_bytes: 14 };

@@ -3,6 +3,7 @@
 use super::keys::{Secret, fill_random};
 use crate::format::codec::{self, DecodeError};
 use crate::format::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
+use crate::id::RepositoryId;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -107,7 +108,7 @@ fn associated(header: &Header, derivation: &Derivation) -> Vec<u8> {
 }
 
 /// Makes the bytes of a key slot that unlocks `master` with `credential`.
-pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> Vec<u8> {
+pub fn seal(repository: RepositoryId, master: &Secret, credential: &Credential) -> Vec<u8> {
     let derivation = match credential {
         Credential::Passphrase(_) => PASSPHRASE,
         Credential::Key(_) => Derivation::RandomKey,
@@ -136,7 +137,7 @@ pub fn seal(repository: [u8; 16], master: &Secret, credential: &Credential) -> V
 }
 
 /// Checks that a slot can be read, without opening it. Returns the repository it is of.
-pub fn check(bytes: &[u8]) -> Result<[u8; 16], DecodeError> {
+pub fn check(bytes: &[u8]) -> Result<RepositoryId, DecodeError> {
     let repository = Header::decode(bytes)?.repository;
     Slot::parse(bytes, repository).map(|_| repository)
 }
@@ -149,7 +150,7 @@ pub struct Slot {
 
 impl Slot {
     /// Reads a slot of a repository.
-    pub fn parse(bytes: &[u8], repository: [u8; 16]) -> Result<Slot, DecodeError> {
+    pub fn parse(bytes: &[u8], repository: RepositoryId) -> Result<Slot, DecodeError> {
         let header = Header::decode(bytes)?;
         let wrong = |reason: &str| DecodeError { what: "key slot", reason: reason.into() };
         if header.kind != Kind::Key || header.repository != repository {
@@ -193,7 +194,7 @@ impl Slot {
 }
 
 /// Tries one slot. `Ok(None)`: it is not this credential's.
-pub fn open(bytes: &[u8], repository: [u8; 16], credential: &Credential) -> Result<Option<Secret>, DecodeError> {
+pub fn open(bytes: &[u8], repository: RepositoryId, credential: &Credential) -> Result<Option<Secret>, DecodeError> {
     Ok(Slot::parse(bytes, repository)?.open(credential))
 }
 
@@ -205,24 +206,28 @@ mod tests {
     fn a_slot_opens_with_its_credential_only() {
         let master = Secret::random();
         let key = Secret::random();
-        let slot = seal([3; 16], &master, &Credential::Key(key.clone()));
-        let opened = open(&slot, [3; 16], &Credential::Key(key.clone())).unwrap().unwrap();
+        let slot = seal(RepositoryId([3; 16]), &master, &Credential::Key(key.clone()));
+        let opened = open(&slot, RepositoryId([3; 16]), &Credential::Key(key.clone())).unwrap().unwrap();
         assert_eq!(opened.0, master.0);
-        assert!(open(&slot, [3; 16], &Credential::Key(Secret::random())).unwrap().is_none());
-        assert!(open(&slot, [3; 16], &Credential::Passphrase("x".to_string().into())).unwrap().is_none());
-        assert!(open(&slot, [4; 16], &Credential::Key(key.clone())).is_err());
+        assert!(open(&slot, RepositoryId([3; 16]), &Credential::Key(Secret::random())).unwrap().is_none());
+        assert!(open(&slot, RepositoryId([3; 16]), &Credential::Passphrase("x".to_string().into())).unwrap().is_none());
+        assert!(open(&slot, RepositoryId([4; 16]), &Credential::Key(key.clone())).is_err());
         for byte in 0..slot.len() {
             let mut damaged = slot.clone();
             damaged[byte] ^= 1;
-            assert!(!matches!(open(&damaged, [3; 16], &Credential::Key(key.clone())), Ok(Some(_))), "byte {byte}");
+            assert!(
+                !matches!(open(&damaged, RepositoryId([3; 16]), &Credential::Key(key.clone())), Ok(Some(_))),
+                "byte {byte}"
+            );
         }
     }
 
     #[test]
     fn a_passphrase_opens_its_slot() {
         let master = Secret::random();
-        let slot = seal([3; 16], &master, &Credential::Passphrase("correct horse".to_string().into()));
-        let open = |text: &str| open(&slot, [3; 16], &Credential::Passphrase(text.to_string().into())).unwrap();
+        let slot = seal(RepositoryId([3; 16]), &master, &Credential::Passphrase("correct horse".to_string().into()));
+        let open =
+            |text: &str| open(&slot, RepositoryId([3; 16]), &Credential::Passphrase(text.to_string().into())).unwrap();
         assert_eq!(open("correct horse").unwrap().0, master.0);
         assert!(open("correct horsf").is_none());
     }

@@ -3,6 +3,7 @@
 use super::codec::{self, Bytes, DecodeError};
 use super::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
 use super::tree::Time;
+use crate::id::RepositoryId;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -41,7 +42,7 @@ const MAC_BYTES: usize = 32;
 /// A configuration as stored, before a key has shown that it is genuine.
 pub struct Stored {
     /// The repository's id.
-    pub repository: [u8; 16],
+    pub repository: RepositoryId,
     /// How its objects are sealed.
     pub suite: Suite,
     /// What it says.
@@ -52,7 +53,7 @@ pub struct Stored {
 
 impl Config {
     /// Returns the bytes that the code at the end covers.
-    fn body(&self, repository: [u8; 16], suite: Suite) -> Vec<u8> {
+    fn body(&self, repository: RepositoryId, suite: Suite) -> Vec<u8> {
         let header = Header {
             version: VERSION,
             kind: Kind::Config,
@@ -68,7 +69,7 @@ impl Config {
     }
 
     /// Encodes the object, with the code that `mac` makes.
-    pub fn encode(&self, repository: [u8; 16], suite: Suite, mac: impl Fn(&[u8]) -> blake3::Hash) -> Vec<u8> {
+    pub fn encode(&self, repository: RepositoryId, suite: Suite, mac: impl Fn(&[u8]) -> blake3::Hash) -> Vec<u8> {
         let mut bytes = self.body(repository, suite);
         let code = mac(&bytes);
         bytes.extend_from_slice(code.as_bytes());

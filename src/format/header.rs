@@ -14,6 +14,7 @@
 //! ```
 
 use super::codec::DecodeError;
+use crate::id::RepositoryId;
 
 /// The bytes every object starts with.
 pub const MAGIC: [u8; 8] = *b"\x89BAKFS\r\n";
@@ -78,7 +79,7 @@ pub struct Header {
     /// How its key is kept.
     pub slot_kind: SlotKind,
     /// The repository it belongs to.
-    pub repository: [u8; 16],
+    pub repository: RepositoryId,
     /// Random, different in every object.
     pub salt: [u8; 32],
     /// The key slot.
@@ -96,7 +97,7 @@ impl Header {
         bytes[11] = self.slot_kind as u8;
         let slot_bytes = u16::try_from(self.slot.len()).expect("a key slot is at most 2048 bytes");
         bytes[12..14].copy_from_slice(&slot_bytes.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.repository);
+        bytes[16..32].copy_from_slice(&self.repository.0);
         bytes[32..64].copy_from_slice(&self.salt);
         bytes
     }
@@ -160,7 +161,7 @@ impl Header {
             kind,
             suite,
             slot_kind,
-            repository: fixed[16..32].try_into().expect("16 bytes"),
+            repository: RepositoryId(fixed[16..32].try_into().expect("16 bytes")),
             salt: fixed[32..64].try_into().expect("32 bytes"),
             slot: slot.to_vec(),
         })

@@ -15,7 +15,6 @@ use crate::backup::{self, Options};
 use crate::check::Report;
 use crate::database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::to_hex;
 use crate::process;
 use crate::prune;
 use crate::repo::Repository;
@@ -246,7 +245,7 @@ impl Job<'_> {
         *UNDER_WAY.lock() = Some(run.clone());
         began();
         let Made { repository, left } = self.back_up(&mut run);
-        let id = repository.as_ref().map(|repository| to_hex(&repository.id()));
+        let id = repository.as_ref().map(|repository| repository.id().to_string());
         if let Some(repository) = repository {
             self.maintain(repository, &mut run);
         }
@@ -375,7 +374,7 @@ impl Job<'_> {
             }
             Err(error) => run.problems.push(format!("Nothing was forgotten: {}", error.chain())),
         }
-        let id = to_hex(&repository.id());
+        let id = repository.id().to_string();
         // What follows opens it with caches of its own size.
         drop(repository);
         let belief = self.state.belief(run.started_secs);

@@ -5,7 +5,7 @@ use crate::crypto::keys::fill_random;
 use crate::error::{Context, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Suite;
-use crate::id::to_hex;
+use crate::id::{RepositoryId, to_hex};
 use crate::trust::folder;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -32,7 +32,7 @@ pub struct Record {
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
-    repository: [u8; 16],
+    repository: RepositoryId,
     suite: u8,
     config: [u8; 32],
     place: Bytes,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let identity = Identity { repository: [7; 16], suite: Suite::Aes256GcmSiv, config: [9; 32] };
+        let identity = Identity { repository: RepositoryId([7; 16]), suite: Suite::Aes256GcmSiv, config: [9; 32] };
         Record { identity, place: b"/srv/repo".to_vec(), sealed: b"sealed".to_vec() }
     }
 

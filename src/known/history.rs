@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::crypto::keys::Secret;
     use crate::format::header::Suite;
+    use crate::id::RepositoryId;
     use crate::known::Identity;
 
     fn seen(at: u8) -> Seen {
@@ -125,7 +126,7 @@ mod tests {
         let keys = Keys::derive(&Secret([1; 32]));
         let history = History { seen: vec![seen(1), seen(2)], removed: vec![ObjectId([3; 32])] };
         for suite in [Suite::Plain, Suite::Aes256GcmSiv] {
-            let identity = Identity { repository: [7; 16], suite, config: [9; 32] };
+            let identity = Identity { repository: RepositoryId([7; 16]), suite, config: [9; 32] };
             let head = Record { identity, place: b"/srv/repo".to_vec(), sealed: Vec::new() };
             let sealed = seal(&history, &head, b"place", &keys);
             assert_eq!(suite == Suite::Plain, sealed.windows(6).any(|window| window == b"name-1"), "{suite:?}");

@@ -12,7 +12,7 @@ pub mod history;
 use crate::crypto::keys::Keys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Suite;
-use crate::id::to_hex;
+use crate::id::{RepositoryId, to_hex};
 use file::Record;
 pub use history::{History, Seen};
 use std::fmt;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Its id.
-    pub repository: [u8; 16],
+    pub repository: RepositoryId,
     /// How its objects are sealed.
     pub suite: Suite,
     /// The BLAKE3 hash of its whole configuration object.
@@ -32,7 +32,7 @@ pub struct Identity {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sealed = if self.suite == Suite::Plain { "not encrypted" } else { "encrypted" };
-        write!(f, "{}, {sealed}", to_hex(&self.repository))
+        write!(f, "{}, {sealed}", self.repository)
     }
 }
 
@@ -100,8 +100,8 @@ impl Known {
         self.folder.join(format!("place-{}", to_hex(&address.hash())))
     }
 
-    fn repository_path(&self, repository: &[u8; 16]) -> PathBuf {
-        self.folder.join(format!("repository-{}", to_hex(repository)))
+    fn repository_path(&self, repository: &RepositoryId) -> PathBuf {
+        self.folder.join(format!("repository-{}", repository))
     }
 
     /// Returns what is known to be at a place.
@@ -115,7 +115,7 @@ impl Known {
     }
 
     /// Returns whether a place is known of a repository.
-    pub fn has_place_of(&self, repository: &[u8; 16]) -> bool {
+    pub fn has_place_of(&self, repository: &RepositoryId) -> bool {
         let places = file::list(&self.folder, "place-").unwrap_or_default();
         places.iter().filter_map(|path| file::read(path)).any(|known| known.identity.repository == *repository)
     }

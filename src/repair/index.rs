@@ -91,7 +91,7 @@ impl Survey {
             packs.keys().filter(|pack| !named.contains_key(*pack) && !aside.contains(*pack)).copied().collect();
         unnamed.sort_unstable();
         for pack in unnamed {
-            match read_directory(&**store, repository.keys(), repository.id(), pack, packs[&pack]) {
+            match read_directory(&**store, repository.vault(), pack, packs[&pack]) {
                 Ok((_, directory)) => {
                     let is_good =
                         |id: &ObjectId| named.contains_key(id) && packs.contains_key(id) && !aside.contains(id);
@@ -107,7 +107,7 @@ impl Survey {
         }
         // Nothing tells what is in them: naming them would say so to nobody.
         for pack in aside.iter().filter(|pack| !named.contains_key(*pack)) {
-            match read_directory(&**store, repository.keys(), repository.id(), *pack, packs[pack]) {
+            match read_directory(&**store, repository.vault(), *pack, packs[pack]) {
                 Ok(_) => {}
                 Err(error) if repository.is_damage(&error) => report.unreadable_packs.push(*pack),
                 Err(error) => return Err(error),
@@ -261,15 +261,14 @@ pub fn rewrite(
         replaced.push(*id);
     }
     for pack in &survey.renew {
-        let (entry, directory) =
-            read_directory(&**store, repository.keys(), repository.id(), *pack, survey.packs[pack])?;
+        let (entry, directory) = read_directory(&**store, repository.vault(), *pack, survey.packs[pack])?;
         output.make_room(directory.chunks.len())?;
         add_pack(&mut output.builder, entry, &directory);
     }
     let known: HashSet<ObjectId> = output.builder.packs.iter().map(|pack| pack.id).collect();
     let named: HashSet<ObjectId> = survey.objects.iter().flat_map(|(_, packs)| packs.iter().copied()).collect();
     for pack in survey.aside.iter().filter(|pack| !named.contains(*pack) && !known.contains(*pack)) {
-        let (entry, _) = read_directory(&**store, repository.keys(), repository.id(), *pack, survey.packs[pack])?;
+        let (entry, _) = read_directory(&**store, repository.vault(), *pack, survey.packs[pack])?;
         output.builder.packs.push(entry);
     }
     output.put()?;

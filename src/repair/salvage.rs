@@ -80,8 +80,8 @@ impl<'a> Salvage<'a> {
         if frame.chunks.is_empty() {
             return Ok(());
         }
-        let (keys, suite, id) = (self.repository.keys(), self.repository.suite(), self.repository.id());
-        let pack = self.pack.get_or_insert_with(|| PackBuilder::new(keys, kind, suite, id));
+        let vault = self.repository.vault();
+        let pack = self.pack.get_or_insert_with(|| PackBuilder::new(vault, kind));
         let mut encoded = Vec::with_capacity(frame.bytes.len());
         let codec = self.encoder.encode(&frame.bytes, &mut encoded);
         let plain_bytes = u32::try_from(frame.bytes.len()).expect("a frame is at most 4 MiB and 256 KiB");

@@ -10,7 +10,7 @@ use crate::format::mark::{Digest, Digested, IndexDigest, Mark};
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
-use crate::id::{ChunkId, ObjectId};
+use crate::id::{ChunkId, ObjectId, RepositoryId};
 use crate::repo::index::pieces::seal_with;
 use crate::repo::objects::object_id;
 
@@ -58,7 +58,7 @@ fn header() {
         &keys(),
         (Kind::DataPack, VERSION),
         Suite::Aes256GcmSiv,
-        [9; 16],
+        RepositoryId([9; 16]),
         [5; 32],
         Secret([6; 32]),
     );
@@ -69,7 +69,7 @@ fn header() {
 fn config() {
     let created = Time { secs: 1_700_000_000, nanos: 0 };
     let config = Config { created, features: Vec::new(), chunk_sizes: CHUNK_SIZES, open_key: None };
-    check("config", &config.encode([9; 16], Suite::Aes256GcmSiv, |bytes| keys().config_mac(bytes)));
+    check("config", &config.encode(RepositoryId([9; 16]), Suite::Aes256GcmSiv, |bytes| keys().config_mac(bytes)));
 }
 
 #[test]
@@ -98,7 +98,14 @@ fn index_object() {
     check("segment", &tables);
     let kind = (Kind::Index, PIECES_VERSION);
     let seal = |tables: &[u8]| {
-        let sealer = Sealer::with_salt_and_key(&keys(), kind, Suite::Aes256GcmSiv, [9; 16], [5; 32], Secret([6; 32]));
+        let sealer = Sealer::with_salt_and_key(
+            &keys(),
+            kind,
+            Suite::Aes256GcmSiv,
+            RepositoryId([9; 16]),
+            [5; 32],
+            Secret([6; 32]),
+        );
         seal_with(sealer, tables)
     };
     check("index-object", &seal(&tables));

@@ -8,31 +8,24 @@ pub mod open;
 mod parallel;
 pub mod read;
 pub mod shared;
+pub mod stored;
 pub mod unlock;
 pub mod write;
 
 use crate::crypto::keys::Keys;
+use crate::crypto::vault::Vault;
 use crate::error::{ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::header::Suite;
-use crate::format::mark::Mark;
-use crate::format::page::Page;
-use crate::format::tree::Extent;
-use crate::id::{ChunkId, ObjectId};
-use crate::known::Visited;
+use crate::id::{ChunkId, RepositoryId};
 use crate::repo::index::Index;
 use crate::repo::index::cache::Cache;
-use crate::repo::index::load::IndexLoad;
-use crate::repo::index::on_demand::OpenPieces;
-use crate::repo::read::chunks::{FrameCache, Openers};
-use crate::repo::read::tree::PageCache;
-use crate::repo::read::verified::Reads;
+use crate::repo::index::live::LiveIndex;
+use crate::repo::read::ReadCaches;
+use crate::repo::shared::Shared;
 use crate::repo::shared::session::Process;
-use crate::repo::shared::{seen, snapshots};
 use crate::store::{Object, Store};
-use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
-use std::collections::{HashMap, HashSet};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,57 +63,37 @@ impl Warnings {
     }
 }
 
-/// An unlocked repository with its index.
+/// An unlocked repository with its index: who it is, its index, what was read of it, and what processes share through it.
 pub struct Repository {
-    pub(crate) id: [u8; 16],
-    pub(crate) suite: Suite,
+    vault: Vault,
     pub(crate) config: Config,
-    pub(crate) keys: Keys,
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,
-    index: RwLock<Arc<Index>>,
-    index_load: IndexLoad,
-    /// At most so much of an index on demand comes into the cache.
-    index_max_bytes: u64,
-    /// Whether the cache did not take a segment of the index, whatever room there seems to be.
-    is_cache_useless: AtomicBool,
-    open_pieces: Arc<OpenPieces>,
-    /// Whether the cached index was made again; held while that is done.
-    cache_distrusted: Mutex<bool>,
-    /// Whether a chunk could not be read by what an index digest may have said.
-    digests_distrusted: AtomicBool,
+    live: LiveIndex,
+    caches: ReadCaches,
+    pub(crate) shared: Shared,
     warnings: Arc<Warnings>,
-    openers: Openers,
-    reads: Reads,
-    frames: FrameCache,
-    pages: PageCache,
-    extent_pages: Mutex<LruCache<ChunkId, Arc<Page<Extent>>>>,
-    pub(crate) process: Process,
-    known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
-    /// Objects in `marks/` that are none, and why.
-    foreign_marks: Mutex<HashMap<ObjectId, String>>,
-    known_snapshots: Mutex<snapshots::Known>,
-    /// Where this machine keeps what it has seen here.
-    known: Option<Visited>,
-    lost: Mutex<seen::Lost>,
-    /// While this process writes: the packs that something new may rely on.
-    reliable: RwLock<Option<HashSet<ObjectId>>>,
 }
 
 impl Repository {
     /// Returns the repository's id.
-    pub fn id(&self) -> [u8; 16] {
-        self.id
+    pub fn id(&self) -> RepositoryId {
+        self.vault.repository()
     }
 
     /// Returns how its objects are sealed.
     pub fn suite(&self) -> Suite {
-        self.suite
+        self.vault.suite()
     }
 
     /// Returns its keys.
     pub fn keys(&self) -> &Keys {
-        &self.keys
+        self.vault.keys()
+    }
+
+    /// Returns what seals and opens its objects.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Returns its configuration.
@@ -146,12 +119,12 @@ impl Repository {
 
     /// Tells others of another process than this one: for a program that simulates many.
     pub fn act_as(&mut self, process: Process) {
-        self.process = process;
+        self.shared.process = process;
     }
 
     /// Returns the index as it is now.
     pub fn index(&self) -> Arc<Index> {
-        self.index.read().clone()
+        self.live.current.read().clone()
     }
 
     /// Adds something that went wrong without making the repository unusable.
@@ -162,27 +135,15 @@ impl Repository {
         }
     }
 
-    /// From now on only these packs count as having what they have.
-    fn rely_on(&self, packs: HashSet<ObjectId>) {
-        *self.reliable.write() = Some(packs);
-    }
-
-    /// Adds a pack this process has stored.
-    fn rely_on_one(&self, id: ObjectId) {
-        if let Some(reliable) = &mut *self.reliable.write() {
-            reliable.insert(id);
-        }
-    }
-
     /// Returns whether a chunk is stored where something new may rely on it.
     pub fn holds(&self, id: &ChunkId) -> bool {
         let index = self.index();
-        let reliable = self.reliable.read();
-        if reliable.is_none() && !self.reads.has_suspects() {
+        let reliable = self.shared.reliable.read();
+        if reliable.is_none() && !self.caches.reads.has_suspects() {
             return index.contains(id);
         }
         index.find_all(id).map(|place| place.pack.id).any(|pack| {
-            reliable.as_ref().is_none_or(|reliable| reliable.contains(&pack)) && !self.reads.is_suspect(&pack)
+            reliable.as_ref().is_none_or(|reliable| reliable.contains(&pack)) && !self.caches.reads.is_suspect(&pack)
         })
     }
 

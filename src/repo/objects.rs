@@ -5,11 +5,11 @@
 //! single-frame object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
 //! ```
 
-use crate::crypto::keys::Keys;
-use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::crypto::seal::{Place, Role};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::encode_whole;
-use crate::format::header::{Header, Kind, PIECES_VERSION, Suite};
+use crate::format::header::{Header, Kind, PIECES_VERSION};
 use crate::format::pack::u32_at;
 use crate::id::ObjectId;
 use crate::repo::index::pieces::{open_pieces, seal_pieces};
@@ -22,18 +22,18 @@ pub fn object_id(bytes: &[u8]) -> ObjectId {
 }
 
 /// Seals an object of a kind as this bakfs writes it.
-pub fn seal_object(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
+pub fn seal_object(vault: &Vault, kind: Kind, plain: &[u8]) -> Vec<u8> {
     match kind {
-        Kind::Index => seal_pieces(keys, suite, repository, plain),
-        _ => seal_whole(keys, kind, suite, repository, plain),
+        Kind::Index => seal_pieces(vault, plain),
+        _ => seal_whole(vault, kind, plain),
     }
 }
 
 /// Seals a single-frame object. Index segments were such objects once, and are read for ever.
-pub fn seal_whole(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
+pub fn seal_whole(vault: &Vault, kind: Kind, plain: &[u8]) -> Vec<u8> {
     let plain_bytes = u32::try_from(plain.len()).expect("single-frame objects are far below 4 GiB");
     let (codec, encoded) = encode_whole(plain, 3);
-    let mut sealer = Sealer::new(keys, kind, suite, repository);
+    let mut sealer = vault.sealer(kind);
     let mut bytes = sealer.header().encode();
     bytes.extend_from_slice(&[codec, 0, 0, 0]);
     bytes.extend_from_slice(&plain_bytes.to_le_bytes());
@@ -47,21 +47,15 @@ pub fn seal_whole(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16], p
 ///
 /// Fails with [`ErrorKind::Foreign`] where no program with the key has written it as it is, and with
 /// [`ErrorKind::Damaged`] where it verifies and cannot be used.
-pub fn open_object(
-    keys: &Keys,
-    kind: Kind,
-    repository: [u8; 16],
-    mut bytes: Vec<u8>,
-    max_bytes: usize,
-) -> Result<Vec<u8>> {
+pub fn open_object(vault: &Vault, kind: Kind, mut bytes: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>> {
     let foreign = |text: &str| Error::new(ErrorKind::Foreign, text);
     let header = Header::decode(&bytes).map_err(|error| foreign("It cannot be read").because(error))?;
-    if header.kind != kind || header.repository != repository {
+    if !vault.is_of(&header, kind) {
         return Err(foreign("It is an object of another kind or repository"));
     }
     let broken = |error| foreign("It does not verify").because(error);
     if header.version == PIECES_VERSION {
-        let opener = Opener::new(keys, &header).map_err(broken)?;
+        let opener = vault.opener(&header).map_err(broken)?;
         return open_pieces(&opener, header.len_bytes(), bytes, max_bytes);
     }
     let start = header.len_bytes() + HEAD_BYTES;
@@ -74,7 +68,7 @@ pub fn open_object(
         return Err(foreign("It does not verify"));
     }
     let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
-    let opener = Opener::new(keys, &header).map_err(broken)?;
+    let opener = vault.opener(&header).map_err(broken)?;
     let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;
     if plain_bytes as usize > max_bytes {
         return Err(Error::damaged("Its length is out of range"));
@@ -84,17 +78,11 @@ pub fn open_object(
 
 /// Opens an object that is stored under a name. Where its bytes are not those of the name it is damaged, and no more is
 /// known of it.
-pub fn open_named(
-    keys: &Keys,
-    kind: Kind,
-    repository: [u8; 16],
-    (id, bytes): (ObjectId, Vec<u8>),
-    max_bytes: usize,
-) -> Result<Vec<u8>> {
+pub fn open_named(vault: &Vault, kind: Kind, (id, bytes): (ObjectId, Vec<u8>), max_bytes: usize) -> Result<Vec<u8>> {
     if object_id(&bytes) != id {
         return Err(Error::damaged("Its bytes are not those its name stands for (SHA-256)"));
     }
-    open_object(keys, kind, repository, bytes, max_bytes)
+    open_object(vault, kind, bytes, max_bytes)
 }
 
 /// Decodes a whole object's plaintext, which may be longer than a frame of a pack.

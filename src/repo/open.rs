@@ -2,40 +2,33 @@
 
 use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
+use crate::id::RepositoryId;
 use crate::known::{Address, Identity, Known, Visit};
 use crate::repo::Memory;
 use crate::repo::Repository;
-use crate::repo::index::Index;
 use crate::repo::index::cache::Cache;
+use crate::repo::index::live::LiveIndex;
 use crate::repo::index::load;
 use crate::repo::index::load::IndexLoad;
-use crate::repo::read::chunks::{FrameCache, Openers};
-use crate::repo::read::tree::PageCache;
-use crate::repo::read::verified::Reads;
-use crate::repo::shared::session::Process;
+use crate::repo::read::ReadCaches;
+use crate::repo::shared::Shared;
 use crate::repo::unlock::{Keyring, Unlocked, find_master};
 use crate::repo::write::put::{Attempts, put_anew};
 use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
 use crate::store::{Names, Object, ObjectKind, Store};
 use crate::trust::hidden::wipe_stack;
-use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use zeroize::Zeroizing;
 
 /// The longest configuration.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
-/// Pages of extents that are kept: each lists about 500 chunks, 128 MiB of a large file.
-const EXTENT_PAGES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
-
 /// What is at a path where a repository is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -136,7 +129,7 @@ pub fn check_vacant_in(store: &dyn Store) -> Result<()> {
 
 /// Makes a repository in a local folder, with an id its caller has drawn, to keep a key under before the
 /// repository exists.
-pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+pub fn init_with_id(path: &Path, id: RepositoryId, suite: Suite, credentials: &[Credential]) -> Result<RepositoryId> {
     check_vacant(path)?;
     let store = LocalStore::new(path);
     store.create_folders()?;
@@ -147,13 +140,13 @@ pub fn init_with_id(path: &Path, id: [u8; 16], suite: Suite, credentials: &[Cred
 ///
 /// A place far away does not keep two programs from making one there at the same moment: the later one wins, and the
 /// other is told where it looks after that.
-pub fn init_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+pub fn init_in(store: &dyn Store, id: RepositoryId, suite: Suite, credentials: &[Credential]) -> Result<RepositoryId> {
     check_vacant_in(store)?;
     make_in(store, id, suite, credentials)
 }
 
 /// Stores key slots and then the configuration: without it there is no repository.
-fn make_in(store: &dyn Store, id: [u8; 16], suite: Suite, credentials: &[Credential]) -> Result<[u8; 16]> {
+fn make_in(store: &dyn Store, id: RepositoryId, suite: Suite, credentials: &[Credential]) -> Result<RepositoryId> {
     let master = Secret::random();
     for credential in credentials {
         // One that appears late under a name that was given up opens the same.
@@ -227,14 +220,14 @@ pub struct Options<'a> {
 }
 
 /// See [`Options::why_encrypted`].
-pub type WhyEncrypted = dyn Fn(&[u8; 16]) -> Option<String>;
+pub type WhyEncrypted = dyn Fn(&RepositoryId) -> Option<String>;
 
 impl Repository {
     /// Opens the repository in a local folder, with the credentials that `credentials` gives for its id.
     pub fn open(
         path: &Path,
         options: &Options<'_>,
-        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
         let found = look(path)?;
         let at = path.display();
@@ -269,7 +262,7 @@ impl Repository {
     pub fn open_far(
         store: Arc<dyn Store>,
         options: &Options<'_>,
-        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
         let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
@@ -291,7 +284,7 @@ impl Repository {
     pub fn unlock(
         store: Arc<dyn Store>,
         options: &Options<'_>,
-        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
         let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
         let address = address_of(&*store);
@@ -303,7 +296,7 @@ impl Repository {
         address: Address,
         config: &[u8],
         options: &Options<'_>,
-        credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
         let unlocked = unlock_keys(&*store, address, config, options, credentials);
         wipe_stack::<UNLOCK_STACK_BYTES>();
@@ -327,32 +320,14 @@ impl Repository {
         };
         let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
-            id: stored.repository,
-            suite: stored.suite,
+            vault: Vault::new(keys, stored.suite, stored.repository),
             config: stored.config,
-            keys,
             store,
             cache,
-            index: RwLock::new(Arc::new(Index::default())),
-            index_load,
-            index_max_bytes: options.cache_max_bytes / load::CACHE_PART,
-            is_cache_useless: AtomicBool::new(false),
-            open_pieces: Arc::default(),
-            cache_distrusted: Mutex::new(false),
-            digests_distrusted: AtomicBool::new(false),
+            live: LiveIndex::new(index_load, options.cache_max_bytes / load::CACHE_PART),
+            caches: ReadCaches::new(options.memory),
+            shared: Shared::new(known),
             warnings: Arc::default(),
-            openers: Openers::default(),
-            reads: Reads::default(),
-            frames: FrameCache::new(options.memory.frames_bytes),
-            pages: PageCache::new(options.memory.pages_bytes),
-            extent_pages: Mutex::new(LruCache::new(EXTENT_PAGES)),
-            process: Process::this(),
-            known_marks: Mutex::default(),
-            foreign_marks: Mutex::default(),
-            known_snapshots: Mutex::default(),
-            known,
-            lost: Mutex::default(),
-            reliable: RwLock::default(),
         };
         warnings.into_iter().for_each(|warning| repository.warn(warning));
         repository.refresh_index()?;
@@ -367,7 +342,7 @@ fn unlock_keys(
     address: Address,
     config: &[u8],
     options: &Options<'_>,
-    credentials: impl FnOnce(&[u8; 16]) -> Result<Vec<Credential>>,
+    credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
 ) -> Result<(Stored, Option<Visit>, Keys, Vec<String>)> {
     let mut stored = decode(store, config)?;
     // Before any credential is asked for or used: it may not be what they are for.

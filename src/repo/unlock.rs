@@ -6,7 +6,7 @@
 use crate::crypto::keys::Secret;
 use crate::crypto::slot::{self, Credential, Derivation, Slot, USUAL_COST};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectId;
+use crate::id::{ObjectId, RepositoryId};
 use crate::repo::objects::object_id;
 use crate::repo::parallel;
 use crate::store::{Object, ObjectKind, Store};
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Keyring {
 
 /// That a credential, known by its digest, opens a repository.
 struct Opened {
-    repository: [u8; 16],
+    repository: RepositoryId,
     digest: Secret,
     master: Hidden<Secret>,
 }
@@ -55,14 +55,14 @@ fn digest(credential: &Credential) -> Secret {
 }
 
 impl Keyring {
-    fn find(&self, repository: [u8; 16], credential: &Credential) -> Option<Secret> {
+    fn find(&self, repository: RepositoryId, credential: &Credential) -> Option<Secret> {
         let digest = digest(credential);
         let opened = self.opened.lock();
         let is_same = |opened: &&Opened| opened.repository == repository && opened.digest.0 == digest.0;
         opened.iter().find(is_same).map(|opened| Secret::clone(&opened.master))
     }
 
-    fn keep(&self, repository: [u8; 16], credential: &Credential, master: &Secret) {
+    fn keep(&self, repository: RepositoryId, credential: &Credential, master: &Secret) {
         let master = Hidden::new(master.clone());
         self.opened.lock().push(Opened { repository, digest: digest(credential), master });
     }
@@ -81,7 +81,7 @@ enum Look {
 /// Finds the master key.
 pub(in crate::repo) fn find_master(
     store: &dyn Store,
-    repository: [u8; 16],
+    repository: RepositoryId,
     credentials: &[Credential],
     keyring: Option<&Keyring>,
 ) -> Result<Unlocked> {
@@ -155,7 +155,7 @@ fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
     order
 }
 
-fn look(store: &dyn Store, repository: [u8; 16], id: ObjectId) -> Result<Look> {
+fn look(store: &dyn Store, repository: RepositoryId, id: ObjectId) -> Result<Look> {
     let object = Object::Key(id);
     let damaged = |error| Look::Damaged(id, Error::damaged(format!("{object} cannot be read")).because(error));
     let bytes = match store.read_whole(object, MAX_KEY_BYTES) {
@@ -174,7 +174,7 @@ fn look(store: &dyn Store, repository: [u8; 16], id: ObjectId) -> Result<Look> {
 }
 
 /// Returns the objects in `keys/` that are no slots of this repository for anybody, which no program has written.
-pub(in crate::repo) fn foreign_slots(store: &dyn Store, repository: [u8; 16]) -> Result<Vec<(ObjectId, String)>> {
+pub(in crate::repo) fn foreign_slots(store: &dyn Store, repository: RepositoryId) -> Result<Vec<(ObjectId, String)>> {
     let listed = store.list(ObjectKind::Key)?;
     let looks = parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))?;
     let foreign = looks.into_iter().filter_map(|look| match look {
@@ -197,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("repo");
         let words = |text: &str| vec![Credential::Passphrase(Zeroizing::new(text.to_string()))];
-        init_with_id(&path, [7; 16], Suite::Aes256GcmSiv, &words("right")).unwrap();
+        init_with_id(&path, RepositoryId([7; 16]), Suite::Aes256GcmSiv, &words("right")).unwrap();
         let keyring = Keyring::default();
         let options = Options { keyring: Some(&keyring), ..Options::default() };
         Repository::open(&path, &options, |_| Ok(words("right"))).unwrap();

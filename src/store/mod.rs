@@ -1,6 +1,7 @@
 //! Where objects are kept: names and bytes. Knows neither format nor keys.
 
 pub mod cached;
+pub mod fresh;
 pub mod local;
 pub mod place;
 pub mod remote;

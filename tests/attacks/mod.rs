@@ -1,6 +1,6 @@
 //! What no honest writer stores, sealed with the right keys.
 
-use bakfs::crypto::seal::{Role, Sealer};
+use bakfs::crypto::seal::Role;
 use bakfs::format::codec::{self, Bytes};
 use bakfs::format::frame::ZSTD;
 use bakfs::format::header::Kind;
@@ -287,8 +287,8 @@ pub const ATTACKS: &[Attack] = &[
                 let [packs, frames, chunks] = counts;
                 let mut plain = segment_head(packs, frames, chunks).to_vec();
                 plain.resize(len_bytes, 0);
-                let (keys, suite, id) = (repository.keys(), repository.suite(), repository.id());
-                let bytes = seal_object(keys, Kind::Index, suite, id, &plain);
+                let vault = repository.vault();
+                let bytes = seal_object(vault, Kind::Index, &plain);
                 repository.store().put(Object::Index(object_id(&bytes)), &bytes).unwrap();
             }
         }
@@ -403,13 +403,7 @@ fn snapshot(root: Directory) -> Snapshot {
 
 /// Stores a snapshot as it is: its name need not be unique, nor safe.
 fn plant(repository: &Arc<Repository>, snapshot: Snapshot) {
-    let bytes = bakfs::repo::objects::seal_object(
-        repository.keys(),
-        Kind::Snapshot,
-        repository.suite(),
-        repository.id(),
-        &snapshot.encode(),
-    );
+    let bytes = bakfs::repo::objects::seal_object(repository.vault(), Kind::Snapshot, &snapshot.encode());
     repository.store().put(Object::Snapshot(object_id(&bytes)), &bytes).unwrap();
     repository.store().barrier(Names::Mine).unwrap();
 }
@@ -422,7 +416,7 @@ fn put_index(repository: &Arc<Repository>, plain: Vec<u8>) {
 
 /// Stores a pack of one frame that is not what it says, and an index segment that names it.
 fn pack(repository: &Arc<Repository>, kind: Kind, encoded: &[u8], plain_bytes: u32, chunk: ChunkId) {
-    let mut builder = PackBuilder::new(repository.keys(), kind, repository.suite(), repository.id());
+    let mut builder = PackBuilder::new(repository.vault(), kind);
     builder.append(ZSTD, encoded, plain_bytes, &[(chunk, plain_bytes)]);
     let pack = builder.finish();
     repository.store().put(Object::Pack(pack.entry.id), &pack.bytes).unwrap();
@@ -444,7 +438,7 @@ fn pack(repository: &Arc<Repository>, kind: Kind, encoded: &[u8], plain_bytes: u
 
 /// Stores a single-frame object whose plaintext is not as long as it says.
 fn single_frame(repository: &Arc<Repository>, kind: Kind, encoded: &[u8], plain_bytes: u32) {
-    let mut sealer = Sealer::new(repository.keys(), kind, repository.suite(), repository.id());
+    let mut sealer = repository.vault().sealer(kind);
     let mut bytes = sealer.header().encode();
     bytes.extend_from_slice(&[ZSTD, 0, 0, 0]);
     bytes.extend_from_slice(&plain_bytes.to_le_bytes());

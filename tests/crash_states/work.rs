@@ -199,16 +199,15 @@ fn bury(repository: &Repository, steps: &mut [Step]) {
         match step {
             Step::Put(path, bytes) if path.starts_with("marks/") => {
                 let plain = bakfs::repo::objects::open_object(
-                    repository.keys(),
+                    repository.vault(),
                     Kind::Mark,
-                    repository.id(),
                     bytes.to_vec(),
                     bakfs::format::mark::MAX_MARK_BYTES,
                 );
                 let Ok(Mark::Session(mut session)) = Mark::decode(&plain.unwrap()) else { continue };
                 session.process_started += 1;
-                let (keys, suite, id) = (repository.keys(), repository.suite(), repository.id());
-                let sealed = seal_object(keys, Kind::Mark, suite, id, &Mark::Session(session).encode());
+                let vault = repository.vault();
+                let sealed = seal_object(vault, Kind::Mark, &Mark::Session(session).encode());
                 let new = (Object::Mark(object_id(&sealed)).path(), Arc::new(sealed));
                 buried.insert(path.clone(), new.clone());
                 (*path, *bytes) = new;

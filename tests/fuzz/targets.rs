@@ -3,7 +3,7 @@
 use super::support::library::{self, Source, TINY_CHUNKS};
 use super::support::stores::{MemStore, Objects};
 use bakfs::crypto::keys::Secret;
-use bakfs::crypto::seal::{Role, Sealer};
+use bakfs::crypto::seal::Role;
 use bakfs::crypto::slot::{self, Credential};
 use bakfs::format::config::Stored;
 use bakfs::format::frame::{Decoder, RAW, ZSTD};
@@ -66,15 +66,15 @@ impl World {
     }
 
     fn plain(&self, stored: ObjectKind, kind: Kind) -> Vec<Vec<u8>> {
-        let open = |bytes| open_object(self.repository.keys(), kind, self.repository.id(), bytes, 1 << 26).unwrap();
+        let open = |bytes| open_object(self.repository.vault(), kind, bytes, 1 << 26).unwrap();
         self.stored(stored).into_iter().map(|(_, bytes)| open(bytes)).collect()
     }
 
     fn directories(&self) -> Vec<(Kind, Directory)> {
-        let (store, keys, id) = (&**self.repository.store(), self.repository.keys(), self.repository.id());
+        let (store, vault) = (&**self.repository.store(), self.repository.vault());
         let packs = self.stored(ObjectKind::Pack);
         let read = |(pack, bytes): (ObjectId, Vec<u8>)| {
-            let (entry, directory) = read_directory(store, keys, id, pack, bytes.len() as u64).unwrap();
+            let (entry, directory) = read_directory(store, vault, pack, bytes.len() as u64).unwrap();
             (entry.kind, directory)
         };
         packs.into_iter().map(read).collect()
@@ -111,7 +111,7 @@ impl World {
     }
 
     fn seal(&self, kind: Kind, plain: &[u8]) -> Vec<u8> {
-        seal_object(self.repository.keys(), kind, self.repository.suite(), self.repository.id(), plain)
+        seal_object(self.repository.vault(), kind, plain)
     }
 }
 
@@ -155,8 +155,8 @@ fn look_up(bytes: &[u8]) -> String {
 fn on_demand(world: &World, stored: &[u8], ids: impl Iterator<Item = ChunkId>) -> String {
     let listed = Listed { id: object_id(stored), len_bytes: stored.len() as u64 };
     let store: Arc<dyn Store> = Arc::new(MemStore::of(world.with(Object::Index(listed.id), stored.to_vec())));
-    let (keys, repository) = (world.repository.keys(), world.repository.id());
-    match LazySegment::open(&store, keys, repository, listed, &Arc::default()) {
+    let vault = world.repository.vault();
+    match LazySegment::open(&store, vault, listed, &Arc::default()) {
         Ok(Some(segment)) => {
             ids.map(|id| told(segment.find_all(&id, Wait::Allowed).map_err(|error| error.chain()))).collect()
         }
@@ -185,7 +185,7 @@ fn frames() -> Vec<Vec<u8>> {
 /// Returns a pack with the right seals around bytes that stand for its directory.
 fn pack_around(world: &World, kind: Kind, directory: &[u8], frames: u32) -> Vec<u8> {
     let repository = &world.repository;
-    let mut sealer = Sealer::new(repository.keys(), kind, repository.suite(), repository.id());
+    let mut sealer = repository.vault().sealer(kind);
     let mut bytes = sealer.header().encode();
     for _ in 0..frames.clamp(1, 64) {
         let from = bytes.len();
@@ -312,8 +312,8 @@ fn sealed(world: &Arc<World>) -> Vec<Target> {
             "index object",
             world.stored(ObjectKind::Index).into_iter().map(|(_, bytes)| bytes).collect(),
             run(|world, bytes| {
-                let (keys, id) = (world.repository.keys(), world.repository.id());
-                told(open_object(keys, Kind::Index, id, bytes.to_vec(), 1 << 20).map_err(|error| error.chain()))
+                let vault = world.repository.vault();
+                told(open_object(vault, Kind::Index, bytes.to_vec(), 1 << 20).map_err(|error| error.chain()))
                     + &on_demand(world, bytes, [ChunkId([1; 32])].into_iter())
             }),
         ),
@@ -322,8 +322,8 @@ fn sealed(world: &Arc<World>) -> Vec<Target> {
             world.plain(ObjectKind::Index, Kind::Index),
             run(|world, bytes| {
                 let repository = &world.repository;
-                let (keys, suite, id) = (repository.keys(), repository.suite(), repository.id());
-                let sealed = seal_whole(keys, Kind::Index, suite, id, bytes);
+                let vault = repository.vault();
+                let sealed = seal_whole(vault, Kind::Index, bytes);
                 let mut objects = world.with(Object::Index(object_id(&sealed)), sealed);
                 objects.retain(|path, _| !path.starts_with("index/") || !world.objects.contains_key(path));
                 World::look(objects)
@@ -369,7 +369,7 @@ fn cached(world: &Arc<World>) -> Vec<Target> {
     let cache = |objects: &Objects| {
         let repository = library::open_with(Arc::new(MemStore::of(objects.clone())), Some(folder.path())).unwrap();
         repository.snapshots().unwrap();
-        let entries = std::fs::read_dir(folder.path().join(bakfs::id::to_hex(&repository.id()))).unwrap();
+        let entries = std::fs::read_dir(folder.path().join(repository.id().to_string())).unwrap();
         entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     };
     let files: Vec<(std::path::PathBuf, Vec<u8>)> = cache(&world.objects);

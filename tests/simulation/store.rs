@@ -113,7 +113,7 @@ impl SimStore {
         match fault {
             Fault::None => Ok(()),
             Fault::CrashBefore | Fault::CrashAfter => {
-                state.end_process(self.process, &self.world.keys);
+                state.end_process(self.process, &self.world.vault);
                 Err(self.failure("the process stops"))
             }
             Fault::LostReply | Fault::Late if bytes.is_some() && state.random.chance(uncertain) => {
@@ -135,7 +135,7 @@ impl SimStore {
             if let Some(Mark::Session(session)) = mark {
                 state.sessions.push((session.id, self.process));
                 if state.profile.wrong_pids && state.random.chance(3000) {
-                    state.show_dead(self.process, &self.world.keys);
+                    state.show_dead(self.process, &self.world.vault);
                 }
             }
         })

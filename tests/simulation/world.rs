@@ -3,11 +3,12 @@
 use crate::design::Design;
 use crate::random::{self, Random, mix};
 use bakfs::crypto::keys::{Keys, Secret};
+use bakfs::crypto::vault::Vault;
 use bakfs::format::config::{CHUNK_SIZES, Config};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::mark::{self, MAX_MARK_BYTES, Mark, MarkId};
 use bakfs::format::tree::Time;
-use bakfs::id::ObjectId;
+use bakfs::id::{ObjectId, RepositoryId};
 use bakfs::repo::objects::{object_id, open_object, seal_object};
 use bakfs::repo::shared::session;
 use bakfs::store::{Object, ObjectKind};
@@ -16,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The id of every simulated repository.
-pub const REPOSITORY: [u8; 16] = [7; 16];
+pub const REPOSITORY: RepositoryId = RepositoryId([7; 16]);
 /// More operations than this are a run that does not end.
 const MAX_OPERATIONS: u64 = 10_000_000;
 
@@ -206,7 +207,7 @@ pub struct State {
 pub struct World {
     state: Mutex<State>,
     turns: Vec<Condvar>,
-    pub keys: Keys,
+    pub vault: Vault,
 }
 
 impl World {
@@ -227,7 +228,7 @@ impl World {
         let keys = Keys::derive(&master);
         let mut world = World {
             turns: actors.iter().map(|_| Condvar::new()).collect(),
-            keys,
+            vault: Vault::new(keys, Suite::Plain, REPOSITORY),
             state: Mutex::new(State {
                 random,
                 profile,
@@ -255,7 +256,7 @@ impl World {
             chunk_sizes: CHUNK_SIZES,
             open_key: Some(master.0),
         };
-        let bytes = config.encode(REPOSITORY, Suite::Plain, |bytes| world.keys.config_mac(bytes));
+        let bytes = config.encode(REPOSITORY, Suite::Plain, |bytes| world.vault.keys().config_mac(bytes));
         let state = world.state.get_mut();
         state.insert(Object::Config, Arc::new(bytes), None, 0, true);
         state.publish();
@@ -344,7 +345,7 @@ impl World {
 
     /// Ends a process: what nobody has made durable may vanish, stay or come later.
     pub fn end_process(&self, process: usize) {
-        self.state.lock().end_process(process, &self.keys);
+        self.state.lock().end_process(process, &self.vault);
     }
 
     /// Judges whether a session is dead, as somebody does who cannot know.
@@ -359,7 +360,7 @@ impl World {
     }
 
     pub fn read_mark(&self, bytes: &[u8]) -> Mark {
-        let plain = open_object(&self.keys, Kind::Mark, REPOSITORY, bytes.to_vec(), MAX_MARK_BYTES);
+        let plain = open_object(&self.vault, Kind::Mark, bytes.to_vec(), MAX_MARK_BYTES);
         Mark::decode(&plain.expect("the product sealed it")).expect("the product encoded it")
     }
 
@@ -474,7 +475,7 @@ impl State {
         }
     }
 
-    pub fn end_process(&mut self, process: usize, keys: &Keys) {
+    pub fn end_process(&mut self, process: usize, vault: &Vault) {
         self.processes[process].is_dead = true;
         for at in 0..self.stored.len() {
             let unsettled = !self.stored[at].is_settled && self.stored[at].put_by == process;
@@ -497,19 +498,19 @@ impl State {
             }
         }
         if self.random.chance(7000) {
-            self.show_dead(process, keys);
+            self.show_dead(process, vault);
         }
     }
 
     /// Lets the sessions of a process look as those of one that is gone on this machine. They are listed under the
     /// names of these other bytes; the process itself finds them by the names it knows.
-    pub fn show_dead(&mut self, process: usize, keys: &Keys) {
+    pub fn show_dead(&mut self, process: usize, vault: &Vault) {
         for (at, stored) in self.stored.iter_mut().enumerate().filter(|(_, stored)| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
                 let session::Process { space: process_space, pid, .. } = session::Process::this();
                 let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
                 let mark = Mark::Session(gone);
-                stored.bytes = Arc::new(seal_object(keys, Kind::Mark, Suite::Plain, REPOSITORY, &mark.encode()));
+                stored.bytes = Arc::new(seal_object(vault, Kind::Mark, &mark.encode()));
                 stored.object = Object::Mark(object_id(&stored.bytes));
                 self.names.insert(stored.object, at);
             }

@@ -10,6 +10,7 @@ use bakfs::format::config::{ChunkSizes, Config};
 use bakfs::format::header::Suite;
 use bakfs::format::snapshot::Snapshot;
 use bakfs::format::tree::{Entry, Node, Time};
+use bakfs::id::RepositoryId;
 use bakfs::monitor::Silent;
 use bakfs::prune;
 use bakfs::quantity::Share;
@@ -33,7 +34,7 @@ pub const TINY_CHUNKS: ChunkSizes = ChunkSizes { min_bytes: 256, avg_bytes: 512,
 
 /// Makes a repository in an empty store; its master key follows from `seed`.
 pub fn init(store: &dyn Store, suite: Suite, seed: u8, chunk_sizes: ChunkSizes) -> Result<()> {
-    let (id, master) = ([seed; 16], Secret([seed ^ 0x5a; 32]));
+    let (id, master) = (RepositoryId([seed; 16]), Secret([seed ^ 0x5a; 32]));
     if suite == Suite::Aes256GcmSiv {
         for key in KEYS {
             let bytes = slot::seal(id, &master, &Credential::Key(Secret(key)));

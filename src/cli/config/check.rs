@@ -7,6 +7,7 @@ use crate::cli::open::{Global, config_folder};
 use crate::cli::output::readable;
 use crate::cli::{Status, stdout};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::RepositoryId;
 use crate::machine::survey::Budget;
 use crate::notify;
 use crate::repo::index::load::IndexLoad;
@@ -172,7 +173,7 @@ fn open(global: &Global) -> Result<Repository> {
     let options =
         Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand, ..Options::default() };
     // A run has nobody who could type a passphrase.
-    let credentials = |id: &[u8; 16]| match global.given_credential()? {
+    let credentials = |id: &RepositoryId| match global.given_credential()? {
         Some(given) => Ok(vec![given]),
         None if !global.key_path(id).exists() => {
             let message = format!(

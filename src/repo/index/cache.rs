@@ -10,7 +10,7 @@ use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, segment_head};
 use crate::format::pack::u64_at;
-use crate::id::{ObjectId, to_hex};
+use crate::id::{ObjectId, RepositoryId, to_hex};
 use crate::repo::index::{Loaded, SegmentBytes};
 use crate::trust::file::require_own_folder;
 use crate::trust::folder;
@@ -38,8 +38,8 @@ pub struct Lock(#[expect(dead_code, reason = "held, and given back when it is cl
 
 impl Cache {
     /// Uses `base/<repository id>`, making it for its owner only.
-    pub fn open(base: &Path, repository: &[u8; 16]) -> Result<Self> {
-        let folder = base.join(to_hex(repository));
+    pub fn open(base: &Path, repository: &RepositoryId) -> Result<Self> {
+        let folder = base.join(repository.to_string());
         folder::make(&folder, folder::PRIVATE)
             .context(|| format!("Cannot make the cache folder {}", folder.display()))?;
         // What is mapped must not be cut off by somebody else meanwhile.

@@ -5,25 +5,57 @@ use crate::format::header::Kind;
 use crate::format::index::{Segment, SegmentBuilder};
 use crate::id::ObjectId;
 use crate::repo::index::load::IndexLoad;
+use crate::repo::index::on_demand::OpenPieces;
 use crate::repo::index::segment::{MAX_INDEX_BYTES, MAX_INDEX_OBJECT_BYTES, SEGMENT_CHUNKS, add_pack};
 use crate::repo::index::{Index, Loaded, cache};
 use crate::repo::read::pack;
 use crate::repo::{Repository, objects, parallel};
 use crate::store::{Listed, Object, ObjectKind};
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Directories of packs that are read before any of them is taken in: memory is bounded by them.
 const DIRECTORIES_READ: usize = 64;
 /// How often a listing is made again because an index object it shows was removed.
 const MAX_LISTINGS: usize = 20;
 
+/// The index of an open repository, which changes while it is open.
+pub struct LiveIndex {
+    pub(in crate::repo) current: RwLock<Arc<Index>>,
+    pub(in crate::repo) load: IndexLoad,
+    /// At most so much of an index on demand comes into the cache.
+    pub(in crate::repo) max_bytes: u64,
+    /// Whether the cache did not take a segment of the index, whatever room there seems to be.
+    pub(in crate::repo) is_cache_useless: AtomicBool,
+    pub(in crate::repo) open_pieces: Arc<OpenPieces>,
+    /// Whether the cached index was made again; held while that is done.
+    cache_distrusted: Mutex<bool>,
+    /// Whether a chunk could not be read by what an index digest may have said.
+    digests_distrusted: AtomicBool,
+}
+
+impl LiveIndex {
+    /// Makes one of which nothing is loaded yet.
+    pub fn new(load: IndexLoad, max_bytes: u64) -> Self {
+        LiveIndex {
+            current: RwLock::default(),
+            load,
+            max_bytes,
+            is_cache_useless: AtomicBool::new(false),
+            open_pieces: Arc::default(),
+            cache_distrusted: Mutex::new(false),
+            digests_distrusted: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Repository {
     /// Takes new index objects in and forgets those that are gone.
     pub fn refresh_index(&self) -> Result<()> {
-        let index = self.load_index(&self.index(), self.index_load)?;
-        let mut current = self.index.write();
+        let index = self.load_index(&self.index(), self.live.load)?;
+        let mut current = self.live.current.write();
         let index = index.with_whole_of(&current);
         *current = Arc::new(index);
         Ok(())
@@ -33,7 +65,7 @@ impl Repository {
     /// whether the index is another one now.
     pub(in crate::repo) fn refresh_stale_index(&self, seen: &Arc<Index>) -> Result<bool> {
         // One at a time: of many readers that miss the same pack the first looks for all.
-        let _turn = self.cache_distrusted.lock();
+        let _turn = self.live.cache_distrusted.lock();
         if seen.covers() == self.index().covers() {
             let stored: HashSet<_> = self.store.list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect();
             if stored == seen.covers() {
@@ -78,7 +110,7 @@ impl Repository {
         let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
         let mut missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
         let mut digested = Vec::new();
-        if load == IndexLoad::OnDemand && !self.digests_distrusted.load(Ordering::Relaxed) {
+        if load == IndexLoad::OnDemand && !self.live.digests_distrusted.load(Ordering::Relaxed) {
             digested = self.digested_segments(&mut missing);
         }
         let fetched = self.fetch_index(&missing, load)?;
@@ -126,7 +158,7 @@ impl Repository {
 
     pub(in crate::repo) fn open_index_object(&self, id: ObjectId, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let damaged = |error| Error::damaged(format!("Cannot read {}", Object::Index(id))).because(error);
-        let plain = objects::open_object(&self.keys, Kind::Index, self.id, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
+        let plain = objects::open_object(&self.vault, Kind::Index, bytes, MAX_INDEX_BYTES).map_err(damaged)?;
         Segment::new(&plain, plain.len())
             .map_err(|error| damaged(Error::damaged("It is no segment").because(error)))?;
         Ok(plain)
@@ -148,7 +180,7 @@ impl Repository {
         let mut troubles = Vec::new();
         for packs in packs.chunks(DIRECTORIES_READ) {
             let read = parallel::for_each(&*self.store, parallel::SMALL, packs, |pack| {
-                let read = pack::read_directory(&*self.store, &self.keys, self.id, pack.id, pack.len_bytes);
+                let read = pack::read_directory(&*self.store, &self.vault, pack.id, pack.len_bytes);
                 Ok(read.map_err(|error| error.chain()))
             })?;
             for pack in read {
@@ -184,13 +216,13 @@ impl Repository {
         for reason in troubles {
             tracing::debug!("A pack that no index object names is left alone: {reason}");
         }
-        *self.index.write() = Arc::new(index);
+        *self.live.current.write() = Arc::new(index);
         Ok(())
     }
 
     /// Drops a segment whose packs an index object names by now.
     pub(in crate::repo) fn forget_segment(&self, old: &Arc<Loaded>) {
-        let mut index = self.index.write();
+        let mut index = self.live.current.write();
         let next = index.without(old);
         *index = Arc::new(next);
     }
@@ -199,7 +231,7 @@ impl Repository {
     /// may not come here whole are looked up where they are.
     /// Returns whether it is another than `seen` now.
     pub(in crate::repo) fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
-        let mut is_done = self.cache_distrusted.lock();
+        let mut is_done = self.live.cache_distrusted.lock();
         let is_digested = seen.segments().iter().any(|loaded| loaded.is_digested);
         if *is_done || (self.cache.is_none() && seen.lazy().is_empty() && !is_digested) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
@@ -208,8 +240,8 @@ impl Repository {
         if let Some(cache) = &self.cache {
             cache.clear();
         }
-        self.digests_distrusted.store(true, Ordering::Relaxed);
-        let mut index = self.load_index(&Index::default(), self.index_load)?;
+        self.live.digests_distrusted.store(true, Ordering::Relaxed);
+        let mut index = self.load_index(&Index::default(), self.live.load)?;
         if !index.lazy().is_empty() && self.may_come_whole(index.lazy()) {
             index = self.load_index(&index, IndexLoad::Whole)?;
         }
@@ -217,7 +249,7 @@ impl Repository {
             // Packs whose index object was lost are found by their own directories.
             index = self.adopt_packs(index)?;
         }
-        *self.index.write() = Arc::new(index);
+        *self.live.current.write() = Arc::new(index);
         *is_done = true;
         Ok(true)
     }

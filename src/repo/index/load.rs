@@ -9,6 +9,7 @@ use crate::repo::index::pieces::PIECE_BYTES;
 use crate::repo::index::segment::MAX_INDEX_OBJECT_BYTES;
 use crate::repo::index::{Index, Loaded, SegmentBytes};
 use crate::repo::parallel;
+use crate::store::fresh::with_fresh_copy;
 use crate::store::{Listed, Object, Wait};
 use std::collections::HashSet;
 use std::path::Path;
@@ -52,7 +53,7 @@ impl Repository {
         let is_lazy = |listed: &Listed| load == IndexLoad::OnDemand && listed.len_bytes > SMALL_BYTES;
         let (heads, mut whole): (Vec<Listed>, Vec<Listed>) = listed.iter().copied().partition(is_lazy);
         let opened = self.for_each_listed(parallel::SMALL, &heads, |listed| {
-            LazySegment::open(&self.store, &self.keys, self.id, listed, &self.open_pieces)
+            LazySegment::open(&self.store, &self.vault, listed, &self.live.open_pieces)
         })?;
         for (listed, segment) in opened {
             match segment {
@@ -93,20 +94,17 @@ impl Repository {
         let is_kept = self.store.is_far() && (SMALL_BYTES + 1..=MAX_INDEX_OBJECT_BYTES).contains(&len_bytes);
         let plain = if is_kept {
             self.store.expect_len(object, len_bytes);
-            let mut bytes = vec![0; len_bytes as usize];
-            let read = self.store.read_at(object, 0, &mut bytes, Wait::Allowed);
-            match read.and_then(|()| self.open_index_object(id, bytes)) {
-                Err(error) if error.kind() == ErrorKind::Damaged && self.store.distrust(object, 0..len_bytes) => {
-                    self.read_index_object(id)?
-                }
-                plain => plain?,
-            }
+            with_fresh_copy(&*self.store, object, 0..len_bytes, || {
+                let mut bytes = vec![0; len_bytes as usize];
+                self.store.read_at(object, 0, &mut bytes, Wait::Allowed)?;
+                self.open_index_object(id, bytes)
+            })?
         } else {
             self.read_index_object(id)?
         };
         let loaded = self.keep_segment(plain, vec![id])?;
         if is_on_heap(&loaded) {
-            self.is_cache_useless.store(true, Ordering::Relaxed);
+            self.live.is_cache_useless.store(true, Ordering::Relaxed);
         }
         Ok(loaded)
     }
@@ -118,7 +116,7 @@ impl Repository {
     }
 
     fn cache_has_room(&self, bytes: u64) -> bool {
-        let is_useless = self.is_cache_useless.load(Ordering::Relaxed) || bytes > self.index_max_bytes;
+        let is_useless = self.live.is_cache_useless.load(Ordering::Relaxed) || bytes > self.live.max_bytes;
         !is_useless && self.cache.as_ref().is_some_and(|cache| has_room(cache.folder(), bytes))
     }
 
@@ -188,7 +186,7 @@ impl IndexLoader {
             match self.repository.fetch_whole(segment.listed()) {
                 Ok(loaded) => {
                     let whole = Index::new(vec![Arc::new(loaded)]);
-                    let mut index = self.repository.index.write();
+                    let mut index = self.repository.live.current.write();
                     let next = Index::clone(&index).with_whole_of(&whole);
                     *index = Arc::new(next);
                 }

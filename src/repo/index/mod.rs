@@ -1,7 +1,7 @@
 //! Where every chunk is: segments mapped from the local cache, looked up in place, or in pieces in the store.
 
 pub mod cache;
-mod live;
+pub mod live;
 pub mod load;
 pub mod location;
 pub mod on_demand;

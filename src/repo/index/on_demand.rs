@@ -3,8 +3,8 @@
 //! Ids are evenly spread, so where a chunk's record is can be told from its first bytes to within a few hundred
 //! records: a lookup takes one or two pieces for the chunk, one for its frame and one for its pack.
 
-use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, TAG_BYTES};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES, PIECES_VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, Tables, Window};
@@ -12,6 +12,7 @@ use crate::id::{ChunkId, ObjectId};
 use crate::repo::index::location::Location;
 use crate::repo::index::pieces::{Layout, PIECE_BYTES, check_head, number_at};
 use crate::repo::index::segment::MAX_INDEX_BYTES;
+use crate::store::fresh::with_fresh_copy;
 use crate::store::{Listed, Object, Store, Wait};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -72,29 +73,22 @@ impl LazySegment {
     /// once.
     pub fn open(
         store: &Arc<dyn Store>,
-        keys: &Keys,
-        repository: [u8; 16],
+        vault: &Vault,
         listed: Listed,
         opened: &Arc<OpenPieces>,
     ) -> Result<Option<Self>> {
         let object = Object::Index(listed.id);
-        let open = || {
-            Self::open_stored(store, keys, repository, listed, opened).map_err(|error| match error.kind() {
+        with_fresh_copy(&**store, object, 0..HEAD_BYTES.min(listed.len_bytes), || {
+            Self::open_once(store, vault, listed, opened).map_err(|error| match error.kind() {
                 ErrorKind::Damaged => Error::damaged(format!("Cannot read {object}")).because(error),
                 _ => error,
             })
-        };
-        let head = 0..HEAD_BYTES.min(listed.len_bytes);
-        match open() {
-            Err(error) if error.kind() == ErrorKind::Damaged && store.distrust(object, head) => open(),
-            segment => segment,
-        }
+        })
     }
 
-    fn open_stored(
+    fn open_once(
         store: &Arc<dyn Store>,
-        keys: &Keys,
-        repository: [u8; 16],
+        vault: &Vault,
         listed: Listed,
         opened: &Arc<OpenPieces>,
     ) -> Result<Option<Self>> {
@@ -103,7 +97,7 @@ impl LazySegment {
         let mut head = vec![0; HEAD_BYTES.min(listed.len_bytes) as usize];
         store.read_at(object, 0, &mut head, Wait::Allowed)?;
         let header = Header::decode(&head).map_err(|error| Error::damaged("It cannot be read").because(error))?;
-        if header.kind != Kind::Index || header.repository != repository {
+        if !vault.is_of(&header, Kind::Index) {
             return Err(Error::damaged("It is an object of another kind or repository"));
         }
         if header.version != PIECES_VERSION {
@@ -112,7 +106,7 @@ impl LazySegment {
         let layout = Layout::of_object(header.len_bytes() as u64, listed.len_bytes)
             .filter(|layout| layout.plain_bytes <= MAX_INDEX_BYTES as u64)
             .ok_or_else(|| Error::damaged("Its length is out of range"))?;
-        let opener = Opener::new(keys, &header).map_err(|error| Error::damaged("It does not verify").because(error))?;
+        let opener = vault.opener(&header).map_err(|error| Error::damaged("It does not verify").because(error))?;
         let first = layout.stored(0);
         let piece = layout.open(&opener, 0, &mut head[first.start as usize..first.end as usize])?.to_vec();
         let tables = check_head(&piece, &layout)?;
@@ -199,16 +193,9 @@ impl LazySegment {
         if let Some(piece) = self.opened.get(self.listed.id, number) {
             return Ok(piece);
         }
-        let opened = match self.open_piece(number, wait) {
-            Err(error)
-                if error.kind() == ErrorKind::Damaged
-                    && self.store.distrust(Object::Index(self.listed.id), self.layout.stored(number)) =>
-            {
-                self.open_piece(number, wait)
-            }
-            opened => opened,
-        };
-        let piece = Arc::new(opened?);
+        let object = Object::Index(self.listed.id);
+        let read = || self.open_piece(number, wait);
+        let piece = Arc::new(with_fresh_copy(&*self.store, object, self.layout.stored(number), read)?);
         self.opened.put(self.listed.id, number, piece.clone());
         Ok(piece)
     }

@@ -5,11 +5,10 @@
 //! piece  = 65 536 bytes of the segment, the last one as many as are left, seal (16)
 //! ```
 
-use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer, TAG_BYTES};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::frame::RAW;
-use crate::format::header::Suite;
 use crate::format::index::Tables;
 use std::ops::Range;
 
@@ -80,8 +79,8 @@ pub fn number_at(plain_offset: u64) -> u32 {
 }
 
 /// Seals a segment.
-pub fn seal_pieces(keys: &Keys, suite: Suite, repository: [u8; 16], plain: &[u8]) -> Vec<u8> {
-    seal_with(Sealer::of_pieces(keys, suite, repository), plain)
+pub fn seal_pieces(vault: &Vault, plain: &[u8]) -> Vec<u8> {
+    seal_with(vault.sealer_of_pieces(), plain)
 }
 
 pub(in crate::repo) fn seal_with(mut sealer: Sealer, plain: &[u8]) -> Vec<u8> {

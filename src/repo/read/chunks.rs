@@ -9,6 +9,7 @@ use crate::repo::index::location::Location;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::read::pack::read_opener;
 use crate::repo::read::verified::OpenPack;
+use crate::store::fresh::with_fresh_copy;
 use crate::store::{Object, Wait};
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
@@ -101,30 +102,23 @@ impl Repository {
     }
 
     fn open_pack(&self, location: &Location, wait: Wait) -> Result<Arc<OpenPack>> {
-        if let Some(pack) = self.openers.0.lock().get(&location.pack.id) {
+        if let Some(pack) = self.caches.openers.0.lock().get(&location.pack.id) {
             return Ok(pack.clone());
         }
-        let opener = read_opener(&*self.store, &self.keys, self.id, &location.pack, wait)?;
+        let opener = read_opener(&*self.store, &self.vault, &location.pack, wait)?;
         let pack = Arc::new(OpenPack::new(opener, location.pack));
-        self.openers.0.lock().put(location.pack.id, pack.clone());
+        self.caches.openers.0.lock().put(location.pack.id, pack.clone());
         Ok(pack)
     }
 
     /// Appends a frame's verified plaintext to `out`. A copy that does not verify is fetched anew, once.
     fn decode_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
-        let start = out.len();
-        let decoded = self.decode_stored_frame(location, wait, out);
-        let frame = &location.frame;
+        let (start, frame) = (out.len(), &location.frame);
         let range = u64::from(frame.offset)..u64::from(frame.offset) + u64::from(frame.stored_bytes);
-        match decoded {
-            Err(error)
-                if error.kind() == ErrorKind::Damaged && self.store.distrust(Object::Pack(location.pack.id), range) =>
-            {
-                out.truncate(start);
-                self.decode_stored_frame(location, wait, out)
-            }
-            decoded => decoded,
-        }
+        with_fresh_copy(&*self.store, Object::Pack(location.pack.id), range, || {
+            out.truncate(start);
+            self.decode_stored_frame(location, wait, out)
+        })
     }
 
     fn decode_stored_frame(&self, location: &Location, wait: Wait, out: &mut Vec<u8>) -> Result<()> {
@@ -145,14 +139,14 @@ impl Repository {
                 .decoder
                 .decode(frame.codec, encoded, frame.plain_bytes as usize, out)
                 .map_err(|error| damaged(error.into()))?;
-            pack.saw(frame, &self.reads);
+            pack.saw(frame, &self.caches.reads);
             Ok(())
         })
     }
 
     fn cached_frame(&self, location: &Location, wait: Wait) -> Result<Arc<Vec<u8>>> {
         let key = (location.pack.id, location.frame.number);
-        let slot = self.frames.slot(key, location.frame.plain_bytes as usize);
+        let slot = self.caches.frames.slot(key, location.frame.plain_bytes as usize);
         let mut state: MutexGuard<'_, _> = match wait {
             Wait::Never => slot.0.try_lock().ok_or_else(would_wait)?,
             Wait::Allowed => slot.0.lock(),
@@ -169,8 +163,8 @@ impl Repository {
 
     fn verify(&self, kind: ChunkKind, id: &ChunkId, bytes: &[u8], location: &Location) -> Result<()> {
         let found = match kind {
-            ChunkKind::Data => self.keys.chunk_id(bytes),
-            ChunkKind::Page => self.keys.page_id(bytes),
+            ChunkKind::Data => self.keys().chunk_id(bytes),
+            ChunkKind::Page => self.keys().page_id(bytes),
         };
         if found == *id {
             return Ok(());
@@ -237,7 +231,7 @@ impl Repository {
                 let location = place.as_ref().ok().copied();
                 match place.and_then(|location| self.read_from(kind, &location, range.clone(), wait, out)) {
                     Ok(()) => {
-                        failed.into_iter().for_each(|pack| self.reads.suspect(pack));
+                        failed.into_iter().for_each(|pack| self.caches.reads.suspect(pack));
                         return Ok(());
                     }
                     Err(error) if error.kind() == ErrorKind::WouldWait => {
@@ -262,7 +256,7 @@ impl Repository {
                 looks -= 1;
                 continue;
             }
-            failed.into_iter().for_each(|pack| self.reads.suspect(pack));
+            failed.into_iter().for_each(|pack| self.caches.reads.suspect(pack));
             let missing = || Error::damaged(format!("Chunk {id} is in no index: run `bakfs check`"));
             return Err(failure.unwrap_or_else(missing));
         }

@@ -14,7 +14,7 @@
 
 use crate::error::Result;
 use crate::format::pack::u64_at;
-use crate::id::ObjectId;
+use crate::id::{ObjectId, RepositoryId};
 use crate::repo::index::cache::Cache;
 use std::collections::HashMap;
 use std::path::Path;
@@ -151,7 +151,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Uses the cache folder of a repository.
-    pub fn open(cache_base: &Path, repository: &[u8; 16]) -> Result<Self> {
+    pub fn open(cache_base: &Path, repository: &RepositoryId) -> Result<Self> {
         Ok(Ledger { cache: Cache::open(cache_base, repository)? })
     }
 
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_and_damage_of_the_file_costs_only_what_it_hits() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(folder.path(), &[1; 16]).unwrap();
+        let ledger = Ledger::open(folder.path(), &RepositoryId([1; 16])).unwrap();
         assert!(ledger.load().verified_at(&id(1), 10, u64::MAX).is_none());
         for n in 1..=3u8 {
             assert!(ledger.update(|records| records.read(id(n), 10, 100 + u64::from(n))));
@@ -243,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for writer in 0..4u8 {
-                let ledger = Ledger::open(folder.path(), &[1; 16]).unwrap();
+                let ledger = Ledger::open(folder.path(), &RepositoryId([1; 16])).unwrap();
                 scope.spawn(move || {
                     for n in 0..10 {
                         assert!(ledger.update(|records| records.read(id(writer * 10 + n), 1, 1)));
@@ -251,7 +251,7 @@ mod tests {
                 });
             }
         });
-        let records = Ledger::open(folder.path(), &[1; 16]).unwrap().load();
+        let records = Ledger::open(folder.path(), &RepositoryId([1; 16])).unwrap().load();
         assert!((0..40).all(|n| records.verified_at(&id(n), 1, 1) == Some(1)));
     }
 }

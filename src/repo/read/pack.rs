@@ -1,83 +1,57 @@
 //! The header and the directory of a stored pack.
 
-use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role};
-use crate::error::{Error, ErrorKind, Result};
+use crate::crypto::vault::Vault;
+use crate::error::{Error, Result};
 use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES};
 use crate::format::index::PackEntry;
 use crate::format::pack::{Directory, MAX_PACK_BYTES, TRAILER_BYTES, Trailer};
 use crate::id::ObjectId;
+use crate::store::fresh::with_fresh_copy;
 use crate::store::{Object, Store, Wait};
 
 /// Read at once from the end of a pack: directories of up to 2 900 chunks, 20 times those of large files.
 const TAIL_BYTES: u64 = 128 << 10;
 
 /// Reads the header of a pack and unwraps its key. A copy that does not verify is fetched anew, once.
-pub fn read_opener(
-    store: &dyn Store,
-    keys: &Keys,
-    repository: [u8; 16],
-    pack: &PackEntry,
-    wait: Wait,
-) -> Result<Opener> {
+pub fn read_opener(store: &dyn Store, vault: &Vault, pack: &PackEntry, wait: Wait) -> Result<Opener> {
     let object = Object::Pack(pack.id);
     store.expect_len(object, pack.len_bytes);
-    match read_stored_opener(store, keys, repository, pack, wait) {
-        Err(error) if error.kind() == ErrorKind::Damaged && store.distrust(object, 0..1) => {
-            read_stored_opener(store, keys, repository, pack, wait)
-        }
-        opener => opener,
-    }
-}
-
-fn read_stored_opener(
-    store: &dyn Store,
-    keys: &Keys,
-    repository: [u8; 16],
-    pack: &PackEntry,
-    wait: Wait,
-) -> Result<Opener> {
-    let mut bytes = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(pack.len_bytes as usize)];
-    store.read_at(Object::Pack(pack.id), 0, &mut bytes, wait)?;
-    opener_of(&bytes, repository, keys, pack)
+    with_fresh_copy(store, object, 0..1, || {
+        let mut bytes = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(pack.len_bytes as usize)];
+        store.read_at(object, 0, &mut bytes, wait)?;
+        opener_of(&bytes, vault, pack)
+    })
 }
 
 /// Unwraps the key of a pack that begins with `bytes`.
-fn opener_of(bytes: &[u8], repository: [u8; 16], keys: &Keys, pack: &PackEntry) -> Result<Opener> {
+fn opener_of(bytes: &[u8], vault: &Vault, pack: &PackEntry) -> Result<Opener> {
     let object = Object::Pack(pack.id);
     let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::damaged(format!("The header of {object} does not verify: run `bakfs check`")).because(error)
     };
     let header = Header::decode(bytes).map_err(|error| damaged(error.into()))?;
-    if header.kind != pack.kind || header.repository != repository {
+    if !vault.is_of(&header, pack.kind) {
         return Err(damaged("it belongs to another kind of object or repository".into()));
     }
-    Opener::new(keys, &header).map_err(|error| damaged(error.into()))
+    vault.opener(&header).map_err(|error| damaged(error.into()))
 }
 
 /// Reads a pack's directory from the pack itself: two reads, or three where it is longer than `TAIL_BYTES`. A copy
 /// that does not verify is fetched anew, once.
 pub fn read_directory(
     store: &dyn Store,
-    keys: &Keys,
-    repository: [u8; 16],
+    vault: &Vault,
     id: ObjectId,
     len_bytes: u64,
 ) -> Result<(PackEntry, Directory)> {
-    let object = Object::Pack(id);
-    store.expect_len(object, len_bytes);
-    match read_stored_directory(store, keys, repository, id, len_bytes) {
-        Err(error) if error.kind() == ErrorKind::Damaged && store.distrust(object, 0..len_bytes) => {
-            read_stored_directory(store, keys, repository, id, len_bytes)
-        }
-        directory => directory,
-    }
+    store.expect_len(Object::Pack(id), len_bytes);
+    with_fresh_copy(store, Object::Pack(id), 0..len_bytes, || read_directory_once(store, vault, id, len_bytes))
 }
 
-fn read_stored_directory(
+fn read_directory_once(
     store: &dyn Store,
-    keys: &Keys,
-    repository: [u8; 16],
+    vault: &Vault,
     id: ObjectId,
     len_bytes: u64,
 ) -> Result<(PackEntry, Directory)> {
@@ -90,7 +64,7 @@ fn read_stored_directory(
     store.read_at(object, 0, &mut head, Wait::Allowed)?;
     let kind = if head[9] == Kind::TreePack as u8 { Kind::TreePack } else { Kind::DataPack };
     let entry = PackEntry { id, kind, len_bytes };
-    let opener = opener_of(&head, repository, keys, &entry)?;
+    let opener = opener_of(&head, vault, &entry)?;
     // One request has most directories whole.
     let tail_at = len_bytes.saturating_sub(TAIL_BYTES);
     let mut tail = vec![0; (len_bytes - tail_at) as usize];

@@ -64,11 +64,10 @@ impl PackReader {
         witness: &mut dyn Witness,
     ) -> Result<()> {
         let store = &**repository.store();
-        let opened =
-            read_directory(store, repository.keys(), repository.id(), id, len_bytes).and_then(|(entry, directory)| {
-                let opener = read_opener(store, repository.keys(), repository.id(), &entry, Wait::Allowed)?;
-                Ok((entry, directory, opener))
-            });
+        let opened = read_directory(store, repository.vault(), id, len_bytes).and_then(|(entry, directory)| {
+            let opener = read_opener(store, repository.vault(), &entry, Wait::Allowed)?;
+            Ok((entry, directory, opener))
+        });
         match opened {
             Ok((entry, directory, opener)) => {
                 witness.directory(&entry, &directory);
@@ -82,7 +81,7 @@ impl PackReader {
                     witness.lost("no index object tells what is in it".into());
                     return Ok(());
                 };
-                match read_opener(store, repository.keys(), repository.id(), &entry, Wait::Allowed) {
+                match read_opener(store, repository.vault(), &entry, Wait::Allowed) {
                     Ok(opener) => {
                         let entry = PackEntry { len_bytes, ..entry };
                         self.frames(repository, &entry, directory, &opener, witness)

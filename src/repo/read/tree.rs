@@ -98,12 +98,12 @@ impl Repository {
 
     /// Reads a page of a directory.
     pub(crate) fn page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Entry>>> {
-        if let Some(page) = self.pages.get(id) {
+        if let Some(page) = self.caches.pages.get(id) {
             return Ok(page);
         }
         let bytes = self.page_bytes(id, wait)?;
         let page = Arc::new(Page::<Entry>::decode(&bytes).map_err(damaged(id))?);
-        self.pages.put(*id, page.clone(), bytes.len() * DECODED_FACTOR + 256);
+        self.caches.pages.put(*id, page.clone(), bytes.len() * DECODED_FACTOR + 256);
         Ok(page)
     }
 
@@ -275,12 +275,12 @@ impl Repository {
 
     /// Reads a page of extents.
     pub(crate) fn extent_page(&self, id: &ChunkId, wait: Wait) -> Result<Arc<Page<Extent>>> {
-        if let Some(page) = self.extent_pages.lock().get(id) {
+        if let Some(page) = self.caches.extent_pages.lock().get(id) {
             return Ok(page.clone());
         }
         let bytes = self.page_bytes(id, wait)?;
         let page = Arc::new(Page::<Extent>::decode(&bytes).map_err(damaged(id))?);
-        self.extent_pages.lock().put(*id, page.clone());
+        self.caches.extent_pages.lock().put(*id, page.clone());
         Ok(page)
     }
 

@@ -112,7 +112,7 @@ impl OpenPack {
         if !store.is_far() && store.len_bytes(object).ok()? != len_bytes {
             return None;
         }
-        let (_, directory) = read_directory(store, &repository.keys, repository.id, id, len_bytes).ok()?;
+        let (_, directory) = read_directory(store, &repository.vault, id, len_bytes).ok()?;
         let mut seen = self.seen.lock();
         seen.since_secs = seen.since_secs.min(copied_secs);
         seen.all_frames = Some(directory.frames.len());
@@ -148,7 +148,7 @@ impl Repository {
             return false;
         }
         let mut bytes = Vec::new();
-        !self.reads.has_suspects()
+        !self.caches.reads.has_suspects()
             || (self.read_chunk(kind, id, 0..len_bytes, Wait::Allowed, &mut bytes).is_ok() && self.holds(id))
     }
 
@@ -162,12 +162,12 @@ impl Repository {
         }
         let named: HashSet<_> = self.index().packs().map(|pack| pack.id).filter(|pack| known.contains(pack)).collect();
         known.retain(|pack| named.contains(pack));
-        known.into_iter().for_each(|pack| self.reads.suspect(pack));
+        known.into_iter().for_each(|pack| self.caches.reads.suspect(pack));
     }
 
     /// Returns the packs that looked damaged.
     pub fn suspects(&self) -> Vec<ObjectId> {
-        self.reads.suspects.read().iter().copied().collect()
+        self.caches.reads.suspects.read().iter().copied().collect()
     }
 
     /// Returns the ledger in this repository's cache.
@@ -179,7 +179,7 @@ impl Repository {
     /// damaged. Long-lived readers do so now and then, others at their end.
     pub fn note_reads(&self) {
         let Some(ledger) = self.ledger() else { return };
-        let candidates = std::mem::take(&mut *self.reads.candidates.lock());
+        let candidates = std::mem::take(&mut *self.caches.reads.candidates.lock());
         let looks = parallel::for_each(&*self.store, parallel::SMALL, &candidates, |pack| Ok(pack.complete(self)));
         let (mut whole, mut waiting) = (Vec::new(), Vec::new());
         for (pack, since_secs) in candidates.into_iter().zip(looks.unwrap_or_default()) {
@@ -190,8 +190,8 @@ impl Repository {
                 None => {}
             }
         }
-        self.reads.candidates.lock().extend(waiting);
-        let has_news = self.reads.has_news.swap(false, Ordering::Relaxed);
+        self.caches.reads.candidates.lock().extend(waiting);
+        let has_news = self.caches.reads.has_news.swap(false, Ordering::Relaxed);
         if whole.is_empty() && !has_news {
             return;
         }
@@ -205,7 +205,7 @@ impl Repository {
             }
         });
         if !written && has_news {
-            self.reads.has_news.store(true, Ordering::Relaxed);
+            self.caches.reads.has_news.store(true, Ordering::Relaxed);
         }
     }
 }

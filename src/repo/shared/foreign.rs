@@ -42,7 +42,7 @@ impl Repository {
         let mut add = |kind: ObjectKind, found: Vec<(ObjectId, String)>| {
             all.extend(found.into_iter().map(|(id, reason)| (kind.object(id), reason)));
         };
-        add(ObjectKind::Key, foreign_slots(&*self.store, self.id)?);
+        add(ObjectKind::Key, foreign_slots(&*self.store, self.id())?);
         let marks = self.marks()?;
         let void = marks.void();
         add(ObjectKind::Mark, marks.foreign);

@@ -15,7 +15,7 @@ fn now() -> Time {
 
 impl Repository {
     fn forget_mark(&self, snapshots: Vec<ObjectId>) -> Mark {
-        Mark::Forget(Forget { snapshots, time: now(), host: self.process.host.clone() })
+        Mark::Forget(Forget { snapshots, time: now(), host: self.shared.process.host.clone() })
     }
 
     /// Hides snapshots, all or none, until they are brought back or a prune removes them; refuses pinned ones.

@@ -6,7 +6,7 @@ use crate::format::mark::{Condemn, Digested, Forget, MAX_MARK_BYTES, Mark, MarkI
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::repo::Repository;
-use crate::repo::objects::{open_named, seal_object};
+use crate::repo::objects::seal_object;
 use crate::repo::parallel;
 use crate::repo::shared::foreign;
 use crate::repo::write::put::put_anew;
@@ -17,8 +17,6 @@ use std::sync::Arc;
 
 /// How often marks are listed again because one was removed before it could be read.
 const MAX_LISTINGS: usize = 20;
-/// Room for a mark's header and seal.
-const SEALING_BYTES: u64 = 4096;
 
 /// All marks, as one listing shows them.
 #[derive(Debug, Default)]
@@ -254,8 +252,8 @@ impl Repository {
     /// Lists and reads all marks; returns those that were there and those that were removed meanwhile.
     fn listed_marks(&self) -> Result<(Marks, Vec<ObjectId>)> {
         let listed = self.store.list(ObjectKind::Mark)?;
-        let known = std::mem::take(&mut *self.known_marks.lock());
-        let foreign = std::mem::take(&mut *self.foreign_marks.lock());
+        let known = std::mem::take(&mut *self.shared.known_marks.lock());
+        let foreign = std::mem::take(&mut *self.shared.foreign_marks.lock());
         let (mut marks, mut removed) = (Marks::default(), Vec::new());
         let is_known = |id: &ObjectId| known.contains_key(id) || foreign.contains_key(id);
         let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !is_known(id)).collect();
@@ -278,21 +276,15 @@ impl Repository {
         }
         // Equal on all machines, whatever order a store lists in.
         marks.all.sort_by_key(|(object, _)| *object);
-        *self.known_marks.lock() = marks.all.iter().cloned().collect();
-        *self.foreign_marks.lock() = marks.foreign.iter().cloned().collect();
+        *self.shared.known_marks.lock() = marks.all.iter().cloned().collect();
+        *self.shared.foreign_marks.lock() = marks.foreign.iter().cloned().collect();
         marks.heed_recalls();
         Ok((marks, removed))
     }
 
     /// Reads one mark.
     pub fn read_mark(&self, id: ObjectId) -> Result<Mark> {
-        let object = Object::Mark(id);
-        let read = || {
-            let bytes = self.store.read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES)?;
-            let plain = open_named(&self.keys, Kind::Mark, self.id, (id, bytes), MAX_MARK_BYTES)?;
-            Mark::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error))
-        };
-        read().map_err(|error| error.of_stored(format!("Cannot read {object}")))
+        self.read_stored(id)
     }
 
     /// Tells of marks that cannot be read, and of what is none.
@@ -322,7 +314,7 @@ impl Repository {
                 return Err(Error::usage(format!("A mark of {len} bytes would be longer than a reader takes")));
             }
             *made.borrow_mut() = Some(mark);
-            Ok(seal_object(&self.keys, Kind::Mark, self.suite, self.id, &plain))
+            Ok(seal_object(&self.vault, Kind::Mark, &plain))
         };
         let mut give_up = |name| match &*made.borrow() {
             // Whenever these appear they do no harm. A fence may not be taken back: another prune may have acted on it.
@@ -335,7 +327,7 @@ impl Repository {
         let id = put.id;
         put.settle(&*self.store)?;
         let mark = made.into_inner().expect("what was stored was made");
-        self.known_marks.lock().insert(id, Arc::new(mark));
+        self.shared.known_marks.lock().insert(id, Arc::new(mark));
         Ok(id)
     }
 

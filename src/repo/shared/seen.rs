@@ -36,13 +36,13 @@ impl Repository {
     /// Returns what was seen here before, by this process or another. To be asked before a listing: what others see
     /// after it is no loss.
     pub(in crate::repo) fn history(&self) -> Option<History> {
-        self.known.as_ref()?.history(&self.keys)
+        self.shared.known.as_ref()?.history(self.keys())
     }
 
     /// Lists the snapshots and returns those that were seen here once and are gone, with nothing that explains it;
     /// oldest first. None where nothing is known of the place.
     pub fn missing_snapshots(&self) -> Result<Vec<Seen>> {
-        if self.known.is_some() {
+        if self.shared.known.is_some() {
             self.listed()?;
         }
         Ok(self.missing())
@@ -50,7 +50,7 @@ impl Repository {
 
     /// Returns the same by the last listing that was made.
     pub fn missing(&self) -> Vec<Seen> {
-        self.lost.lock().missing.clone()
+        self.shared.lost.lock().missing.clone()
     }
 
     /// Fails if the last listing lacked snapshots, before what must not be done by a history that is not whole.
@@ -66,12 +66,12 @@ impl Repository {
 
     /// Notes that the last listing has snapshots that could not be read, for a reason that is none of theirs.
     pub(in crate::repo) fn note_unread(&self, failure: Option<&Error>) {
-        self.lost.lock().unread = failure.map(|error| (error.kind(), error.chain()));
+        self.shared.lost.lock().unread = failure.map(|error| (error.kind(), error.chain()));
     }
 
     /// Fails if the last listing had snapshots that could not be read, before another is taken for the newest.
     pub fn require_all_read(&self, what: &str, next: &str) -> Result<()> {
-        match &self.lost.lock().unread {
+        match &self.shared.lost.lock().unread {
             None => Ok(()),
             Some((kind, why)) => Err(Error::new(*kind, format!("{what}: {why}. Mend that, or {next}"))),
         }
@@ -80,9 +80,9 @@ impl Repository {
     /// From now on takes what is missing for removed: whoever says so knows why it is gone.
     pub fn accept_missing(&self) -> Result<()> {
         let missing: Vec<_> = self.missing_snapshots()?.iter().map(|seen| seen.id).collect();
-        if let (Some(known), Some(mut history)) = (&self.known, self.history()) {
+        if let (Some(known), Some(mut history)) = (&self.shared.known, self.history()) {
             history.remove(&missing);
-            known.keep(&history, &self.keys);
+            known.keep(&history, self.keys());
         }
         self.tell_missing(Vec::new());
         Ok(())
@@ -136,7 +136,7 @@ impl Repository {
 
     /// Warns of what is missing, of each once.
     fn tell_missing(&self, missing: Vec<Seen>) {
-        let mut lost = self.lost.lock();
+        let mut lost = self.shared.lost.lock();
         let fresh: Vec<Seen> = missing.iter().filter(|seen| lost.told.insert(seen.id)).cloned().collect();
         self.warnings.is_history_shrunk.store(!missing.is_empty(), Ordering::Relaxed);
         lost.missing = missing;
@@ -169,12 +169,12 @@ impl Repository {
         }
         // As others have left it meanwhile. Of two that write at once one may be forgotten; what was forgotten since by
         // `bakfs forget-place` is not made anew.
-        let (Some(place), Some(mut history)) = (&self.known, self.history()) else { return };
+        let (Some(place), Some(mut history)) = (&self.shared.known, self.history()) else { return };
         let meanwhile: HashSet<ObjectId> =
             history.removed.iter().copied().filter(|id| !before.removed.contains(id)).collect();
         let there = all.iter().filter(|listed| !meanwhile.contains(&listed.id));
         history.add(there.map(|Listed { id, snapshot }| Seen::new(*id, snapshot.time, &snapshot.name, &snapshot.host)));
         history.remove(gone);
-        place.keep(&history, &self.keys);
+        place.keep(&history, self.keys());
     }
 }

@@ -45,7 +45,7 @@ impl Session {
         // has fenced its session and cleaned up after it, has not met this one.
         let mark = repository.put_mark_of(&mut || {
             id = random_id();
-            Mark::Session(describe(id, kind, &repository.process))
+            Mark::Session(describe(id, kind, &repository.shared.process))
         })?;
         Ok(Session {
             repository: repository.clone(),
@@ -127,7 +127,7 @@ impl Session {
         let is_writing = |other: &mark::Session| !marks.is_fenced(&other.id) && !is_surely_dead(other);
         let is_alone = !others.any(|(_, other)| other.id != session.id && is_writing(other));
         repository.adopt(if is_alone { &listed } else { &[] }, is_condemned)?;
-        repository.rely_on(packs);
+        repository.shared.rely_on(packs);
         Ok(session)
     }
 
@@ -189,7 +189,7 @@ impl Session {
     /// lacked this session or the backup's own lacked what was condemned. A prune that has seen it condemns none of
     /// them without it in its census, and has no verdict on any.
     fn lost_pack(&self, seen: &HashSet<ObjectId>, marks: &Marks) -> Result<Option<ObjectId>> {
-        let relied = self.repository.reliable.read();
+        let relied = self.repository.shared.reliable.read();
         let Some(relied) = &*relied else { return Ok(None) };
         let has_missed = |id: &MarkId| marks.census(id).is_some_and(|census| !census.contains(&self.id));
         let condemned = marks.condemned().filter(|(_, condemn)| has_missed(&condemn.id));

@@ -1,18 +1,16 @@
 //! The list of snapshots, with a copy in the cache so that a thousand of them are one file to read.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::codec::{self, Bytes};
-use crate::format::header::Kind;
-use crate::format::snapshot::{MAX_SNAPSHOT_BYTES, Snapshot};
+use crate::format::snapshot::Snapshot;
 use crate::id::ObjectId;
 use crate::repo::Repository;
-use crate::repo::objects::open_named;
 use crate::repo::parallel;
 use crate::repo::shared::digest;
 use crate::repo::shared::foreign;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::marks::Marks;
-use crate::store::{Object, ObjectKind};
+use crate::store::ObjectKind;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -43,17 +41,7 @@ struct Cached {
 impl Repository {
     /// Reads one snapshot whole.
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
-        let object = Object::Snapshot(id);
-        let bytes = self.store.read_whole(object, MAX_SNAPSHOT_BYTES as u64 + 4096)?;
-        let open = || {
-            // A good snapshot under another's name would hide that one.
-            let plain = open_named(&self.keys, Kind::Snapshot, self.id, (id, bytes), MAX_SNAPSHOT_BYTES)?;
-            Snapshot::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error))
-        };
-        open().map_err(|error| {
-            let advice = if error.kind() == ErrorKind::Damaged { ": run `bakfs check`" } else { "" };
-            error.of_stored(format!("Cannot read {object}{advice}"))
-        })
+        self.read_stored(id)
     }
 
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
@@ -92,7 +80,7 @@ impl Repository {
         self.warn_of(&marks);
         let void = marks.void();
         stored.retain(|object| !void.contains(&object.id));
-        let mut known = self.known_snapshots.lock();
+        let mut known = self.shared.known_snapshots.lock();
         let unknown = |known: &Known| -> Vec<ObjectId> {
             stored.iter().map(|listed| listed.id).filter(|id| !known.snapshots.contains_key(id)).collect()
         };
@@ -146,12 +134,12 @@ impl Repository {
 
     /// Takes in what this process has stored.
     pub(in crate::repo) fn know_snapshot(&self, id: ObjectId, snapshot: &Snapshot) {
-        self.known_snapshots.lock().snapshots.insert(id, trimmed(snapshot.clone()));
+        self.shared.known_snapshots.lock().snapshots.insert(id, trimmed(snapshot.clone()));
     }
 
     /// Returns whether the last listing had a snapshot of this name.
     pub(in crate::repo) fn has_seen_name(&self, name: &str) -> bool {
-        self.known_snapshots.lock().snapshots.values().any(|snapshot| snapshot.name == name)
+        self.shared.known_snapshots.lock().snapshots.values().any(|snapshot| snapshot.name == name)
     }
 
     /// Adds what the cache has.

@@ -53,7 +53,7 @@ impl Repository {
     fn put_snapshot(&self, session: &mut Session, snapshot: &Snapshot) -> Result<ObjectId> {
         let mut attempts = Attempts::default();
         loop {
-            let bytes = seal_object(&self.keys, Kind::Snapshot, self.suite, self.id, &snapshot.encode());
+            let bytes = seal_object(&self.vault, Kind::Snapshot, &snapshot.encode());
             let id = object_id(&bytes);
             session.announce(id)?;
             let stored = self.store.put(Object::Snapshot(id), &bytes);

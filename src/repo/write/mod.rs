@@ -214,7 +214,7 @@ impl PageSink for Writer {
     type Error = Error;
 
     fn store(&mut self, page: Vec<u8>) -> Result<ChunkId> {
-        let id = self.shared.repository.keys.page_id(&page);
+        let id = self.shared.repository.keys().page_id(&page);
         self.add(ChunkKind::Page, id, &page)?;
         Ok(id)
     }
@@ -238,9 +238,7 @@ fn pack(shared: &Pipeline, frames: &Receiver<Receiver<Encoded>>, packs: Sender<F
         // A frame without a sender is one of a writer that was stopped.
         let Ok(frame) = frame.recv() else { return };
         let slot = &mut builders[lane(frame.kind)];
-        let builder = slot.get_or_insert_with(|| {
-            PackBuilder::new(&repository.keys, frame.kind.pack_kind(), repository.suite, repository.id)
-        });
+        let builder = slot.get_or_insert_with(|| PackBuilder::new(&repository.vault, frame.kind.pack_kind()));
         builder.append(frame.codec, &frame.bytes, frame.plain_bytes, &frame.chunks);
         if builder.is_full()
             && let Some(full) = slot.take()

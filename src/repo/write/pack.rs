@@ -1,10 +1,10 @@
 //! Packs: building one in memory.
 
-use crate::crypto::keys::Keys;
 use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::frame::encode_whole;
-use crate::format::header::{Kind, Suite};
+use crate::format::header::Kind;
 use crate::format::index::PackEntry;
 use crate::format::pack::{
     CHUNK_RECORD_BYTES, ChunkRecord, Directory, FRAME_RECORD_BYTES, FrameRecord, TARGET_DIRECTORY_BYTES,
@@ -45,8 +45,8 @@ pub struct FinishedPack {
 
 impl PackBuilder {
     /// Starts a pack.
-    pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: [u8; 16]) -> Self {
-        let sealer = Sealer::new(keys, kind, suite, repository);
+    pub fn new(vault: &Vault, kind: Kind) -> Self {
+        let sealer = vault.sealer(kind);
         let bytes = sealer.header().encode();
         PackBuilder { kind, sealer, bytes, directory: Directory::default() }
     }
@@ -98,8 +98,8 @@ impl FinishedPack {
     /// Seals the same frames under a new key, in place: another object, with another name.
     ///
     /// Memory: the longest frame. Fails only where the pack's bytes were changed in memory.
-    pub fn renewed(mut self, keys: &Keys, suite: Suite, repository: [u8; 16]) -> Result<FinishedPack> {
-        let mut sealer = Sealer::new(keys, self.entry.kind, suite, repository);
+    pub fn renewed(mut self, vault: &Vault) -> Result<FinishedPack> {
+        let mut sealer = vault.sealer(self.entry.kind);
         let header = sealer.header().encode();
         let place = |(number, frame): (usize, &FrameRecord)| {
             let number = u32::try_from(number).expect("a pack has far fewer than 2^32 frames");
@@ -129,14 +129,20 @@ impl FinishedPack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::keys::Secret;
+    use crate::crypto::keys::{Keys, Secret};
     use crate::format::header::Header;
+    use crate::format::header::Suite;
     use crate::format::pack::MAX_DIRECTORY_BYTES;
+    use crate::id::RepositoryId;
+
+    fn vault(suite: Suite) -> Vault {
+        Vault::new(Keys::derive(&Secret([7; 32])), suite, RepositoryId([9; 16]))
+    }
 
     #[test]
     fn a_pack_of_tiny_chunks_is_closed_while_its_directory_can_be_read() {
-        let keys = Keys::derive(&Secret([7; 32]));
-        let mut pack = PackBuilder::new(&keys, Kind::DataPack, Suite::Plain, [9; 16]);
+        let vault = vault(Suite::Plain);
+        let mut pack = PackBuilder::new(&vault, Kind::DataPack);
         let chunks: Vec<_> = (0..10_000).map(|_| (ChunkId([3; 32]), 1)).collect();
         let mut frames = 0;
         while !pack.is_full() {
@@ -149,20 +155,20 @@ mod tests {
 
     #[test]
     fn a_renewed_pack_has_another_name_and_key_and_the_same_frames() {
-        let keys = Keys::derive(&Secret([7; 32]));
         for suite in [Suite::Plain, Suite::Aes256GcmSiv] {
-            let mut pack = PackBuilder::new(&keys, Kind::TreePack, suite, [9; 16]);
+            let vault = vault(suite);
+            let mut pack = PackBuilder::new(&vault, Kind::TreePack);
             for number in 0..3 {
                 pack.append(0, &[number; 100], 100, &[(ChunkId([number; 32]), 100)]);
             }
             let old = pack.finish();
             let (old_id, old_bytes) = (old.entry.id, old.bytes.clone());
-            let new = old.renewed(&keys, suite, [9; 16]).unwrap().renewed(&keys, suite, [9; 16]).unwrap();
+            let new = old.renewed(&vault).unwrap().renewed(&vault).unwrap();
             assert_ne!(new.entry.id, old_id);
             assert_eq!(new.entry.id, object_id(&new.bytes));
             assert_ne!(new.bytes[32..64], old_bytes[32..64], "the salt is new");
             let header = Header::decode(&new.bytes).unwrap();
-            let opener = Opener::new(&keys, &header).unwrap();
+            let opener = vault.opener(&header).unwrap();
             for (number, frame) in new.directory.frames.iter().enumerate() {
                 let range = frame.offset as usize..(frame.offset + frame.stored_bytes) as usize;
                 assert_ne!(new.bytes[range.clone()], old_bytes[range.clone()], "{suite:?}");

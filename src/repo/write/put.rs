@@ -100,7 +100,7 @@ impl Repository {
             match self.store.put(Object::Pack(pack.entry.id), &pack.bytes) {
                 Ok(()) => return Ok(pack),
                 Err(error) if attempts.may_go_on(&*self.store, &error) => {
-                    pack = pack.renewed(&self.keys, self.suite, self.id)?;
+                    pack = pack.renewed(&self.vault)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -110,7 +110,7 @@ impl Repository {
     /// Stores an index object. It is durable once it was settled.
     pub fn put_index_object(&self, plain: &[u8]) -> Result<Put> {
         crate::repo::index::segment::check_index_len(plain.len())?;
-        let mut seal = || Ok(seal_object(&self.keys, Kind::Index, self.suite, self.id, plain));
+        let mut seal = || Ok(seal_object(&self.vault, Kind::Index, plain));
         put_anew(&*self.store, ObjectKind::Index, &mut seal, &mut |_| Ok(()))
     }
 

@@ -72,7 +72,7 @@ fn name_unnamed(shared: &Pipeline) -> Result<()> {
 fn store_pack(shared: &Pipeline, filling: &Mutex<SegmentBuilder>, pack: FinishedPack) -> Result<()> {
     let repository = &shared.repository;
     let FinishedPack { entry, directory, .. } = repository.put_pack(pack)?;
-    repository.rely_on_one(entry.id);
+    repository.shared.rely_on_one(entry.id);
     shared.packed_bytes.fetch_add(entry.len_bytes, Ordering::Relaxed);
     let full = {
         // Only what is stored comes here: a segment never names a pack that is on its way.
@@ -110,7 +110,7 @@ impl Repository {
         let (id, len_bytes) = (put.id, put.len_bytes);
         put.settle(&*self.store)?;
         let loaded = self.keep_segment(plain, vec![id])?;
-        let mut index = self.index.write();
+        let mut index = self.live.current.write();
         let next = index.with(loaded);
         *index = Arc::new(next);
         Ok(len_bytes)

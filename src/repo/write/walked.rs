@@ -1,7 +1,7 @@
 //! What this machine knows of a backup it has made: on which file system the walk was where, and which change was the
 //! newest it met there. Sealed files of the cache, one for each snapshot; lost without harm.
 
-use crate::crypto::seal::{Opener, Place, Role, Sealer, TAG_BYTES};
+use crate::crypto::seal::{Place, Role, TAG_BYTES};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::{Header, Kind, VERSION};
 use crate::format::tree::Time;
@@ -64,7 +64,7 @@ impl Repository {
         let Some(cache) = self.cache.as_ref().filter(|_| walked.places.len() <= MAX_PLACES) else { return };
         let plain = codec::encode(&Sealed { snapshot: snapshot.0, walked });
         let Ok(plain_bytes) = u32::try_from(plain.len()) else { return };
-        let mut sealer = Sealer::new(self.keys(), Kind::Mark, self.suite(), self.id());
+        let mut sealer = self.vault.sealer(Kind::Mark);
         let mut bytes = sealer.header().encode();
         let from = bytes.len();
         bytes.extend_from_slice(&plain);
@@ -83,7 +83,7 @@ impl Repository {
         let mut sealed = bytes.get(header.len_bytes()..).filter(|_| is_own)?.to_vec();
         let plain_bytes = u32::try_from(sealed.len().checked_sub(TAG_BYTES)?).ok()?;
         let place = Place { role: Role::Known, number: 0, codec: 0, plain_bytes };
-        let plain = Opener::new(self.keys(), &header).ok()?.open(place, &mut sealed).ok()?;
+        let plain = self.vault.opener(&header).ok()?.open(place, &mut sealed).ok()?;
         let opened: Sealed = codec::decode("record of a walk", plain).ok()?;
         let count = opened.walked.file_systems.len();
         let is_whole = opened.walked.places.iter().all(|place| (place.file_system as usize) < count);
