@@ -1,6 +1,7 @@
 //! Which times are believed.
 
 use jiff::{SignedDuration, Timestamp};
+use std::time::SystemTime;
 
 /// How far a time may lie after the present before it is not believed. Machines in distant
 /// time zones whose clocks are set by hand to local time are still believed.
@@ -9,6 +10,11 @@ pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// How far a time this machine has noted itself may lie after the present before it is not believed: a clock is set
 /// right by steps of moments.
 pub const STEP_SECS: i64 = 300;
+
+/// Returns the time in seconds since 1970; 0 for a clock before that.
+pub fn now_secs() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
+}
 
 /// Returns the last moment that is believed.
 pub fn last_believed(now: Timestamp) -> Timestamp {

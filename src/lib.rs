@@ -1,4 +1,5 @@
 //! bakfs: backups whose history is a file system.
+pub mod accounts;
 pub mod audit;
 pub mod backup;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod dump;
 pub mod error;
 pub mod find;
 pub mod format;
+pub mod host;
 pub mod id;
 pub mod job;
 pub mod known;
@@ -24,6 +26,7 @@ pub mod pattern;
 pub mod process;
 pub mod prune;
 pub mod quantity;
+pub mod random;
 pub mod repair;
 pub mod repo;
 pub mod restore;

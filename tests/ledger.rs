@@ -9,7 +9,7 @@ use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::PackEntry;
 use bakfs::format::tree::{Content, Entry, Node};
 use bakfs::repo::Repository;
-use bakfs::repo::read::ledger::now_secs;
+use bakfs::clock::now_secs;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Object, Store, Wait};
 use serde_json::Value;

@@ -10,13 +10,14 @@ mod packs;
 mod paths;
 mod trees;
 
+use crate::clock::now_secs;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::quantity::Share;
 use crate::repo::Repository;
 use crate::repo::index::Index;
-use crate::repo::read::ledger::{Ledger, now_secs};
+use crate::repo::read::ledger::Ledger;
 use crate::store::{Object, ObjectKind};
 use damage::Damage;
 use parking_lot::Mutex;

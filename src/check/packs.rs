@@ -1,12 +1,13 @@
 //! Packs: those that are chosen are read whole, and what is found is noted in the ledger as it goes on.
 
 use super::{Check, Selection, told_text};
+use crate::clock::now_secs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::PackEntry;
 use crate::format::pack::{ChunkRecord, Directory};
 use crate::id::ObjectId;
 use crate::quantity::Share;
-use crate::repo::read::ledger::{Ledger, Record, Records, State, now_secs};
+use crate::repo::read::ledger::{Ledger, Record, Records, State};
 use crate::repo::read::pack_scan::{Counts, PackReader, Witness};
 use crate::store::Object;
 use parking_lot::Mutex;

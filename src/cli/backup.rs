@@ -8,7 +8,6 @@ use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
 use crate::format::snapshot::{INCOMPLETE_TAG, RUN_TAGS};
-use crate::job::thin;
 use crate::repo::Repository;
 use crate::repo::open::{Found, look};
 use crate::repo::shared::dated::time;
@@ -96,7 +95,7 @@ fn check_tags(tags: &[String], global: &Global) -> Result<(), Error> {
 
 impl Args {
     fn options(&self, global: &Global) -> Result<Options, Error> {
-        let host = self.host.clone().unwrap_or_else(thin::host_name);
+        let host = self.host.clone().unwrap_or_else(crate::host::host_name);
         check_word("host", &host).map_err(Error::usage)?;
         let tags =
             self.tag.iter().map(|tags| list("tag", tags)).collect::<Result<Vec<_>, _>>().map_err(Error::usage)?;

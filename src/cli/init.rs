@@ -3,12 +3,13 @@
 use super::Status;
 use super::open::{Global, write_key};
 use super::output::{readable, readable_path};
-use crate::crypto::keys::{Secret, fill_random};
+use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::format::header::Suite;
 use crate::id::RepositoryId;
+use crate::random::fill_random;
 use crate::repo::open::{check_vacant, check_vacant_in, init_in, init_with_id};
 use crate::store::ObjectKind;
 use crate::store::place::Place;

@@ -165,7 +165,7 @@ fn prune_opened(
 
 fn random_byte() -> u8 {
     let mut byte = [0];
-    crate::crypto::keys::fill_random(&mut byte);
+    crate::random::fill_random(&mut byte);
     byte[0]
 }
 

@@ -7,6 +7,7 @@ use super::states::states_of;
 use super::{Status, backup, check, folders, prune, states, telling};
 use crate::backup::Options;
 use crate::check::{Report, Selection};
+use crate::clock::now_secs;
 use crate::error::{Error, Result};
 use crate::job::{self, Desk, Job, Ran, thin};
 use crate::log::Log;
@@ -14,7 +15,6 @@ use crate::monitor::Monitor;
 use crate::notify::Telling;
 use crate::process;
 use crate::repo::Repository;
-use crate::repo::read::ledger::now_secs;
 use crate::repo::write::WriteOptions;
 use crate::retention::window::Window;
 use crate::settings::values::Jitter;
@@ -239,14 +239,14 @@ fn tell_broken(args: &Args, settings: &Settings, chosen: usize) -> Result<Status
         eprintln!("bakfs: {why}: this profile was not run");
         let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
         let run = job::not_begun(name, periodicity, "", &Error::usage(why));
-        telling::beside(name, Telling::default().ended(&settings.notify, &thin::host_name(), &run));
+        telling::beside(name, Telling::default().ended(&settings.notify, &crate::host::host_name(), &run));
     }
     Ok(Status::Failed)
 }
 
 fn random_below(limit: u64) -> u64 {
     let mut bytes = [0; 8];
-    crate::crypto::keys::fill_random(&mut bytes);
+    crate::random::fill_random(&mut bytes);
     u64::from_le_bytes(bytes) % limit.max(1)
 }
 
@@ -337,8 +337,11 @@ fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
             match settings.profiles.get(&profile) {
                 Some(profile) => telling::killed(profile, &run),
                 None => {
-                    telling::trouble(&thin::host_name(), &run);
-                    telling::beside(&profile, Telling::default().ended(&settings.notify, &thin::host_name(), &run));
+                    telling::trouble(&crate::host::host_name(), &run);
+                    telling::beside(
+                        &profile,
+                        Telling::default().ended(&settings.notify, &crate::host::host_name(), &run),
+                    );
                 }
             }
             recovered.push(run);

@@ -5,6 +5,7 @@
 
 use crate::format::header::Kind;
 use crate::id::ChunkId;
+use crate::random::fill_random;
 use crate::trust::hidden::{Hidden, wipe_stack};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -39,26 +40,6 @@ impl Secret {
     #[inline(never)]
     pub fn for_salt(&self, salt: &[u8; 32]) -> Secret {
         Secret(*blake3::keyed_hash(&self.0, salt).as_bytes())
-    }
-}
-
-/// Fills a buffer with random bytes from the operating system (getrandom(2)).
-///
-/// # Panics
-/// If the operating system has none to give: nothing may be written then.
-pub fn fill_random(bytes: &mut [u8]) {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        // SAFETY: the pointer and the length are those of a buffer that is borrowed mutably.
-        let len = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        match usize::try_from(len) {
-            Ok(len) => rest = &mut rest[len..],
-            Err(_) => {
-                let error = std::io::Error::last_os_error();
-                let is_interrupted = error.kind() == std::io::ErrorKind::Interrupted;
-                assert!(is_interrupted, "the operating system gives no random bytes: {error}");
-            }
-        }
     }
 }
 

@@ -165,14 +165,14 @@ impl Sealer {
     /// Starts an object with a fresh salt and key.
     pub fn new(keys: &Keys, kind: Kind, suite: Suite, repository: RepositoryId) -> Self {
         let mut salt = [0; 32];
-        super::keys::fill_random(&mut salt);
+        crate::random::fill_random(&mut salt);
         Self::with_salt_and_key(keys, (kind, VERSION), suite, repository, salt, Secret::random())
     }
 
     /// Starts an index segment in pieces, likewise.
     pub fn of_pieces(keys: &Keys, suite: Suite, repository: RepositoryId) -> Self {
         let mut salt = [0; 32];
-        super::keys::fill_random(&mut salt);
+        crate::random::fill_random(&mut salt);
         Self::with_salt_and_key(keys, (Kind::Index, PIECES_VERSION), suite, repository, salt, Secret::random())
     }
 

@@ -1,9 +1,10 @@
 //! Key slots: each is one way to unlock the master key.
 
-use super::keys::{Secret, fill_random};
+use super::keys::Secret;
 use crate::format::codec::{self, DecodeError};
 use crate::format::header::{HEADER_BYTES, Header, Kind, SlotKind, Suite, VERSION};
 use crate::id::RepositoryId;
+use crate::random::fill_random;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;

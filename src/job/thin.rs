@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot};
 use crate::format::tree::Node;
+use crate::host::host_name;
 use crate::id::ObjectId;
 use crate::repo::Repository;
 use crate::repo::shared::dated;
@@ -96,11 +97,6 @@ fn surplus<'a>(
 /// Returns the host a profile's snapshots are of.
 pub fn host_of(profile: &Profile) -> String {
     profile.host.clone().unwrap_or_else(host_name)
-}
-
-/// Returns this machine's name.
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Writes the path of a dump.

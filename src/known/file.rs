@@ -1,11 +1,11 @@
 //! The files of this room: a version, a record, and the BLAKE3 hash of both.
 
 use super::Identity;
-use crate::crypto::keys::fill_random;
 use crate::error::{Context, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Suite;
 use crate::id::{RepositoryId, to_hex};
+use crate::random::fill_random;
 use crate::trust::folder;
 use serde::{Deserialize, Serialize};
 use std::fs::File;

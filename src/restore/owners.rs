@@ -1,7 +1,7 @@
 //! Which owners restored files get on this machine.
 
+use crate::accounts::{group_number, user_number};
 use crate::error::{Context, Result};
-use crate::source::accounts::{group_number, user_number};
 use std::collections::HashMap;
 
 /// From stored user and group numbers to this machine's: the same number where nothing else is said.

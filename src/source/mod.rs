@@ -4,7 +4,6 @@
 //! work and no symbolic link is ever followed below a root. Errors are predicates ("could not be
 //! opened") without a path: whoever asked knows it, and names it beside the message.
 
-pub mod accounts;
 pub mod exclude;
 pub mod filesystem;
 pub mod generated;

@@ -1,6 +1,6 @@
 //! Names of owners and groups by number, as this machine knows them.
 
-use super::accounts::{group_name, user_name};
+use crate::accounts::{group_name, user_name};
 use std::collections::BTreeMap;
 
 /// Names that were asked for, each looked up once.

@@ -6,9 +6,9 @@
 
 use super::sharing::{Sharing, failure};
 use super::{Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
-use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
+use crate::random::fill_random;
 use crate::trust::folder;
 use lru::LruCache;
 use parking_lot::Mutex;

@@ -3,8 +3,8 @@
 //! *Changeable* is what others than this user and root could write to, or put something else in the place of; *shared*
 //! is what others could read. Access lists show in the mode: its group bits are their mask (acl(5)).
 
+use crate::accounts;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::source::accounts;
 use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

@@ -6,11 +6,11 @@
 //! A segment file is the segment, the ids of the index objects it stands for, and 24 bytes: their
 //! count, the segment's length, and a magic number with the cache's version.
 
-use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, segment_head};
 use crate::format::pack::u64_at;
 use crate::id::{ObjectId, RepositoryId, to_hex};
+use crate::random::fill_random;
 use crate::repo::index::{Loaded, SegmentBytes};
 use crate::trust::file::require_own_folder;
 use crate::trust::folder;

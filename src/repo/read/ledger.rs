@@ -12,13 +12,14 @@
 //!
 //! Memory: 64 bytes a pack while it is read or written: 2 MiB a terabyte.
 
+use crate::clock::now_secs;
 use crate::error::Result;
 use crate::format::pack::u64_at;
 use crate::id::{ObjectId, RepositoryId};
 use crate::repo::index::cache::Cache;
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 const FILE: &str = "verified-1";
 const LOCK_FILE: &str = "verified.lock";
@@ -183,11 +184,6 @@ impl Ledger {
         drop(lock);
         true
     }
-}
-
-/// Returns the time in seconds since 1970; 0 for a clock before that.
-pub fn now_secs() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }
 
 #[cfg(test)]

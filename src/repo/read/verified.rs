@@ -3,13 +3,14 @@
 //!
 //! Cost: a bit a frame and an uncontended lock per frame that is decoded; about 300 bytes a pack.
 
+use crate::clock::now_secs;
 use crate::crypto::seal::Opener;
 use crate::format::index::{FrameEntry, PackEntry};
 use crate::id::{ChunkId, ObjectId};
 use crate::repo::Repository;
 use crate::repo::parallel;
 use crate::repo::read::chunk_kind::ChunkKind;
-use crate::repo::read::ledger::{Ledger, now_secs};
+use crate::repo::read::ledger::Ledger;
 use crate::repo::read::pack::read_directory;
 use crate::store::{Object, Wait};
 use parking_lot::{Mutex, RwLock};

@@ -1,9 +1,10 @@
 //! Sessions: how a process that writes makes itself seen, and notices that it was taken for dead.
 
-use crate::crypto::keys::fill_random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{self, Mark, MarkId, SessionKind};
+use crate::host::host_name;
 use crate::id::ObjectId;
+use crate::random::fill_random;
 use crate::repo::Repository;
 use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
@@ -275,7 +276,7 @@ impl Process {
     pub fn this() -> Self {
         let pid = std::process::id();
         Process {
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: host_name(),
             space: process_space().unwrap_or_default(),
             pid,
             started: process_started(pid).unwrap_or_default(),

@@ -80,6 +80,6 @@ impl Repository {
 
 fn unique(name: &str) -> String {
     let mut random = [0; 3];
-    crate::crypto::keys::fill_random(&mut random);
+    crate::random::fill_random(&mut random);
     format!("{name}-{}", crate::id::to_hex(&random))
 }

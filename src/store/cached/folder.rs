@@ -4,9 +4,9 @@
 //! the longest time. Nothing else is kept about the files, so that they may be removed by anybody.
 
 use super::mirror::{BLOCK_BYTES, Mirror};
-use crate::crypto::keys::fill_random;
 use crate::error::{Context, Error, Result};
 use crate::id::{ObjectId, to_hex};
+use crate::random::fill_random;
 use crate::store::Object;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};

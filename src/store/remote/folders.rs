@@ -6,9 +6,9 @@ use super::http::Purpose;
 use super::list::Item;
 use super::list::{Bounds, shard_of};
 use super::{RemoteStore, Terms, id_of};
-use crate::crypto::keys::fill_random;
 use crate::error::Result;
 use crate::id::to_hex;
+use crate::random::fill_random;
 use crate::store::ObjectKind;
 use futures::{StreamExt, TryStreamExt, stream};
 

@@ -55,7 +55,7 @@ impl Policy {
 /// Returns a number from 0 to 1.
 pub(super) fn random() -> f64 {
     let mut bytes = [0; 4];
-    crate::crypto::keys::fill_random(&mut bytes);
+    crate::random::fill_random(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 

@@ -2,8 +2,8 @@
 
 mod conversation;
 
+use crate::accounts::{self, User};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::source::accounts::{self, User};
 use crate::trust::{descriptors, environment, file};
 pub use conversation::Conversation;
 use parking_lot::Mutex;
