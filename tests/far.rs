@@ -86,22 +86,22 @@ fn a_thousand_snapshots_are_opened_with_a_dozen_requests() {
         let (requests, snapshots) = requests_to_open(&store, connections);
         assert_eq!(snapshots, 1000);
         // The configuration, key slots and index, each listed and read, snapshots and marks listed, the marks read,
-        // and a page: its pack's header and its frame. A handful of snapshots may be in no digest yet.
+        // and a page: its pack's header and its frame. A handful of snapshots may be in no bundle yet.
         assert!(requests <= 12 + 4, "{requests} requests");
     }
     assert_whole(&store, 1000);
-    // A digest is advice: without it, or with one of snapshots that are gone, all is the same.
+    // A bundle is advice: without it, or with one of snapshots that are gone, all is the same.
     let marks = repository.marks().unwrap();
-    let digests: Vec<_> = marks.digests().map(|(mark, digest)| (mark, digest.len())).collect();
-    assert_eq!(digests.len(), 1, "those that are replaced are removed: {digests:?}");
+    let bundles: Vec<_> = marks.bundles().map(|(mark, bundle)| (mark, bundle.len())).collect();
+    assert_eq!(bundles.len(), 1, "those that are replaced are removed: {bundles:?}");
     let all: Vec<_> = repository.snapshots().unwrap().iter().map(|listed| listed.id).collect();
     repository.forget(&all[..500]).unwrap();
     library::prune(&repository).unwrap();
     assert_eq!(requests_to_open(&store, 8).1, 500);
-    store.delete(Object::Mark(digests[0].0)).unwrap();
+    store.delete(Object::Mark(bundles[0].0)).unwrap();
     let (requests, snapshots) = requests_to_open(&store, 8);
     assert_eq!(snapshots, 500);
-    assert!(requests > 500, "without a digest every snapshot is read");
+    assert!(requests > 500, "without a bundle every snapshot is read");
 }
 
 #[test]
@@ -123,20 +123,20 @@ fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     };
     assert!(store.list(ObjectKind::Index).unwrap().len() as u64 >= DAYS);
     let (requests, history) = look();
-    // As many as where all was merged, the marks listed and read once more, and a handful that are in no digest yet.
+    // As many as where all was merged, the marks listed and read once more, and a handful that are in no bundle yet.
     assert!(requests <= 12 + 4 + 2 * 4, "{requests} requests");
     assert!(history.is_whole() && history.lies(&truth).is_empty(), "{:?}", history.warnings);
-    // With a cache what digests say is one segment, and nobody else takes it from there.
+    // With a cache what bundles say is one segment, and nobody else takes it from there.
     let cache = tempfile::tempdir().unwrap();
     let far = Arc::new(LossyStore::new(store.clone(), 8));
     let mounted = library::open_indexed(far, Some(cache.path()), IndexLoad::OnDemand).unwrap();
     let index = mounted.index();
-    let digested: Vec<_> = index.segments().iter().filter(|loaded| loaded.is_digested).collect();
-    assert_eq!(digested.len(), 1);
-    assert!(digested[0].covers.len() as u64 >= DAYS - 8, "{}", digested[0].covers.len());
+    let bundled: Vec<_> = index.segments().iter().filter(|loaded| loaded.is_bundled).collect();
+    assert_eq!(bundled.len(), 1);
+    assert!(bundled[0].covers.len() as u64 >= DAYS - 8, "{}", bundled[0].covers.len());
     assert!(library::read_all(&mounted).unwrap().lies(&truth).is_empty());
     let writing = library::open_with(store.clone(), Some(cache.path())).unwrap();
-    assert!(writing.index().segments().iter().all(|loaded| !loaded.is_digested));
+    assert!(writing.index().segments().iter().all(|loaded| !loaded.is_bundled));
     let kept = std::fs::read_dir(cache.path()).unwrap().flatten().flat_map(|entry| support::files_below(&entry.path()));
     assert!(kept.map(|(path, _)| path).all(|path| path.extension().is_none_or(|extension| extension != "gathered")));
     // What it says of index objects that are gone counts for nothing.
@@ -154,13 +154,13 @@ fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     }
     let marks = repository.marks().unwrap();
     let listed: HashSet<_> = store.list(ObjectKind::Index).unwrap().iter().map(|listed| listed.id).collect();
-    let digests: Vec<_> = marks.index_digests().collect();
-    assert!(digests.len() <= 1, "{} digests", digests.len());
-    assert!(digests.iter().flat_map(|(_, digest)| *digest).all(|entry| listed.contains(&entry.id)));
+    let bundles: Vec<_> = marks.index_bundles().collect();
+    assert!(bundles.len() <= 1, "{} bundles", bundles.len());
+    assert!(bundles.iter().flat_map(|(_, bundle)| *bundle).all(|entry| listed.contains(&entry.id)));
 }
 
 #[test]
-fn a_local_repository_has_no_digest() {
+fn a_local_repository_has_no_bundle() {
     let (store, source) = (made(TINY_CHUNKS), Source::new());
     let repository = library::open(store.clone()).unwrap();
     let first = library::back_up(&repository, &source.path(), 0).unwrap().snapshot;

@@ -4,12 +4,12 @@
 
 mod support;
 
+use bakfs::clock::now_secs;
 use bakfs::format::config::CHUNK_SIZES;
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::PackEntry;
 use bakfs::format::tree::{Content, Entry, Node};
 use bakfs::repo::Repository;
-use bakfs::clock::now_secs;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Object, Store, Wait};
 use serde_json::Value;

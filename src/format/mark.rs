@@ -59,9 +59,9 @@ pub enum Mark {
         objects: Vec<ObjectId>,
     },
     /// A copy of what snapshots say, so that many are read at once: advice, which may be missing or outdated.
-    Digest(Digest),
+    Bundle(Bundle),
     /// Copies of what small index objects say: advice too.
-    IndexDigest(IndexDigest),
+    IndexBundle(IndexBundle),
 }
 
 /// What a session does.
@@ -134,21 +134,21 @@ pub struct Verdict {
 
 /// What snapshots say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digest {
+pub struct Bundle {
     /// The snapshots, sorted by their objects.
-    pub snapshots: Vec<Digested>,
+    pub snapshots: Vec<Bundled>,
 }
 
 /// What index objects say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexDigest {
+pub struct IndexBundle {
     /// The index objects, sorted.
-    pub objects: Vec<Digested>,
+    pub objects: Vec<Bundled>,
 }
 
-/// An object in a digest.
+/// An object in a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digested {
+pub struct Bundled {
     /// The object.
     pub id: ObjectId,
     /// Its plaintext (docs/format.md, sections 7 and 9); of a snapshot with an empty list of troubles.

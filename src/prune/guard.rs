@@ -160,9 +160,9 @@ impl Prune<'_> {
             hear(*id, Must::IfFound, &|| "it is forgotten and was not removed".into());
         }
         // Before the first verdict nothing was ever removed.
-        let digested = if marks.verdicts().next().is_none() { Must::Always } else { Must::IfFound };
-        for entry in marks.digests().flat_map(|(_, digest)| digest) {
-            hear(entry.id, digested, &|| "a digest tells of it".into());
+        let bundled = if marks.verdicts().next().is_none() { Must::Always } else { Must::IfFound };
+        for entry in marks.bundles().flat_map(|(_, bundle)| bundle) {
+            hear(entry.id, bundled, &|| "a bundle tells of it".into());
         }
         for missing in self.repository.missing() {
             hear(missing.id, Must::Always, &|| "it was here, and nothing says that it was removed".into());

@@ -164,7 +164,7 @@ pub fn clear_marks(
         .map(|(_, session)| session.id)
         .collect();
     open.extend(now.condemned().map(|(_, condemn)| condemn.id).filter(|id| !condemned.contains(id)));
-    let index: HashSet<ObjectId> = match marks.index_digests().next() {
+    let index: HashSet<ObjectId> = match marks.index_bundles().next() {
         Some(_) => repository.store().list(ObjectKind::Index)?.iter().map(|listed| listed.id).collect(),
         None => HashSet::new(),
     };
@@ -182,9 +182,9 @@ pub fn clear_marks(
             Mark::Census { condemn, .. } => !open.contains(condemn),
             Mark::Session(session) => dead.contains(&session.id),
             Mark::Forget(forget) => forget.snapshots.iter().all(is_gone),
-            Mark::Digest(digest) => digest.snapshots.iter().all(|entry| is_gone(&entry.id)),
+            Mark::Bundle(bundle) => bundle.snapshots.iter().all(|entry| is_gone(&entry.id)),
             // The prune has merged what it tells of, or will: the next backups tell of what is left.
-            Mark::IndexDigest(digest) => !digest.objects.iter().any(|entry| index.contains(&entry.id)),
+            Mark::IndexBundle(bundle) => !bundle.objects.iter().any(|entry| index.contains(&entry.id)),
             Mark::Recall { .. } => true,
             _ => false,
         }),

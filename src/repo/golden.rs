@@ -6,7 +6,7 @@ use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
-use crate::format::mark::{Digest, Digested, IndexDigest, Mark};
+use crate::format::mark::{Bundle, Bundled, IndexBundle, Mark};
 use crate::format::pack::{ChunkRecord, Directory, FrameRecord, Trailer};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Entry, Extent, HOLE, Meta, Node, Time};
@@ -137,13 +137,13 @@ fn mark() {
     assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
     let recall = Mark::Recall { objects: vec![ObjectId([8; 32])] };
     check("recall", &recall.encode());
-    let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"snapshot".to_vec()) };
-    let digest = Mark::Digest(Digest { snapshots: vec![digested] });
-    check("digest", &digest.encode());
-    let digested = Digested { id: ObjectId([8; 32]), plain: Bytes(b"segment".to_vec()) };
-    let index_digest = Mark::IndexDigest(IndexDigest { objects: vec![digested] });
-    check("index-digest", &index_digest.encode());
-    for mark in [recall, digest, index_digest] {
+    let bundled = Bundled { id: ObjectId([8; 32]), plain: Bytes(b"snapshot".to_vec()) };
+    let bundle = Mark::Bundle(Bundle { snapshots: vec![bundled] });
+    check("bundle", &bundle.encode());
+    let bundled = Bundled { id: ObjectId([8; 32]), plain: Bytes(b"segment".to_vec()) };
+    let index_bundle = Mark::IndexBundle(IndexBundle { objects: vec![bundled] });
+    check("index-bundle", &index_bundle.encode());
+    for mark in [recall, bundle, index_bundle] {
         assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
     }
 }

@@ -147,7 +147,7 @@ impl Cache {
             mapped
         });
         match gathered {
-            Ok(merged) => vec![Arc::new(Loaded { is_digested: true, ..merged })],
+            Ok(merged) => vec![Arc::new(Loaded { is_bundled: true, ..merged })],
             Err(error) => {
                 tracing::warn!("The index is kept in memory: {}", error.chain());
                 segments
@@ -298,7 +298,7 @@ pub fn heap(bytes: Vec<u8>, covers: Vec<ObjectId>) -> Result<Loaded> {
     let len = bytes.len();
     let segment = Segment::new(SegmentBytes::Heap(bytes), len)
         .map_err(|error| Error::damaged("An index segment is broken").because(error))?;
-    Ok(Loaded { segment, covers, is_digested: false })
+    Ok(Loaded { segment, covers, is_bundled: false })
 }
 
 fn map(path: &Path) -> Result<Loaded> {
@@ -317,5 +317,5 @@ fn map(path: &Path) -> Result<Loaded> {
     let len = len as usize;
     let covers = map[len..foot_at].chunks_exact(32).map(|id| ObjectId(id.try_into().expect("32 bytes"))).collect();
     let segment = Segment::new(SegmentBytes::Mapped(map), len).map_err(|_| broken())?;
-    Ok(Loaded { segment, covers, is_digested: false })
+    Ok(Loaded { segment, covers, is_bundled: false })
 }

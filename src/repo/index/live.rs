@@ -32,8 +32,8 @@ pub struct LiveIndex {
     pub(in crate::repo) open_pieces: Arc<OpenPieces>,
     /// Whether the cached index was made again; held while that is done.
     cache_distrusted: Mutex<bool>,
-    /// Whether a chunk could not be read by what an index digest may have said.
-    digests_distrusted: AtomicBool,
+    /// Whether a chunk could not be read by what an index bundle may have said.
+    bundles_distrusted: AtomicBool,
 }
 
 impl LiveIndex {
@@ -46,7 +46,7 @@ impl LiveIndex {
             is_cache_useless: AtomicBool::new(false),
             open_pieces: Arc::default(),
             cache_distrusted: Mutex::new(false),
-            digests_distrusted: AtomicBool::new(false),
+            bundles_distrusted: AtomicBool::new(false),
         }
     }
 }
@@ -109,9 +109,9 @@ impl Repository {
         let lazy = current.lazy().iter().filter(|lazy| wanted.contains(&lazy.id())).cloned();
         let mut lazy: Vec<_> = lazy.filter(|lazy| load == IndexLoad::OnDemand && covered.insert(lazy.id())).collect();
         let mut missing: Vec<_> = listed.iter().filter(|listed| !covered.contains(&listed.id)).copied().collect();
-        let mut digested = Vec::new();
-        if load == IndexLoad::OnDemand && !self.live.digests_distrusted.load(Ordering::Relaxed) {
-            digested = self.digested_segments(&mut missing);
+        let mut bundled = Vec::new();
+        if load == IndexLoad::OnDemand && !self.live.bundles_distrusted.load(Ordering::Relaxed) {
+            bundled = self.bundled_segments(&mut missing);
         }
         let fetched = self.fetch_index(&missing, load)?;
         segments.extend(fetched.whole);
@@ -129,13 +129,13 @@ impl Repository {
             self.warn(format!("{object} is damaged, {rest}: {reason}"));
         }
         if let Some(cache) = &self.cache {
-            // What no index object names is not to look as if one did, nor what a digest says as if an object did.
-            let is_own = |loaded: &Arc<Loaded>| !loaded.covers.is_empty() && !loaded.is_digested;
+            // What no index object names is not to look as if one did, nor what a bundle says as if an object did.
+            let is_own = |loaded: &Arc<Loaded>| !loaded.covers.is_empty() && !loaded.is_bundled;
             let (own, others) = segments.into_iter().partition(is_own);
             segments = cache.compact(own);
             segments.extend::<Vec<_>>(others);
         }
-        segments.extend(digested);
+        segments.extend(bundled);
         let mut index = Index::new(segments).with_lazy(lazy);
         if (damaged || wanted.is_empty()) && index.lazy().is_empty() {
             index = self.adopt_packs(index)?;
@@ -232,15 +232,15 @@ impl Repository {
     /// Returns whether it is another than `seen` now.
     pub(in crate::repo) fn distrust_cache(&self, seen: &Arc<Index>) -> Result<bool> {
         let mut is_done = self.live.cache_distrusted.lock();
-        let is_digested = seen.segments().iter().any(|loaded| loaded.is_digested);
-        if *is_done || (self.cache.is_none() && seen.lazy().is_empty() && !is_digested) {
+        let is_bundled = seen.segments().iter().any(|loaded| loaded.is_bundled);
+        if *is_done || (self.cache.is_none() && seen.lazy().is_empty() && !is_bundled) {
             return Ok(!Arc::ptr_eq(seen, &self.index()));
         }
         tracing::warn!("A chunk could not be read by the cached index: it is made again");
         if let Some(cache) = &self.cache {
             cache.clear();
         }
-        self.live.digests_distrusted.store(true, Ordering::Relaxed);
+        self.live.bundles_distrusted.store(true, Ordering::Relaxed);
         let mut index = self.load_index(&Index::default(), self.live.load)?;
         if !index.lazy().is_empty() && self.may_come_whole(index.lazy()) {
             index = self.load_index(&index, IndexLoad::Whole)?;

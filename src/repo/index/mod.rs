@@ -56,8 +56,8 @@ pub struct Loaded {
     pub segment: Segment<SegmentBytes>,
     /// The index objects whose content this is; empty for packs no index object names.
     pub covers: Vec<ObjectId>,
-    /// Whether it was taken from digests: only who reads takes their word for what index objects say.
-    pub is_digested: bool,
+    /// Whether it was taken from bundles: only who reads takes their word for what index objects say.
+    pub is_bundled: bool,
 }
 
 /// All segments: those that are here whole, and those of which pieces are fetched as they are needed.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Kind;
-use crate::format::mark::{Condemn, Digested, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::mark::{Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::repo::Repository;
@@ -136,18 +136,18 @@ impl Marks {
             .copied()
     }
 
-    /// Returns the digests of snapshots.
-    pub fn digests(&self) -> impl Iterator<Item = (ObjectId, &[Digested])> {
+    /// Returns the bundles of snapshots.
+    pub fn bundles(&self) -> impl Iterator<Item = (ObjectId, &[Bundled])> {
         self.find(|mark| match mark {
-            Mark::Digest(digest) => Some(&digest.snapshots[..]),
+            Mark::Bundle(bundle) => Some(&bundle.snapshots[..]),
             _ => None,
         })
     }
 
-    /// Returns the digests of index objects.
-    pub fn index_digests(&self) -> impl Iterator<Item = (ObjectId, &[Digested])> {
+    /// Returns the bundles of index objects.
+    pub fn index_bundles(&self) -> impl Iterator<Item = (ObjectId, &[Bundled])> {
         self.find(|mark| match mark {
-            Mark::IndexDigest(digest) => Some(&digest.objects[..]),
+            Mark::IndexBundle(bundle) => Some(&bundle.objects[..]),
             _ => None,
         })
     }
@@ -319,7 +319,7 @@ impl Repository {
         let mut give_up = |name| match &*made.borrow() {
             // Whenever these appear they do no harm. A fence may not be taken back: another prune may have acted on it.
             Some(
-                Mark::Recall { .. } | Mark::Digest(_) | Mark::IndexDigest(_) | Mark::Fence { .. } | Mark::Intent { .. },
+                Mark::Recall { .. } | Mark::Bundle(_) | Mark::IndexBundle(_) | Mark::Fence { .. } | Mark::Intent { .. },
             ) => Ok(()),
             _ => self.recall(name),
         };

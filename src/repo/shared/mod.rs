@@ -1,7 +1,7 @@
 //! What processes share through a repository: snapshots and their names, marks, sessions.
 
+pub mod bundle;
 pub mod dated;
-pub mod digest;
 pub mod foreign;
 pub mod forget;
 pub mod listed;

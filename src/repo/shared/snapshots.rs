@@ -6,7 +6,7 @@ use crate::format::snapshot::Snapshot;
 use crate::id::ObjectId;
 use crate::repo::Repository;
 use crate::repo::parallel;
-use crate::repo::shared::digest;
+use crate::repo::shared::bundle;
 use crate::repo::shared::foreign;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::marks::Marks;
@@ -71,7 +71,7 @@ impl Repository {
     /// meanwhile is told by its verdict.
     ///
     /// A snapshot is read once. What earlier commands of this machine have read is in the cache, and what no command
-    /// of this machine has read, in the digests; the rest is read from the store.
+    /// of this machine has read, in the bundles; the rest is read from the store.
     pub(in crate::repo) fn listed(&self) -> Result<(Vec<Listed>, Marks)> {
         let before = self.history();
         let mut stored = self.store.list(ObjectKind::Snapshot)?;
@@ -88,7 +88,7 @@ impl Repository {
             self.add_cached(&mut known);
         }
         let wanted: HashSet<_> = unknown(&known).into_iter().collect();
-        known.snapshots.extend(digest::snapshots(&marks, &wanted));
+        known.snapshots.extend(bundle::snapshots(&marks, &wanted));
         let foreign = Mutex::new(Vec::new());
         let unread = Mutex::new(None);
         let read =

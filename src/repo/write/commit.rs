@@ -29,7 +29,7 @@ impl Repository {
         let (all, marks) = looked.inspect_err(|_| self.take_back(session, id))?;
         let is_other = |listed: &Listed| listed.id != id && listed.snapshot.name == snapshot.name;
         if !all.iter().any(is_other) {
-            self.keep_digest(&all, &marks);
+            self.keep_bundle(&all, &marks);
             return Ok((id, snapshot));
         }
         snapshot.name = unique(&plain_name);
