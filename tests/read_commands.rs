@@ -209,6 +209,36 @@ fn an_archive_unpacks_to_what_was_backed_up() {
     }
 }
 
+/// Programs and people get the same numbers from every command: files are no directories.
+#[test]
+fn files_and_directories_are_counted_apart() {
+    let (bakfs, source) = Bakfs::with_source();
+    for name in ["one", "below/two", "below/deep/three"] {
+        write(&source.join(name), name);
+    }
+    std::os::unix::fs::symlink("one", source.join("link")).unwrap();
+    let above = source.components().count() as u64 - 1;
+    let told = |value: &serde_json::Value| ["files", "directories"].map(|field| value[field].as_u64().unwrap());
+    let expected = [4, above + 2];
+    let dry = bakfs.json(["backup", "--dry-run", source.to_str().unwrap()]);
+    assert_eq!(told(&dry), expected, "{dry}");
+    let first = bakfs.backup([&source]);
+    write(&source.join("one"), "other content");
+    let second = bakfs.backup([&source]);
+    for made in [&first, &second] {
+        assert_eq!(told(&made.0), expected, "{made:?}");
+        let parts = ["files_new", "files_changed", "files_unmodified"].map(|field| made.number(field));
+        assert_eq!(parts.iter().sum::<u64>(), 4, "{made:?}");
+    }
+    assert_eq!(told(&bakfs.json(["snapshots"])[0]), expected);
+    assert_eq!(told(&bakfs.json(["stats", "latest"])), expected);
+    assert_eq!(told(&bakfs.json(["stats"])), expected.map(|number| number * 2));
+    let target = bakfs.path("target");
+    assert_eq!(told(&bakfs.json(["restore", "latest", target.to_str().unwrap()])), expected);
+    let text = bakfs.ok(["restore", "-n", "latest", target.to_str().unwrap()]).text();
+    assert!(text.contains("Would restore 4 files, "), "{text}");
+}
+
 #[test]
 fn stats_count_what_is_there() {
     let (bakfs, source) = Bakfs::with_source();
