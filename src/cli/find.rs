@@ -61,6 +61,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let pattern = Pattern::new(&args.glob, args.ignore_case)?;
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.whose.scope()?)?;
+    choice.tell_if_all_forgotten();
     let snapshots = choice.all();
     let searched: HashSet<_> = match &args.snapshot {
         Some(name) => HashSet::from([choice.snapshot(name)?.id]),

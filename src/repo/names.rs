@@ -4,6 +4,7 @@ use super::scope::{Scope, believed};
 use super::snapshots::Listed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::Time;
+use crate::quantity::{are, counted};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned, civil};
 use std::collections::HashSet;
@@ -95,7 +96,8 @@ impl Named<'_, '_> {
 /// or `PROFILE/`, which narrow the scope. Snapshots dated more than a day ahead are found by dated name and id alone.
 pub fn find<'a, 'b>(snapshots: &'a [Listed], scope: &Scope, name: &'b str, now: &Zoned) -> Result<Named<'a, 'b>> {
     if snapshots.is_empty() {
-        return Err(none("There are no snapshots yet".into()));
+        let message = "There are no snapshots yet: `bakfs backup PATH` makes the first";
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
     let whole = name;
     let (scope, name) = scope.narrowed(snapshots, name)?;
@@ -186,7 +188,8 @@ impl<'a> Search<'a, '_> {
         let at = self.among.len().checked_sub(back.saturating_add(1));
         at.map(|at| self.among[at]).ok_or_else(|| {
             let scope = if self.scope.is_empty() { String::new() } else { format!(" {}", self.scope) };
-            none(format!("There are only {} snapshots{scope}", self.among.len()))
+            let (are, only) = (are(self.among.len()), counted(self.among.len(), "snapshot"));
+            none(format!("There {are} only {only}{scope}"))
         })
     }
 
@@ -359,7 +362,7 @@ mod tests {
             (of("", &[], &["/var"], "shop"), "latest", "of the profile shop and of /var"),
             (of("", &[], &["/srv"], ""), "2026-11-19T08-00-00Z", "not of /srv"),
             (of("web2", &[], &[], ""), "today", "of the host web2 is of today"),
-            (of("web2", &[], &[], ""), "latest~1", "only 1 snapshots of the host web2"),
+            (of("web2", &[], &[], ""), "latest~1", "There is only 1 snapshot of the host web2"),
             (of("web1", &[], &[], ""), "hosts/web2/latest", "--host says web1"),
             (of("", &[], &[], "main"), "shop/latest", "--profile says main"),
             (all_of(), "latest/etc/nginx", "write `latest:/etc/nginx`"),
