@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot};
 use crate::format::tree::Node;
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::repo::snapshots::Listed;
 use crate::repo::{Repository, names};
 use crate::retention::group::GroupBy;
@@ -83,8 +84,8 @@ fn surplus<'a>(
     let groups = retention::decide(&all, &keep.rules, ONE_HISTORY, &TimeZone::system(), Timestamp::now());
     if groups.iter().any(retention::Group::is_emptied) {
         return Err(Error::usage(format!(
-            "no rule keeps any of the {} snapshots of `{}`: change its `keep`",
-            history.len(),
+            "no rule keeps any snapshot of `{1}`, which has {0}: change its `keep`",
+            counted(history.len(), "snapshot"),
             profile.name
         )));
     }

@@ -6,6 +6,7 @@ use super::pieces::PIECE_BYTES;
 use super::{IndexLoad, MAX_INDEX_OBJECT_BYTES, Repository, parallel};
 use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, ObjectId};
+use crate::quantity::counted;
 use crate::store::{Listed, Object, Wait};
 use std::collections::HashSet;
 use std::path::Path;
@@ -197,7 +198,7 @@ impl IndexLoader {
     fn leave(&mut self, lazy: &[Arc<LazySegment>]) {
         let bytes = stored_bytes(lazy);
         if self.told_bytes != bytes {
-            tracing::info!("The index stays where it is: {bytes} bytes of it are not here");
+            tracing::info!("The index stays where it is, {} of it", counted(bytes, "byte"));
             self.told_bytes = bytes;
         }
         for segment in lazy {

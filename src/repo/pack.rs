@@ -12,6 +12,7 @@ use crate::format::pack::{
     TARGET_DIRECTORY_BYTES, TARGET_PACK_BYTES, TRAILER_BYTES, Trailer,
 };
 use crate::id::{ChunkId, ObjectId};
+use crate::quantity::counted;
 use crate::store::{Object, Store, Wait};
 
 /// Read at once from the end of a pack: directories of up to 2 900 chunks, 20 times those of large files.
@@ -202,7 +203,7 @@ fn read_stored_directory(
     let object = Object::Pack(id);
     let damaged = |reason: String| Error::damaged(format!("The directory of {object} cannot be read: {reason}"));
     if !(HEADER_BYTES as u64 + TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&len_bytes) {
-        return Err(damaged(format!("its length of {len_bytes} bytes is no pack's")));
+        return Err(damaged(format!("its length of {} is no pack's", counted(len_bytes, "byte"))));
     }
     let mut head = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(len_bytes as usize)];
     store.read_at(object, 0, &mut head, Wait::Allowed)?;

@@ -5,6 +5,7 @@ use super::snapshots::Listed;
 use crate::clock::last_believed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
+use crate::quantity::counted;
 use crate::spelling::nearest;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -194,12 +195,10 @@ pub fn believed(snapshots: &[Listed], now: Timestamp) -> (&[Listed], &[Listed]) 
 /// Tells of snapshots that lie more than a day ahead; nothing where there are none.
 pub fn ahead_warning(ahead: &[&Listed]) -> Option<String> {
     let first = &ahead.first()?.snapshot.name;
-    let (what, they) = match ahead.len() {
-        1 => ("1 snapshot lies".to_string(), "it takes"),
-        many => (format!("{many} snapshots lie"), "they take"),
-    };
+    let snapshots = counted(ahead.len(), "snapshot");
+    let (lie, they) = if ahead.len() == 1 { ("lies", "it takes") } else { ("lie", "they take") };
     Some(format!(
-        "{what} more than a day in the future of this machine's clock, as {first}: {they} nobody's place as `latest` or \
+        "{snapshots} {lie} more than a day in the future of this machine's clock, as {first}: {they} nobody's place as `latest` or \
          a day's. If the clock is right, forget it by name: `bakfs forget {first}`"
     ))
 }
