@@ -209,6 +209,41 @@ fn an_archive_unpacks_to_what_was_backed_up() {
     }
 }
 
+/// What a terminal shows to somebody who tries, and how they go on.
+#[test]
+fn a_newcomer_is_helped_on() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("site.conf"), "x");
+    bakfs.backup(["--host", "h", source.to_str().unwrap()]);
+    let on_terminal = |words: &str| {
+        let mut script = bakfs.wrap("script");
+        let line = format!("{} {words}", support::cli::program().display());
+        script.args(["-qec", &line, "/dev/null"]);
+        process::run(script).text().replace('\r', "")
+    };
+    let listed = on_terminal("snapshots");
+    let lines: Vec<_> = listed.lines().collect();
+    let column = |line: &str, text: &str| line.find(text).unwrap_or_else(|| panic!("{text}: {listed}"));
+    assert_eq!(column(lines[0], "PATHS"), column(lines[1], source.to_str().unwrap()), "{listed}");
+    assert_eq!(column(lines[0], "HOST"), column(lines[1], "h  "), "{listed}");
+    assert_eq!(on_terminal("diff latest latest"), "Nothing differs\n");
+    assert!(
+        on_terminal("find site")
+            .contains("nothing in 1 snapshot has the name site: a part of a name is written `*site*`")
+    );
+    assert!(on_terminal("check --read-data").contains(", less than a day ago"));
+    let whole = source.join("site.conf");
+    bakfs
+        .run(["ls", "latest:source/site.conf"])
+        .expect(1)
+        .says(&format!("paths in it are whole ones: {} is", whole.display()));
+    bakfs
+        .run(["ls", "h"])
+        .expect(1)
+        .says("No snapshot is named `h`: write `hosts/h/latest` for the newest of that name");
+    bakfs.run(["umount", source.to_str().unwrap()]).expect(2).says("`findmnt -t fuse.bakfs` lists");
+}
+
 /// Programs and people get the same numbers from every command: files are no directories.
 #[test]
 fn files_and_directories_are_counted_apart() {

@@ -241,12 +241,12 @@ fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     let days = now_secs().saturating_sub(oldest_secs) / 86_400;
     writeln!(
         out,
-        "Verified: {} of {}, {} ({percent} %); the oldest verification is of {}, {} ago",
+        "Verified: {} of {}, {} ({percent} %); the oldest verification is of {}, {}",
         count(packs),
         counted(all, "pack"),
         size(pack_bytes),
         at(oldest_secs).strftime("%Y-%m-%d"),
-        counted(days, "day"),
+        if days == 0 { "less than a day ago".to_string() } else { format!("{} ago", counted(days, "day")) },
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::listing::{JsonArray, Out, json, local_time, mode_text};
 use super::open::Global;
-use super::output::{count, readable, tell_warnings};
+use super::output::{count, counted, readable, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::error::Error;
@@ -12,7 +12,7 @@ use crate::repo::snapshots::Listed;
 use crate::repo::walk::shown_path;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 
 /// Options of `bakfs find`.
@@ -87,6 +87,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
     }
     out.flush()?;
+    if found.matches.is_empty()
+        && !global.json
+        && !global.quiet
+        && std::io::stderr().is_terminal()
+        && !searched.is_empty()
+    {
+        let glob = readable(args.glob.as_bytes());
+        let searched = counted(searched.len(), "snapshot");
+        eprintln!("bakfs: nothing in {searched} has the name {glob}: a part of a name is written `*{glob}*`");
+    }
     for (at, path, error) in &found.damaged {
         eprintln!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
     }

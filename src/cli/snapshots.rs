@@ -81,8 +81,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         let name_width = widest(&mut wanted.iter().map(|(_, name)| name.chars().count()));
         let host_of = |listed: &Listed| readable(listed.snapshot.host.as_bytes());
         let host_width = widest(&mut wanted.iter().map(|(listed, _)| host_of(listed).chars().count()));
-        if std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet {
-            let (name_width, host_width) = (name_width.max(4), host_width.max(4));
+        let has_titles = std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet;
+        let least = if has_titles { "NAME".len() } else { 0 };
+        let (name_width, host_width) = (name_width.max(least), host_width.max(least));
+        if has_titles {
             writeln!(
                 out,
                 "{:name_width$}  {:host_width$}  {:>8}  {:>10}  {:<9}  PATHS AND #TAGS",

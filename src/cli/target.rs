@@ -272,7 +272,16 @@ impl<'a> Choice<'a> {
             format!("; it is in {name}{}", described(&other.listed, &other.shown))
         });
         let (path, name) = (readable(&target.path), &target.name);
-        let message = format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{elsewhere}");
+        let from_here =
+            std::env::current_dir().ok().map(|dir| clean_path(&[dir.as_os_str().as_bytes(), &target.path].concat()));
+        let has_it =
+            |path: &Vec<u8>| self.repository.resolve(&target.listed.snapshot, path).is_ok_and(|it| it.is_some());
+        let meant = match from_here.filter(has_it) {
+            Some(meant) => format!("; paths in it are whole ones: {} is", readable(&meant)),
+            None => String::new(),
+        };
+        let message =
+            format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{meant}{elsewhere}");
         Err(Error::new(ErrorKind::NotFound, message))
     }
 }

@@ -172,7 +172,23 @@ impl<'a> Search<'a, '_> {
                 &one.id.to_hex()[..16],
                 &two.id.to_hex()[..16]
             ))),
-            _ => Err(none(format!("No snapshot is named `{name}`"))),
+            _ => Err(self.unnamed(name)),
+        }
+    }
+
+    /// Says that no snapshot has a name, and how the newest is named of whose name it is.
+    fn unnamed(&self, name: &str) -> Error {
+        let ways = [format!("{name}/latest"), format!("hosts/{name}/latest"), format!("tags/{name}/latest")];
+        let is_one = |way: &&String| {
+            let found = Scope::default().narrowed(self.snapshots, way);
+            found.is_ok_and(|(scope, _)| self.snapshots.iter().any(|listed| scope.has(&listed.snapshot)))
+        };
+        match ways.iter().find(is_one) {
+            Some(way) => Error::new(
+                ErrorKind::NotFound,
+                format!("No snapshot is named `{name}`: write `{way}` for the newest of that name"),
+            ),
+            None => none(format!("No snapshot is named `{name}`")),
         }
     }
 
@@ -368,6 +384,9 @@ mod tests {
             (all_of(), "latest/etc/nginx", "write `latest:/etc/nginx`"),
             (all_of(), "main/latest/etc", "write `main/latest:/etc`"),
             (all_of(), "hosts/web1/latest/etc/", "write `hosts/web1/latest:/etc`"),
+            (all_of(), "main", "No snapshot is named `main`: write `main/latest`"),
+            (all_of(), "web2", "write `hosts/web2/latest`"),
+            (all_of(), "daily", "write `daily/latest`"),
             (all_of(), "/mnt/history/latest", "No snapshot is named `/mnt/history/latest`"),
         ] {
             let error = find(&all, &scope, name, &now).map(|found| found.listed.id.0[0]).unwrap_err().chain();
