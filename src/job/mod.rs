@@ -419,9 +419,8 @@ impl Job<'_> {
             let first = report.findings.iter().take(3).map(|finding| finding.subject.to_string());
             let named = first.collect::<Vec<_>>().join(", ");
             run.problems.push(format!(
-                "{} {} damaged ({named}): `bakfs check` names what that costs, and what to do",
-                counted(report.findings.len(), "stored object"),
-                are(report.findings.len())
+                "damaged stored objects: {} ({named}): `bakfs check` names what they cost, and what to do",
+                report.findings.len()
             ));
         }
     }

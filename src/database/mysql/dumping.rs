@@ -176,7 +176,7 @@ fn describe(contents: &Contents, record: &Record) {
     let unsafe_names: Vec<&str> = unsafe_names.map(|table| &*table.name).collect();
     if !unsafe_names.is_empty() {
         record.note(format!(
-            "{} {} of an engine without transactions and may have changed meanwhile: {}",
+            "{} {} of engines without transactions and may have changed during the dump: {}",
             counted(unsafe_names.len(), "table"),
             are(unsafe_names.len()),
             named(unsafe_names.iter().copied())
