@@ -82,7 +82,7 @@ impl Target {
         }
         // Nobody else writes into what is being restored; the umask may take more from it.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        made.context(|| format!("cannot make the directory {}", path.display()))?;
+        made.context(|| format!("The directory {} could not be made: name another as TARGET", path.display()))?;
         let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .context(|| format!("cannot open the directory {}", path.display()))?;
         Ok(Target { root: Dir { fd: Some(Arc::new(fd)), options } })

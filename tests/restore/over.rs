@@ -47,6 +47,16 @@ fn what_is_in_the_way_is_named_with_the_next_step() {
         }
     }
     assert!(!world.at("nowhere").exists());
+    world
+        .bakfs
+        .run(["restore", "latest", "/proc/nothing/here"])
+        .expect(1)
+        .says("could not be made: name another as TARGET");
+    world
+        .bakfs
+        .run(["man", world.at("plain/pages").to_str().unwrap()])
+        .expect(1)
+        .says(": name a folder, which is made");
     // A file where a directory shall be, and the reverse; one that is not empty goes for no option.
     let below = |name: &str| world.at("target").join(world.source.join(name).strip_prefix("/").unwrap());
     fs::create_dir_all(below("")).unwrap();
