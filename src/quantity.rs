@@ -31,6 +31,41 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Writes a number with thin groups, as `55 012`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes how many there are of something: `1 file`, `55 012 files`, `1 entry`, `2 entries`. Every text that has a
+/// number before a noun is written by it, or by [`noun`].
+pub fn counted(number: impl TryInto<u64>, what: &str) -> String {
+    // No machine counts further.
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{} {}", count(number), noun(number, what))
+}
+
+/// Returns a noun as it stands behind a number.
+pub fn noun(number: u64, what: &str) -> String {
+    match what.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
+        _ if number == 1 => what.to_string(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{what}s"),
+    }
+}
+
+/// Returns the verb after [`counted`].
+pub fn are(number: impl TryInto<u64>) -> &'static str {
+    if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
+}
+
 /// A part of what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
@@ -72,6 +107,15 @@ mod tests {
         for wrong in ["", "0", "M", "-1", "1.5G", "99999999T", "2X"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_counted_is_one_or_many() {
+        assert_eq!([999, 55_012, 1_000_000].map(count), ["999", "55 012", "1 000 000"]);
+        assert_eq!([0_u64, 1, 2].map(|number| counted(number, "file")), ["0 files", "1 file", "2 files"]);
+        assert_eq!([1_usize, 1200].map(|number| counted(number, "entry")), ["1 entry", "1 200 entries"]);
+        assert_eq!([1_u32, 3].map(|number| counted(number, "day")), ["1 day", "3 days"]);
+        assert_eq!([0_u64, 1, 2].map(are), ["are", "is", "are"]);
     }
 
     #[test]

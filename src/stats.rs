@@ -13,8 +13,10 @@ use std::collections::HashMap;
 pub struct Stats {
     /// Snapshots that can be read.
     pub snapshots: u64,
-    /// Files of all snapshots together.
+    /// Files of all snapshots together that are no directories.
     pub files: u64,
+    /// Directories of all snapshots together, without the roots.
+    pub directories: u64,
     /// Their content: what a copy of every snapshot would take.
     pub content_bytes: u64,
     /// Packs of content and of tree pages.
@@ -44,6 +46,7 @@ pub fn run(repository: &Repository, snapshots: &[Listed]) -> Result<Stats> {
     let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
     for listed in snapshots {
         stats.files = stats.files.saturating_add(listed.snapshot.summary.without_directories());
+        stats.directories = stats.directories.saturating_add(listed.snapshot.summary.directories());
         stats.content_bytes = stats.content_bytes.saturating_add(listed.snapshot.root.total_bytes);
     }
     let index = repository.index();

@@ -79,7 +79,7 @@ fn dumps_restore_the_whole_database_under_another_name_and_users_at_another_serv
     assert_eq!(manifest["tables"][0], serde_json::json!({ "name": "notes", "estimated_rows": 3000 }));
     assert!(manifest["database_bytes"].as_u64().unwrap() > 100_000, "{manifest}");
     let notes = dumped.manifest(&format!("{MAIN}/%75sers.sql"))["notes"].to_string();
-    assert!(notes.contains("1 tables are of engines without transactions") && notes.contains("old"), "{notes}");
+    assert!(notes.contains("1 table is of engines without transactions") && notes.contains("old"), "{notes}");
 
     let other = Mariadb::start();
     other.restore("", &written(&dumped, &format!("{MAIN}/users.sql"), dir.path()));
@@ -169,7 +169,7 @@ fn passwords_come_from_a_file_nobody_else_reads_and_what_is_wrong_is_named() {
     assert!(good.failed.is_empty() && good.file(&format!("{MAIN}/app.sql")).ends_with(b"-- Dump completed\n"));
     let found = inspect(&profile(&text)).inspections;
     assert!(found.iter().all(|found| !found.is_problem && found.subject == "mysql main"), "{found:?}");
-    for told in ["connected as `keeper@localhost` to MariaDB 1", "mariadb-dump", "1 databases: app (", "may read all"] {
+    for told in ["connected as `keeper@localhost` to MariaDB 1", "mariadb-dump", "1 database: app (", "may read all"] {
         assert!(found.iter().any(|found| found.text.contains(told)), "{told}: {found:?}");
     }
     let (listed, failed) = list(&profile(&format!("{text}databases = [\"app\", \"gone\"]\nglobals = false\n")));

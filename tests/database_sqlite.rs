@@ -307,7 +307,7 @@ fn what_a_command_prints_is_stored_unless_it_fails() {
     assert_eq!(all.file(&at("list")), b"nobody\n");
     for (name, told) in [
         ("bad", "Cannot dump the output of the command `bad`: sh failed with exit code 3: why"),
-        ("slow", "did not end within 1 seconds and was killed"),
+        ("slow", "did not end within 1 second and was killed"),
         ("gone", "Cannot start tool: is it installed?"),
         ("whose", "There is no user `no-such-user`"),
         ("a.json", "would be written under one name"),

@@ -88,7 +88,7 @@ fn a_disk_that_is_not_mounted_is_noticed_wherever_it_lies() {
         }
         let full = complete(&machine);
         for day in 2..=5 {
-            night(&machine, day).expect(3).says("/source/disk: has lost what it held: 1 files now, 200 (");
+            night(&machine, day).expect(3).says("/source/disk: has lost what it held: 1 file now, 200 (");
         }
         assert_eq!(complete(&machine), full);
         {

@@ -117,6 +117,80 @@ fn what_is_forgotten_is_hidden_and_can_be_brought_back() {
     assert_eq!(visible(&bakfs), all);
 }
 
+#[test]
+fn one_snapshot_is_one() {
+    let (bakfs, source) = world();
+    let all = nights(&bakfs, &source, &["2026-02-01", "2026-02-02", "2026-02-03"]);
+    let told = |args: &[&str]| bakfs.ok(["-v"].iter().chain(args)).text();
+    assert!(told(&["forget", "-n", "latest"]).contains("Would forget 1 snapshot; 2 would be left"));
+    let one = told(&["forget", &all[0]]);
+    assert!(one.contains("Forgot 1 snapshot; 2 are left\nUntil a prune removes it,"), "{one}");
+    assert!(one.contains(&format!("`bakfs forget --undo {}` brings it back", all[0])), "{one}");
+    assert!(told(&["forget", &all[1]]).contains("Forgot 1 snapshot; 1 is left"));
+    assert!(told(&["forget", "--keep-last", "1"]).contains("Nothing to forget; 1 is left"));
+    let refused = bakfs.run(["forget", "--keep-last", "0", "--keep-none"]).expect(2);
+    refused.says("No rule keeps any of the 1 snapshot of");
+    bakfs.run(["ls", "latest~1"]).expect(1).says("There is only 1 snapshot:");
+}
+
+/// In no command: the history that is hidden is named, with what shows it again.
+#[test]
+fn what_is_forgotten_is_told_where_it_would_have_been_meant() {
+    let (bakfs, source) = world();
+    let target = bakfs.path("target");
+    let target = target.to_str().unwrap();
+    bakfs.run(["ls", "latest"]).expect(1).says("`bakfs backup PATH` makes the first");
+    bakfs.run(["forget", "--undo", "latest"]).expect(1).says("No snapshot is forgotten");
+    let options = ["--tag", "db", "--host", "web9"];
+    let first = at(&bakfs, &source, "2026-02-01T03:00:00Z", &options);
+    let second = at(&bakfs, &source, "2026-02-02T03:00:00Z", &[]);
+    bakfs.ok(["forget", &first]);
+    let way_back =
+        format!("{first} is forgotten: until a prune removes it, `bakfs forget --undo {first}` brings it back");
+    let before = format!("{}:/", &*first);
+    let commands: [&[&str]; 9] = [
+        &["ls", &first],
+        &["dump", &before],
+        &["restore", "db/latest", target],
+        &["diff", &first, &second],
+        &["pin", &first],
+        &["forget", "hosts/web9/latest"],
+        &["stats", "2026-02-01"],
+        &["find", "--tag", "db", "*"],
+        &["snapshots", "--host", "web9"],
+    ];
+    for command in commands {
+        bakfs.run(command).expect(1).says(&way_back);
+    }
+    // Nothing is said where it is not what was meant.
+    assert!(!bakfs.run(["ls", "2026-03-01T00-00-00Z"]).expect(1).stderr.contains("forgotten"));
+    bakfs.ok(["forget", "latest"]);
+    let all = "All snapshots are forgotten: until a prune removes them, `bakfs forget --undo` brings them back";
+    let newest: [&[&str]; 8] = [
+        &["ls", "latest"],
+        &["dump", "latest:x"],
+        &["restore", "latest:/x", target],
+        &["diff", "latest~1", "latest"],
+        &["pin", "latest"],
+        &["forget", "latest"],
+        &["stats", "today"],
+        &["find", "*"],
+    ];
+    for command in newest {
+        bakfs.run(command).expect(1).says(all);
+    }
+    bakfs.ok(["snapshots"]).says(all);
+    let mounted = bakfs.path("mnt");
+    bakfs.ok(["mount", mounted.to_str().unwrap()]).says(all);
+    bakfs.adopt(mounted).unmount();
+    bakfs.ok(["forget", "--undo"]);
+    assert_eq!(visible(&bakfs), [&*first, &second]);
+    bakfs.ok(["forget", &first, &second]);
+    bakfs.ok(["prune"]);
+    let gone = bakfs.run(["ls", "latest"]).expect(1);
+    assert!(!gone.stderr.contains("undo"), "{gone}");
+}
+
 /// Puts back what a folder of the repository once held, as a copy that brings deleted objects back does.
 fn put_back(bakfs: &Bakfs, saved: &[(PathBuf, Vec<u8>)]) {
     for (path, bytes) in saved.iter().filter(|(path, _)| !path.exists()) {

@@ -18,18 +18,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pattern", &[]),
     ("text", &["pattern"]),
     ("variable", &["error", "spelling"]),
-    ("format", &["id", "error"]),
+    ("format", &["id", "error", "quantity"]),
     ("source", &["accounts", "error", "format", "path", "pattern", "text"]),
     ("trust", &["accounts", "error", "source"]),
     ("crypto", &["id", "error", "random", "format", "trust"]),
     ("chunk", &["crypto", "format"]),
     ("quantity", &[]),
     ("log", &["spelling", "trust"]),
-    ("process", &["accounts", "error", "source", "trust"]),
+    ("process", &["accounts", "error", "source", "trust", "quantity"]),
     ("retention", &["id", "error", "clock"]),
     ("settings", &["error", "spelling", "format", "quantity", "retention", "pattern", "text", "trust"]),
     ("state", &["error", "clock", "settings", "trust"]),
-    ("database", &["error", "settings", "source", "process", "pattern", "text", "trust"]),
+    ("database", &["error", "settings", "source", "process", "quantity", "pattern", "text", "trust"]),
     ("machine", &["source"]),
     (
         "audit",
@@ -37,21 +37,27 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("notify", &["error", "quantity", "settings", "process", "state", "spelling", "trust"]),
     ("schedule", &["error", "settings", "process", "variable", "trust"]),
-    ("store", &["id", "error", "random", "text", "trust"]),
+    ("store", &["id", "error", "random", "text", "trust", "quantity"]),
     ("known", &["id", "error", "random", "format", "crypto", "path", "trust"]),
-    ("repo", &["id", "error", "clock", "host", "random", "spelling", "format", "crypto", "store", "known", "trust"]),
+    (
+        "repo",
+        &[
+            "id", "error", "clock", "host", "random", "spelling", "format", "crypto", "store", "known", "trust",
+            "quantity",
+        ],
+    ),
     (
         "backup",
         &["id", "error", "clock", "monitor", "quantity", "format", "chunk", "source", "repo", "store", "path", "text"],
     ),
-    ("restore", &["accounts", "id", "error", "monitor", "format", "source", "repo", "store"]),
+    ("restore", &["accounts", "id", "error", "monitor", "format", "source", "repo", "store", "quantity"]),
     ("check", &["id", "error", "clock", "monitor", "quantity", "format", "crypto", "repo", "store"]),
-    ("prune", &["id", "error", "monitor", "format", "repo", "store"]),
+    ("prune", &["id", "error", "monitor", "format", "repo", "store", "quantity"]),
     ("repair", &["id", "error", "monitor", "format", "repo", "store"]),
     ("diff", &["id", "error", "monitor", "format", "repo", "store"]),
     ("find", &["id", "error", "monitor", "format", "repo", "store", "pattern"]),
     ("stats", &["id", "error", "monitor", "format", "repo", "store"]),
-    ("dump", &["id", "error", "monitor", "format", "repo", "store"]),
+    ("dump", &["id", "error", "monitor", "quantity", "format", "repo", "store"]),
     // One run of a profile uses the verbs, which do not know one another.
     (
         "job",
@@ -62,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitor",
             "format",
             "process",
+            "quantity",
             "settings",
             "state",
             "database",
@@ -132,6 +139,78 @@ fn three_crates_have_one_door_each() {
         }
     }
     assert!(files_under("src").iter().all(|(_, text)| !text.contains("fuser::")));
+}
+
+/// What is counted in texts.
+const COUNTED: [&str; 40] = [
+    "byte",
+    "file",
+    "folder",
+    "directory",
+    "entry",
+    "name",
+    "object",
+    "snapshot",
+    "chunk",
+    "page",
+    "pack",
+    "table",
+    "database",
+    "day",
+    "second",
+    "minute",
+    "hour",
+    "error",
+    "problem",
+    "trouble",
+    "profile",
+    "host",
+    "path",
+    "tag",
+    "item",
+    "place",
+    "extent",
+    "segment",
+    "record",
+    "frame",
+    "mark",
+    "link",
+    "request",
+    "connection",
+    "subvolume",
+    "look",
+    "run",
+    "write",
+    "question",
+    "listing",
+];
+
+#[test]
+fn one_and_many_are_told_apart_in_one_place() {
+    let plurals: Vec<String> = COUNTED
+        .into_iter()
+        .map(|noun| match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{noun}s"),
+        })
+        .collect();
+    // Sums and bounds that are never one, and words that are no plurals of what stands before them.
+    let fine = |line: &str| {
+        let words =
+            ["{MAX_", "max_bytes}", "KiB}", "names no proxy", "names {}", "{kind} runs of", "{word} runs apart"];
+        let long = ["A piece of {} bytes is longer", "An index object of {plain_bytes}", "A mark of {len} bytes would"];
+        words.iter().chain(&long).any(|word| line.contains(word)) || line.trim_start().starts_with("//")
+    };
+    for (path, text) in ["src", "mount/src"].into_iter().flat_map(files_under) {
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for line in text.lines().filter(|line| !fine(line) && !line.contains("assert")) {
+            for plural in &plurals {
+                let ends = |at: usize| !line[at + plural.len() + 2..].starts_with(|next: char| next.is_alphanumeric());
+                let found = line.match_indices(&format!("}} {plural}")).any(|(at, _)| ends(at));
+                assert!(!found, "{path:?} has a number before `{plural}`, which may be one: quantity::counted\n{line}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -209,6 +209,71 @@ fn an_archive_unpacks_to_what_was_backed_up() {
     }
 }
 
+/// What a terminal shows to somebody who tries, and how they go on.
+#[test]
+fn a_newcomer_is_helped_on() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("site.conf"), "x");
+    bakfs.backup(["--host", "h", source.to_str().unwrap()]);
+    let on_terminal = |words: &str| {
+        let mut script = bakfs.wrap("script");
+        let line = format!("{} {words}", support::cli::program().display());
+        script.args(["-qec", &line, "/dev/null"]);
+        process::run(script).text().replace('\r', "")
+    };
+    let listed = on_terminal("snapshots");
+    let lines: Vec<_> = listed.lines().collect();
+    let column = |line: &str, text: &str| line.find(text).unwrap_or_else(|| panic!("{text}: {listed}"));
+    assert_eq!(column(lines[0], "PATHS"), column(lines[1], source.to_str().unwrap()), "{listed}");
+    assert_eq!(column(lines[0], "HOST"), column(lines[1], "h  "), "{listed}");
+    assert_eq!(on_terminal("diff latest latest"), "Nothing differs\n");
+    assert!(
+        on_terminal("find site")
+            .contains("nothing in 1 snapshot has the name site: a part of a name is written `*site*`")
+    );
+    assert!(on_terminal("check --read-data").contains(", less than a day ago"));
+    let whole = source.join("site.conf");
+    bakfs
+        .run(["ls", "latest:source/site.conf"])
+        .expect(1)
+        .says(&format!("paths in it are whole ones: {} is", whole.display()));
+    bakfs
+        .run(["ls", "h"])
+        .expect(1)
+        .says("No snapshot is named `h`: write `hosts/h/latest` for the newest of that name");
+    bakfs.run(["umount", source.to_str().unwrap()]).expect(2).says("`findmnt -t fuse.bakfs` lists");
+}
+
+/// Programs and people get the same numbers from every command: files are no directories.
+#[test]
+fn files_and_directories_are_counted_apart() {
+    let (bakfs, source) = Bakfs::with_source();
+    for name in ["one", "below/two", "below/deep/three"] {
+        write(&source.join(name), name);
+    }
+    std::os::unix::fs::symlink("one", source.join("link")).unwrap();
+    let above = source.components().count() as u64 - 1;
+    let told = |value: &serde_json::Value| ["files", "directories"].map(|field| value[field].as_u64().unwrap());
+    let expected = [4, above + 2];
+    let dry = bakfs.json(["backup", "--dry-run", source.to_str().unwrap()]);
+    assert_eq!(told(&dry), expected, "{dry}");
+    let first = bakfs.backup([&source]);
+    write(&source.join("one"), "other content");
+    let second = bakfs.backup([&source]);
+    for made in [&first, &second] {
+        assert_eq!(told(&made.0), expected, "{made:?}");
+        let parts = ["files_new", "files_changed", "files_unmodified"].map(|field| made.number(field));
+        assert_eq!(parts.iter().sum::<u64>(), 4, "{made:?}");
+    }
+    assert_eq!(told(&bakfs.json(["snapshots"])[0]), expected);
+    assert_eq!(told(&bakfs.json(["stats", "latest"])), expected);
+    assert_eq!(told(&bakfs.json(["stats"])), expected.map(|number| number * 2));
+    let target = bakfs.path("target");
+    assert_eq!(told(&bakfs.json(["restore", "latest", target.to_str().unwrap()])), expected);
+    let text = bakfs.ok(["restore", "-n", "latest", target.to_str().unwrap()]).text();
+    assert!(text.contains("Would restore 4 files, "), "{text}");
+}
+
 #[test]
 fn stats_count_what_is_there() {
     let (bakfs, source) = Bakfs::with_source();

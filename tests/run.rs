@@ -69,7 +69,7 @@ fn a_first_hook_that_fails_or_hangs_ends_the_run_before_anything_is_read() {
     assert_eq!(machine.tagged("other").len(), 1);
 
     machine.configure(&format!("{WEB}[profile.web.hooks]\nbefore = 'sleep 1000'\ntimeout = '1s'\n"));
-    machine.run(["run", "web"]).expect(1).says("did not end within 1 seconds and was killed");
+    machine.run(["run", "web"]).expect(1).says("did not end within 1 second and was killed");
     assert_eq!(machine.tagged("web").len(), 0);
 }
 

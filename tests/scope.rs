@@ -240,6 +240,24 @@ fn what_is_nobodys_is_an_error_that_says_whose_there_are() {
 }
 
 #[test]
+fn another_history_is_named_once() {
+    let bakfs = Bakfs::new();
+    bakfs.backup_at("2026-02-01T00:00:00Z", &bakfs.make_dir("first"));
+    write(&bakfs.path("first/only"), "here");
+    let first = bakfs.backup_at("2026-02-02T00:00:00Z", &bakfs.path("first"));
+    bakfs.backup_at("2026-02-03T00:00:00Z", &bakfs.make_dir("second"));
+    let target = bakfs.path("target");
+    let told = bakfs.ok(["restore", "latest", target.to_str().unwrap()]).stderr;
+    let (_, others) = told.split_once("There are also:\n  ").unwrap_or_else(|| panic!("{told}"));
+    assert!(others.starts_with(&format!("{} (2026-02-02 00:00) of ", first.snapshot())), "{told}");
+    assert_eq!(others.matches(first.snapshot()).count(), 1, "{told}");
+    let elsewhere = format!("latest:{}", bakfs.path("first/only").display());
+    let told = bakfs.run(["ls", &elsewhere]).expect(1).stderr;
+    assert_eq!(told.matches(first.snapshot()).count(), 1, "{told}");
+    assert!(told.contains(&format!("; it is in {} (", first.snapshot())), "{told}");
+}
+
+#[test]
 fn a_restore_says_which_snapshot_it_took_and_that_there_are_others() {
     let server = Server::new();
     let restore = |args: &[&str]| {

@@ -199,7 +199,9 @@ fn a_tag_with_a_comma_is_two_wherever_one_is_given() {
     assert_eq!((count(&["--tag", "x"]), count(&["--tag", "y,p"])), (1, 1));
     bakfs.run(["snapshots", "--tag", "releas"]).expect(1).says("did you mean `release`?");
     let host = bakfs.json(["snapshots"])[0]["host"].as_str().unwrap().to_string();
-    bakfs.run(["snapshots", "--host", &format!("{host}x")]).expect(1).says(&format!("did you mean `{host}`?"));
+    let wrong = bakfs.run(["snapshots", "--host", &format!("{host}x")]).expect(1);
+    wrong.says(&format!("`{host}x`: did you mean `{host}`? there is no other host\n"));
+    bakfs.run(["snapshots", "--host", "elsewhere"]).expect(1).says(&format!("there is only the host {host}\n"));
     bakfs.run(["run", "pp"]).expect(2).says("did you mean `p`?");
     bakfs.run(["ls", "q/latest"]).expect(1).says("did you mean `p`?");
 }

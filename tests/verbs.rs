@@ -335,6 +335,44 @@ fn everything_has_a_help_text() {
     assert!(bakfs.ok(["--version"]).text().starts_with("bakfs "));
 }
 
+/// What a person may type wrong, and what tells them how to go on.
+const WRONG: [(&str, &[&str]); 17] = [
+    (
+        "status --metrics x",
+        &["--metrics: Print metrics", "Leave one of them out", "Usage: bakfs status [OPTIONS] [PROFILE]..."],
+    ),
+    ("ls latest /etc", &["write `latest:/etc`", "Usage: bakfs ls [OPTIONS] <SNAP[:PATH]>"]),
+    ("dump main/latest /etc/x", &["write `main/latest:/etc/x`"]),
+    ("restore latest /a /b", &["unexpected argument '/b'", "<SNAP[:PATH]> <TARGET>"]),
+    ("stats a b", &["unexpected argument 'b'", "Usage: bakfs stats [OPTIONS] [SNAP]"]),
+    ("snapshots a", &["unexpected argument 'a'", "Usage: bakfs snapshots [OPTIONS]\n"]),
+    ("backup --exclude", &["--exclude <GLOB>: Leave out what matches", "Usage: bakfs backup [OPTIONS]"]),
+    ("backup / --tag", &["--tag <TAG>: Add a tag"]),
+    ("backup / --compression 30", &["30 is not in 1..=19", "--compression <LEVEL>: zstd's level"]),
+    ("mount --refresh x /mnt", &["that is no whole number", "--refresh <SECONDS>: Look for new snapshots"]),
+    ("backup -n --stdin /x", &["Leave one of them out", "--dry-run: Show what would be done"]),
+    ("forget latest --keep-daily 3", &["Leave one of them out", "Usage: bakfs forget [OPTIONS] [SNAP]..."]),
+    ("ls --recusive latest", &["a similar argument exists: '--recursive'"]),
+    ("schedule begin", &["The commands are install, list, remove, help"]),
+    ("schedule install x", &["unexpected argument 'x'", "Usage: bakfs schedule install [OPTIONS]"]),
+    ("init --encryption", &["possible values: aes256, none", "--encryption <ENCRYPTION>: "]),
+    ("check --read-data --read-data-subset 5%", &["Leave one of them out", "Usage: bakfs check [OPTIONS]\n"]),
+];
+
+#[test]
+fn what_is_typed_wrong_is_answered_with_what_is_right() {
+    let bakfs = Bakfs::new();
+    for (line, texts) in WRONG {
+        let wrong = bakfs.run(line.split(' ')).expect(2);
+        for text in texts {
+            assert!(wrong.stderr.contains(text), "`{line}` should be answered with {text:?}: {wrong}");
+        }
+        let verbs: Vec<_> = line.split(' ').take_while(|word| !word.starts_with('-')).collect();
+        let verb = if verbs[0] == "schedule" && verbs[1] == "install" { "schedule install" } else { verbs[0] };
+        assert!(wrong.stderr.ends_with(&format!("`bakfs {verb} --help` says more\n")), "{wrong}");
+    }
+}
+
 /// What a person types wrong is told as if nothing were set in the environment, and a command's own options come first.
 #[test]
 fn help_begins_with_a_commands_own_options_and_usage_has_nothing_of_the_environment() {

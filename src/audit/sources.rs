@@ -5,7 +5,7 @@ use crate::error::Context;
 use crate::machine::Machine;
 use crate::machine::survey::{Budget, Scope, survey};
 use crate::path;
-use crate::quantity::size;
+use crate::quantity::{counted, size};
 use crate::settings::Profile;
 use crate::settings::excludes::{BUILT_IN, is_about_built_in};
 use crate::source::exclude::{Excludes, Idle, Source};
@@ -190,11 +190,12 @@ fn surveyed(
         Finding::hint(format!("{}: {}", profile.name, path.display()), text)
     }));
     if databases.len() > MAX_TOLD {
-        let text = format!("and {} SQLite databases more", databases.len() - MAX_TOLD);
+        let text = format!("and {} more", counted(databases.len() - MAX_TOLD, "SQLite database"));
         findings.push(Finding::hint(&profile.name, text));
     }
     findings.extend(found.reproducible.iter().take(MAX_TOLD).map(|large| {
-        let places = if large.places > 1 { format!(" and {} places more", large.places - 1) } else { String::new() };
+        let places =
+            if large.places > 1 { format!(" and {} more", counted(large.places - 1, "place")) } else { String::new() };
         let text = format!(
             "{}{places}, {}, could be made again: `exclude = ['{}']` leaves it out",
             large.what,

@@ -96,7 +96,7 @@ fn a_database_that_is_not_dumped_and_what_could_be_left_out_are_pointed_out() {
     let dumped = format!("{source}[[profile.web.sqlite]]\npath = '{}/[01]?.db'\n", root.display());
     assert!(bad(&audited(root, &dumped)).iter().all(|it| !it.contains("SQLite")));
     let one = format!("{source}[[profile.web.sqlite]]\npath = '{}/00.db'\n", root.display());
-    assert!(bad(&audited(root, &one)).iter().any(|it| it.contains("and 1 SQLite databases more")));
+    assert!(bad(&audited(root, &one)).iter().any(|it| it.contains("and 1 SQLite database more")));
 }
 
 #[test]

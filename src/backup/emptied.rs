@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot, Trouble};
 use crate::format::tree::{Entry, Node};
-use crate::quantity::size;
+use crate::quantity::{counted, size};
 use crate::repo::Repository;
 use crate::repo::read::walk::Visitor;
 use crate::repo::shared::dated;
@@ -165,7 +165,7 @@ fn compared(
     }
     let is_folder = matches!(had.node, Node::Directory(_)) && !is_dump;
     if is_folder && is_lost(has_files + unread, had_files, LEAST_FILES) {
-        return Some(format!("{has_files} files now, {had_files} ({})", size(had_bytes)));
+        return Some(format!("{} now, {had_files} ({})", counted(has_files, "file"), size(had_bytes)));
     }
     if unread > 0 {
         return None;

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
+use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::read::walk::MAX_DEPTH;
 use crate::source::exclude::{CACHE_TAG_NAME, Excludes, is_tagged_cache};
@@ -84,16 +85,16 @@ impl Subvolumes {
     /// Returns what is to be told, if there were any.
     pub fn told(&self) -> Option<String> {
         let names: Vec<_> = self.first.iter().map(|path| path.escape_ascii().to_string()).collect();
-        let (what, more) = match self.count {
-            0 => return None,
-            1 => ("1 subvolume is".to_string(), String::new()),
-            count => {
-                let more = count - names.len() as u64;
-                (format!("{count} subvolumes are"), if more > 0 { format!(" and {more} more") } else { String::new() })
-            }
+        if self.count == 0 {
+            return None;
+        }
+        let (what, are) = (counted(self.count, "subvolume"), are(self.count));
+        let more = match self.count - names.len() as u64 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
         };
         Some(format!(
-            "{what} not in the backup, because --one-file-system leaves them out as it does other file systems: {}{more}: \
+            "{what} {are} not in the backup, because --one-file-system leaves them out as it does other file systems: {}{more}: \
              name them as sources, or exclude them",
             names.join(", ")
         ))

@@ -9,6 +9,7 @@ use crate::format::index::{Segment, SegmentBuilder};
 use crate::format::mark::MAX_MARK_BYTES;
 use crate::format::snapshot::MAX_SNAPSHOT_BYTES;
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::index::cache;
 use crate::repo::index::segment::SEGMENT_CHUNKS;
@@ -212,7 +213,10 @@ fn segment(
             None if is_gone(object) => return,
             None => damage.pack(pack.id, "it is missing".into()),
             Some(len) if *len != pack.len_bytes => {
-                damage.object(Object::Pack(pack.id), format!("it has {len} bytes instead of {}", pack.len_bytes));
+                damage.object(
+                    Object::Pack(pack.id),
+                    format!("it has {} instead of {}", counted(*len, "byte"), pack.len_bytes),
+                );
             }
             Some(_) => {}
         }

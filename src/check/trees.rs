@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::page::Page;
 use crate::format::tree::{Content, Directory, Entry, Extent, Node, add_totals};
 use crate::id::{ChunkId, ObjectId};
+use crate::quantity::counted;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::read::walk::MAX_DEPTH;
 use crate::repo::shared::listed::Listed;
@@ -228,7 +229,7 @@ impl Trees<'_> {
                 if let Some(Sums { totals: (_, bytes), .. }) = self.list(id, u32::MAX)
                     && bytes != size_bytes
                 {
-                    let problem = format!("its extents add up to {bytes} bytes instead of {size_bytes}");
+                    let problem = format!("its extents add up to {} instead of {size_bytes}", counted(bytes, "byte"));
                     self.bad_page(id, problem);
                 }
             }

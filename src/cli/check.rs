@@ -177,12 +177,12 @@ pub fn tell_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<
         writeln!(out, "{}: {}", finding.subject, readable(problem.as_bytes()))?;
     }
     if finding.more_problems > 0 {
-        writeln!(out, "{}: and {} problems more", finding.subject, count(finding.more_problems))?;
+        writeln!(out, "{}: and {} more", finding.subject, counted(finding.more_problems, "problem"))?;
     }
     for affected in &finding.affected {
         let snapshots = match affected.snapshots {
             1 => affected.first.clone(),
-            many => format!("{} snapshots, {} to {}", count(many), affected.first, affected.last),
+            many => format!("{}, {} to {}", counted(many, "snapshot"), affected.first, affected.last),
         };
         let what = match affected.part {
             Part::Content => "",
@@ -243,11 +243,12 @@ fn tell_verified(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     let days = now_secs().saturating_sub(oldest_secs) / 86_400;
     writeln!(
         out,
-        "Verified: {} of {} packs, {} ({percent} %); the oldest verification is of {}, {days} days ago",
+        "Verified: {} of {}, {} ({percent} %); the oldest verification is of {}, {}",
         count(packs),
-        count(all),
+        counted(all, "pack"),
         size(pack_bytes),
         at(oldest_secs).strftime("%Y-%m-%d"),
+        if days == 0 { "less than a day ago".to_string() } else { format!("{} ago", counted(days, "day")) },
     )
 }
 

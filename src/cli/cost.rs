@@ -1,6 +1,6 @@
 //! What a command has asked of a store far away: requests are billed, and bytes too.
 
-use super::output::{count, size};
+use super::output::{count, counted, size};
 use crate::store::Traffic;
 
 /// Writes requests by kind and bytes in each direction; nothing for a local folder.
@@ -9,18 +9,15 @@ pub fn told(traffic: &Traffic) -> Option<String> {
         return None;
     }
     let kinds = [
-        (traffic.gets, "reads"),
-        (traffic.puts, "writes"),
-        (traffic.lists, "listings"),
-        (traffic.stats, "questions"),
-        (traffic.deletes, "removals"),
-        (traffic.others, "others"),
+        (traffic.gets, "read"),
+        (traffic.puts, "write"),
+        (traffic.lists, "listing"),
+        (traffic.stats, "question"),
+        (traffic.deletes, "removal"),
+        (traffic.others, "other"),
     ];
-    let asked: Vec<_> = kinds
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, kind)| format!("{} {kind}", count(*number)))
-        .collect();
+    let asked: Vec<_> =
+        kinds.iter().filter(|(number, _)| *number > 0).map(|(number, kind)| counted(*number, kind)).collect();
     let again = match traffic.retries {
         0 => String::new(),
         retries => format!(" ({} of them again after a failure)", count(retries)),

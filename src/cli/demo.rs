@@ -3,7 +3,6 @@
 use super::Status;
 use crate::error::{Context, Error, ErrorKind};
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -61,7 +60,6 @@ impl Demo {
         let line: Vec<String> = words.map(quoted).collect();
         println!("\n$ {}", line.join(" "));
         let doing = || format!("Cannot run `{}`", line.join(" "));
-        std::io::stdout().flush().context(doing)?;
         let output = command.current_dir(&self.base).stdin(Stdio::null()).output().context(doing)?;
         // As a terminal would show it: troubles come on the way, a summary at the end.
         let said = String::from_utf8_lossy(&output.stderr);
@@ -71,7 +69,7 @@ impl Demo {
         if said.lines().count() > SHOWN_TROUBLES {
             println!("... and {} more like these", said.lines().count() - SHOWN_TROUBLES);
         }
-        print!("{}", self.shorten(&String::from_utf8_lossy(&output.stdout)));
+        String::from_utf8_lossy(&output.stdout).lines().for_each(|line| println!("{}", self.shorten(line)));
         match output.status.code() {
             Some(code) if accepted.contains(&code) => Ok(()),
             _ => Err(Error::new(ErrorKind::Io, format!("`{}` failed: {}", line.join(" "), output.status))),

@@ -77,6 +77,14 @@ impl Printer {
     }
 }
 
+/// Writes how much differs, without what does not: all of it fits no terminal.
+fn summed(counts: &[u64; 5]) -> String {
+    let words = ["added", "removed", "with other content", "with other metadata", "of another type"];
+    let there = counts.iter().zip(words).filter(|(number, _)| **number > 0);
+    let texts: Vec<_> = there.map(|(number, what)| format!("{} {what}", count(*number))).collect();
+    if texts.is_empty() { "Nothing differs".into() } else { texts.join(", ") }
+}
+
 impl Sink for Printer {
     fn change(&mut self, change: &Change<'_>) -> Result<()> {
         self.counts[change.kind as usize] += 1;
@@ -120,13 +128,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if let Some(array) = printer.array.take() {
         array.end(&mut printer.out)?;
     }
-    let [added, removed, content, metadata, types] = printer.counts.map(count);
     if printer.out.is_terminal() && !is_array && !global.quiet {
-        writeln!(
-            printer.out,
-            "{added} added, {removed} removed, {content} with other content, {metadata} with other metadata, \
-             {types} of another type"
-        )?;
+        writeln!(printer.out, "{}", summed(&printer.counts))?;
     }
     printer.out.flush()?;
     tell_warnings(&repository);
@@ -135,4 +138,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         (false, true) => Status::Failed,
         (false, false) => Status::Done,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_sum_has_what_differs_and_no_more() {
+        assert_eq!(super::summed(&[0; 5]), "Nothing differs");
+        assert_eq!(super::summed(&[0, 1, 2000, 0, 0]), "1 removed, 2 000 with other content");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::listing::{JsonArray, Out, json, local_time, mode_text};
 use super::open::Global;
-use super::output::{count, readable, tell_warnings};
+use super::output::{count, counted, readable, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::error::Error;
@@ -12,7 +12,7 @@ use crate::repo::shared::listed::Listed;
 use crate::repo::shared::names;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 
 /// Options of `bakfs find`.
@@ -61,6 +61,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let pattern = Pattern::new(&args.glob, args.ignore_case)?;
     let repository = global.open()?;
     let choice = Choice::new(&repository, args.whose.scope()?)?;
+    choice.tell_if_all_forgotten();
     let snapshots = choice.all();
     let searched: HashSet<_> = match &args.snapshot {
         Some(name) => HashSet::from([choice.snapshot(name)?.id]),
@@ -86,6 +87,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
     }
     out.flush()?;
+    if found.matches.is_empty()
+        && !global.json
+        && !global.quiet
+        && std::io::stderr().is_terminal()
+        && !searched.is_empty()
+    {
+        let glob = readable(args.glob.as_bytes());
+        let searched = counted(searched.len(), "snapshot");
+        eprintln!("bakfs: nothing in {searched} has the name {glob}: a part of a name is written `*{glob}*`");
+    }
     for (at, path, error) in &found.damaged {
         eprintln!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
     }

@@ -2,11 +2,11 @@
 
 use super::listing::local_time;
 use super::open::Global;
-use super::output::{count, counted, readable, set_json_list, tell_warnings};
+use super::output::{are, count, counted, readable, set_json_list, tell_warnings};
 
 use super::target::Choice;
 use super::{Status, keep, memory, prune, scope, stdout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
 use crate::repo::Repository;
@@ -185,9 +185,10 @@ impl Plan<'_> {
         let ahead: Vec<_> = all.filter(|decision| decision.reasons.contains(&Reason::Ahead)).collect();
         if let Some(first) = ahead.first() {
             eprintln!(
-                "bakfs: warning: {} snapshots have a time in the future, as {}: they are kept and not counted. If \
-                 this machine's clock is right, forget them by name",
-                count(ahead.len() as u64),
+                "bakfs: warning: {} with a time in the future {} kept and not counted, as {}. If this machine's clock is \
+                 right, forget by name",
+                counted(ahead.len(), "snapshot"),
+                are(ahead.len()),
                 self.name(first)
             );
         }
@@ -196,7 +197,8 @@ impl Plan<'_> {
     /// Refuses to forget all snapshots of a group.
     fn refuse_to_empty(&self, is_allowed_once: bool) -> Result<()> {
         let Some(group) = self.groups.iter().find(|group| group.is_emptied()) else { return Ok(()) };
-        let all = format!("No rule keeps any of the {} snapshots of {}", group.decisions.len(), title(&group.key));
+        let all = counted(group.decisions.len(), "snapshot");
+        let all = format!("No rule keeps any of the {all} of {}", title(&group.key));
         let next = if is_allowed_once { "say --keep-none twice" } else { "add --keep-none --keep-none" };
         Err(Error::usage(format!("{all}, so nothing is forgotten: if that is what you want, {next}")))
     }
@@ -272,21 +274,23 @@ impl Plan<'_> {
         if !is_shown(global, is_dry_run) {
             return Ok(());
         }
-        let forgotten = count(self.forgotten.len() as u64);
-        let kept = count((self.known.choice.all().len() - self.forgotten.len()) as u64);
+        let forgotten = counted(self.forgotten.len(), "snapshot");
+        let kept = self.known.choice.all().len() - self.forgotten.len();
+        let (are, kept) = (are(kept), count(kept as u64));
         match is_dry_run {
-            true => {
-                writeln!(out, "Would forget {}; {kept} would be left", counted(self.forgotten.len() as u64, "snapshot"))
-            }
-            false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} snapshots are left"),
+            true => writeln!(out, "Would forget {forgotten}; {kept} would be left"),
+            false if self.forgotten.is_empty() => writeln!(out, "Nothing to forget; {kept} {are} left"),
             false => {
-                writeln!(out, "Forgot {forgotten} snapshots; {kept} are left")?;
+                writeln!(out, "Forgot {forgotten}; {kept} {are} left")?;
                 if will_prune {
                     return Ok(());
                 }
                 let one = self.known.names_of(&self.forgotten[..1])[0];
-                let undo = if self.forgotten.len() == 1 { format!("--undo {one}") } else { "--undo [SNAP...]".into() };
-                writeln!(out, "Until a prune removes them, `bakfs forget {undo}` brings them back")
+                let (undo, them) = match self.forgotten.len() {
+                    1 => (format!("--undo {one}"), "it"),
+                    _ => ("--undo [SNAP...]".into(), "them"),
+                };
+                writeln!(out, "Until a prune removes {them}, `bakfs forget {undo}` brings {them} back")
             }
         }
     }
@@ -299,7 +303,12 @@ fn is_shown(global: &Global, is_dry_run: bool) -> bool {
 
 /// Brings forgotten snapshots back.
 fn undo(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<Status> {
-    let known = Known::new(repository, repository.forgotten_snapshots()?, args)?;
+    let forgotten = repository.forgotten_snapshots()?;
+    if forgotten.is_empty() && !args.snapshots.is_empty() {
+        let message = "No snapshot is forgotten, so none can be brought back: `bakfs snapshots` lists what there is";
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    }
+    let known = Known::new(repository, forgotten, args)?;
     let wanted: Vec<_> = known.chosen(args)?.iter().map(|listed| listed.id).collect();
     let late = if args.dry_run { Vec::new() } else { repository.undo_forget(&wanted)? };
     let back: Vec<_> = wanted.iter().copied().filter(|id| !late.contains(id)).collect();

@@ -45,7 +45,12 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
     }
     match &args.folder {
         Some(folder) => {
-            let writing = || format!("Cannot write the manual pages to {}", folder.display());
+            let writing = || {
+                format!(
+                    "Cannot write the manual pages to {}: name a folder, which is made where it is missing",
+                    folder.display()
+                )
+            };
             crate::trust::folder::make(folder, crate::trust::folder::PUBLIC).context(writing)?;
             clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
             let page =

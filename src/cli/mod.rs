@@ -73,6 +73,7 @@ pub mod status;
 pub mod stdout;
 pub mod target;
 pub mod telling;
+mod usage;
 
 use crate::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -202,7 +203,7 @@ pub fn main() -> ExitCode {
     };
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(words) => return answer(&plain(&arguments, words), arguments.iter().any(|argument| argument == "--json")),
+        Err(words) => return answer(&plain(&arguments, words), &arguments),
     };
     start_log(&cli);
     let status = run(&cli);
@@ -269,16 +270,20 @@ fn tell_error(kind: ErrorKind, message: &str, code: u8) {
 }
 
 /// Prints what was asked for about the program, or says what is wrong with the arguments.
-fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
+fn answer(words: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     use std::io::Write;
     let code = u8::try_from(words.exit_code()).unwrap_or(USAGE);
-    let text = words.render().to_string();
-    // What was typed may hold commands for a terminal.
-    let printed = if words.use_stderr() && output::printable(&text) != text {
-        eprintln!("{}", text.trim_end());
+    let is_json = arguments.iter().any(|argument| argument == "--json");
+    let is_help = words.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let text =
+        if words.use_stderr() && !is_help { usage::told(Cli::command(), arguments, words) } else { String::new() };
+    let printed = if !text.is_empty() {
+        eprintln!("{text}");
         Ok(())
     } else {
-        words.print().and_then(|()| std::io::stdout().flush())
+        let shut = !words.use_stderr() && crate::trust::descriptors::is_output_shut();
+        let open = if shut { Err(rustix::io::Errno::BADF.into()) } else { Ok(()) };
+        open.and_then(|()| words.print()).and_then(|()| std::io::stdout().flush())
     };
     match printed {
         Err(error) if !words.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -287,6 +292,7 @@ fn answer(words: &clap::Error, is_json: bool) -> ExitCode {
         }
         _ if is_json && words.use_stderr() => {
             // What is wrong, in one line: usage and hints are for people.
+            let text = if text.is_empty() { words.render().to_string() } else { text };
             let text = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
             tell_error(ErrorKind::Usage, text.trim_start_matches("error: "), code);
         }

@@ -119,7 +119,9 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Keeper, Vec<String>)> 
         repository.require_no_missing("It shows what there is", "take what is left by `bakfs prune --accept-missing`");
     let shrunk = shrunk.err().map(|error| error.to_string());
     let view = &shown.view;
-    let notes = [shrunk, note_if_inside_source(view, &real), view.ahead_warning()].into_iter().flatten().collect();
+    let forgotten = if view.newest().is_none() { repository.all_forgotten().ok().flatten() } else { None };
+    let notes =
+        [shrunk, note_if_inside_source(view, &real), view.ahead_warning(), forgotten].into_iter().flatten().collect();
     let options = Options {
         fs_name: fs_name(args.fs_name.as_deref().unwrap_or(&place.to_string())),
         allow_other: args.allow_other,

@@ -3,6 +3,7 @@
 
 use super::mount_log;
 use crate::error::{Error, Result};
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::index::load::IndexLoader;
 use crate::repo::shared::scope::Scope;
@@ -207,7 +208,10 @@ impl Keeper {
             Ok(()) => {
                 let failed = std::mem::take(&mut self.failed);
                 if failed > 0 {
-                    tracing::warn!("The repository can be looked at again, after {failed} looks have failed");
+                    tracing::warn!(
+                        "The repository can be looked at again, after {} had failed",
+                        counted(failed, "look")
+                    );
                     // When it begins again the log says so again.
                     mount_log::tell_repeated();
                 }

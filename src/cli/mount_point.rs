@@ -158,7 +158,10 @@ pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
             ))
             .into());
         }
-        None => return Err(Error::usage(format!("Nothing is mounted at {at}")).into()),
+        None => {
+            let message = format!("Nothing is mounted at {at}: `findmnt -t {FS_TYPE}` lists where histories are");
+            return Err(Error::usage(message).into());
+        }
     }
     unmount(&real, args.lazy)
         .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error))?;

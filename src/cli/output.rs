@@ -1,6 +1,6 @@
 //! What is printed: errors with their causes, warnings, names and counts.
 
-pub use crate::quantity::size;
+pub use crate::quantity::{are, count, counted, size};
 use crate::repo::{Repository, Warnings};
 use crate::spelling::push_shown;
 use parking_lot::Mutex;
@@ -135,24 +135,6 @@ fn json_text(bytes: &[u8]) -> String {
     }
 }
 
-/// Writes a count with thin groups, as `55 012`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Writes how many there are of something whose plural has an `s`: `1 file`, `55 012 files`.
-pub fn counted(number: u64, what: &str) -> String {
-    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,9 +144,6 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(1 << 30), "1.0 GiB");
-        assert_eq!(count(55012), "55 012");
-        assert_eq!(count(999), "999");
-        assert_eq!([0, 1, 2].map(|number| counted(number, "file")), ["0 files", "1 file", "2 files"]);
         assert_eq!(readable(b"a\x1b[31m\nb\xff"), "a\\u{1b}[31m\\nb\\xff");
         for turning in ['\u{202e}', '\u{2066}', '\u{2069}', '\u{2028}', '\u{2029}', '\u{200f}', '\u{9b}', '\u{7f}'] {
             let name = format!("a{turning}b");

@@ -1,7 +1,7 @@
 //! `bakfs pin` and `bakfs unpin`: snapshots that no rule and no hand forgets.
 
 use super::open::Global;
-use super::output::tell_warnings;
+use super::output::{counted, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,7 +56,8 @@ fn tell(global: &Global, name: &str, id: ObjectId, is_pinned: bool, reason: &str
 /// Runs `bakfs pin`.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.reason.len() > MAX_REASON_BYTES {
-        let message = format!("--reason is {} bytes long: {MAX_REASON_BYTES} are the most", args.reason.len());
+        let message =
+            format!("--reason is {} long: {MAX_REASON_BYTES} are the most", counted(args.reason.len(), "byte"));
         return Err(Error::usage(message).into());
     }
     let repository = global.open()?;

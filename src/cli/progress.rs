@@ -1,6 +1,6 @@
 //! Progress on a terminal: how much of how much, how long still, and the file at hand, fitted to the terminal's width.
 
-use super::output::{count, readable, readable_path};
+use super::output::{count, counted, readable, readable_path};
 use crate::monitor::Monitor;
 use crate::quantity::size;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -174,7 +174,10 @@ fn line(verb: &str, shown: &Shown, columns: usize) -> String {
     };
     let share = shown.percent().map(|percent| format!("{percent} %"));
     let bytes = of(size(shown.bytes), shown.expected_bytes, size(shown.expected_bytes));
-    let files = of(count(shown.files), shown.expected_files.max(shown.files), count(shown.expected_files)) + " entries";
+    let files = match shown.percent().filter(|_| shown.expected_files > 0) {
+        Some(_) => format!("{} of {}", count(shown.files), counted(shown.expected_files, "entry")),
+        None => counted(shown.files, "entry"),
+    };
     let left = match shown.secs_left() {
         Some(secs) => format!("{} left", length(secs)),
         None => length(shown.elapsed_secs),

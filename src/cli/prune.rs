@@ -1,7 +1,7 @@
 //! `bakfs prune`: gives back the room of what no snapshot needs.
 
 use super::open::Global;
-use super::output::{count, counted, size, tell_warnings};
+use super::output::{are, count, counted, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, memory};
 use crate::error::{Error, ErrorKind};
@@ -90,8 +90,8 @@ fn status(report: &Report) -> Status {
     if report.missing_chunks == 0 {
         return Status::Done;
     }
-    let missing = count(report.missing_chunks);
-    eprintln!("bakfs: warning: {missing} chunks that snapshots need are in no pack: `bakfs check` names the files");
+    let (missing, are) = (counted(report.missing_chunks, "chunk"), are(report.missing_chunks));
+    eprintln!("bakfs: warning: {missing} that snapshots need {are} in no pack: `bakfs check` names the files");
     Status::Incomplete
 }
 

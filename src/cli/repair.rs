@@ -2,7 +2,7 @@
 
 use super::check::{affected_json, open, tell_finding};
 use super::open::Global;
-use super::output::{count, counted, size};
+use super::output::{counted, size};
 use super::progress::Progress;
 use super::{Status, stdout};
 use crate::check::{self, Finding, Selection, Subject};
@@ -124,9 +124,8 @@ fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::
     if done.left_foreign > 0 {
         writeln!(
             out,
-            "{} objects are not of this repository, and were left: no snapshot opens, or packs do not either: is `config` \
-             the right one?",
-            count(done.left_foreign)
+            "Left: {} not of this repository: no snapshot opens, or packs do not either: is `config` the right one?",
+            counted(done.left_foreign, "object")
         )?;
     }
     for id in &done.missing_packs {

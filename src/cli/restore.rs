@@ -1,7 +1,7 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
 use super::open::Global;
-use super::output::{count, counted, readable, readable_path, size, tell_warnings};
+use super::output::{counted, readable, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::target::{Choice, Target, described};
 use super::{Status, cost, scope, snapshots};
@@ -193,7 +193,8 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
             "{}",
             serde_json::json!({
                 "snapshot": snapshots::identity_json(&source.listed, &source.name),
-                "files": outcome.files,
+                "files": outcome.files - outcome.directories,
+                "directories": outcome.directories,
                 "content_bytes": outcome.content_bytes,
                 "files_written": outcome.files_written,
                 "files_replaced": outcome.files_replaced,
@@ -229,13 +230,13 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
     let words =
         if args.dry_run { ["Would replace", "Would keep", "Would skip"] } else { ["Replaced", "Kept    ", "Skipped "] };
     let counts = [
-        (outcome.files_replaced, "files that differed"),
-        (outcome.files_kept, "files that are equal"),
-        (outcome.files_skipped, "files, left as they are"),
+        (outcome.files_replaced, " that differed"),
+        (outcome.files_kept, ", equal"),
+        (outcome.files_skipped, ", left alone"),
     ];
     for (word, (files, what)) in words.into_iter().zip(counts) {
         if files > 0 {
-            println!("{word} {} {what}", count(files));
+            println!("{word} {}{what}", counted(files, "file"));
         }
     }
     if let Some(cost) = cost::told(traffic) {

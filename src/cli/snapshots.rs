@@ -2,6 +2,7 @@
 
 use super::open::Global;
 use super::output::{count, counted, readable, set_json_list, size, tell_warnings};
+use super::target::Choice;
 use super::{Status, scope, stdout};
 use crate::clock;
 use crate::repo::shared::dated;
@@ -45,10 +46,12 @@ pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let repository = global.open()?;
     let snapshots = repository.snapshots()?;
-    let scope = scope::led(args.scope.scope()?, &snapshots);
+    let choice = Choice::among(&repository, snapshots, args.scope.scope()?);
     // A misspelt name is told.
-    scope.of(&snapshots)?;
-    let names = names::shown(&snapshots);
+    choice.meant()?;
+    choice.tell_if_all_forgotten();
+    let (snapshots, scope) = (choice.all(), choice.scope());
+    let names = names::shown(snapshots);
     let now = jiff::Timestamp::now();
     let is_ahead = |listed: &Listed| clock::is_ahead(dated::timestamp(listed.snapshot.time), now);
     let marks = repository.marks()?;
@@ -60,7 +63,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             .map(|(listed, name)| {
                 let snapshot = &listed.snapshot;
                 let mut value = identity_json(listed, name);
-                value["files"] = snapshot.root.total_files.into();
+                value["files"] = snapshot.summary.without_directories().into();
+                value["directories"] = snapshot.summary.directories().into();
                 value["content_bytes"] = snapshot.root.total_bytes.into();
                 value["packed_bytes"] = snapshot.summary.packed_bytes.into();
                 value["errors"] = snapshot.summary.errors.into();
@@ -78,8 +82,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         let name_width = widest(&mut wanted.iter().map(|(_, name)| name.chars().count()));
         let host_of = |listed: &Listed| readable(listed.snapshot.host.as_bytes());
         let host_width = widest(&mut wanted.iter().map(|(listed, _)| host_of(listed).chars().count()));
-        if std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet {
-            let (name_width, host_width) = (name_width.max(4), host_width.max(4));
+        let has_titles = std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet;
+        let least = if has_titles { "NAME".len() } else { 0 };
+        let (name_width, host_width) = (name_width.max(least), host_width.max(least));
+        if has_titles {
             writeln!(
                 out,
                 "{:name_width$}  {:host_width$}  {:>8}  {:>10}  {:<9}  PATHS AND #TAGS",

@@ -32,6 +32,7 @@ fn repository_json(stats: &Stats) -> serde_json::Value {
     serde_json::json!({
         "snapshots": stats.snapshots,
         "files": stats.files,
+        "directories": stats.directories,
         "content_bytes": stats.content_bytes,
         "stored_bytes": stats.stored_bytes(),
         "ratio": ratio(stats),
@@ -77,7 +78,8 @@ fn snapshot_json(listed: &Listed, name: &str) -> serde_json::Value {
         "name": name,
         "id": listed.id.to_hex(),
         "time": dated::timestamp(snapshot.time).to_string(),
-        "files": snapshot.root.total_files,
+        "files": summary.without_directories(),
+        "directories": summary.directories(),
         "content_bytes": snapshot.root.total_bytes,
         "files_new": summary.files_new,
         "files_changed": summary.files_changed,

@@ -5,6 +5,7 @@
 //! type of the error, which only this file makes: a broken pipe of a store or a source is another matter.
 
 use crate::error::{Error, ErrorKind};
+use crate::trust::descriptors;
 use parking_lot::Mutex;
 use std::fmt;
 use std::io::{self, Write};
@@ -61,6 +62,14 @@ pub fn whole_to<W: Write>(out: W) -> Stdout<W> {
 }
 
 impl<W> Stdout<W> {
+    /// Fails where this process has no standard output that could be written: /dev/null stands in its place.
+    fn require_open(&self) -> io::Result<()> {
+        match descriptors::is_output_shut() {
+            true => Err(self.own(io::Error::from(rustix::io::Errno::BADF))),
+            false => Ok(()),
+        }
+    }
+
     fn own(&self, error: io::Error) -> io::Error {
         // A call that was interrupted is made again by whoever made it.
         if error.kind() == io::ErrorKind::Interrupted {
@@ -72,12 +81,14 @@ impl<W> Stdout<W> {
 
 impl<W: Write> Write for Stdout<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.require_open()?;
         let written = self.out.write(bytes).map_err(|error| self.own(error))?;
         WAS_USED.store(true, Ordering::Relaxed);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.require_open()?;
         self.out.flush().map_err(|error| self.own(error))
     }
 }

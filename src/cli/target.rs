@@ -48,6 +48,13 @@ struct Other {
     name: String,
 }
 
+impl Other {
+    /// Returns whether it is asked for by another name than its own.
+    fn is_named(&self) -> bool {
+        self.name != self.shown
+    }
+}
+
 /// The snapshots there are, and those of them that are meant: each name of a snapshot is looked up here.
 pub struct Choice<'a> {
     repository: &'a Repository,
@@ -90,11 +97,54 @@ impl<'a> Choice<'a> {
 
     /// Returns those that are meant, oldest first. None of many is an error that says what there is.
     pub fn meant(&self) -> Result<Vec<&Listed>> {
-        self.scope.of(&self.snapshots)
+        self.scope.of(&self.snapshots).map_err(|error| {
+            self.unless_forgotten(error, |forgotten| {
+                self.scope.of(forgotten).ok()?.last().map(|listed| (*listed).clone())
+            })
+        })
     }
 
-    /// Looks a name up.
+    /// Says that all snapshots are forgotten, if so.
+    pub fn tell_if_all_forgotten(&self) {
+        if self.snapshots.is_empty()
+            && let Ok(Some(text)) = self.repository.all_forgotten()
+        {
+            eprintln!("bakfs: {text}");
+        }
+    }
+
+    /// Says more of what was not found where all snapshots, or those that `look` finds, are forgotten ones.
+    fn unless_forgotten(&self, error: Error, look: impl FnOnce(&[Listed]) -> Option<Listed>) -> Error {
+        let told = |text| Error::new(ErrorKind::NotFound, text);
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        if self.snapshots.is_empty() {
+            return self.repository.all_forgotten().ok().flatten().map_or(error, told);
+        }
+        let forgotten = self.repository.forgotten_snapshots().unwrap_or_default();
+        let Some(found) = look(&forgotten) else { return error };
+        let at = forgotten.iter().position(|listed| listed.id == found.id);
+        let name = at.and_then(|at| names::shown(&forgotten).into_iter().nth(at)).unwrap_or_default();
+        told(format!(
+            "{error}. {name} is forgotten: until a prune removes it, `bakfs forget --undo {name}` brings it back"
+        ))
+    }
+
+    /// Looks a name up; of one that means a forgotten snapshot the error says so.
     fn find<'b>(&self, name: &'b OsStr) -> Result<Named<'_, 'b>> {
+        self.look_up(name).map_err(|error| self.told_of_forgotten(&[Some(name)], error))
+    }
+
+    fn told_of_forgotten(&self, names: &[Option<&OsStr>], error: Error) -> Error {
+        self.unless_forgotten(error, |forgotten| {
+            let mut names = names.iter().flatten().filter_map(|name| name.to_str());
+            let found = names.find_map(|name| names::find(forgotten, &self.scope, name, &self.now).ok())?;
+            Some(found.listed.clone())
+        })
+    }
+
+    fn look_up<'b>(&self, name: &'b OsStr) -> Result<Named<'_, 'b>> {
         let Some(name) = name.to_str() else {
             return Err(Error::usage(format!("`{}` is no name of a snapshot", name.to_string_lossy())));
         };
@@ -150,12 +200,14 @@ impl<'a> Choice<'a> {
         let start = prefix_bytes(bytes);
         let (named, path) = match bytes[start..].windows(2).position(|pair| pair == b":/") {
             Some(at) => (self.find(OsStr::from_bytes(&bytes[..start + at]))?, &bytes[start + at + 1..]),
-            None => match self.find(text) {
+            None => match self.look_up(text) {
                 Ok(named) => (named, &b""[..]),
                 Err(error) => {
-                    let Some(at) = bytes.iter().rposition(|byte| *byte == b':') else { return Err(error) };
-                    let Ok(named) = self.find(OsStr::from_bytes(&bytes[..at])) else { return Err(error) };
-                    (named, &bytes[at + 1..])
+                    let head = bytes.iter().rposition(|byte| *byte == b':').map(|at| OsStr::from_bytes(&bytes[..at]));
+                    let Some(named) = head.and_then(|head| self.look_up(head).ok()) else {
+                        return Err(self.told_of_forgotten(&[Some(text), head], error));
+                    };
+                    (named, &bytes[head.map_or(0, OsStr::len) + 1..])
                 }
             },
         };
@@ -214,10 +266,23 @@ impl<'a> Choice<'a> {
         }
         let has = |other: &&Other| resolve(&other.listed).is_ok_and(|entry| entry.is_some());
         let elsewhere = target.others.iter().find(has).map_or(String::new(), |other| {
-            format!("; it is in `{}`, that is {}", short(other.name.as_bytes()), described(&other.listed, &other.shown))
+            let name = match other.is_named() {
+                true => format!("`{}`, that is ", short(other.name.as_bytes())),
+                false => String::new(),
+            };
+            format!("; it is in {name}{}", described(&other.listed, &other.shown))
         });
         let (path, name) = (readable(&target.path), &target.name);
-        let message = format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{elsewhere}");
+        let from_here =
+            std::env::current_dir().ok().map(|dir| clean_path(&[dir.as_os_str().as_bytes(), &target.path].concat()));
+        let has_it =
+            |path: &Vec<u8>| self.repository.resolve(&target.listed.snapshot, path).is_ok_and(|it| it.is_some());
+        let meant = match from_here.filter(has_it) {
+            Some(meant) => format!("; paths in it are whole ones: {} is", readable(&meant)),
+            None => String::new(),
+        };
+        let message =
+            format!("{path} is not in the snapshot {name}: `bakfs ls {name}` shows what is{meant}{elsewhere}");
         Err(Error::new(ErrorKind::NotFound, message))
     }
 }
@@ -283,12 +348,14 @@ impl Target {
         if self.others.is_empty() {
             return;
         }
-        eprintln!("bakfs: warning: {} is the newest of several histories. There are also", self.name);
+        eprintln!("bakfs: warning: {} is the newest of several histories. There are also:", self.name);
         for other in &self.others {
-            eprintln!("  {}: {}", short(other.name.as_bytes()), described(&other.listed, &other.shown));
+            // Where no name means this history alone it goes by its own, and is told once.
+            let name = if other.is_named() { format!("{}: ", short(other.name.as_bytes())) } else { String::new() };
+            eprintln!("  {name}{}", described(&other.listed, &other.shown));
         }
         if self.more_others > 0 {
-            eprintln!("  and {} more: `bakfs snapshots` lists them", self.more_others);
+            eprintln!("  and {} more: `bakfs snapshots` lists all", self.more_others);
         }
     }
 }

@@ -8,6 +8,7 @@ pub use archive::archive;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::tree::{Content, Extent};
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::store::Wait;
@@ -63,7 +64,8 @@ pub fn file(repository: &Repository, content: &Content, size: u64, threads: usiz
         // A writer that fails stops the planner, not the other way round.
         let len = written.and_then(|len| planned.map(|()| len))?;
         if len != size {
-            let message = format!("The file's extents have {len} bytes instead of {size}: run `bakfs check`");
+            let message =
+                format!("The file's extents have {} instead of {size}: run `bakfs check`", counted(len, "byte"));
             return Err(Error::damaged(message));
         }
         Ok(())

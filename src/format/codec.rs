@@ -3,6 +3,7 @@
 //! Every stored structure that is not a fixed table goes through here; the golden bytes in
 //! tests/format.rs pin the encoding, so that another codec can take its place without a format change.
 
+use crate::quantity::counted;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -35,7 +36,7 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
         .map_err(|error| DecodeError { what, reason: error.to_string() })?;
     if used != bytes.len() {
-        return Err(DecodeError { what, reason: format!("{} bytes too many", bytes.len() - used) });
+        return Err(DecodeError { what, reason: format!("{} too many", counted(bytes.len() - used, "byte")) });
     }
     Ok(value)
 }

@@ -1,6 +1,7 @@
 //! How a frame's plaintext is encoded before it is sealed.
 
 use super::codec::DecodeError;
+use crate::quantity::counted;
 
 /// The longest plaintext of a frame: one chunk of the largest size the chunker's limits allow.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
@@ -63,7 +64,7 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let wrong = |reason: String| DecodeError { what: "frame", reason };
         if plain_bytes > MAX_FRAME_BYTES {
-            return Err(wrong(format!("{plain_bytes} bytes are more than a frame holds")));
+            return Err(wrong(format!("{plain_bytes} B are more than a frame holds")));
         }
         match codec {
             RAW if encoded.len() == plain_bytes => {
@@ -78,7 +79,7 @@ impl Decoder {
                 let len =
                     self.zstd.decompress_to_buffer(encoded, &mut tail).map_err(|error| wrong(error.to_string()))?;
                 if len != plain_bytes {
-                    return Err(wrong(format!("{len} bytes came out instead of {plain_bytes}")));
+                    return Err(wrong(format!("{} came out instead of {plain_bytes}", counted(len, "byte"))));
                 }
                 Ok(())
             }

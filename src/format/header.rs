@@ -15,6 +15,7 @@
 
 use super::codec::DecodeError;
 use crate::id::RepositoryId;
+use crate::quantity::counted;
 
 /// The bytes every object starts with.
 pub const MAGIC: [u8; 8] = *b"\x89BAKFS\r\n";
@@ -118,7 +119,7 @@ impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Header, DecodeError> {
         let wrong = |reason: String| DecodeError { what: "object header", reason };
         let Some(fixed) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(wrong(format!("{} bytes are too short for one", bytes.len())));
+            return Err(wrong(format!("{} make none", counted(bytes.len(), "byte"))));
         };
         if fixed[..8] != MAGIC {
             return Err(wrong("it does not start like an object of bakfs".into()));

@@ -88,6 +88,11 @@ impl Summary {
     pub fn without_directories(&self) -> u64 {
         self.files_new.saturating_add(self.files_changed).saturating_add(self.files_unmodified)
     }
+
+    /// Returns how many directories there are, without the root.
+    pub fn directories(&self) -> u64 {
+        self.files.saturating_sub(self.without_directories())
+    }
 }
 
 /// The longest encoded snapshot.

@@ -17,6 +17,7 @@ use crate::database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
 use crate::prune;
+use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::settings::{Periodicity, Profile};
 use crate::state::lock::Turn;
@@ -359,8 +360,12 @@ impl Job<'_> {
         run.problems.extend(repository.take_warnings().into_iter().map(|warning| format!("warning: {warning}")));
         outcome.notes.iter().for_each(|note| self.log(&format!("note: {note}")));
         self.log(&format!(
-            "snapshot {}: {} files, {} bytes, {} added, {} stored",
-            outcome.snapshot.name, run.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
+            "snapshot {}: {}, {}, {} added, {} stored",
+            outcome.snapshot.name,
+            counted(run.files, "file"),
+            counted(summary.content_bytes, "byte"),
+            summary.added_bytes,
+            summary.packed_bytes
         ));
         Ok(repository)
     }
@@ -408,12 +413,12 @@ impl Job<'_> {
         let is_all_verified = report.verified.pack_bytes >= report.pack_bytes;
         let oldest = report.verified.oldest_secs.filter(|_| is_all_verified);
         state.oldest_verified_secs = oldest.and_then(|secs| i64::try_from(secs).ok());
-        self.log(&format!("verified {} bytes of {}", report.read_bytes, report.pack_bytes));
+        self.log(&format!("verified {} of {}", counted(report.read_bytes, "byte"), report.pack_bytes));
         if !report.findings.is_empty() {
             let first = report.findings.iter().take(3).map(|finding| finding.subject.to_string());
             let named = first.collect::<Vec<_>>().join(", ");
             run.problems.push(format!(
-                "{} stored objects are damaged ({named}): `bakfs check` names what they cost, and what to do",
+                "damaged stored objects: {} ({named}): `bakfs check` names what they cost, and what to do",
                 report.findings.len()
             ));
         }
@@ -424,13 +429,13 @@ impl Job<'_> {
             Ok(report) => {
                 run.pruned = true;
                 state.last_prune_secs = Some(now_secs());
-                self.log(&format!("pruned {} packs, {} bytes", report.swept.packs, report.swept.pack_bytes));
+                let swept = &report.swept;
+                self.log(&format!("pruned {}, {}", counted(swept.packs, "pack"), counted(swept.pack_bytes, "byte")));
                 report.waiting_for.iter().for_each(|reason| self.log(&format!("the prune waits: {reason}")));
                 if report.missing_chunks > 0 {
-                    let missing = report.missing_chunks;
-                    run.problems.push(format!(
-                        "{missing} chunks that snapshots need are in no pack: `bakfs check` names the files"
-                    ));
+                    let (missing, are) = (counted(report.missing_chunks, "chunk"), are(report.missing_chunks));
+                    run.problems
+                        .push(format!("{missing} that snapshots need {are} in no pack: `bakfs check` names the files"));
                 }
             }
             // Another machine is at it.

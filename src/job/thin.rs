@@ -5,6 +5,7 @@ use crate::format::snapshot::{INCOMPLETE_TAG, Snapshot};
 use crate::format::tree::Node;
 use crate::host::host_name;
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::shared::dated;
 use crate::repo::shared::listed::Listed;
@@ -85,8 +86,8 @@ fn surplus<'a>(
     let groups = retention::decide(&all, &keep.rules, ONE_HISTORY, &TimeZone::system(), Timestamp::now());
     if groups.iter().any(retention::Group::is_emptied) {
         return Err(Error::usage(format!(
-            "no rule keeps any of the {} snapshots of `{}`: change its `keep`",
-            history.len(),
+            "no rule keeps any snapshot of `{1}`, which has {0}: change its `keep`",
+            counted(history.len(), "snapshot"),
             profile.name
         )));
     }

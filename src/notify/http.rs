@@ -1,6 +1,7 @@
 //! Requests to the URLs that are told of runs.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::quantity::counted;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -95,12 +96,9 @@ impl Request<'_> {
         let told = runtime.block_on(async {
             let told = tokio::time::timeout(self.limit, self.try_several_times()).await;
             told.unwrap_or_else(|_| {
-                let secs = self.limit.as_secs();
+                let limit = counted(self.limit.as_secs(), "second");
                 let named = named(self.what, &self.url);
-                Err(Error::new(
-                    ErrorKind::Io,
-                    format!("Cannot tell {named} of the run: no answer within {secs} seconds"),
-                ))
+                Err(Error::new(ErrorKind::Io, format!("Cannot tell {named} of the run: no answer within {limit}")))
             })
         });
         // A name that is still being looked up is not waited for.

@@ -1,6 +1,6 @@
 //! What people are told of a run.
 
-use crate::quantity::size;
+use crate::quantity::{counted, size};
 use crate::spelling::is_unsafe_to_show;
 use crate::state::{Outcome, Run};
 use jiff::Timestamp;
@@ -100,7 +100,7 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
     }
     if run.snapshot.is_some() {
         let (content, added, packed) = (size(run.content_bytes), size(run.added_bytes), size(run.packed_bytes));
-        facts.push(("content", format!("{} files, {content}", run.files)));
+        facts.push(("content", format!("{}, {content}", counted(run.files, "file"))));
         facts.push(("new", format!("{added}, stored as {packed}")));
     }
     let dumps = run.dumps.iter().take(MAX_DUMPS);
@@ -112,7 +112,7 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
         facts.push(("dump", format!("and {surplus} more")));
     }
     if run.forgotten > 0 {
-        facts.push(("forgotten", format!("{} snapshots", run.forgotten)));
+        facts.push(("forgotten", counted(run.forgotten, "snapshot")));
     }
     let done = [(run.checked, "stored data was verified"), (run.pruned, "room was given back")];
     facts.extend(done.into_iter().filter(|(is_done, _)| *is_done).map(|(_, what)| ("also", what.to_string())));

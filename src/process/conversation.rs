@@ -2,6 +2,7 @@
 
 use super::{Member, Program, failed, keep_words, kill_group};
 use crate::error::{Error, ErrorKind, Result};
+use crate::quantity::counted;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -64,8 +65,8 @@ impl Conversation {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => {
-                let secs = limit.as_secs();
-                Err(Error::new(ErrorKind::Io, format!("{} has not answered within {secs} seconds", self.name)))
+                let limit = counted(limit.as_secs(), "second");
+                Err(Error::new(ErrorKind::Io, format!("{} has not answered within {limit}", self.name)))
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let ended = Error::new(ErrorKind::Io, format!("{} has ended without an answer", self.name));

@@ -4,6 +4,7 @@ mod conversation;
 
 use crate::accounts::{self, User};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::quantity::counted;
 use crate::trust::{descriptors, environment, file};
 pub use conversation::Conversation;
 use parking_lot::Mutex;
@@ -276,7 +277,10 @@ impl Program {
 
 fn too_long(name: &str, limit: Duration, words: &str) -> Error {
     let said = if words.trim().is_empty() { String::new() } else { format!("; it said: {}", words.trim()) };
-    Error::new(ErrorKind::Io, format!("{name} did not end within {} seconds and was killed{said}", limit.as_secs()))
+    Error::new(
+        ErrorKind::Io,
+        format!("{name} did not end within {} and was killed{said}", counted(limit.as_secs(), "second")),
+    )
 }
 
 fn become_user(account: &Account) -> std::io::Result<()> {
@@ -320,7 +324,7 @@ fn keep_words(mut stream: impl Read) -> String {
         return text(&kept);
     }
     let (first, last) = kept.split_at(KEPT_BYTES / 2);
-    format!("{}\n[{left_out} bytes left out]\n{}", text(first), text(last))
+    format!("{}\n[{} left out]\n{}", text(first), counted(left_out, "byte"), text(last))
 }
 
 /// Kills a group of processes when their time is over.

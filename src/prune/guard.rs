@@ -7,6 +7,7 @@ use super::Prune;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::mark::{Mark, Verdict};
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
@@ -100,9 +101,9 @@ impl Prune<'_> {
         }
         troubles.sort();
         Err(Error::damaged(format!(
-            "The list of snapshots may not be whole, and nothing is deleted ({} troubles, the first: {}): \
+            "The list of snapshots may not be whole, and nothing is deleted ({}, the first: {}): \
              bring back what is missing, or run the prune with --accept-missing",
-            troubles.len(),
+            counted(troubles.len(), "trouble"),
             troubles[0]
         )))
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, SessionKind, Verdict};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
+use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::shared::listed::Listed;
@@ -393,9 +394,10 @@ impl Prune<'_> {
             return Ok(());
         }
         Err(Error::damaged(format!(
-            "{} chunks that snapshots need are in no pack there is, and nothing is deleted: `bakfs check` names the \
+            "{} that snapshots need {} in no pack there is, and nothing is deleted: `bakfs check` names the \
              files, `bakfs repair` finds what can be found; --accept-missing prunes all the same",
-            usage.missing.len()
+            counted(usage.missing.len(), "chunk"),
+            are(usage.missing.len())
         )))
     }
 }

@@ -5,6 +5,7 @@ use super::overwrite::{has_own_links, is_as_guarded};
 use super::target::{Dir, checked, temporary_name};
 use crate::error::{Context, Error, Result};
 use crate::format::tree::{Extent, Meta};
+use crate::quantity::counted;
 use crate::source::read::{self, OpenFile};
 use crate::source::stat::Stat;
 use rustix::fs::{AtFlags, SeekFrom};
@@ -52,7 +53,7 @@ impl File {
     pub fn finish(mut self, meta: &Meta) -> Result<Vec<Error>> {
         if *self.end.get_mut() != meta.size_bytes {
             rustix::fs::ftruncate(&self.fd, meta.size_bytes)
-                .context(|| format!("its length of {} bytes could not be set", meta.size_bytes))?;
+                .context(|| format!("its length of {} could not be set", counted(meta.size_bytes, "byte")))?;
         }
         let errors = Subject::open(self.fd.as_fd()).apply(meta, self.dir.options());
         if let Some(temporary) = &self.temporary {

@@ -60,22 +60,13 @@ impl Target {
     /// through symbolic links.
     pub fn open(path: &Path, options: Options) -> Result<Target> {
         let options = Arc::new(options);
+        require_room(path)?;
         if options.dry_run && !path.exists() {
             return Ok(Target { root: Dir { fd: None, options } });
         }
-        if path.exists() && !path.is_dir() {
-            return Err(Error::new(
-                ErrorKind::Exists,
-                format!(
-                    "{} is no directory: name one, below which whole paths are made; `bakfs dump SNAP:PATH` writes one file \
-                 to standard output",
-                    path.display()
-                ),
-            ));
-        }
         // Nobody else writes into what is being restored; the umask may take more from it.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        made.context(|| format!("cannot make the directory {}", path.display()))?;
+        made.context(|| format!("The directory {} could not be made: name another as TARGET", path.display()))?;
         let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .context(|| format!("cannot open the directory {}", path.display()))?;
         Ok(Target { root: Dir { fd: Some(Arc::new(fd)), options } })
@@ -91,6 +82,24 @@ impl Target {
         let synced = self.root.fd().and_then(rustix::fs::syncfs);
         synced.context(|| "the restored files could not be written to the disk".into())
     }
+}
+
+/// Fails where something that is no directory has the name of a target, or of what must be made above it.
+fn require_room(path: &Path) -> Result<()> {
+    let above = path.ancestors().filter(|above| !above.as_os_str().is_empty());
+    // What cannot be looked at is told by whoever makes or opens the directory.
+    let found = above.filter_map(|above| Some((above, std::fs::symlink_metadata(above).ok()?))).next();
+    let Some((there, meta)) = found.filter(|(there, _)| !there.is_dir()) else { return Ok(()) };
+    let what = match meta.is_symlink() && !there.exists() {
+        true => format!("{} is a symbolic link that leads to no directory", there.display()),
+        false => format!("{} is no directory", there.display()),
+    };
+    let advice = "name a directory as TARGET, which is made where it is missing, or move away what is in its place";
+    let also = "`bakfs dump SNAP:PATH` writes one file to standard output";
+    Err(Error::new(
+        ErrorKind::Exists,
+        format!("Nothing can be restored below {}: {what}: {advice}; {also}", path.display()),
+    ))
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -370,6 +379,11 @@ impl Dir {
         };
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let advice = "move it away, or restore into another directory";
+                let message = format!("a directory of this name is in the way, and is not empty: {advice}");
+                Err(Error::new(ErrorKind::Exists, message))
+            }
             Err(error) => Err(Error::io("what is in the way could not be removed", error)),
         }
     }

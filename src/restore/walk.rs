@@ -7,6 +7,7 @@ use super::{Job, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
+use crate::quantity::noun;
 use crate::repo::Repository;
 use crate::repo::read::tree::Leaf;
 use crate::source::stat::Kind;
@@ -144,7 +145,8 @@ impl<'a> Walk<'a> {
     fn leave(&mut self) {
         let Some(level) = self.levels.pop() else { return };
         if let Some(error) = level.failure {
-            let message = format!("{} of its {} entries could not be read", level.lost, level.directory.entries);
+            let entries = level.directory.entries;
+            let message = format!("{} of its {entries} {} could not be read", level.lost, noun(entries, "entry"));
             self.trouble(&level.folder, Error::new(error.kind(), message).because(error));
         }
         self.job.release(level.folder);

@@ -146,6 +146,9 @@ impl Settings {
             let hint = match (nearest(name, known), self.profiles.is_empty()) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, true) => "there are none yet: `bakfs config init` writes a first one".into(),
+                (None, false) if self.profiles.len() == 1 => {
+                    format!("the only one is {}", self.profiles.keys().cloned().collect::<String>())
+                }
                 (None, false) => {
                     format!("there are {}", self.profiles.keys().cloned().collect::<Vec<_>>().join(", "))
                 }

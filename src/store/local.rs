@@ -8,6 +8,7 @@ use super::sharing::{Sharing, failure};
 use super::{Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
+use crate::quantity::counted;
 use crate::random::fill_random;
 use crate::trust::folder;
 use lru::LruCache;
@@ -218,7 +219,8 @@ impl Store for LocalStore {
                 let len = self.len_bytes(object)?;
                 if len != bytes.len() as u64 {
                     return Err(Error::damaged(format!(
-                        "Object {object} exists with {len} bytes instead of {}: run `bakfs check --read-data`",
+                        "Object {object} exists with {} instead of {}: run `bakfs check --read-data`",
+                        counted(len, "byte"),
                         bytes.len()
                     )));
                 }

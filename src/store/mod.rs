@@ -9,6 +9,7 @@ mod sharing;
 
 use crate::error::Result;
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use std::ops::Range;
 
 /// The name of a stored object.
@@ -115,9 +116,9 @@ impl std::fmt::Display for Object {
 /// Makes the error of a folder with more objects than [`ObjectKind::max_objects`].
 pub(crate) fn too_many(kind: ObjectKind, location: &str) -> crate::error::Error {
     crate::error::Error::damaged(format!(
-        "{}/ at {location} has more than {} objects, more than any repository has: somebody else fills it",
+        "{}/ at {location} has more than {}, more than any repository has: somebody else fills it",
         kind.folder(),
-        kind.max_objects()
+        counted(kind.max_objects(), "object")
     ))
 }
 
@@ -306,5 +307,8 @@ impl Traffic {
 
 /// Makes the error of an object no reader takes.
 pub(crate) fn too_long(object: Object, len_bytes: u64) -> crate::error::Error {
-    crate::error::Error::damaged(format!("Object {object} has {len_bytes} bytes, more than any of its kind may have"))
+    crate::error::Error::damaged(format!(
+        "Object {object} has {}, more than any of its kind may have",
+        counted(len_bytes, "byte")
+    ))
 }

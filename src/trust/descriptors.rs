@@ -1,11 +1,35 @@
-//! Descriptors that no other program is to inherit.
+//! Descriptors that no other program is to inherit, and standard output as this process was started with it.
 
 use libc::c_uint;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first descriptor that is none of the standard streams.
 const FIRST: c_uint = 3;
 /// Kernels that must be asked about each descriptor are asked about so many.
 const MAX_ASKED: c_uint = 1 << 16;
+
+/// Whether nothing can be written to the descriptor that this process was started with as its standard output.
+static IS_OUTPUT_SHUT: AtomicBool = AtomicBool::new(false);
+
+/// Looks at standard output before Rust's runtime opens /dev/null in the place of each standard stream that is closed:
+/// without it the next file that is opened would be one, and with it what is written is lost without an error.
+extern "C" fn look_at_output() {
+    // SAFETY: the call takes numbers only (fcntl(2)).
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
+    let is_shut = flags < 0 || flags & libc::O_PATH != 0 || flags & libc::O_ACCMODE == libc::O_RDONLY;
+    IS_OUTPUT_SHUT.store(is_shut, Ordering::Relaxed);
+}
+
+/// What is listed here is called before `main` (System V gABI, "Initialization and Termination Functions").
+#[used]
+// SAFETY: the function takes nothing, needs nothing of the runtime and does not unwind.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = look_at_output;
+
+/// Returns whether this process was started without a standard output, or with one that can only be read.
+pub fn is_output_shut() -> bool {
+    IS_OUTPUT_SHUT.load(Ordering::Relaxed)
+}
 
 /// Has all descriptors but the standard streams closed when another program is executed. Async-signal-safe: it may be
 /// called between fork(2) and exec(3).

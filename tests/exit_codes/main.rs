@@ -100,6 +100,52 @@ fn what_was_not_taken_whole_is_no_success_but_for_listings() {
     assert!(code == 1 && stderr.contains("Broken pipe"), "{code} {stderr}");
 }
 
+/// As a shell starts a program without some of its standard streams, or with an output that can only be read.
+fn without(bakfs: &Bakfs, streams: &str, args: &[String]) -> Outcome {
+    let mut shell = bakfs.wrap("sh");
+    shell.args(["-c", &format!("exec \"$0\" \"$@\" {streams}")]).arg(bakfs.command([""]).get_program()).args(args);
+    run(shell)
+}
+
+#[test]
+fn nothing_is_written_where_there_is_no_standard_output() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("big"), noise(1, 3_000_000));
+    bakfs.backup_at("2026-01-01T00:00:00Z", &source);
+    write(&source.join("small"), "more");
+    bakfs.backup_at("2026-01-02T00:00:00Z", &source);
+    let [file, target] = [source.join("big"), bakfs.path("target")].map(|path| path.to_str().unwrap().to_owned());
+    for (number, (args, _)) in commands(&file, source.to_str().unwrap(), &target).into_iter().enumerate() {
+        let streams = ["1>&-", "1</dev/null", "0<&- 1>&-"][number % 3];
+        without(&bakfs, streams, &args).expect(1).says("Bad file descriptor");
+        assert_eq!(without(&bakfs, "1>&- 2>&-", &args).code, 1, "{args:?}");
+    }
+    // What is done stays done, and needs no output.
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let backup = words(&format!("backup {}", source.display()));
+    let before = bakfs.objects("snapshots").len();
+    for streams in ["1>&-", "2>&-", "0<&- 1>&- 2>&-", "1>&- 2>&-"] {
+        assert_eq!(without(&bakfs, streams, &backup).expect(0).stderr, "");
+    }
+    without(&bakfs, "1>&-", &[words("-v"), backup].concat()).expect(0).says("warning: Standard output could not be");
+    assert_eq!(bakfs.objects("snapshots").len(), before + 5);
+    bakfs.ok(["check", "--read-data"]);
+    // No file of the repository takes the place of a stream: /dev/null does.
+    let mount = bakfs.path("mnt");
+    let mut shell = bakfs.wrap("sh");
+    shell.args(["-c", "exec \"$0\" mount --foreground \"$1\" 0<&- 1>&- 2>&-"]);
+    shell.arg(bakfs.command([""]).get_program()).arg(&mount);
+    let running = start(shell, false);
+    support::until("it is mounted", support::SOON, || support::cli::is_mounted(&mount));
+    let mounted = bakfs.adopt(mount);
+    for number in 0..3 {
+        let link = format!("/proc/{}/fd/{number}", mounted.daemons()[0]);
+        assert_eq!(std::fs::read_link(link).unwrap().to_str(), Some("/dev/null"));
+    }
+    mounted.unmount();
+    running.finish().expect(0);
+}
+
 #[test]
 fn an_empty_standard_input_is_named_and_its_snapshot_takes_nobodys_place() {
     let bakfs = Bakfs::new();

@@ -24,6 +24,62 @@ fn disguise(path: &Path, content: &[u8]) {
     file.set_modified(time).unwrap();
 }
 
+/// At the target, above it and below it, and whether it is tried or done.
+#[test]
+fn what_is_in_the_way_is_named_with_the_next_step() {
+    let world = World::new();
+    fs::create_dir(world.source.join("dir")).unwrap();
+    fs::write(world.source.join("dir/file"), "x").unwrap();
+    world.back_up();
+    fs::write(world.at("plain"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", world.at("dangling")).unwrap();
+    for (target, found) in [
+        ("plain", "plain is no directory"),
+        ("plain/sub", "plain is no directory"),
+        ("plain/sub/deep", "plain is no directory"),
+        ("dangling", "dangling is a symbolic link that leads to no directory"),
+        ("dangling/sub", "dangling is a symbolic link that leads to no directory"),
+    ] {
+        for option in ["--sync", "--dry-run"] {
+            let target = world.at(target);
+            let outcome = world.bakfs.run(["restore", option, "latest", target.to_str().unwrap()]).expect(1);
+            outcome.says(&format!("/{found}: ")).says("name a directory as TARGET").says("`bakfs dump SNAP:PATH`");
+        }
+    }
+    assert!(!world.at("nowhere").exists());
+    world
+        .bakfs
+        .run(["restore", "latest", "/proc/nothing/here"])
+        .expect(1)
+        .says("could not be made: name another as TARGET");
+    world
+        .bakfs
+        .run(["man", world.at("plain/pages").to_str().unwrap()])
+        .expect(1)
+        .says(": name a folder, which is made");
+    // A file where a directory shall be, and the reverse; one that is not empty goes for no option.
+    let below = |name: &str| world.at("target").join(world.source.join(name).strip_prefix("/").unwrap());
+    fs::create_dir_all(below("")).unwrap();
+    fs::write(below("dir"), "in the way").unwrap();
+    let restore = |options: &[&str], code: i32| {
+        let mut command = world.bakfs.command(["restore", "latest"]);
+        command.args(options).arg(world.at("target"));
+        run(command).expect(code)
+    };
+    restore(&[], 3)
+        .says("dir: a file of this name is in the way: remove it, say --replace-types, or restore into another");
+    fs::remove_file(below("dir")).unwrap();
+    fs::create_dir_all(below("dir/file")).unwrap();
+    restore(&[], 3).says("file: a directory of this name is in the way: remove it, say --replace-types");
+    fs::write(below("dir/file/kept"), "mine").unwrap();
+    restore(&["--replace-types"], 3)
+        .says("in the way, and is not empty: move it away, or restore into another directory");
+    assert_eq!(fs::read(below("dir/file/kept")).unwrap(), b"mine");
+    fs::remove_file(below("dir/file/kept")).unwrap();
+    restore(&["--replace-types"], 0);
+    assert_eq!(fs::read(below("dir/file")).unwrap(), b"x");
+}
+
 #[test]
 fn content_is_compared_whatever_length_and_time_say() {
     let world = World::new();
@@ -53,7 +109,7 @@ fn content_is_compared_whatever_length_and_time_say() {
     for name in ["a", "large", "hole"] {
         assert!(told.contains(&line(name, "replaced")), "{name}: {told}");
     }
-    assert!(told.contains("Replaced 3 files that differed") && told.contains("Kept     2 files"), "{told}");
+    assert!(told.contains("Replaced 3 files that differed") && told.contains("Kept     2 files, equal"), "{told}");
     assert!(!told.contains(&line("b", "")) && !told.contains(&line("kept", "")), "{told}");
     assert_same(&world.source, &first.root);
     let again = world.restore("latest", "target", &[], 0);

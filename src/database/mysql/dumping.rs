@@ -8,6 +8,7 @@ use super::verify::{Expected, Kind, Verified};
 use crate::database::manifest::{self, MAX_TABLES, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Output, Program};
+use crate::quantity::{are, counted};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -175,15 +176,17 @@ fn describe(contents: &Contents, record: &Record) {
     let unsafe_names: Vec<&str> = unsafe_names.map(|table| &*table.name).collect();
     if !unsafe_names.is_empty() {
         record.note(format!(
-            "{} tables are of engines without transactions and may have changed while they were dumped: {}",
-            unsafe_names.len(),
+            "{} {} of engines without transactions and may have changed during the dump: {}",
+            counted(unsafe_names.len(), "table"),
+            are(unsafe_names.len()),
             named(unsafe_names.iter().copied())
         ));
     }
     let external: Vec<&str> = tables.iter().filter(|table| table.is_external()).map(|table| &*table.name).collect();
     if !external.is_empty() {
         let names = named(external.iter().copied());
-        record.note(format!("the rows of {} tables are kept elsewhere and not dumped: {names}", external.len()));
+        let tables = counted(external.len(), "table");
+        record.note(format!("the rows of {tables} are kept elsewhere and not dumped: {names}"));
     }
     record.change(|manifest| {
         if !tables.is_empty() {

@@ -7,6 +7,7 @@ use super::server::Server;
 use super::{Source, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
+use crate::quantity::counted;
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
 
@@ -59,7 +60,7 @@ pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
     }
     if !databases.is_empty() {
         let list: Vec<_> = databases.iter().map(|(name, bytes)| format!("{name} ({})", mebibytes(*bytes))).collect();
-        report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
+        report.fine(&subject, format!("{}: {}", counted(list.len(), "database"), list.join(", ")));
     }
     let (mut is_enough, mut hints) = (true, Vec::new());
     let mut problem = |text: String| {

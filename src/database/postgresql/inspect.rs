@@ -7,6 +7,7 @@ use super::server::{Facts, Known, Server};
 use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
+use crate::quantity::counted;
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
 
@@ -44,7 +45,7 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
     };
     if !databases.is_empty() {
         let list: Vec<_> = databases.iter().map(shown).collect();
-        report.fine(&subject, format!("{} databases: {}", list.len(), list.join(", ")));
+        report.fine(&subject, format!("{}: {}", counted(list.len(), "database"), list.join(", ")));
     }
     rights(&server, &facts, &databases, &subject, report);
     if settings.globals.unwrap_or(true) && !facts.reads_passwords {

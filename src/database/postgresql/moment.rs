@@ -7,6 +7,7 @@ use super::server::Server;
 use crate::database::manifest::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Conversation;
+use crate::quantity::counted;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -109,8 +110,9 @@ impl Moment {
         let mut notes = Vec::new();
         if is_parted {
             notes.push(format!(
-                "the cluster's dumps do not show one moment: its server spares {spare} connections, and dumps with the \
-                 same `moment` show one"
+                "the cluster's dumps do not show one moment: its server spares {}, and dumps with the \
+                 same `moment` show one",
+                counted(spare, "connection")
             ));
         }
         *self = Moment { waiting: later, is_begun: true, is_parted, notes, ..Moment::at(server, &sessions) };

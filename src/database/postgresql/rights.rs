@@ -4,6 +4,7 @@
 
 use super::server::{Facts, Server};
 use crate::error::Result;
+use crate::quantity::counted;
 use serde::Deserialize;
 
 /// The most objects that are left out one by one; where there are more, pg_dump says so itself.
@@ -130,7 +131,7 @@ impl Denied {
                 }
             }
             if more > 0 {
-                lacking.texts.push(format!("and {more} tables and sequences more that `{role}` may not read"));
+                lacking.texts.push(format!("and {} more that `{role}` may not read", counted(more, "object")));
             }
         }
         if self.denied_large_objects > 0 {

@@ -2,6 +2,7 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, ObjectId};
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::index::location::Location;
 use crate::repo::index::on_demand::LazySegment;
@@ -208,7 +209,7 @@ impl IndexLoader {
     fn leave(&mut self, lazy: &[Arc<LazySegment>]) {
         let bytes = stored_bytes(lazy);
         if self.told_bytes != bytes {
-            tracing::info!("The index stays where it is: {bytes} bytes of it are not here");
+            tracing::info!("The index stays where it is, {} of it", counted(bytes, "byte"));
             self.told_bytes = bytes;
         }
         for segment in lazy {

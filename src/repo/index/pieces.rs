@@ -10,6 +10,7 @@ use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::frame::RAW;
 use crate::format::index::Tables;
+use crate::quantity::counted;
 use std::ops::Range;
 
 /// How much of the segment a piece holds: about 1 490 chunks, which costs one round trip and 10 us to open.
@@ -120,8 +121,8 @@ pub fn check_head(head: &[u8], layout: &Layout) -> Result<Tables> {
         return Ok(tables);
     }
     Err(Error::damaged(format!(
-        "It holds {} bytes of a segment of {}: its end is cut off, or it is another's",
-        layout.plain_bytes,
+        "It holds {} of a segment of {}: its end is cut off, or it is another's",
+        counted(layout.plain_bytes, "byte"),
         tables.segment_bytes()
     )))
 }

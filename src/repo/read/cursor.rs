@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::page::Page;
 use crate::format::tree::{Directory, Entry};
 use crate::id::ChunkId;
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::store::Wait;
 use std::sync::Arc;
@@ -157,7 +158,10 @@ impl<'a> Cursor<'a> {
             return Err(Error::damaged(format!("Page {id} is of the wrong level: run `bakfs check`")));
         }
         if found != items {
-            return Err(Error::damaged(format!("Page {id} has {found} entries instead of {items}: run `bakfs check`")));
+            return Err(Error::damaged(format!(
+                "Page {id} has {} instead of {items}: run `bakfs check`",
+                counted(found, "entry")
+            )));
         }
         Ok(page)
     }

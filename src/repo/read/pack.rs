@@ -7,6 +7,7 @@ use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES};
 use crate::format::index::PackEntry;
 use crate::format::pack::{Directory, MAX_PACK_BYTES, TRAILER_BYTES, Trailer};
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::store::fresh::with_fresh_copy;
 use crate::store::{Object, Store, Wait};
 
@@ -58,7 +59,7 @@ fn read_directory_once(
     let object = Object::Pack(id);
     let damaged = |reason: String| Error::damaged(format!("The directory of {object} cannot be read: {reason}"));
     if !(HEADER_BYTES as u64 + TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&len_bytes) {
-        return Err(damaged(format!("its length of {len_bytes} bytes is no pack's")));
+        return Err(damaged(format!("its length of {} is no pack's", counted(len_bytes, "byte"))));
     }
     let mut head = vec![0; (HEADER_BYTES + MAX_SLOT_BYTES).min(len_bytes as usize)];
     store.read_at(object, 0, &mut head, Wait::Allowed)?;

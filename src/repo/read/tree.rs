@@ -6,6 +6,7 @@ use crate::format::page::{MAX_LONE_PAGE_BYTES, Page};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Extent, Node};
 use crate::id::ChunkId;
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::store::Wait;
@@ -203,8 +204,10 @@ impl Repository {
         }
         if position != directory.entries {
             return Err(Error::damaged(format!(
-                "Directory {} has {position} entries instead of {}: run `bakfs check`",
-                directory.page, directory.entries
+                "Directory {} has {} instead of {}: run `bakfs check`",
+                directory.page,
+                counted(position, "entry"),
+                directory.entries
             )));
         }
         Ok(())

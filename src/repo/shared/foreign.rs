@@ -6,6 +6,7 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::id::ObjectId;
+use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::unlock::foreign_slots;
 use crate::store::{Object, ObjectKind};
@@ -17,9 +18,10 @@ pub(in crate::repo) fn warning(kind: ObjectKind, foreign: &[(ObjectId, String)])
     let object = kind.object(*id);
     Some(match foreign.len() {
         1 => format!("{object} is not of this repository and says nothing: `bakfs repair` removes it: {reason}"),
-        count => format!(
-            "{count} objects in {}/ are not of this repository and say nothing: `bakfs repair` removes them; the first \
+        many => format!(
+            "{} in {}/ are not of this repository and say nothing: `bakfs repair` removes them; the first \
              is {object}: {reason}",
+            counted(many, "object"),
             kind.folder()
         ),
     })

@@ -1,6 +1,7 @@
 //! The names snapshots go by: dated names, ids, days and times.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::quantity::{are, counted};
 use crate::repo::shared::dated::{time, timestamp};
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::scope::{Scope, believed};
@@ -74,7 +75,8 @@ impl Named<'_, '_> {
 /// or `PROFILE/`, which narrow the scope. Snapshots dated more than a day ahead are found by dated name and id alone.
 pub fn find<'a, 'b>(snapshots: &'a [Listed], scope: &Scope, name: &'b str, now: &Zoned) -> Result<Named<'a, 'b>> {
     if snapshots.is_empty() {
-        return Err(none("There are no snapshots yet".into()));
+        let message = "There are no snapshots yet: `bakfs backup PATH` makes the first";
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
     let whole = name;
     let (scope, name) = scope.narrowed(snapshots, name)?;
@@ -149,7 +151,23 @@ impl<'a> Search<'a, '_> {
                 &one.id.to_hex()[..16],
                 &two.id.to_hex()[..16]
             ))),
-            _ => Err(none(format!("No snapshot is named `{name}`"))),
+            _ => Err(self.unnamed(name)),
+        }
+    }
+
+    /// Says that no snapshot has a name, and how the newest is named of whose name it is.
+    fn unnamed(&self, name: &str) -> Error {
+        let ways = [format!("{name}/latest"), format!("hosts/{name}/latest"), format!("tags/{name}/latest")];
+        let is_one = |way: &&String| {
+            let found = Scope::default().narrowed(self.snapshots, way);
+            found.is_ok_and(|(scope, _)| self.snapshots.iter().any(|listed| scope.has(&listed.snapshot)))
+        };
+        match ways.iter().find(is_one) {
+            Some(way) => Error::new(
+                ErrorKind::NotFound,
+                format!("No snapshot is named `{name}`: write `{way}` for the newest of that name"),
+            ),
+            None => none(format!("No snapshot is named `{name}`")),
         }
     }
 
@@ -165,7 +183,8 @@ impl<'a> Search<'a, '_> {
         let at = self.among.len().checked_sub(back.saturating_add(1));
         at.map(|at| self.among[at]).ok_or_else(|| {
             let scope = if self.scope.is_empty() { String::new() } else { format!(" {}", self.scope) };
-            none(format!("There are only {} snapshots{scope}", self.among.len()))
+            let (are, only) = (are(self.among.len()), counted(self.among.len(), "snapshot"));
+            none(format!("There {are} only {only}{scope}"))
         })
     }
 
@@ -328,12 +347,15 @@ mod tests {
             (of("", &[], &["/var"], "shop"), "latest", "of the profile shop and of /var"),
             (of("", &[], &["/srv"], ""), "2026-11-19T08-00-00Z", "not of /srv"),
             (of("web2", &[], &[], ""), "today", "of the host web2 is of today"),
-            (of("web2", &[], &[], ""), "latest~1", "only 1 snapshots of the host web2"),
+            (of("web2", &[], &[], ""), "latest~1", "There is only 1 snapshot of the host web2"),
             (of("web1", &[], &[], ""), "hosts/web2/latest", "--host says web1"),
             (of("", &[], &[], "main"), "shop/latest", "--profile says main"),
             (all_of(), "latest/etc/nginx", "write `latest:/etc/nginx`"),
             (all_of(), "main/latest/etc", "write `main/latest:/etc`"),
             (all_of(), "hosts/web1/latest/etc/", "write `hosts/web1/latest:/etc`"),
+            (all_of(), "main", "No snapshot is named `main`: write `main/latest`"),
+            (all_of(), "web2", "write `hosts/web2/latest`"),
+            (all_of(), "daily", "write `daily/latest`"),
             (all_of(), "/mnt/history/latest", "No snapshot is named `/mnt/history/latest`"),
         ] {
             let error = find(&all, &scope, name, &now).map(|found| found.listed.id.0[0]).unwrap_err().chain();

@@ -3,6 +3,7 @@
 use crate::clock::last_believed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
+use crate::quantity::counted;
 use crate::repo::shared::dated::{folder_name, time};
 use crate::repo::shared::listed::Listed;
 use crate::spelling::nearest;
@@ -128,7 +129,7 @@ impl Scope {
             let sources: BTreeSet<_> = all().flat_map(|snapshot| &snapshot.sources).map(|source| &source[..]).collect();
             let sources = sources.iter().map(|source| String::from_utf8_lossy(source)).collect::<Vec<_>>();
             let message = format!("No snapshot has the source `{}`, or one above it", path.escape_debug());
-            let known = listing("sources", sources.iter().map(|source| &**source));
+            let known = listing("source", sources.iter().map(|source| &**source));
             return Error::new(ErrorKind::NotFound, format!("{message}: {known}"));
         }
         let message = format!("No snapshot is {self}: `bakfs snapshots` lists what there is");
@@ -147,12 +148,14 @@ fn plain(word: &str) -> String {
 
 /// Makes the error of a name that no snapshot has: it lists those that are known, and says which was `likely` meant.
 fn none_such(what: &str, given: &str, known: &BTreeSet<&str>, likely: &BTreeSet<&str>) -> Error {
-    let meant = match nearest(given, likely.iter().copied()) {
-        Some(meant) => format!("did you mean `{}`? ", meant.escape_debug()),
-        None => String::new(),
-    };
+    let nearest = nearest(given, likely.iter().copied());
+    let meant = nearest.map_or(String::new(), |meant| format!("did you mean `{}`? ", meant.escape_debug()));
     let has = if what == "tag" { "has" } else { "is of" };
-    let known = listing(&format!("{what}s"), known.iter().copied());
+    let known = match nearest {
+        // It was named a moment ago.
+        Some(meant) if known.len() == 1 && known.contains(meant) => format!("there is no other {what}"),
+        _ => listing(what, known.iter().copied()),
+    };
     let message = format!("No snapshot {has} the {what} `{}`: {meant}{known}", given.escape_debug());
     Error::new(ErrorKind::NotFound, message)
 }
@@ -164,9 +167,10 @@ fn listing<'a>(what: &str, mut names: impl Iterator<Item = &'a str>) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    match first.is_empty() {
-        true => format!("there are no {what}"),
-        false => format!("there are the {what} {}{more}", first.join(", ")),
+    match &first[..] {
+        [] => format!("there is no {what}"),
+        [only] => format!("there is only the {what} {only}"),
+        _ => format!("there are the {what}s {}{more}", first.join(", ")),
     }
 }
 
@@ -194,12 +198,10 @@ pub fn believed(snapshots: &[Listed], now: Timestamp) -> (&[Listed], &[Listed]) 
 /// Tells of snapshots that lie more than a day ahead; nothing where there are none.
 pub fn ahead_warning(ahead: &[&Listed]) -> Option<String> {
     let first = &ahead.first()?.snapshot.name;
-    let (what, they) = match ahead.len() {
-        1 => ("1 snapshot lies".to_string(), "it takes"),
-        many => (format!("{many} snapshots lie"), "they take"),
-    };
+    let snapshots = counted(ahead.len(), "snapshot");
+    let (lie, they) = if ahead.len() == 1 { ("lies", "it takes") } else { ("lie", "they take") };
     Some(format!(
-        "{what} more than a day in the future of this machine's clock, as {first}: {they} nobody's place as `latest` or \
+        "{snapshots} {lie} more than a day in the future of this machine's clock, as {first}: {they} nobody's place as `latest` or \
          a day's. If the clock is right, forget it by name: `bakfs forget {first}`"
     ))
 }

@@ -7,6 +7,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::known::{History, Seen};
+use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::parallel;
 use crate::repo::shared::dated;
@@ -58,8 +59,10 @@ impl Repository {
         let missing = self.missing();
         let Some(first) = missing.last() else { return Ok(()) };
         Err(Error::damaged(format!(
-            "{what}: {} snapshots that were here are missing, the newest of them {}: bring them back from a copy, or {next}",
-            missing.len(),
+            "{what}: {} that {} here {} missing, the newest {}: bring back what is missing from a copy, or {next}",
+            counted(missing.len(), "snapshot"),
+            if missing.len() == 1 { "was" } else { "were" },
+            are(missing.len()),
             first.name.escape_debug()
         )))
     }
@@ -150,7 +153,8 @@ impl Repository {
             ));
         }
         if fresh.len() > MAX_TOLD {
-            self.warn(format!("{} more snapshots are missing likewise", fresh.len() - MAX_TOLD));
+            let more = fresh.len() - MAX_TOLD;
+            self.warn(format!("{} {} missing likewise", counted(more, "more snapshot"), are(more)));
         }
         if !fresh.is_empty() {
             self.warn(format!(

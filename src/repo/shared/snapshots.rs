@@ -62,6 +62,18 @@ impl Repository {
         Ok(all)
     }
 
+    /// Says that every snapshot there is is forgotten, and what brings them back; nothing where one is not, or none is.
+    pub fn all_forgotten(&self) -> Result<Option<String>> {
+        let (all, marks) = self.listed()?;
+        let forgotten = marks.forgotten();
+        if all.is_empty() || all.iter().any(|listed| !forgotten.contains(&listed.id)) {
+            return Ok(None);
+        }
+        let (what, them) = if all.len() == 1 { ("The only snapshot is", "it") } else { ("All snapshots are", "them") };
+        let until = format!("until a prune removes {them}, `bakfs forget --undo` brings {them} back");
+        Ok(Some(format!("{what} forgotten: {until}")))
+    }
+
     /// Lists the snapshots, forgotten ones too.
     pub fn all_snapshots(&self) -> Result<Vec<Listed>> {
         Ok(self.listed()?.0)

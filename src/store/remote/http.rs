@@ -5,6 +5,7 @@ use super::failure::{Cause, Failure, Reply};
 use super::limit::{Limit, PIECE_BYTES};
 use super::page::Page;
 use crate::error::{Error, ErrorKind, Result};
+use crate::quantity::counted;
 use crate::store::Traffic;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
@@ -239,7 +240,7 @@ impl Call {
         if elapsed <= allowed {
             return Ok(());
         }
-        let text = format!("the listing had {objects} objects after {} s, and goes on", elapsed.as_secs());
+        let text = format!("the listing had {} after {} s, and goes on", counted(objects, "object"), elapsed.as_secs());
         Err(Failure::lasting(Cause::Other, text))
     }
 
@@ -329,7 +330,7 @@ impl Client {
         let len_bytes = answer.content_length().filter(|_| !is_head);
         let is_object = purpose == Purpose::Get && !is_error;
         if let Some(len) = len_bytes.filter(|len| is_object && *len > call.max_body_bytes) {
-            return Err(call.fail(Failure::lasting(Cause::TooLong, format!("it has {len} bytes"))));
+            return Err(call.fail(Failure::lasting(Cause::TooLong, format!("it has {}", counted(len, "byte")))));
         }
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = answer.status();

@@ -5,6 +5,7 @@ use super::failure::{Cause, Failure};
 use super::http::{MAX_ANSWER_BYTES, Purpose};
 use super::{RemoteStore, Terms, Tries, id_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::quantity::{are, counted};
 use crate::store::{Listed, Object, ObjectKind};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,9 +46,9 @@ impl Bounds {
     /// Fails for good beyond the bounds: another try would be as long.
     pub fn hold(&self, kept: usize, seen: usize) -> Result<(), Failure> {
         let text = if kept > self.max_objects {
-            format!("the listing has more than {} objects, more than any repository has", self.max_objects)
+            format!("the listing has more than {}, more than any repository has", counted(self.max_objects, "object"))
         } else if seen > 2 * kept + MAX_STRAYS {
-            format!("of {seen} names in the listing only {kept} are those of objects, and it goes on")
+            format!("of {} in the listing only {kept} {} of objects, and it goes on", counted(seen, "name"), are(kept))
         } else {
             return Ok(());
         };

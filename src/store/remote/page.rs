@@ -5,6 +5,7 @@
 //! that all of it is there, and that it says whether there are more.
 
 use super::failure::{Cause, Failure, Reply, plain};
+use crate::quantity::counted;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
@@ -206,7 +207,7 @@ impl Xml {
         if let Some(count) = self.one("KeyCount")? {
             let count: usize = count.parse().map_err(|_| "its KeyCount is no number")?;
             if count > self.names() {
-                return Err(format!("it says that it has {count} names, and has {}", self.names()));
+                return Err(format!("it says that it has {}, and has {}", counted(count, "name"), self.names()));
             }
         }
         Ok(self.page(has_next))
