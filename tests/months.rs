@@ -271,8 +271,108 @@ fn states_that_cannot_be_kept_are_trouble() {
     machine.ok(["status"]);
     tool("mount", ["-o", "remount,ro", small.to_str().unwrap()]).expect(0);
     machine.run(["status"]).expect(1).says("cannot be noted");
-    machine.run(["run", "web"]).expect(1);
+    machine.run(["run", "web"]).expect(3).says("cannot be noted");
+    assert_eq!(machine.tagged("web").len(), 1, "the snapshot is made all the same");
     tool("mount", ["-o", "remount,rw", small.to_str().unwrap()]).expect(0);
+}
+
+#[test]
+fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() {
+    support::need_root();
+    let hooks = "[profile.web.hooks]\nbefore = 'echo on >> @/mode'\nfinally = 'echo off >> @/mode'\n";
+    let machine = web(&format!(
+        "schedule = ['daily']\n[profile.web.notify]\nmail = 'root'\nsendmail = '@/sendmail'\n{hooks}"
+    ));
+    machine.write("sendmail", "#!/bin/sh\ncat > @/mail\n");
+    std::fs::set_permissions(machine.path("sendmail"), PermissionsExt::from_mode(0o755)).unwrap();
+    let small = machine.path("small");
+    let _device = Device::memory(&small, 1);
+    let own = |folder: &str| small.join(folder).display().to_string();
+    let text = machine.text("config/bakfs.toml");
+    let text = text.replace(&machine.path("state").display().to_string(), &own("state"));
+    let text = text.replace(&machine.path("log").display().to_string(), &own("log"));
+    let configure = |metrics: &str| {
+        let text = format!("cache-dir = '{}'\nmetrics-file = '{metrics}'\n{text}", own("cache"));
+        std::fs::write(machine.path("config/bakfs.toml"), text).unwrap();
+    };
+    let remount = |how: &str| drop(tool("mount", ["-o", how, small.to_str().unwrap()]).expect(0));
+    let fill = || drop(std::fs::write(small.join("filler"), vec![1; 2 << 20]).unwrap_err());
+    let run_once = || {
+        let mut command = machine.command(["run", "--periodicity", "daily"]);
+        command.env_remove("BAKFS_CACHE_DIR");
+        run(command)
+    };
+    let mut nights = 0;
+    let mut night = |how: &str| {
+        std::fs::remove_file(machine.path("mode")).ok();
+        let outcome = run_once().expect(3).says("cannot be noted").says("/small/state");
+        nights += 1;
+        assert_eq!(machine.tagged("web").len(), nights, "{how}: {outcome}");
+        assert_eq!(outcome.stderr.matches("- What this run does").count(), 1, "{how}: {outcome}");
+        assert_eq!(machine.text("mode"), "on\noff\n", "{how}");
+        assert!(machine.text("mail").contains("cannot be noted"), "{how}");
+        let metrics = machine.text("metrics/bakfs.prom");
+        assert!(metrics.contains("bakfs_last_run_outcome{profile=\"web\"} 1\n"), "{how}: {metrics}");
+        machine.run(["status"]).expect(1).says("cannot be noted");
+    };
+    let metrics = machine.path("metrics/bakfs.prom").display().to_string();
+    configure(&metrics);
+    // Before anything of this machine's own was ever made.
+    remount("remount,ro");
+    night("read-only and empty");
+    remount("remount,rw");
+    fill();
+    night("full and empty");
+    std::fs::remove_file(small.join("filler")).unwrap();
+    silent(&run_once().expect(0));
+    nights += 1;
+    let mut night = |how: &str| {
+        let outcome = run_once().expect(3).says("cannot be noted");
+        nights += 1;
+        assert_eq!(machine.tagged("web").len(), nights, "{how}: {outcome}");
+        outcome
+    };
+    fill();
+    night("full");
+    remount("remount,ro");
+    night("read-only");
+    configure(&own("metrics/bakfs.prom"));
+    night("no metrics either").says("small/metrics");
+}
+
+#[test]
+fn runs_take_turns_also_where_no_lock_can_be_made() {
+    support::need_root();
+    let machine = web(
+        "schedule = ['daily']\n[profile.web.hooks]\n\
+         before = 'echo on >> @/mode; while [ -e @/hold ]; do sleep 0.05; done'\nfinally = 'echo off >> @/mode'\n",
+    );
+    let small = machine.path("small");
+    let _device = Device::memory(&small, 1);
+    let text = machine.text("config/bakfs.toml");
+    let text = text.replace(&machine.path("state").display().to_string(), &small.join("state").display().to_string());
+    std::fs::write(machine.path("config/bakfs.toml"), text).unwrap();
+    let remount = |how: &str| drop(tool("mount", ["-o", how, small.to_str().unwrap()]).expect(0));
+    // By the configuration, and by a lock file that can only be read.
+    for held in ["bakfs.toml", "state/locks/web"] {
+        remount("remount,ro");
+        machine.write("hold", "");
+        machine.write("mode", "");
+        let first = machine.start(["run", "--periodicity", "daily"]);
+        until("the first run has begun", SOON, || machine.text("mode") == "on\n");
+        let second = machine.start(["run", "web"]);
+        let waits = || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", second.pid())).into_iter().flatten().flatten();
+            files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.ends_with(held))
+        };
+        until("the second run waits", SOON, waits);
+        std::fs::remove_file(machine.path("hold")).unwrap();
+        first.finish().expect(3);
+        second.finish().expect(3);
+        assert_eq!(machine.text("mode"), "on\noff\non\noff\n", "{held}");
+        remount("remount,rw");
+        machine.ok(["run", "web"]);
+    }
 }
 
 #[test]
