@@ -7,6 +7,7 @@ mod support;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use support::device::Device;
+
 use support::machine::{Machine, silent};
 use support::process::{run, tool};
 use support::{SOON, until};
@@ -195,6 +196,37 @@ fn what_a_clock_said_of_the_future_makes_nothing_green_also_when_its_time_has_co
     // One real success mends it.
     machine.run_at("2026-05-01 12:30:00", ["run", "--periodicity", "daily"]).expect(0);
     machine.run_at("2026-05-01 13:00:00", ["status"]).expect(0);
+}
+
+/// What lasts until somebody changes it is no alarm of every night: a snapshot of the future, and an object that somebody
+/// without the key has put among the snapshots.
+#[test]
+fn what_lasts_and_is_in_the_way_of_nothing_is_noted_and_alarms_nobody() {
+    let machine = Machine::new("[profile.web]\nsources = ['@/source']\nschedule = ['daily']\ncheck = { every = '1s' }\nprune = { every = '1s' }\n");
+    machine.write("source/page", "hello\n");
+    silent(&machine.ok(["run", "--periodicity", "daily"]));
+    let source = machine.path("source").display().to_string();
+    let future = machine.json(["backup", "--time", "2046-01-01T00:00:00Z", &source])["snapshot"].as_str().unwrap().to_owned();
+    let junk = b"nobody's";
+    let name = bakfs::repo::objects::object_id(junk).to_hex();
+    machine.write(&format!("repo/snapshots/{name}"), "nobody's");
+    for night in 0..2 {
+        let outcome = machine.ok(["run", "--periodicity", "daily"]);
+        assert_eq!(outcome.stderr, "", "{night}");
+        assert_eq!(machine.last_run("web")["outcome"], "success", "{night}");
+        let log = machine.text("log/bakfs.log");
+        let noted = log.lines().filter(|line| line.contains("note: ") && line.contains(&format!("`bakfs forget {future}`")));
+        assert_eq!(noted.count(), night + 1, "{log}");
+        let told = machine.ok(["status"]).text();
+        assert!(told.contains("web  ok ") && told.contains("note: 1 snapshot lies"), "{told}");
+        assert!(told.contains("`bakfs repair` removes it"), "{told}");
+        let told = status(&machine);
+        assert_eq!(told["profiles"][0]["notes"].as_array().unwrap().len(), 2, "{told}");
+    }
+    machine.ok(["forget", &future]);
+    machine.ok(["repair"]);
+    silent(&machine.ok(["run", "--periodicity", "daily"]));
+    assert_eq!(status(&machine)["profiles"][0]["notes"], serde_json::json!([]));
 }
 
 #[test]

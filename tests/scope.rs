@@ -442,7 +442,8 @@ fn a_clock_at_its_beginning_believes_no_snapshot_and_says_so() {
     let machine = Machine::new("[profile.main]\nsources = ['@/source']\nschedule = ['daily']\nhost = 'web1'\n");
     let file = machine.write("source/file", "text");
     machine.run_at("2026-03-01 03:00:00", ["run", "main", "--periodicity", "daily"]).expect(0);
-    let name = machine.tagged("main").pop().unwrap();
+    machine.run_at("2026-03-02 03:00:00", ["run", "main", "--periodicity", "daily"]).expect(0);
+    let name = machine.tagged("main").remove(0);
     let target = format!("latest:{}", file.display());
     machine.run_at("2001-01-01 00:00:00", ["dump", &target]).expect(1).says("2001-01-01").says(&name);
     let exact = format!("{name}:{}", file.display());

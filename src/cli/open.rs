@@ -7,7 +7,7 @@ use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::to_hex;
-use crate::quantity::parse_bytes;
+use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::open::Options;
 use crate::repo::unlock::Keyring;
 use crate::repo::{IndexLoad, Memory, Repository};
@@ -59,10 +59,10 @@ pub struct Global {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
     /// Send at most so much a second, as `2M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_rate)]
     pub limit_upload: Option<u64>,
     /// Receive at most so much a second, as `10M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_rate)]
     pub limit_download: Option<u64>,
     /// The configuration, as it was read.
     #[arg(skip)]
@@ -432,7 +432,10 @@ impl Global {
         let cache_max_bytes = self.cache_max_bytes()?;
         let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() };
         let repository = self.open_at(&options)?;
-        output::tell_warnings(&repository);
+        // A run has them in its record, and other commands that are quiet tell them when they end.
+        if !self.quiet {
+            output::tell_warnings(&repository);
+        }
         Ok(Arc::new(repository))
     }
 }

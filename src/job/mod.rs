@@ -197,6 +197,7 @@ fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
         snapshot: None,
         snapshot_id: None,
         problems: Vec::new(),
+        notes: Vec::new(),
         files: 0,
         content_bytes: 0,
         added_bytes: 0,
@@ -363,8 +364,9 @@ impl Job<'_> {
         if more > 0 {
             run.problems.push(format!("and {more} more that could not be read: the snapshot names up to a thousand"));
         }
+        run.notes = repository.warnings().take_notes();
         run.problems.extend(repository.take_warnings().into_iter().map(|warning| format!("warning: {warning}")));
-        outcome.notes.iter().for_each(|note| self.log(&format!("note: {note}")));
+        run.notes.iter().chain(&outcome.notes).for_each(|note| self.log(&format!("note: {note}")));
         self.log(&format!(
             "snapshot {}: {} files, {} bytes, {} added, {} stored",
             outcome.snapshot.name, run.files, summary.content_bytes, summary.added_bytes, summary.packed_bytes
