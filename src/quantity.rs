@@ -53,7 +53,8 @@ pub enum Share {
 /// Reads `5%` or a length with its unit: `B`, or `K`, `M`, `G` or `T`, which are binary.
 pub fn parse_share(text: &str) -> Result<Share, String> {
     let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
-    let nothing = || format!("`{text}` is nothing, and no share: write `5%` or `2G`, or `every = \"never\"` in a profile");
+    let nothing =
+        || format!("`{text}` is nothing, and no share: write `5%` or `2G`, or `every = \"never\"` in a profile");
     if let Some(percent) = text.strip_suffix('%') {
         let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
         if percent == 0.0 {

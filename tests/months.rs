@@ -202,11 +202,14 @@ fn what_a_clock_said_of_the_future_makes_nothing_green_also_when_its_time_has_co
 /// without the key has put among the snapshots.
 #[test]
 fn what_lasts_and_is_in_the_way_of_nothing_is_noted_and_alarms_nobody() {
-    let machine = Machine::new("[profile.web]\nsources = ['@/source']\nschedule = ['daily']\ncheck = { every = '1s' }\nprune = { every = '1s' }\n");
+    let machine = Machine::new(
+        "[profile.web]\nsources = ['@/source']\nschedule = ['daily']\ncheck = { every = '1s' }\nprune = { every = '1s' }\n",
+    );
     machine.write("source/page", "hello\n");
     silent(&machine.ok(["run", "--periodicity", "daily"]));
     let source = machine.path("source").display().to_string();
-    let future = machine.json(["backup", "--time", "2046-01-01T00:00:00Z", &source])["snapshot"].as_str().unwrap().to_owned();
+    let future =
+        machine.json(["backup", "--time", "2046-01-01T00:00:00Z", &source])["snapshot"].as_str().unwrap().to_owned();
     let junk = b"nobody's";
     let name = bakfs::repo::objects::object_id(junk).to_hex();
     machine.write(&format!("repo/snapshots/{name}"), "nobody's");
@@ -215,7 +218,8 @@ fn what_lasts_and_is_in_the_way_of_nothing_is_noted_and_alarms_nobody() {
         assert_eq!(outcome.stderr, "", "{night}");
         assert_eq!(machine.last_run("web")["outcome"], "success", "{night}");
         let log = machine.text("log/bakfs.log");
-        let noted = log.lines().filter(|line| line.contains("note: ") && line.contains(&format!("`bakfs forget {future}`")));
+        let noted =
+            log.lines().filter(|line| line.contains("note: ") && line.contains(&format!("`bakfs forget {future}`")));
         assert_eq!(noted.count(), night + 1, "{log}");
         let told = machine.ok(["status"]).text();
         assert!(told.contains("web  ok ") && told.contains("note: 1 snapshot lies"), "{told}");
@@ -223,8 +227,8 @@ fn what_lasts_and_is_in_the_way_of_nothing_is_noted_and_alarms_nobody() {
         let told = status(&machine);
         assert_eq!(told["profiles"][0]["notes"].as_array().unwrap().len(), 2, "{told}");
     }
-    machine.ok(["forget", &future]);
     machine.ok(["repair"]);
+    machine.ok(["forget", &future]);
     silent(&machine.ok(["run", "--periodicity", "daily"]));
     assert_eq!(status(&machine)["profiles"][0]["notes"], serde_json::json!([]));
 }
@@ -312,9 +316,8 @@ fn states_that_cannot_be_kept_are_trouble() {
 fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() {
     support::need_root();
     let hooks = "[profile.web.hooks]\nbefore = 'echo on >> @/mode'\nfinally = 'echo off >> @/mode'\n";
-    let machine = web(&format!(
-        "schedule = ['daily']\n[profile.web.notify]\nmail = 'root'\nsendmail = '@/sendmail'\n{hooks}"
-    ));
+    let machine =
+        web(&format!("schedule = ['daily']\n[profile.web.notify]\nmail = 'root'\nsendmail = '@/sendmail'\n{hooks}"));
     machine.write("sendmail", "#!/bin/sh\ncat > @/mail\n");
     std::fs::set_permissions(machine.path("sendmail"), PermissionsExt::from_mode(0o755)).unwrap();
     let small = machine.path("small");
@@ -375,10 +378,8 @@ fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() 
 #[test]
 fn runs_take_turns_also_where_no_lock_can_be_made() {
     support::need_root();
-    let machine = web(
-        "schedule = ['daily']\n[profile.web.hooks]\n\
-         before = 'echo on >> @/mode; while [ -e @/hold ]; do sleep 0.05; done'\nfinally = 'echo off >> @/mode'\n",
-    );
+    let machine = web("schedule = ['daily']\n[profile.web.hooks]\n\
+         before = 'echo on >> @/mode; while [ -e @/hold ]; do sleep 0.05; done'\nfinally = 'echo off >> @/mode'\n");
     let small = machine.path("small");
     let _device = Device::memory(&small, 1);
     let text = machine.text("config/bakfs.toml");

@@ -409,9 +409,18 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
         );
         bakfs.make_dir("source");
         support::write(&bakfs.path("source/page"), "hello\n");
-        ["man @/man/deep", "schedule install --systemd", "schedule install --cron", "init", "run p", "mount --log @/mountlogs/x/mount.log @/mnt", "umount @/mnt", "restore latest @/rest"]
-            .iter()
-            .for_each(|line| drop(shell(line)));
+        [
+            "man @/man/deep",
+            "schedule install --systemd",
+            "schedule install --cron",
+            "init",
+            "run p",
+            "mount --log @/mountlogs/x/mount.log @/mnt",
+            "umount @/mnt",
+            "restore latest @/rest",
+        ]
+        .iter()
+        .for_each(|line| drop(shell(line)));
         let at = |name: &str| bakfs.path(name);
         for name in
             ["made/caches", "made/caches/cache", "made/states/state", "made/logs/log", "mountlogs/x", "a/b/repo"]

@@ -427,7 +427,11 @@ fn the_default_repository_is_not_made_again_where_this_machine_has_used_one() {
     for folder in ["cache", "state", "config/known"] {
         std::fs::remove_dir_all(bakfs.path(folder)).unwrap_or(());
     }
-    bakfs.run(["backup", "source"]).expect(1).says("if its disk is not mounted, mount it").says("`bakfs init` makes a new");
+    bakfs
+        .run(["backup", "source"])
+        .expect(1)
+        .says("if its disk is not mounted, mount it")
+        .says("`bakfs init` makes a new");
     assert!(is_empty());
     std::fs::remove_dir(&repo).unwrap();
     std::fs::rename(&away, &repo).unwrap();

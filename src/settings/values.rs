@@ -353,7 +353,8 @@ mod tests {
         for text in ["", "10", "10m", "-1s", "1 month", "99999999999999999999s", "9999999d"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
-        for (text, secs) in [("0s", 0), ("0", 0), ("0 min", 0), ("00d", 0), ("never", 0), ("5min", 300), ("5 min", 300)] {
+        for (text, secs) in [("0s", 0), ("0", 0), ("0 min", 0), ("00d", 0), ("never", 0), ("5min", 300), ("5 min", 300)]
+        {
             assert_eq!(text.parse::<Jitter>().unwrap().secs, secs, "{text}");
         }
         assert!("0x".parse::<Jitter>().is_err());

@@ -88,7 +88,8 @@ impl StateDir {
             let is_sure = was_same || !is_same;
             if is_sure && (is_same || began.elapsed() >= patience) {
                 let by = if holder.is_empty() { "by another process".into() } else { format!("({holder})") };
-                let error = Error::new(ErrorKind::Busy, format!("`{profile}` is still being run {by}: this run was left out"));
+                let error =
+                    Error::new(ErrorKind::Busy, format!("`{profile}` is still being run {by}: this run was left out"));
                 return if is_same { Ok(Turn::LeftOut(error)) } else { Err(error) };
             }
             was_same = is_same;
