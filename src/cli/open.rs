@@ -506,6 +506,7 @@ fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
 /// Runs the password command as this user's own: it may ask at the terminal (pinentry, `pass`) and need what is secret to
 /// others (a token of a vault), so it keeps both; only the passphrase it is to tell is not told to it.
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
+    file::require_command(&["/bin/sh", "-c", command])?;
     let mut shell = std::process::Command::new("/bin/sh");
     shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
     let close = || {

@@ -14,7 +14,6 @@ fn program(source: &CommandSource) -> Result<Program> {
         return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
     }
     program.account = account(source.user.as_deref())?;
-    program.is_trusted = true;
     program.timeout = dump_limit(source.timeout);
     Ok(program)
 }
