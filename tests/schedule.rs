@@ -171,6 +171,11 @@ fn what_decides_here_decides_in_a_scheduled_run_too() {
         assert!(!bakfs.path("home/.cache").exists(), "{manager}");
         std::fs::remove_dir_all(states.join("profiles")).unwrap();
     }
+    // What is not set any more is dropped with a word.
+    let mut anew = here(&["--cache-dir", cache.to_str().unwrap(), "schedule", "install", "--systemd"]);
+    anew.env_remove("BAKFS_LOG_DIR").env_remove("BAKFS_CACHE_DIR").env_remove("BAKFS_CACHE_SIZE");
+    let told = run(anew).expect(0);
+    told.says("scheduled runs have had BAKFS_CACHE_SIZE, BAKFS_LOG_DIR, which is not set here");
     let snapshots = json_of(run(here(&["--json", "snapshots"])).expect(0));
     assert_eq!(snapshots.as_array().unwrap().len(), 2);
     let shutdown = std::fs::read_to_string(units(&bakfs).join("bakfs-shutdown.service")).unwrap();

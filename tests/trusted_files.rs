@@ -60,6 +60,7 @@ fn a_script_that_others_could_change_is_not_run_by_root_however_it_is_called() {
         refused("config check", machine.run(["config", "check"]), &remedy);
         machine.configure(&command);
         refused("a dump", machine.run(["run", "web"]), &remedy);
+        refused("a dump that is looked at", machine.run(["config", "check"]), &remedy);
         machine.configure(PROFILE);
         let line = format!("sh {}", script.display());
         refused("a password", machine.run(["--password-command", &line, "backup", &source]), &remedy);

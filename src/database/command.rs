@@ -47,6 +47,9 @@ pub fn inspect(source: &CommandSource, report: &mut Report) {
         Err(error) => return report.error(&subject, &error),
         Ok(program) => program,
     };
+    if let Err(error) = program.refuse_changeable() {
+        return report.error(&subject, &error);
+    }
     let named = Path::new(&program.arguments[0]);
     let found = if named.components().count() > 1 {
         is_program(named)

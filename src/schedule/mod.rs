@@ -64,6 +64,11 @@ impl Invocation {
         Ok(self)
     }
 
+    /// Returns whether runs have a variable.
+    pub fn carries(&self, name: &str) -> bool {
+        self.environment.iter().any(|(carried, _)| carried == name)
+    }
+
     /// Adds an option.
     pub fn with_option(mut self, option: &str) -> Self {
         self.options.push(option.to_string());

@@ -6,86 +6,20 @@
 use std::path::{Path, PathBuf};
 
 /// Shells: what follows their `-c` is a line.
-const SHELLS: [&str; 8] = ["sh", "ash", "bash", "dash", "ksh", "mksh", "yash", "zsh"];
+const SHELLS: &str = "sh ash bash dash ksh mksh yash zsh";
 /// Words that stand before a program: of the shell's own, and programs that run another one as it is.
-const BEFORE: [&str; 24] = [
-    "!", "{", "if", "then", "elif", "else", "while", "until", "do", "time", "exec", "command", "builtin", "eval",
-    "env", "nice", "ionice", "chrt", "nohup", "setsid", "stdbuf", "timeout", "taskset", "unshare",
-];
+const BEFORE: &str = "\
+    ! { if then elif else while until do time exec command builtin eval env nice ionice chrt nohup \
+    setsid stdbuf timeout taskset unshare";
 /// Programs that do something to files and run none: whose these are is of no account.
-const HANDLERS: [&str; 54] = [
-    "[",
-    "[[",
-    "test",
-    "awk",
-    "basename",
-    "cat",
-    "chgrp",
-    "chmod",
-    "chown",
-    "cmp",
-    "cp",
-    "cut",
-    "date",
-    "df",
-    "diff",
-    "dirname",
-    "du",
-    "echo",
-    "file",
-    "gawk",
-    "getfacl",
-    "grep",
-    "gzip",
-    "head",
-    "install",
-    "jq",
-    "ln",
-    "logger",
-    "ls",
-    "mawk",
-    "md5sum",
-    "mkdir",
-    "mv",
-    "printf",
-    "readlink",
-    "realpath",
-    "rm",
-    "rmdir",
-    "sed",
-    "setfacl",
-    "sha256sum",
-    "sort",
-    "sqlite3",
-    "stat",
-    "sync",
-    "tail",
-    "tee",
-    "touch",
-    "tr",
-    "truncate",
-    "uniq",
-    "wc",
-    "xz",
-    "zstd",
-];
+const HANDLERS: &str = "\
+    [ [[ test awk basename cat chgrp chmod chown cmp cp cut date df diff dirname du echo file gawk \
+    getfacl grep gzip head install jq ln logger ls mawk md5sum mkdir mv printf readlink realpath rm \
+    rmdir sed setfacl sha256sum sort sqlite3 stat sync tail tee touch tr truncate uniq wc xz zstd";
 /// Those of them that are told by `-f` what to do.
-const SCRIPTED: [&str; 5] = ["awk", "gawk", "jq", "mawk", "sed"];
+const SCRIPTED: &str = "awk gawk jq mawk sed";
 /// Programs that run what follows elsewhere: in another root, container or machine, or as somebody else.
-const ELSEWHERE: [&str; 12] = [
-    "chroot",
-    "docker",
-    "incus",
-    "kubectl",
-    "lxc",
-    "lxc-attach",
-    "machinectl",
-    "nerdctl",
-    "nsenter",
-    "podman",
-    "ssh",
-    "su",
-];
+const ELSEWHERE: &str = "chroot docker incus kubectl lxc lxc-attach machinectl nerdctl nsenter podman ssh su";
 /// Programs that run what follows as somebody else where an option that begins so says it.
 const AS_ANOTHER: [(&str, &[&str]); 5] = [
     ("doas", &["-u"]),
@@ -111,7 +45,7 @@ fn simple(words: &[String], depth: usize, found: &mut Vec<PathBuf>) {
     // What stands before the program, with the options of it.
     while let Some((word, after)) = rest.split_first() {
         let is_number = word.starts_with(|c: char| c.is_ascii_digit());
-        if !(BEFORE.contains(&name_of(word)) || word.starts_with('-') || is_assignment(word) || is_number) {
+        if !(is_of(BEFORE, name_of(word)) || word.starts_with('-') || is_assignment(word) || is_number) {
             break;
         }
         add(word, found);
@@ -127,15 +61,15 @@ fn simple(words: &[String], depth: usize, found: &mut Vec<PathBuf>) {
             false => simple(arguments, depth, found),
         };
     }
-    if ELSEWHERE.contains(&name) {
+    if is_of(ELSEWHERE, name) {
         return;
     }
-    if HANDLERS.contains(&name) {
-        let scripts = arguments.windows(2).filter(|pair| SCRIPTED.contains(&name) && pair[0] == "-f");
+    if is_of(HANDLERS, name) {
+        let scripts = arguments.windows(2).filter(|pair| is_of(SCRIPTED, name) && pair[0] == "-f");
         return scripts.for_each(|pair| add(&pair[1], found));
     }
     let is_line = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
-    let flag = arguments.iter().position(is_line).filter(|_| SHELLS.contains(&name) && depth < MAX_DEPTH);
+    let flag = arguments.iter().position(is_line).filter(|_| is_of(SHELLS, name) && depth < MAX_DEPTH);
     for (at, word) in arguments.iter().enumerate() {
         match flag {
             Some(flag) if at == flag + 1 => line(word, depth + 1, found),
@@ -149,6 +83,11 @@ fn line(text: &str, depth: usize, found: &mut Vec<PathBuf>) {
     for command in commands(text) {
         simple(&command, depth, found);
     }
+}
+
+/// Returns whether a word is one of a list, which has a blank between them.
+fn is_of(list: &str, word: &str) -> bool {
+    list.split(' ').any(|known| known == word)
 }
 
 fn name_of(word: &str) -> &str {
