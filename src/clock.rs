@@ -10,6 +10,14 @@ pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// right by steps of moments.
 pub const STEP_SECS: i64 = 300;
 
+/// No clock that is right says an earlier time than this: bakfs is younger.
+const EARLIEST: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// Returns whether a machine's clock is certainly behind.
+pub fn is_behind(now: Timestamp) -> bool {
+    now < EARLIEST
+}
+
 /// Returns the last moment that is believed.
 pub fn last_believed(now: Timestamp) -> Timestamp {
     now.checked_add(AHEAD).unwrap_or(Timestamp::MAX)
@@ -37,5 +45,6 @@ mod tests {
             assert_eq!(is_ahead(at(time), now), expected, "{time}");
         }
         assert!(!is_ahead(Timestamp::MAX, Timestamp::MAX));
+        assert!(is_behind(at("2025-12-31T23:59:59Z")) && !is_behind(at("2026-01-01T00:00:00Z")));
     }
 }

@@ -20,7 +20,7 @@ mod roots;
 mod servers;
 mod walk;
 
-use crate::clock::is_ahead;
+use crate::clock::{is_ahead, is_behind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, MAX_TROUBLES, Snapshot, Trouble};
@@ -474,7 +474,8 @@ fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Option
     let (believed, ahead) = believed(snapshots, names::timestamp(now));
     let of_host = |listed: &&Listed| listed.snapshot.host == options.host;
     let ahead: Vec<_> = ahead.iter().filter(of_host).collect();
-    let is_clock_late = ahead.len() > 1 && ahead.len() > believed.iter().filter(of_host).count();
+    let are_most = ahead.len() > 1 && ahead.len() > believed.iter().filter(of_host).count();
+    let is_clock_late = are_most || is_behind(names::timestamp(now));
     ahead_warning(&ahead).into_iter().for_each(|text| match is_clock_late {
         true => repository.warn(text),
         false => repository.note(text),

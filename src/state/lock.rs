@@ -66,12 +66,18 @@ impl StateDir {
     pub fn turn(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Turn> {
         let path = self.lock_file(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
-        let (mut file, mut flaw) = match self.open_lock(&path).context(locking) {
+        let (mut file, mut flaw) = match self.open_lock(&path) {
             Ok(file) => (file, None),
-            Err(error) => match self.stand_in(&path) {
-                Some(file) => (file, Some(error)),
-                None => return Err(error),
-            },
+            Err(error) => {
+                // A link, or what is no file, has been put there by somebody: that is not passed over.
+                let is_planted = error.kind() == std::io::ErrorKind::InvalidInput;
+                let stand_in = if is_planted { None } else { self.stand_in(&path) };
+                let error = Error::io(locking(), error);
+                match stand_in {
+                    Some(file) => (file, Some(error)),
+                    None => return Err(error),
+                }
+            }
         };
         let began = Instant::now();
         let mut was_same = false;
