@@ -210,7 +210,8 @@ fn secrets_stand_in_no_schedule_and_their_place_is_told() {
         "repo = 's3://bucket'\npassword-file = '/etc/p'\n[profile.web]\nsources = ['/srv']\nschedule = ['daily']\n";
     std::fs::write(bakfs.path("config/bakfs.toml"), far).unwrap();
     let told = install("--systemd", &[("AWS_SECRET_ACCESS_KEY", secret), ("AWS_REGION", "x")], &[]);
-    told.says("as AWS_REGION, AWS_SECRET_ACCESS_KEY: write it").says("config/credentials.toml");
+    assert!(told.text().contains("Environment=AWS_REGION=x\n"), "{told}");
+    told.says("as AWS_SECRET_ACCESS_KEY: write it").says("config/credentials.toml");
 }
 
 #[test]

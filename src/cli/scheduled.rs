@@ -6,7 +6,7 @@ use crate::error::{Context, Result};
 use crate::schedule::{Invocation, profiles_of, wanted};
 use crate::settings::{Repository, Settings};
 use crate::trust::environment;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a user's folders are where no variable moves them (XDG Base Directory Specification 0.8).
@@ -18,12 +18,16 @@ const USUAL: [(&str, &str); 4] = [
 ];
 /// How variables begin that say where and as whom a store is reached, secret or not.
 const OF_STORES: [&str; 9] = ["AWS_", "AZURE_", "B2_", "CLOUDSDK_", "GOOGLE_", "OS_", "ST_", "SWIFT_", "WEBDAV_"];
+/// Variables that say by what way, in small letters.
+const OF_WAYS: [&str; 6] = ["all_proxy", "http_proxy", "https_proxy", "no_proxy", "ssl_cert_dir", "ssl_cert_file"];
+/// What is in the names of variables that hold secrets, unless they name a file.
+const OF_SECRETS: [&str; 4] = ["KEY", "PASSWORD", "SECRET", "TOKEN"];
 
 /// Returns how runs are begun by a schedule: as a run that is begun here.
 pub fn invocation(global: &Global, settings: &Settings) -> Result<Invocation> {
     let mut invocation = Invocation::of_process(settings)?;
     for (name, value) in variables(global, settings)? {
-        invocation = invocation.with_variable(name, &value)?;
+        invocation = invocation.with_variable(&name, &value)?;
     }
     if global.accept_unencrypted {
         invocation = invocation.with_option("--accept-unencrypted");
@@ -32,7 +36,7 @@ pub fn invocation(global: &Global, settings: &Settings) -> Result<Invocation> {
 }
 
 /// Returns what decides, as variables. What the configuration says anyway, whatever is set, is left to it.
-fn variables(global: &Global, settings: &Settings) -> Result<Vec<(&'static str, PathBuf)>> {
+fn variables(global: &Global, settings: &Settings) -> Result<Vec<(String, PathBuf)>> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let unless = |is_said: bool, name: &'static str| set(name).filter(|_| !is_said).map(|path| (name, path));
     let mut found: Vec<(&'static str, PathBuf)> = Vec::new();
@@ -69,15 +73,47 @@ fn variables(global: &Global, settings: &Settings) -> Result<Vec<(&'static str, 
         ("BAKFS_LIMIT_DOWNLOAD", global.limit_download),
     ];
     found.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string().into()))));
+    let mut found: Vec<(String, PathBuf)> = found.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    let (_, open) = of_stores(global, settings);
+    found.extend(open.into_iter().map(|(name, value)| (name, value.into())));
     Ok(found)
+}
+
+/// Returns whether a variable, or what it is set to, is a secret: a key, a token, an address with a password.
+fn is_secret(name: &str, value: &str) -> bool {
+    let has = OF_SECRETS.iter().any(|part| name.contains(part)) && !name.ends_with("_FILE");
+    environment::is_secret(name) || has || value.contains("://") && value.contains('@')
+}
+
+/// Returns the variables by which stores are reached, secret ones and others; none where no scheduled run needs a network.
+fn of_stores(global: &Global, settings: &Settings) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let is_far = |it: &Repository| match it.repo.is_empty() {
+        true => global.place().is_ok_and(|place| place.folder().is_none()),
+        false => it.repo.contains("://"),
+    };
+    if !repositories(settings).into_iter().any(is_far) {
+        return (BTreeMap::new(), BTreeMap::new());
+    }
+    let set =
+        environment::vars().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let is_meant = |name: &str| {
+        OF_STORES.iter().any(|prefix| name.starts_with(prefix)) || OF_WAYS.contains(&&*name.to_lowercase())
+    };
+    let set = set.filter(|(name, value)| !value.is_empty() && is_meant(name));
+    set.partition(|(name, value)| is_secret(name, value))
+}
+
+/// Returns the repositories of the profiles that a schedule runs.
+fn repositories(settings: &Settings) -> Vec<&Repository> {
+    let kinds = wanted(settings);
+    let profiles = kinds.iter().flat_map(|kind| profiles_of(settings, *kind));
+    profiles.map(|profile| settings.repository_of(profile)).collect()
 }
 
 /// Returns what is set here and no scheduled run will have, with the next step: secrets stand in no unit and no crontab,
 /// which everybody may read.
 pub fn left_behind(global: &Global, settings: &Settings) -> Vec<String> {
-    let kinds = wanted(settings);
-    let profiles = kinds.iter().flat_map(|kind| profiles_of(settings, *kind));
-    let repositories: Vec<&Repository> = profiles.map(|profile| settings.repository_of(profile)).collect();
+    let repositories = repositories(settings);
     let config = settings.path.clone().unwrap_or_else(|| global.config_path());
     let mut told = Vec::new();
     let has_own = |it: &&Repository| it.password_file.is_some() || it.password_command.is_some();
@@ -100,24 +136,14 @@ pub fn left_behind(global: &Global, settings: &Settings) -> Vec<String> {
             ));
         }
     }
-    let is_far = |it: &Repository| match it.repo.is_empty() {
-        true => global.place().is_ok_and(|place| place.folder().is_none()),
-        false => it.repo.contains("://"),
-    };
-    if repositories.into_iter().any(is_far) {
-        let names: BTreeSet<String> = environment::vars()
-            .filter(|(_, value)| !value.is_empty())
-            .filter_map(|(name, _)| name.into_string().ok())
-            .filter(|name| OF_STORES.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
-        if !names.is_empty() {
-            let names = names.into_iter().collect::<Vec<_>>().join(", ");
-            let file = config_folder().join("credentials.toml");
-            told.push(format!(
-                "No scheduled run has what is set here as {names}: write it into the place's table of {} (`chmod 600`)",
-                file.display()
-            ));
-        }
+    let (secrets, _) = of_stores(global, settings);
+    if !secrets.is_empty() {
+        let names = secrets.into_keys().collect::<Vec<_>>().join(", ");
+        let file = config_folder().join("credentials.toml");
+        told.push(format!(
+            "No scheduled run has what is set here as {names}: write it into the place's table of {} (`chmod 600`)",
+            file.display()
+        ));
     }
     told
 }
