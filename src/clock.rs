@@ -11,6 +11,14 @@ pub const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// right by steps of moments.
 pub const STEP_SECS: i64 = 300;
 
+/// No clock that is right says an earlier time than this: bakfs is younger.
+const EARLIEST: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// Returns whether a machine's clock is certainly behind.
+pub fn is_behind(now: Timestamp) -> bool {
+    now < EARLIEST
+}
+
 /// Returns the time in seconds since 1970; 0 for a clock before that.
 pub fn now_secs() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
@@ -43,5 +51,6 @@ mod tests {
             assert_eq!(is_ahead(at(time), now), expected, "{time}");
         }
         assert!(!is_ahead(Timestamp::MAX, Timestamp::MAX));
+        assert!(is_behind(at("2025-12-31T23:59:59Z")) && !is_behind(at("2026-01-01T00:00:00Z")));
     }
 }

@@ -13,7 +13,15 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "T" | "TB" | "TIB" => 40,
         _ => return Err(wrong()),
     };
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// Reads a limit of bytes a second, as [`parse_bytes`]; none at all would let nothing through.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err(format!("`{text}` would let nothing through: write `500K`, or leave it out for no limit")),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Writes a number of bytes in binary units, as `1.5 GiB`.
@@ -80,12 +88,20 @@ pub enum Share {
 /// Reads `5%` or a length with its unit: `B`, or `K`, `M`, `G` or `T`, which are binary.
 pub fn parse_share(text: &str) -> Result<Share, String> {
     let wrong = || format!("`{text}` is no share: write `5%`, or a length as `500M` or `2G`");
+    let nothing =
+        || format!("`{text}` is nothing, and no share: write `5%` or `2G`, or `every = \"never\"` in a profile");
     if let Some(percent) = text.strip_suffix('%') {
         let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+        if percent == 0.0 {
+            return Err(nothing());
+        }
         if !(percent > 0.0 && percent <= 100.0) {
             return Err(format!("`{text}` is no share: it lies between 0% and 100%"));
         }
         return Ok(Share::PerMillion(((percent * 10_000.0).round() as u32).max(1)));
+    }
+    if parse_bytes(text) == Ok(0) {
+        return Err(nothing());
     }
     // restic reads such a number as one of so many parts, and many a person as a percentage.
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
@@ -104,7 +120,9 @@ mod tests {
         assert_eq!(parse_bytes("10"), Ok(10));
         assert_eq!(parse_bytes("2 MiB"), Ok(2 << 20));
         assert_eq!(parse_bytes("3g"), Ok(3 << 30));
-        for wrong in ["", "0", "M", "-1", "1.5G", "99999999T", "2X"] {
+        assert_eq!((parse_bytes("0"), parse_bytes("0 MiB"), parse_rate("1")), (Ok(0), Ok(0), Ok(1)));
+        assert!(parse_rate("0K").unwrap_err().contains("leave it out"));
+        for wrong in ["", "M", "-1", "1.5G", "99999999T", "2X"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,6 +7,7 @@ mod support;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use support::device::Device;
+
 use support::machine::{Machine, silent};
 use support::process::{run, tool};
 use support::{SOON, until};
@@ -197,6 +198,41 @@ fn what_a_clock_said_of_the_future_makes_nothing_green_also_when_its_time_has_co
     machine.run_at("2026-05-01 13:00:00", ["status"]).expect(0);
 }
 
+/// What lasts until somebody changes it is no alarm of every night: a snapshot of the future, and an object that somebody
+/// without the key has put among the snapshots.
+#[test]
+fn what_lasts_and_is_in_the_way_of_nothing_is_noted_and_alarms_nobody() {
+    let machine = Machine::new(
+        "[profile.web]\nsources = ['@/source']\nschedule = ['daily']\ncheck = { every = '1s' }\nprune = { every = '1s' }\n",
+    );
+    machine.write("source/page", "hello\n");
+    silent(&machine.ok(["run", "--periodicity", "daily"]));
+    let source = machine.path("source").display().to_string();
+    let future =
+        machine.json(["backup", "--time", "2046-01-01T00:00:00Z", &source])["snapshot"].as_str().unwrap().to_owned();
+    let junk = b"nobody's";
+    let name = bakfs::repo::objects::object_id(junk).to_hex();
+    machine.write(&format!("repo/snapshots/{name}"), "nobody's");
+    for night in 0..2 {
+        let outcome = machine.ok(["run", "--periodicity", "daily"]);
+        assert_eq!(outcome.stderr, "", "{night}");
+        assert_eq!(machine.last_run("web")["outcome"], "success", "{night}");
+        let log = machine.text("log/bakfs.log");
+        let noted =
+            log.lines().filter(|line| line.contains("note: ") && line.contains(&format!("`bakfs forget {future}`")));
+        assert_eq!(noted.count(), night + 1, "{log}");
+        let told = machine.ok(["status"]).text();
+        assert!(told.contains("web  ok ") && told.contains("note: 1 snapshot lies"), "{told}");
+        assert!(told.contains("`bakfs repair` removes it"), "{told}");
+        let told = status(&machine);
+        assert_eq!(told["profiles"][0]["notes"].as_array().unwrap().len(), 2, "{told}");
+    }
+    machine.ok(["repair"]);
+    machine.ok(["forget", &future]);
+    silent(&machine.ok(["run", "--periodicity", "daily"]));
+    assert_eq!(status(&machine)["profiles"][0]["notes"], serde_json::json!([]));
+}
+
 #[test]
 fn nobody_who_is_told_holds_up_a_backup() {
     // It takes every connection and answers none.
@@ -271,8 +307,105 @@ fn states_that_cannot_be_kept_are_trouble() {
     machine.ok(["status"]);
     tool("mount", ["-o", "remount,ro", small.to_str().unwrap()]).expect(0);
     machine.run(["status"]).expect(1).says("cannot be noted");
-    machine.run(["run", "web"]).expect(1);
+    machine.run(["run", "web"]).expect(3).says("cannot be noted");
+    assert_eq!(machine.tagged("web").len(), 1, "the snapshot is made all the same");
     tool("mount", ["-o", "remount,rw", small.to_str().unwrap()]).expect(0);
+}
+
+#[test]
+fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() {
+    support::need_root();
+    let hooks = "[profile.web.hooks]\nbefore = 'echo on >> @/mode'\nfinally = 'echo off >> @/mode'\n";
+    let machine =
+        web(&format!("schedule = ['daily']\n[profile.web.notify]\nmail = 'root'\nsendmail = '@/sendmail'\n{hooks}"));
+    machine.write("sendmail", "#!/bin/sh\ncat > @/mail\n");
+    std::fs::set_permissions(machine.path("sendmail"), PermissionsExt::from_mode(0o755)).unwrap();
+    let small = machine.path("small");
+    let _device = Device::memory(&small, 1);
+    let own = |folder: &str| small.join(folder).display().to_string();
+    let text = machine.text("config/bakfs.toml");
+    let text = text.replace(&machine.path("state").display().to_string(), &own("state"));
+    let text = text.replace(&machine.path("log").display().to_string(), &own("log"));
+    let configure = |metrics: &str| {
+        let text = format!("cache-dir = '{}'\nmetrics-file = '{metrics}'\n{text}", own("cache"));
+        std::fs::write(machine.path("config/bakfs.toml"), text).unwrap();
+    };
+    let remount = |how: &str| drop(tool("mount", ["-o", how, small.to_str().unwrap()]).expect(0));
+    let fill = || drop(std::fs::write(small.join("filler"), vec![1; 2 << 20]).unwrap_err());
+    let run_once = || {
+        let mut command = machine.command(["run", "--periodicity", "daily"]);
+        command.env_remove("BAKFS_CACHE_DIR");
+        run(command)
+    };
+    let mut nights = 0;
+    let mut night = |how: &str| {
+        std::fs::remove_file(machine.path("mode")).ok();
+        let outcome = run_once().expect(3).says("cannot be noted").says("/small/state");
+        nights += 1;
+        assert_eq!(machine.tagged("web").len(), nights, "{how}: {outcome}");
+        assert_eq!(outcome.stderr.matches("- What this run does").count(), 1, "{how}: {outcome}");
+        assert_eq!(machine.text("mode"), "on\noff\n", "{how}");
+        assert!(machine.text("mail").contains("cannot be noted"), "{how}");
+        let metrics = machine.text("metrics/bakfs.prom");
+        assert!(metrics.contains("bakfs_last_run_outcome{profile=\"web\"} 1\n"), "{how}: {metrics}");
+        machine.run(["status"]).expect(1).says("cannot be noted");
+    };
+    let metrics = machine.path("metrics/bakfs.prom").display().to_string();
+    configure(&metrics);
+    // Before anything of this machine's own was ever made.
+    remount("remount,ro");
+    night("read-only and empty");
+    remount("remount,rw");
+    fill();
+    night("full and empty");
+    std::fs::remove_file(small.join("filler")).unwrap();
+    silent(&run_once().expect(0));
+    nights += 1;
+    let mut night = |how: &str| {
+        let outcome = run_once().expect(3).says("cannot be noted");
+        nights += 1;
+        assert_eq!(machine.tagged("web").len(), nights, "{how}: {outcome}");
+        outcome
+    };
+    fill();
+    night("full");
+    remount("remount,ro");
+    night("read-only");
+    configure(&own("metrics/bakfs.prom"));
+    night("no metrics either").says("small/metrics");
+}
+
+#[test]
+fn runs_take_turns_also_where_no_lock_can_be_made() {
+    support::need_root();
+    let machine = web("schedule = ['daily']\n[profile.web.hooks]\n\
+         before = 'echo on >> @/mode; while [ -e @/hold ]; do sleep 0.05; done'\nfinally = 'echo off >> @/mode'\n");
+    let small = machine.path("small");
+    let _device = Device::memory(&small, 1);
+    let text = machine.text("config/bakfs.toml");
+    let text = text.replace(&machine.path("state").display().to_string(), &small.join("state").display().to_string());
+    std::fs::write(machine.path("config/bakfs.toml"), text).unwrap();
+    let remount = |how: &str| drop(tool("mount", ["-o", how, small.to_str().unwrap()]).expect(0));
+    // By the configuration, and by a lock file that can only be read.
+    for held in ["bakfs.toml", "state/locks/web"] {
+        remount("remount,ro");
+        machine.write("hold", "");
+        machine.write("mode", "");
+        let first = machine.start(["run", "--periodicity", "daily"]);
+        until("the first run has begun", SOON, || machine.text("mode") == "on\n");
+        let second = machine.start(["run", "web"]);
+        let waits = || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", second.pid())).into_iter().flatten().flatten();
+            files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.ends_with(held))
+        };
+        until("the second run waits", SOON, waits);
+        std::fs::remove_file(machine.path("hold")).unwrap();
+        first.finish().expect(3);
+        second.finish().expect(3);
+        assert_eq!(machine.text("mode"), "on\noff\non\noff\n", "{held}");
+        remount("remount,rw");
+        machine.ok(["run", "web"]);
+    }
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn run(outcome: Outcome, problems: &[&str]) -> Run {
         snapshot: Some("2026-11-21_031500".into()),
         snapshot_id: Some("0123abcd".into()),
         problems: problems.iter().map(|problem| problem.to_string()).collect(),
+        notes: Vec::new(),
         files: 1,
         content_bytes: 1,
         added_bytes: 1,

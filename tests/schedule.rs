@@ -109,6 +109,111 @@ fn paths_that_need_quotes_reach_systemd_as_they_are() {
     assert!(text.contains(&format!(" run --periodicity daily --config \"{written}\"\n")), "{text}");
 }
 
+/// Runs what a schedule has written as the manager does: with the variables it sets and no others of this process.
+fn run_as_scheduled(bakfs: &Bakfs, variables: &[&str], line: &str) -> Outcome {
+    let mut command = bakfs.wrap("env");
+    command.args(["-i", "PATH=/usr/bin:/bin", "TZ=UTC"]).arg(format!("HOME={}", bakfs.path("home").display()));
+    command.args(variables).args(["/bin/sh", "-c", &line.replace("\\%", "%")]);
+    run(command)
+}
+
+#[test]
+fn what_decides_here_decides_in_a_scheduled_run_too() {
+    let bakfs = Bakfs::empty();
+    let named = bakfs.make_dir("con fig 5%");
+    let (states, cache, logs) = (bakfs.make_dir("st ates"), bakfs.make_dir("c"), bakfs.make_dir("l"));
+    let source = bakfs.make_dir("source");
+    std::fs::write(source.join("f"), "1").unwrap();
+    std::fs::create_dir_all(bakfs.path("machine/etc/cron.d")).unwrap();
+    let text =
+        format!("[profile.p]\nsources = [{source:?}]\nschedule = ['daily', 'shutdown']\n[schedule]\njitter = 0\n");
+    std::fs::write(named.join("bakfs.toml"), text).unwrap();
+    let here = |args: &[&str]| {
+        let mut command = schedule(&bakfs, &[]);
+        command.env("BAKFS_CONFIG_DIR", &named).env("BAKFS_STATE_DIR", &states).env("BAKFS_LOG_DIR", &logs);
+        command.env_remove("BAKFS_REPO").env("BAKFS_CACHE_DIR", &cache).env("BAKFS_CACHE_SIZE", "5M");
+        // The first argument is `schedule`.
+        let mut anew = bakfs.wrap(command.get_program());
+        anew.env_clear();
+        anew.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        anew.args(["--repo", "repo"]).args(args);
+        anew
+    };
+    run(here(&["init"])).expect(0);
+    let program = support::cli::program().display().to_string();
+    for manager in ["--cron", "--systemd"] {
+        let told = run(here(&["schedule", "install", manager])).expect(0);
+        assert!(!told.stderr.contains("No scheduled run"), "{told}");
+        let listed = json_of(run(here(&["--json", "schedule", "list"])).expect(0));
+        assert_eq!(installed(&listed)[0], "daily yes", "{manager}");
+        let outcome = match manager {
+            "--cron" => {
+                let text = std::fs::read_to_string(bakfs.path("machine/etc/cron.d/bakfs")).unwrap();
+                let line = text.lines().find(|line| line.contains("* * * root ")).unwrap();
+                run_as_scheduled(&bakfs, &[], line.split_once("root ").unwrap().1)
+            }
+            _ => {
+                let path = units(&bakfs).join("bakfs-daily.service");
+                assert_eq!(tool("systemd-analyze", ["verify", path.to_str().unwrap()]).expect(0).stderr, "");
+                let text = std::fs::read_to_string(path).unwrap();
+                let plain = |value: &str| value.trim_matches('"').replace("%%", "%");
+                let set = text.lines().filter_map(|line| line.strip_prefix("Environment=")).map(plain);
+                let set: Vec<String> = set.filter(|set| !set.starts_with("HOME=")).collect();
+                assert!(set.contains(&"BAKFS_CACHE_SIZE=5242880".to_string()), "{set:?}");
+                let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+                let set: Vec<&str> = set.iter().map(String::as_str).collect();
+                run_as_scheduled(&bakfs, &set, &line.replace("%%", "%"))
+            }
+        };
+        assert_eq!(outcome.expect(0).stderr, "", "{manager}");
+        assert!(states.join("profiles/p.json").exists(), "{manager}");
+        assert!(cache.read_dir().unwrap().next().is_some() && logs.join("bakfs.log").exists(), "{manager}");
+        assert!(!bakfs.path("home/.cache").exists(), "{manager}");
+        std::fs::remove_dir_all(states.join("profiles")).unwrap();
+    }
+    // What is not set any more is dropped with a word.
+    let mut anew = here(&["--cache-dir", cache.to_str().unwrap(), "schedule", "install", "--systemd"]);
+    anew.env_remove("BAKFS_LOG_DIR").env_remove("BAKFS_CACHE_DIR").env_remove("BAKFS_CACHE_SIZE");
+    let told = run(anew).expect(0);
+    told.says("scheduled runs have had BAKFS_CACHE_SIZE, BAKFS_LOG_DIR, which is not set here");
+    let snapshots = json_of(run(here(&["--json", "snapshots"])).expect(0));
+    assert_eq!(snapshots.as_array().unwrap().len(), 2);
+    let shutdown = std::fs::read_to_string(units(&bakfs).join("bakfs-shutdown.service")).unwrap();
+    assert!(shutdown.contains("Environment=\"BAKFS_STATE_DIR="), "{shutdown}");
+    assert!(shutdown.contains(&format!("ExecStop={program} run")), "{shutdown}");
+}
+
+#[test]
+fn secrets_stand_in_no_schedule_and_their_place_is_told() {
+    let bakfs = Bakfs::empty();
+    configure(&bakfs, ALL);
+    let secret = "hunter2-very-secret";
+    let install = |manager: &str, more: &[(&str, &str)], args: &[&str]| {
+        let mut command = schedule(&bakfs, &["install", manager, "--print"]);
+        command.envs(more.iter().copied()).args(args);
+        let outcome = run(command).expect(0);
+        assert!(!outcome.text().contains(secret) && !outcome.stderr.contains(secret), "{outcome}");
+        outcome
+    };
+    for manager in ["--cron", "--systemd"] {
+        let told = install(manager, &[("BAKFS_PASSWORD", secret)], &[]);
+        told.says("BAKFS_PASSWORD").says("`password-file` in").says("config/bakfs.toml");
+        let command = format!("echo {secret}");
+        install(manager, &[], &["--password-command", &command]).says("write `password-command` into");
+        install(manager, &[], &["--password-file", "/dev/stdin"]).says("`password-file` in");
+        // A store's secrets are of no account to a folder.
+        assert_eq!(install(manager, &[("AWS_SECRET_ACCESS_KEY", secret)], &[]).stderr.matches("AWS").count(), 0);
+    }
+    configure(&bakfs, "password-file = '/etc/bakfs/pass'\n[profile.web]\nsources = ['/srv']\nschedule = ['daily']\n");
+    assert_eq!(install("--systemd", &[("BAKFS_PASSWORD", secret)], &[]).stderr, "");
+    let far =
+        "repo = 's3://bucket'\npassword-file = '/etc/p'\n[profile.web]\nsources = ['/srv']\nschedule = ['daily']\n";
+    std::fs::write(bakfs.path("config/bakfs.toml"), far).unwrap();
+    let told = install("--systemd", &[("AWS_SECRET_ACCESS_KEY", secret), ("AWS_REGION", "x")], &[]);
+    assert!(told.text().contains("Environment=AWS_REGION=x\n"), "{told}");
+    told.says("as AWS_SECRET_ACCESS_KEY: write it").says("config/credentials.toml");
+}
+
 #[test]
 fn systemd_and_the_list_agree_on_when_runs_begin() {
     let bakfs = Bakfs::empty();

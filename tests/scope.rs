@@ -471,6 +471,11 @@ fn a_clock_at_its_beginning_believes_no_snapshot_and_says_so() {
     outcome.says("in the future").says(&name);
     let early = machine.tagged("main").remove(0);
     assert_eq!(machine.ok(["dump", &format!("{early}:{}", file.display())]).text(), "TEXT");
+    // By one that is merely late most of what there is lies ahead.
+    machine.run_at("2026-03-02 03:00:00", ["run", "main", "--periodicity", "daily"]).expect(0);
+    machine.ok(["forget", &early]);
+    let outcome = machine.run_at("2026-01-15 00:00:00", ["run", "main", "--periodicity", "daily"]).expect(3);
+    outcome.says("2 snapshots lie more than a day in the future");
 }
 
 #[test]

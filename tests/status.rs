@@ -38,6 +38,7 @@ fn keep_runs(bakfs: &Bakfs, profile: &str, runs: &[(i64, Outcome)]) {
             outcome: *outcome,
             snapshot: (!is_failed).then(|| "2026-11-21_03-15-00".into()),
             snapshot_id: None,
+            notes: Vec::new(),
             problems: if *outcome == Outcome::Success { vec![] } else { vec!["shop.dump is missing\x1b".into()] },
             files: 12,
             content_bytes: 5 << 20,

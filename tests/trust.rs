@@ -395,21 +395,32 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
             command.args(["-c", &format!("umask {umask}; {} \"$@\"", program.display()), "sh"]);
             command.args(line.split_whitespace().map(|word| word.replace('@', bakfs.path("").to_str().unwrap())));
             command.env("BAKFS_CACHE_DIR", bakfs.path("made/caches/cache")).env_remove("BAKFS_REPO");
+            command.env("BAKFS_SYSTEM_ROOT", bakfs.path("machine"));
             run(command).expect(0)
         };
+        std::fs::create_dir_all(bakfs.path("machine/etc/cron.d")).unwrap();
         support::write(
             &bakfs.path("config/bakfs.toml"),
             format!(
                 "repo = '{0}/a/b/repo'\nstate-dir = '{0}/made/states/state'\nlog-dir = '{0}/made/logs/log'\n\
-                 metrics-file = '{0}/metrics/deep/b.prom'\n[profile.p]\nsources = ['{0}/source']\n",
+                 metrics-file = '{0}/metrics/deep/b.prom'\n[profile.p]\nsources = ['{0}/source']\nschedule = ['daily']\n",
                 bakfs.path("").display()
             ),
         );
         bakfs.make_dir("source");
         support::write(&bakfs.path("source/page"), "hello\n");
-        ["init", "run p", "mount --log @/mountlogs/x/mount.log @/mnt", "umount @/mnt", "restore latest @/rest"]
-            .iter()
-            .for_each(|line| drop(shell(line)));
+        [
+            "man @/man/deep",
+            "schedule install --systemd",
+            "schedule install --cron",
+            "init",
+            "run p",
+            "mount --log @/mountlogs/x/mount.log @/mnt",
+            "umount @/mnt",
+            "restore latest @/rest",
+        ]
+        .iter()
+        .for_each(|line| drop(shell(line)));
         let at = |name: &str| bakfs.path(name);
         for name in
             ["made/caches", "made/caches/cache", "made/states/state", "made/logs/log", "mountlogs/x", "a/b/repo"]
@@ -421,6 +432,14 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
         }
         assert_eq!(mode(&at("rest")) & 0o022, 0, "{umask}");
         assert_eq!(mode(&at("metrics/deep/b.prom")), 0o644, "{umask}");
+        let pages = std::fs::read_dir(at("man/deep")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        assert!(pages.len() > 10);
+        for path in pages.iter().chain(&[at("machine/etc/cron.d/bakfs")]) {
+            assert_eq!(mode(path), 0o644, "{umask} {path:?}");
+        }
+        for name in ["man", "man/deep", "machine/etc/systemd/system"] {
+            assert_eq!(mode(&at(name)), 0o755, "{umask} {name}");
+        }
         let mut open = Vec::new();
         private(&at("made"), &mut open);
         private(&at("mountlogs"), &mut open);

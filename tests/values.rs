@@ -425,9 +425,65 @@ fn the_default_repository_is_not_made_again_where_this_machine_has_used_one() {
     }
     bakfs.run(["backup", "source"]).expect(1).says("if its disk is not mounted");
     assert!(is_empty());
+    // And where the key alone is left.
+    for folder in ["cache", "state", "config/known"] {
+        std::fs::remove_dir_all(bakfs.path(folder)).unwrap_or(());
+    }
+    bakfs
+        .run(["backup", "source"])
+        .expect(1)
+        .says("if its disk is not mounted, mount it")
+        .says("`bakfs init` makes a new");
+    assert!(is_empty());
     std::fs::remove_dir(&repo).unwrap();
     std::fs::rename(&away, &repo).unwrap();
     bakfs.ok(["backup", "source"]);
+}
+
+#[test]
+fn no_time_needs_no_unit_and_a_bare_number_is_told_its_own() {
+    let bakfs = Bakfs::new();
+    let source = bakfs.make_dir("source");
+    let check = |text: &str| {
+        let head = format!("repo = {:?}\n[profile.p]\nsources = [{source:?}]\nschedule = ['daily']\n", bakfs.repo());
+        write(&bakfs.path("config/bakfs.toml"), format!("{head}{text}"));
+        bakfs.run(["config", "show"])
+    };
+    let sqlite = "[[profile.p.sqlite]]\npath = '/srv/*.db'\nbusy-timeout = ";
+    for zero in ["0", "'0'", "'0 min'", "'0s'", "'0 h'", "'0w'"] {
+        for key in ["[schedule]\njitter = ", "[profile.p.check]\nevery = ", "[profile.p.prune]\nevery = ", sqlite] {
+            check(&format!("{key}{zero}\n")).expect(0);
+        }
+        for (key, told) in [
+            ("[profile.p.hooks]\ntimeout = ", "hooks.timeout: nothing ends in no time: write `10min`, or `never`"),
+            ("[defaults.hooks]\ntimeout = ", "hooks.timeout: nothing ends in no time"),
+            ("[[profile.p.command]]\nname = 'c'\nrun = 'true'\ntimeout = ", "command.timeout: nothing ends"),
+            ("[[profile.p.postgresql]]\ntimeout = ", "postgresql.timeout: nothing ends"),
+            ("[[profile.p.mysql]]\ntimeout = ", "mysql.timeout: nothing ends"),
+            ("[schedule]\nshutdown-timeout = ", "leave `shutdown` out"),
+        ] {
+            check(&format!("{key}{zero}\n")).expect(2).says(told);
+        }
+    }
+    for (text, told) in [
+        ("[schedule]\njitter = 90", "`90` has no unit: write 90s, 90min, 90h or 90d"),
+        ("[profile.p.hooks]\ntimeout = 600", "`600` has no unit: write 600s"),
+        ("[profile.p.check]\nevery = 7", "`7` has no unit"),
+        ("[profile.p.check]\nevery = 1.5", "`1.5` is no length of time: write 90s"),
+        ("[profile.p.check]\nshare = 5", "`5` has no unit: write `5%`"),
+        ("[profile.p.check]\nshare = 0", "`every = \"never\"` in a profile"),
+        ("[profile.p.check]\nshare = '0%'", "`every = \"never\"` in a profile"),
+        ("[profile.p.check]\nmax-age = 30", "`30` is no duration: write 12h, 7d"),
+        ("[profile.q]\nsources = ['/']\nmax-age = 0", "`0` is no duration: write 12h, 7d"),
+    ] {
+        check(&format!("{text}\n")).expect(2).says(told);
+    }
+    std::fs::remove_file(bakfs.path("config/bakfs.toml")).unwrap();
+    bakfs.ok(["--cache-size", "0", "snapshots"]);
+    bakfs.run(["--limit-upload", "0", "snapshots"]).expect(2).says("leave it out for no limit");
+    with(&bakfs, &[("BAKFS_LIMIT_DOWNLOAD", b"0K")], ["snapshots"]).expect(2).says("leave it out for no limit");
+    bakfs.ok(["prune", "--max-waste", "0", "--dry-run"]);
+    bakfs.run(["check", "--read-data-subset", "0"]).expect(2).says("write `5%`");
 }
 
 #[test]

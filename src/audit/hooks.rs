@@ -23,8 +23,7 @@ pub fn check(profile: &Profile) -> Vec<Finding> {
 }
 
 fn one(subject: &str, command: &Command) -> Finding {
-    let mut program = Program::new(command.arguments());
-    program.is_trusted = true;
+    let program = Program::new(command.arguments());
     if let Err(error) = program.refuse_changeable() {
         return Finding::problem(subject, error.chain());
     }

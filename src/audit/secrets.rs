@@ -9,6 +9,9 @@ pub fn check(what: &str, path: &Path) -> Option<Finding> {
     path.metadata().ok()?;
     let subject = format!("{what} {}", path.display());
     Some(match file::exposed(path) {
+        Some(flaw) if file::changeable(path).is_none() && file::is_handed_in(path) => {
+            Finding::hint(subject, format!("{}: have it mounted with mode 0400", flaw.what))
+        }
         Some(flaw) => Finding::problem(subject, format!("it holds secrets: {flaw}")),
         None => Finding::fine(subject, "is its owner's alone"),
     })

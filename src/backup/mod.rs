@@ -22,7 +22,7 @@ mod roots;
 mod servers;
 mod walk;
 
-use crate::clock::is_ahead;
+use crate::clock::{is_ahead, is_behind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::snapshot::{INCOMPLETE_TAG, MAX_TROUBLES, Snapshot, Trouble};
@@ -472,11 +472,18 @@ fn idle_notes(options: &Options, sources: &[Source]) -> Vec<String> {
     options.told_excludes.idle(sources).into_iter().map(note).collect()
 }
 
-/// Warns where snapshots of the same host, or the one that is to be made, are dated more than a day ahead.
+/// Tells where snapshots of the same host, or the one that is to be made, are dated more than a day ahead. Some of many
+/// are what a clock once said, and no fault of this backup; where most are, this machine's clock is the wrong one.
 fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Options, now: Time) {
-    let (_, ahead) = believed(snapshots, dated::timestamp(now));
-    let of_host: Vec<_> = ahead.iter().filter(|listed| listed.snapshot.host == options.host).collect();
-    ahead_warning(&of_host).into_iter().for_each(|text| repository.warn(text));
+    let (believed, ahead) = believed(snapshots, dated::timestamp(now));
+    let of_host = |listed: &&Listed| listed.snapshot.host == options.host;
+    let ahead: Vec<_> = ahead.iter().filter(of_host).collect();
+    let are_most = ahead.len() > 1 && ahead.len() > believed.iter().filter(of_host).count();
+    let is_clock_late = are_most || is_behind(dated::timestamp(now));
+    ahead_warning(&ahead).into_iter().for_each(|text| match is_clock_late {
+        true => repository.warn(text),
+        false => repository.note(text),
+    });
     if let Some(time) = options.time.filter(|time| is_ahead(dated::timestamp(*time), dated::timestamp(now))) {
         repository.warn(format!(
             "{} lies more than a day in the future of this machine's clock: until then the snapshot takes nobody's \

@@ -3,6 +3,7 @@
 use super::{Cli, Status, manual, stdout};
 use crate::error::{Context, Error};
 use crate::text;
+use crate::trust::folder;
 use clap::CommandFactory;
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,11 +52,18 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
                     folder.display()
                 )
             };
-            crate::trust::folder::make(folder, crate::trust::folder::PUBLIC).context(writing)?;
-            clap_mangen::generate_to(Cli::command(), folder).context(writing)?;
+            folder::make(folder, folder::PUBLIC).context(writing)?;
+            // The generator leaves modes to the umask.
+            let scratch = folder::scratch(".bakfs-man-", Some(folder)).context(writing)?;
+            clap_mangen::generate_to(Cli::command(), &scratch).context(writing)?;
             let page =
                 manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
-            std::fs::write(folder.join("bakfs-patterns.7"), page).context(writing)?;
+            std::fs::write(scratch.path().join("bakfs-patterns.7"), page).context(writing)?;
+            for page in std::fs::read_dir(&scratch).context(writing)? {
+                let page = page.context(writing)?;
+                let text = std::fs::read(page.path()).context(writing)?;
+                folder::write_file(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE).context(writing)?;
+            }
         }
         None => {
             let mut page = Vec::new();

@@ -62,9 +62,7 @@ impl Global {
         }
         // The folder of what is known may be on the disk that is missing: keys seldom are.
         let known = Known::new(self.known_folder()?);
-        let cache = self.cache_base()?;
-        let is_lost =
-            |(id, _): &(RepositoryId, PathBuf)| cache.join(id.to_string()).exists() && !known.has_place_of(id);
+        let is_lost = |(id, _): &(RepositoryId, PathBuf)| !known.has_place_of(id);
         let Some((id, key)) = self.keys()?.into_iter().find(is_lost) else { return Ok(()) };
         Err(Error::new(
             ErrorKind::NoRepository,

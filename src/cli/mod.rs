@@ -63,6 +63,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod schedule;
+mod scheduled;
 pub mod scope;
 #[cfg(feature = "mount")]
 mod service;

@@ -7,7 +7,7 @@ use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::RepositoryId;
-use crate::quantity::parse_bytes;
+use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Options;
 use crate::repo::unlock::Keyring;
@@ -61,10 +61,10 @@ pub struct Global {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
     /// Send at most so much a second, as `2M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_UPLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_rate)]
     pub limit_upload: Option<u64>,
     /// Receive at most so much a second, as `10M`
-    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "BAKFS_LIMIT_DOWNLOAD", hide_env_values = true, value_name = "SIZE", value_parser = parse_rate)]
     pub limit_download: Option<u64>,
     /// The configuration, as it was read.
     #[arg(skip)]
@@ -434,7 +434,10 @@ impl Global {
         let cache_max_bytes = self.cache_max_bytes()?;
         let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() };
         let repository = self.open_at(&options)?;
-        output::tell_warnings(&repository);
+        // A run has them in its record, and other commands that are quiet tell them when they end.
+        if !self.quiet {
+            output::tell_warnings(&repository);
+        }
         Ok(Arc::new(repository))
     }
 }
@@ -505,6 +508,7 @@ fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
 /// Runs the password command as this user's own: it may ask at the terminal (pinentry, `pass`) and need what is secret to
 /// others (a token of a vault), so it keeps both; only the passphrase it is to tell is not told to it.
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
+    file::require_command(&["/bin/sh", "-c", command])?;
     let mut shell = std::process::Command::new("/bin/sh");
     shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
     let close = || {

@@ -63,6 +63,11 @@ pub fn tell_rest() {
     }
 }
 
+/// Lets notes go that are left of what a run has done after its snapshot: its record has them.
+pub fn drop_notes() {
+    OPENED.lock().iter().for_each(|warnings| drop(warnings.take_notes()));
+}
+
 /// Returns whether any repository that was opened lacks snapshots it had.
 pub fn is_history_shrunk() -> bool {
     OPENED.lock().iter().any(|warnings| warnings.is_history_shrunk())

@@ -283,6 +283,7 @@ fn run_one(
     let mut start = Telling::default();
     let ran = job.run(|| start = Telling::start(&profile.notify));
     bench.progress.finish();
+    super::output::drop_notes();
     let run = match ran {
         Ok(Ran::Ended(run)) => run,
         Ok(Ran::LeftOut(why)) => {

@@ -2,9 +2,9 @@
 
 use super::open::Global;
 use super::output::readable;
-use super::{Status, stdout};
+use super::{Status, scheduled, stdout};
 use crate::schedule::place::Report;
-use crate::schedule::{self, Entry, Installed, Invocation, Manager, Place};
+use crate::schedule::{self, Entry, Installed, Manager, Place};
 use clap::Subcommand;
 use jiff::Zoned;
 use serde_json::json;
@@ -63,7 +63,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 
 fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result<()> {
     let settings = global.settings()?;
-    let invocation = Invocation::of_process(&settings)?;
+    let invocation = scheduled::invocation(global, &settings)?;
+    for told in scheduled::left_behind(global, &settings) {
+        eprintln!("bakfs: warning: {told}");
+    }
     let manager = match (args.systemd, args.cron) {
         (true, _) => Manager::Systemd,
         (_, true) => Manager::Cron,
@@ -114,7 +117,7 @@ fn tell(global: &Global, report: &Report) {
 
 fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
     let settings = global.settings()?;
-    let entries = place.entries(&settings, &Invocation::of_process(&settings)?)?;
+    let entries = place.entries(&settings, &scheduled::invocation(global, &settings)?)?;
     let now = Zoned::now();
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));

@@ -136,6 +136,7 @@ impl Report<'_> {
             "last_run": time_json(run.map(|run| run.ended_secs)),
             "last_outcome": run.map(|run| run.outcome.word()),
             "problems": run.map_or(&[][..], |run| &run.problems),
+            "notes": run.map_or(&[][..], |run| &run.notes),
             "next_run": judged.next.as_ref().map(|next| next.timestamp().to_string()),
             "snapshot": made.and_then(|run| run.snapshot.as_ref()),
             "content_bytes": made.map(|run| run.content_bytes),
@@ -177,6 +178,9 @@ impl Report<'_> {
         }
         if judged.is_overdue && judged.standing != Standing::Overdue {
             line += &format!("\n{:width$}  overdue", "");
+        }
+        for note in last.into_iter().flat_map(|run| &run.notes) {
+            line += &format!("\n{:width$}  note: {}", "", readable(note.as_bytes()));
         }
         if judged.is_trouble
             && let Some(run) = last

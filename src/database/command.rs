@@ -14,7 +14,6 @@ fn program(source: &CommandSource) -> Result<Program> {
         return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
     }
     program.account = account(source.user.as_deref())?;
-    program.is_trusted = true;
     program.timeout = dump_limit(source.timeout);
     Ok(program)
 }
@@ -48,6 +47,9 @@ pub fn inspect(source: &CommandSource, report: &mut Report) {
         Err(error) => return report.error(&subject, &error),
         Ok(program) => program,
     };
+    if let Err(error) = program.refuse_changeable() {
+        return report.error(&subject, &error);
+    }
     let named = Path::new(&program.arguments[0]);
     let found = if named.components().count() > 1 {
         is_program(named)

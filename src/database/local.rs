@@ -32,16 +32,24 @@ pub fn owner(account: Option<&Account>) -> (u32, u32) {
     }
 }
 
-/// Refuses a file of secrets that others can read, or that the account cannot.
-pub fn check_secret(path: &Path, account: Option<&Account>) -> Result<()> {
+/// Refuses a file of secrets that others can read, or that the account cannot. Where its mode cannot be changed
+/// ([`file::is_handed_in`]), it is told, if the programs take it so.
+pub fn check_secret(path: &Path, account: Option<&Account>, is_taken_shared: bool) -> Result<()> {
     let shown = path.display();
     let found = std::fs::metadata(path).context(|| format!("Cannot look at the file of passwords {shown}"))?;
     if !found.is_file() {
         return Err(Error::usage(format!("The file of passwords {shown} is no regular file")));
     }
-    if file::is_shared(&found) {
-        let message = format!("Others may read the passwords in {shown}: run `chmod 600 {shown}`");
-        return Err(Error::new(ErrorKind::Denied, message));
+    match file::shared(path) {
+        Some(flaw) if is_taken_shared && file::is_handed_in(path) => file::tell_once(path, &flaw),
+        Some(_) => {
+            let next = match file::is_handed_in(path) {
+                true => "have it mounted with mode 0400, for the programs take no other".to_string(),
+                false => format!("run `chmod 600 {shown}`"),
+            };
+            return Err(Error::new(ErrorKind::Denied, format!("Others may read the passwords in {shown}: {next}")));
+        }
+        None => {}
     }
     let (uid, _) = owner(account);
     // What is root's too, it may be told to load as a plugin: nobody else may have written it.

@@ -68,7 +68,6 @@ pub fn run_owed(owed: &Pending, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
 
 fn hook(name: &str, arguments: Vec<String>, timeout_secs: Option<u64>, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
     let mut program = Program::new(arguments);
-    program.is_trusted = true;
     program.is_last = name == FINALLY;
     program.timeout = timeout_secs.map(Duration::from_secs);
     for (variable, value) in environment(name, run) {

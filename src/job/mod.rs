@@ -32,6 +32,10 @@ use troubles::Troubles;
 /// How long a run waits for another kind of run of the same profile.
 const PATIENCE: Duration = Duration::from_hours(6);
 
+/// How it begins that the folder of states is full or cannot be written, which is no reason not to make a snapshot.
+const UNNOTED: &str = "What this run does cannot be noted, so that `bakfs status` and catching up go by what is old (make \
+                       room there, or mend the folder)";
+
 /// What a run needs of the program around it.
 pub trait Desk {
     /// Opens the profile's repository.
@@ -106,10 +110,15 @@ fn record(state: &StateDir, run: &mut Run, id: Option<&str>, left: Option<&Pendi
         None => state.settle(&run.profile),
         Some(left) => state.owe(&run.profile, left),
     };
-    for error in [kept, noted].into_iter().filter_map(Result::err) {
-        run.problems.push(format!("What is known of runs could not be kept: {}", error.chain()));
-    }
+    [kept, noted].into_iter().filter_map(Result::err).for_each(|error| unnoted(run, &error));
     run.judge();
+}
+
+/// Makes it a problem of a run that something of it cannot be noted; what follows of the same is no other problem.
+fn unnoted(run: &mut Run, error: &Error) {
+    if !run.problems.iter().any(|problem| problem.starts_with(UNNOTED)) {
+        run.problems.push(format!("{UNNOTED}: {}", error.chain()));
+    }
 }
 
 /// What came of looking after a run that was killed.
@@ -188,6 +197,7 @@ fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
         snapshot: None,
         snapshot_id: None,
         problems: Vec::new(),
+        notes: Vec::new(),
         files: 0,
         content_bytes: 0,
         added_bytes: 0,
@@ -231,7 +241,7 @@ pub enum Ran {
 impl Job<'_> {
     /// Makes the run. Fails only where it did not begin; whatever happens later is told in the record, which is kept.
     pub fn run(&self, began: impl FnOnce()) -> Result<Ran> {
-        let _lock = match self.state.turn(&self.profile.name, self.periodicity, PATIENCE)? {
+        let lock = match self.state.turn(&self.profile.name, self.periodicity, PATIENCE)? {
             Turn::Taken(lock) => lock,
             Turn::LeftOut(error) => {
                 self.log("left out: one of the same kind is still being run");
@@ -242,6 +252,7 @@ impl Job<'_> {
         earlier.killed.iter().for_each(|run| self.desk.killed(run));
         let mut run = self.blank();
         run.problems.extend(earlier.problems);
+        lock.flaw().into_iter().for_each(|flaw| unnoted(&mut run, flaw));
         self.log("begins");
         *UNDER_WAY.lock() = Some(run.clone());
         began();
@@ -282,11 +293,7 @@ impl Job<'_> {
         let hooks = Hooks { hooks: &self.profile.hooks, log: &log };
         let owed = hooks.owed(run);
         if let Err(error) = self.state.owe(&self.profile.name, &owed) {
-            if !owed.finally.is_empty() {
-                run.problems.push(format!("{}: nothing was begun", error.chain()));
-                return Made::default();
-            }
-            run.problems.push(error.chain());
+            unnoted(run, &error);
         }
         let made = hooks.before(run).and_then(|()| self.snapshot(run));
         let repository = match made {
@@ -312,7 +319,7 @@ impl Job<'_> {
         let finally = if failure.is_some() { owed.finally.clone() } else { Vec::new() };
         let owed = Pending { finally, failure, run: Some(run.clone()), ..owed };
         if let Err(error) = self.state.owe(&self.profile.name, &owed) {
-            run.problems.push(error.chain());
+            unnoted(run, &error);
         }
         // Unless it was taken over.
         if let Some(known) = &mut *UNDER_WAY.lock() {
@@ -357,8 +364,9 @@ impl Job<'_> {
         if more > 0 {
             run.problems.push(format!("and {more} more that could not be read: the snapshot names up to a thousand"));
         }
+        run.notes = repository.warnings().take_notes();
         run.problems.extend(repository.take_warnings().into_iter().map(|warning| format!("warning: {warning}")));
-        outcome.notes.iter().for_each(|note| self.log(&format!("note: {note}")));
+        run.notes.iter().chain(&outcome.notes).for_each(|note| self.log(&format!("note: {note}")));
         self.log(&format!(
             "snapshot {}: {}, {}, {} added, {} stored",
             outcome.snapshot.name,
@@ -393,7 +401,7 @@ impl Job<'_> {
         if (run.checked || run.pruned)
             && let Err(error) = self.state.keep_repository(&state, Some(&id))
         {
-            run.problems.push(error.chain());
+            unnoted(run, &error);
         }
     }
 

@@ -45,6 +45,12 @@ pub fn message(host: &str, run: &Run) -> Message {
             let _ = writeln!(body, "- and {surplus} more");
         }
     }
+    if !run.notes.is_empty() {
+        body.push_str("\nWhat is so for longer, and was in the way of nothing:\n");
+        for note in run.notes.iter().take(MAX_PROBLEMS) {
+            let _ = writeln!(body, "- {}", cut(note.trim(), MAX_PROBLEM_CHARS).replace('\n', "\n  "));
+        }
+    }
     body.push_str("\nWhat was done:\n");
     for (name, value) in facts(run) {
         let _ = writeln!(body, "  {name:<11}{value}");
@@ -58,6 +64,7 @@ pub fn record(host: &str, run: &Run) -> serde_json::Value {
     let message = message(host, run);
     let mut bounded = run.clone();
     bounded.problems = run.problems.iter().take(MAX_PROBLEMS).map(|text| cut(text, MAX_PROBLEM_CHARS)).collect();
+    bounded.notes = run.notes.iter().take(MAX_PROBLEMS).map(|text| cut(text, MAX_PROBLEM_CHARS)).collect();
     bounded.dumps.truncate(MAX_DUMPS);
     let mut record = serde_json::to_value(bounded).unwrap_or_default();
     record["host"] = host.into();
@@ -159,6 +166,7 @@ mod tests {
             snapshot: (outcome != Outcome::Failed).then(|| "2026-11-21_031500".into()),
             snapshot_id: (outcome != Outcome::Failed).then(|| "0123abcd".into()),
             problems: problems.iter().map(|problem| problem.to_string()).collect(),
+            notes: Vec::new(),
             files: 12,
             content_bytes: 3 << 20,
             added_bytes: 2048,

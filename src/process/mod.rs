@@ -112,8 +112,6 @@ pub struct Program {
     pub timeout: Option<Duration>,
     /// The folder it runs in; `/` without it.
     pub folder: Option<PathBuf>,
-    /// Whether it was named by a person, so that root looks at who could change it before it is run.
-    pub is_trusted: bool,
     /// Whether it runs although this process is being ended ([`end_all`]).
     pub is_last: bool,
     /// What it reads on standard input; nothing without it.
@@ -192,20 +190,12 @@ impl Program {
         Ok(file.into())
     }
 
-    /// Refuses what root would run and others could change: the program, and the first word of a line for the shell.
+    /// Refuses what root would run itself and others could change ([`file::require_command`]).
     pub fn refuse_changeable(&self) -> Result<()> {
-        let [program, rest @ ..] = &self.arguments[..] else { return Ok(()) };
-        if !self.is_trusted || self.account.is_some() {
-            return Ok(());
+        match self.account {
+            Some(_) => Ok(()),
+            None => file::require_command(&self.arguments),
         }
-        if let [flag, line] = rest
-            && program == "/bin/sh"
-            && flag == "-c"
-            && let Some(word) = line.to_str().and_then(|line| line.split_whitespace().next())
-        {
-            file::require_program(Path::new(word))?;
-        }
-        file::require_program(Path::new(program))
     }
 
     fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {

@@ -48,18 +48,33 @@ impl Default for Memory {
 #[derive(Debug, Default)]
 pub struct Warnings {
     texts: Mutex<Vec<String>>,
+    /// What is so until somebody changes it, and keeps nothing from being done.
+    notes: Mutex<Vec<String>>,
     is_history_shrunk: AtomicBool,
 }
 
 impl Warnings {
-    /// Takes the texts.
+    /// Takes the texts, those of [`Warnings::take_notes`] among them.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.texts.lock())
+        let texts = std::mem::take(&mut *self.texts.lock());
+        texts.into_iter().chain(self.take_notes()).collect()
+    }
+
+    /// Takes what nothing failed of: a state of the repository that lasts until somebody changes it, such as a snapshot
+    /// dated in the future. Told each time as a warning it would be an alarm that never ends.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock())
     }
 
     /// Returns whether snapshots that were seen here were missing when they were listed last.
     pub fn is_history_shrunk(&self) -> bool {
         self.is_history_shrunk.load(Ordering::Relaxed)
+    }
+}
+
+fn add(texts: &mut Vec<String>, text: String) {
+    if !texts.contains(&text) {
+        texts.push(text);
     }
 }
 
@@ -129,10 +144,12 @@ impl Repository {
 
     /// Adds something that went wrong without making the repository unusable.
     pub(crate) fn warn(&self, text: String) {
-        let mut warnings = self.warnings.texts.lock();
-        if !warnings.contains(&text) {
-            warnings.push(text);
-        }
+        add(&mut self.warnings.texts.lock(), text);
+    }
+
+    /// Adds something that is so and keeps nothing from being done ([`Warnings::take_notes`]).
+    pub(crate) fn note(&self, text: String) {
+        add(&mut self.warnings.notes.lock(), text);
     }
 
     /// Returns whether a chunk is stored where something new may rely on it.

@@ -300,7 +300,7 @@ impl Repository {
     ) -> Result<Self> {
         let unlocked = unlock_keys(&*store, address, config, options, credentials);
         wipe_stack::<UNLOCK_STACK_BYTES>();
-        let (stored, visit, keys, warnings) = unlocked?;
+        let (stored, visit, keys, notes) = unlocked?;
         let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
         let cache = match options.cache_base {
             Some(base) => match Cache::open(base, &stored.repository) {
@@ -329,7 +329,7 @@ impl Repository {
             shared: Shared::new(known),
             warnings: Arc::default(),
         };
-        warnings.into_iter().for_each(|warning| repository.warn(warning));
+        notes.into_iter().for_each(|text| repository.note(text));
         repository.refresh_index()?;
         Ok(repository)
     }
@@ -347,8 +347,8 @@ fn unlock_keys(
     let mut stored = decode(store, config)?;
     // Before any credential is asked for or used: it may not be what they are for.
     let visit = recognise(address, &stored, config, options)?;
-    let Unlocked { master, warnings } = match stored.config.open_key {
-        Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), warnings: Vec::new() },
+    let Unlocked { master, notes } = match stored.config.open_key {
+        Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), notes: Vec::new() },
         _ => find_master(store, stored.repository, &credentials(&stored.repository)?, options.keyring)?,
     };
     let keys = Keys::derive(&master);
@@ -359,7 +359,7 @@ fn unlock_keys(
         )));
     }
     stored.forget_key();
-    Ok((stored, visit, keys, warnings))
+    Ok((stored, visit, keys, notes))
 }
 
 fn decode(store: &dyn Store, config: &[u8]) -> Result<Stored> {

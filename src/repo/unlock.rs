@@ -21,8 +21,8 @@ const MAX_USUAL_SLOTS: u64 = 64;
 pub(in crate::repo) struct Unlocked {
     /// The master key.
     pub master: Secret,
-    /// What is wrong with other slots.
-    pub warnings: Vec<String>,
+    /// What is wrong with other slots: this one needs none of them.
+    pub notes: Vec<String>,
 }
 
 /// Master keys that credentials have unlocked in this process: what a passphrase opens takes a second to work out
@@ -88,7 +88,7 @@ pub(in crate::repo) fn find_master(
     let known =
         keyring.and_then(|keyring| credentials.iter().find_map(|credential| keyring.find(repository, credential)));
     if let Some(master) = known {
-        return Ok(Unlocked { master, warnings: Vec::new() });
+        return Ok(Unlocked { master, notes: Vec::new() });
     }
     let listed = store.list(ObjectKind::Key)?;
     if listed.is_empty() {
@@ -109,8 +109,8 @@ pub(in crate::repo) fn find_master(
             Look::Gone => {}
         }
     }
-    let mut warnings: Vec<String> = damaged.iter().map(|(_, error)| error.chain()).collect();
-    warnings.extend(crate::repo::shared::foreign::warning(ObjectKind::Key, &foreign));
+    let mut notes: Vec<String> = damaged.iter().map(|(_, error)| error.chain()).collect();
+    notes.extend(crate::repo::shared::foreign::warning(ObjectKind::Key, &foreign));
     for credential in credentials {
         let fitting: Vec<&Slot> = slots.iter().map(|slot| &**slot).filter(|slot| slot.is_for(credential)).collect();
         let tried = worth_trying(&fitting.iter().map(|slot| slot.derivation()).collect::<Vec<_>>());
@@ -119,7 +119,7 @@ pub(in crate::repo) fn find_master(
             if let Some(keyring) = keyring {
                 keyring.keep(repository, credential, &master);
             }
-            return Ok(Unlocked { master, warnings });
+            return Ok(Unlocked { master, notes });
         }
     }
     if left_out > 0 {

@@ -38,9 +38,14 @@ pub fn lines(settings: &Settings, invocation: &Invocation, style: &Style, period
     if settings.schedule.jitter_secs > 0 {
         arguments.extend(["--jitter", &jitter]);
     }
-    let run = command_line(style, &invocation.run(&arguments));
+    // In each line, by env(1): lines of a crontab that set variables set them for all that follow.
+    let mut launched = style.launcher.clone();
+    launched.extend((!invocation.environment.is_empty()).then(|| "env".to_string()));
+    launched.extend(invocation.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    let line = |words: Vec<String>| command_line(&launched, &words);
+    let run = line(invocation.run(&arguments));
     arguments.push("--catch-up");
-    let catch_up = command_line(style, &invocation.run(&arguments));
+    let catch_up = line(invocation.run(&arguments));
     let user = if style.names_user { "root " } else { "" };
     vec![format!("{fields} {user}{run}"), format!("@reboot {user}{catch_up}")]
 }
@@ -123,8 +128,8 @@ impl Crontab {
 }
 
 /// Writes a command for the shell, with what cron itself would take for the end of the line.
-fn command_line(style: &Style, words: &[String]) -> String {
-    let quoted = style.launcher.iter().chain(words).map(|word| {
+fn command_line(launcher: &[String], words: &[String]) -> String {
+    let quoted = launcher.iter().chain(words).map(|word| {
         let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.+:,@=%".contains(c));
         let word = if is_plain { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
         word.replace('%', "\\%")
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn paths_reach_the_program_as_they_are() {
         let invocation = Invocation::new(Path::new("/opt/it's 100%/bakfs"), None).unwrap();
-        let line = command_line(&Style::default(), &invocation.run(&[]));
+        let line = command_line(&[], &invocation.run(&[]));
         assert_eq!(line, r"'/opt/it'\''s 100\%/bakfs' run");
     }
 

@@ -40,12 +40,39 @@ pub struct Invocation {
     pub program: String,
     /// The configuration, if not the usual one.
     pub config: Option<String>,
+    /// Variables of its environment that decide what is meant.
+    pub environment: Vec<(String, String)>,
+    /// Further options.
+    pub options: Vec<String>,
 }
 
 impl Invocation {
     /// Makes the one of a program. Paths are refused that no unit or crontab could hold.
     pub fn new(program: &Path, config: Option<&Path>) -> Result<Self> {
-        Ok(Invocation { program: plain(program)?, config: config.map(plain).transpose()? })
+        let config = config.map(plain).transpose()?;
+        Ok(Invocation { program: plain(program)?, config, environment: Vec::new(), options: Vec::new() })
+    }
+
+    /// Adds a variable, which is no secret: everybody may read units and crontabs.
+    pub fn with_variable(mut self, name: &str, value: &Path) -> Result<Self> {
+        let text = value.to_str().filter(|text| !text.chars().any(char::is_control));
+        let Some(text) = text else {
+            let message = format!("No schedule can hold {name}={value:?}: use a value that is plain UTF-8");
+            return Err(Error::usage(message));
+        };
+        self.environment.push((name.to_string(), text.to_string()));
+        Ok(self)
+    }
+
+    /// Returns whether runs have a variable.
+    pub fn carries(&self, name: &str) -> bool {
+        self.environment.iter().any(|(carried, _)| carried == name)
+    }
+
+    /// Adds an option.
+    pub fn with_option(mut self, option: &str) -> Self {
+        self.options.push(option.to_string());
+        self
     }
 
     /// Makes the one of this process, for a configuration that was read.
@@ -64,6 +91,7 @@ impl Invocation {
     pub fn run(&self, arguments: &[&str]) -> Vec<String> {
         let config = self.config.iter().flat_map(|path| ["--config", path]);
         let words = [&*self.program, "run"].into_iter().chain(arguments.iter().copied()).chain(config);
+        let words = words.chain(self.options.iter().map(String::as_str));
         words.map(str::to_string).collect()
     }
 }
@@ -138,9 +166,10 @@ impl Entry {
     }
 }
 
-/// Returns the schedule of every periodicity that a profile has or that is installed, as it is on this machine.
-pub fn installed(settings: &Settings) -> Result<Vec<Entry>> {
-    Place::of_process()?.entries(settings, &Invocation::of_process(settings)?)
+/// Returns the schedule of every periodicity that a profile has or that is installed, as it is on this machine; outdated
+/// is what does not begin runs as `invocation` would.
+pub fn installed(settings: &Settings, invocation: &Invocation) -> Result<Vec<Entry>> {
+    Place::of_process()?.entries(settings, invocation)
 }
 
 #[cfg(test)]

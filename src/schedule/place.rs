@@ -6,6 +6,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::{Program, failed};
 use crate::settings::{Periodicity, Settings};
 use crate::trust::folder;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,6 +121,14 @@ impl Place {
     /// Writes the schedule and takes away what no profile has any more, also at the other manager.
     pub fn install(&self, manager: Manager, settings: &Settings, invocation: &Invocation) -> Result<Report> {
         let mut report = Report { warnings: self.warnings(manager, settings), ..Report::default() };
+        let dropped: Vec<String> = self.carried()?.into_iter().filter(|name| !invocation.carries(name)).collect();
+        if !dropped.is_empty() {
+            let names = dropped.join(", ");
+            report.warnings.push(format!(
+                "scheduled runs have had {names}, which is not set here, and have it no more: if that is not meant so, set \
+                 it and install again, or write what it says into the configuration"
+            ));
+        }
         match manager {
             Manager::Systemd => {
                 self.install_units(settings, invocation, &mut report)?;
@@ -132,6 +141,20 @@ impl Place {
             }
         }
         Ok(report)
+    }
+
+    /// Returns the names of the variables that what is installed carries.
+    fn carried(&self) -> Result<BTreeSet<String>> {
+        let mut text = self.read_cron()?.unwrap_or_default().own;
+        for name in Periodicity::SCHEDULED.into_iter().flat_map(systemd::names) {
+            text.extend(read(&self.units.join(name))?.filter(|text| is_ours(text)).unwrap_or_default());
+        }
+        let text = String::from_utf8_lossy(&text);
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).flat_map(|word| {
+            let word = word.strip_prefix("Environment=").unwrap_or(word);
+            word.split_once('=').map(|(name, _)| name)
+        });
+        Ok(words.filter(|name| name.starts_with("BAKFS_") || name.starts_with("XDG_")).map(str::to_string).collect())
     }
 
     /// Takes away all that was ever installed.

@@ -140,6 +140,9 @@ fn service(settings: &Settings, invocation: &Invocation, periodicity: Periodicit
          # Not `idle`: on a disk that is never idle the run would never end.\n\
          IOSchedulingClass=best-effort\nIOSchedulingPriority=7\n"
     ));
+    for (name, value) in &invocation.environment {
+        text.push_str(&format!("Environment={}\n", quoted(&format!("{name}={value}"))));
+    }
     if !is_user {
         text.push_str("Environment=HOME=%h\n");
         text.push_str(HARDENING);
@@ -161,15 +164,18 @@ fn stop_secs(settings: &Settings, periodicity: Periodicity) -> u64 {
 /// Writes a command as systemd reads it back (systemd.service(5), "Command lines"). The program's own path knows no
 /// variables.
 fn command_line(words: &[String]) -> String {
-    let quoted = words.iter().enumerate().map(|(at, word)| {
-        let mut word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-        if at > 0 {
-            word = word.replace('$', "$$");
-        }
-        let is_plain = word.chars().all(|c| c.is_alphanumeric() || "/-_.+:,@=%$".contains(c));
-        if is_plain { word } else { format!("\"{word}\"") }
+    let words = words.iter().enumerate().map(|(at, word)| match at {
+        0 => quoted(word),
+        _ => quoted(&word.replace('$', "$$")),
     });
-    quoted.collect::<Vec<_>>().join(" ")
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Writes a word as systemd reads it back (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers").
+fn quoted(word: &str) -> String {
+    let word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    let is_plain = word.chars().all(|c| c.is_alphanumeric() || "/-_.+:,@=%$".contains(c));
+    if is_plain { word } else { format!("\"{word}\"") }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::periodicity::Periodicity;
 use super::values::check_absolute;
 use super::values::{Command, Duration, Jitter, Keep, Strings};
 use crate::error::Result;
+use crate::quantity::Share;
 use crate::retention::window::Window;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -145,6 +146,17 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// Refuses limits of time in which nothing could be done.
+    pub(super) fn check_limits(&self) -> Result<()> {
+        let of_dumps = (self.postgresql.iter().map(|it| ("postgresql.timeout", it.timeout)))
+            .chain(self.mysql.iter().map(|it| ("mysql.timeout", it.timeout)))
+            .chain(self.command.iter().map(|it| ("command.timeout", it.timeout)));
+        let mut all = of_dumps.chain([("hooks.timeout", self.hooks.timeout)]);
+        all.try_for_each(|(key, limit)| Duration::require_some(limit, key))
+    }
+}
+
 /// Runs of one periodicity as a history of their own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -198,7 +210,8 @@ pub struct Check {
     /// At most so often; `never`.
     pub every: Option<Duration>,
     /// The part of the stored data that is read and verified each time, as `5%` or `2G`.
-    pub share: Option<String>,
+    #[serde(deserialize_with = "super::values::share")]
+    pub share: Option<Share>,
     /// Data that was verified less long ago is not read again.
     pub max_age: Option<Window>,
 }

@@ -6,7 +6,7 @@ use super::periodicity::Periodicity;
 use super::values::{Command, Duration, Keep, check_absolute};
 use crate::error::{Error, Result};
 use crate::format::snapshot::INCOMPLETE_TAG;
-use crate::quantity::{Share, parse_share};
+use crate::quantity::Share;
 use crate::retention::window::Window;
 use crate::spelling::{check_word, list};
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,6 +145,8 @@ impl Profile {
         }
         own.check_paths()?;
         defaults.check_paths()?;
+        own.check_limits()?;
+        defaults.check_limits()?;
         let has_databases = own.has_databases();
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
         sources.iter().try_for_each(|path| check_absolute("sources", Some(path)))?;
@@ -182,8 +184,7 @@ impl Profile {
         if let Some(level) = compression.filter(|level| !(1..=19).contains(level)) {
             return Err(Error::usage(format!("compression = {level} is no level of zstd: write 1 to 19")));
         }
-        let share = own.check.share.as_ref().or(defaults.check.share.as_ref());
-        let share = share.map(|text| parse_share(text)).transpose().map_err(Error::usage)?;
+        let share = own.check.share.or(defaults.check.share);
         let max_age = own.check.max_age.or(defaults.check.max_age);
         let month: Window = "30d".parse()?;
         let tags = joined(&defaults.tags, own.tags);

@@ -102,6 +102,10 @@ impl Schedule {
         if written.shutdown_timeout.is_some_and(|timeout| timeout.secs.is_none()) {
             return Err(Error::usage("schedule.shutdown-timeout: a machine that goes down waits for no one for ever"));
         }
+        if written.shutdown_timeout.is_some_and(|timeout| timeout.secs == Some(0)) {
+            let message = "schedule.shutdown-timeout: no run ends in no time: write `10min`, or leave `shutdown` out";
+            return Err(Error::usage(message));
+        }
         let month_form = "1 06:15 (a day up to 28, and a time)";
         Ok(Schedule {
             hourly_minute: stated(&written.hourly, "hourly", ":15", minute, or.hourly_minute)?,

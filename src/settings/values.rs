@@ -1,6 +1,7 @@
 //! Values that may be written in more than one way.
 
 use crate::error::{Error, Result};
+use crate::quantity::{Share, parse_share};
 use crate::retention::rule::{self, Count, Level, Limit, Rule, TagList};
 use crate::retention::window::Window;
 use crate::text;
@@ -67,7 +68,7 @@ impl Strings {
     }
 }
 
-/// A length of time on the clock: `90s`, `10min`, `2h`, `7d`, or `never`.
+/// A length of time on the clock: `90s`, `10min`, `2h`, `7d`, `0`, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duration {
     /// Whole seconds; `None` for `never`.
@@ -79,9 +80,19 @@ impl Duration {
     pub const fn of_secs(secs: u64) -> Self {
         Duration { secs: Some(secs) }
     }
+
+    /// Refuses one that is none, where nothing can be done in no time; `key` is where it is written.
+    pub fn require_some(written: Option<Self>, key: &str) -> Result<()> {
+        match written {
+            Some(Duration { secs: Some(0) }) => {
+                Err(Error::usage(format!("{key}: nothing ends in no time: write `10min`, or `never` for no limit")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// A length of time that may be none: `0`, or as [`Duration`].
+/// A length of time that something waits: as [`Duration`], and `never` is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jitter {
     /// Whole seconds.
@@ -92,17 +103,8 @@ impl FromStr for Jitter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if matches!(text, "0" | "0s" | "0sec" | "0min" | "0h") {
-            return Ok(Jitter { secs: 0 });
-        }
         // What was never to begin later begins in time.
         Ok(Jitter { secs: text.parse::<Duration>()?.secs.unwrap_or(0) })
-    }
-}
-
-impl<'de> Deserialize<'de> for Jitter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -113,10 +115,13 @@ impl FromStr for Duration {
         if text == "never" {
             return Ok(Duration { secs: None });
         }
-        let wrong = || format!("`{text}` is no length of time: write 90s, 10min, 2h, 7d or never");
+        let wrong = || format!("`{text}` is no length of time: write 90s, 10min, 2h, 7d, 0 or never");
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
         let unit_secs = match text[digits..].trim_start() {
+            // None is the same in every unit.
+            "" if number == 0 => 1,
+            "" => return Err(format!("`{text}` has no unit: write {text}s, {text}min, {text}h or {text}d")),
             "s" | "sec" => 1,
             "min" => 60,
             "h" => 3600,
@@ -124,7 +129,7 @@ impl FromStr for Duration {
             "w" => 7 * 86_400,
             _ => return Err(wrong()),
         };
-        let secs = number.checked_mul(unit_secs).filter(|secs| (1..=10 * 366 * 86_400).contains(secs));
+        let secs = number.checked_mul(unit_secs).filter(|secs| (0..=10 * 366 * 86_400).contains(secs));
         Ok(Duration { secs: Some(secs.ok_or_else(wrong)?) })
     }
 }
@@ -141,17 +146,54 @@ impl fmt::Display for Duration {
     }
 }
 
+/// Reads a text or a bare number, as which people write what needs a unit: who knows what it should be says so.
+pub(super) struct Written(pub String);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsText;
+        impl Visitor<'_> for AsText {
+            type Value = Written;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Written, E> {
+                Ok(Written(text.to_string()))
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Written, E> {
+                Ok(Written(number.to_string()))
+            }
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Written, E> {
+                Ok(Written(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(AsText)
+    }
+}
+
+impl<'de> Deserialize<'de> for Jitter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Written::deserialize(deserializer)?.0.parse().map_err(D::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        Written::deserialize(deserializer)?.0.parse().map_err(D::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Window {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = Written::deserialize(deserializer)?.0;
         text.parse().map_err(|error: Error| D::Error::custom(error.chain()))
     }
+}
+
+/// Reads a share, which may be written as a bare number to be told what that lacks.
+pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Share>, D::Error> {
+    let text = Written::deserialize(deserializer)?.0;
+    parse_share(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// One number, or several: `7`, `"6/2"`, `"unlimited"`, `[6, "6/2"]`.
@@ -317,13 +359,15 @@ mod tests {
             assert_eq!(text.parse::<Duration>().unwrap().secs, Some(secs), "{text}");
         }
         assert_eq!("never".parse::<Duration>().unwrap().secs, None);
-        for text in ["", "10", "10m", "-1s", "0s", "1 month", "99999999999999999999s", "9999999d"] {
+        for text in ["", "10", "10m", "-1s", "1 month", "99999999999999999999s", "9999999d"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
-        for (text, secs) in [("0s", 0), ("0", 0), ("never", 0), ("5min", 300)] {
+        for (text, secs) in [("0s", 0), ("0", 0), ("0 min", 0), ("00d", 0), ("never", 0), ("5min", 300), ("5 min", 300)]
+        {
             assert_eq!(text.parse::<Jitter>().unwrap().secs, secs, "{text}");
         }
         assert!("0x".parse::<Jitter>().is_err());
+        assert_eq!("90".parse::<Duration>().unwrap_err(), "`90` has no unit: write 90s, 90min, 90h or 90d");
         for text in ["90s", "10min", "25h", "7d", "never"] {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }

@@ -212,8 +212,9 @@ fn family(kind: &str) -> &str {
     }
 }
 
-fn is_elsewhere(kind: &str) -> bool {
-    ELSEWHERE.contains(&kind) || kind.starts_with("fuse")
+/// Returns whether files of a type of file system are changed elsewhere too, by a server, a cluster or a program.
+pub fn is_elsewhere(kind: &str) -> bool {
+    ELSEWHERE.contains(&family(kind)) || kind.starts_with("fuse")
 }
 
 fn is_shown(mount: &Mount) -> bool {

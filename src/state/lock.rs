@@ -1,13 +1,17 @@
 //! Never two runs of one profile at once: a lock that goes with its process.
+//!
+//! Where the profile's lock file cannot be written (a full disk, one that is mounted read-only), what is there stands for
+//! it, opened to be read only (flock(2) asks for no more): the file as it is, the folder of states, or the configuration.
+//! The last two stand for all profiles, so that runs take turns.
 
 use super::StateDir;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Periodicity;
 use crate::trust::folder;
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often a lock that is taken is tried again.
@@ -19,11 +23,21 @@ const MAX_HOLDER_BYTES: u64 = 200;
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    flaw: Option<Error>,
+}
+
+impl Lock {
+    /// Returns why the lock is not as it should be: something else stands for its file, nobody can see who holds it, or
+    /// nothing keeps others from running the profile too. The run can be made all the same.
+    pub fn flaw(&self) -> Option<&Error> {
+        self.flaw.as_ref()
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The next one to hold it must not be taken for this one before it has said who it is.
+        // The next one to hold it must not be taken for this one before it has said who it is. What was opened to be
+        // read only stays as it is.
         let _ = self.file.set_len(0);
     }
 }
@@ -47,41 +61,68 @@ impl StateDir {
     }
 
     /// Takes the lock of a profile. Another kind of run is waited for, at most `patience`; one of the same kind is
-    /// not: the one that holds the lock is late, and that is no failure.
+    /// not: the one that holds the lock is late, and that is no failure. A lock that cannot be made, or that the file
+    /// system does not offer, keeps no run from being made: [`Lock::flaw`].
     pub fn turn(&self, profile: &str, periodicity: Periodicity, patience: Duration) -> Result<Turn> {
         let path = self.lock_file(profile);
         let locking = || format!("Cannot lock the profile `{profile}` by {}", path.display());
-        let folder = path.parent().unwrap_or(self.path());
-        self.make().context(locking)?;
-        folder::make_own(folder, folder::PRIVATE).context(locking)?;
-        let name = path.file_name().unwrap_or_default();
-        let mut file = folder::open_own(folder, name, OFlags::RDWR | OFlags::CREATE).context(locking)?;
+        let (mut file, mut flaw) = match self.open_lock(&path) {
+            Ok(file) => (file, None),
+            Err(error) => {
+                // A link, or what is no file, has been put there by somebody: that is not passed over.
+                let is_planted = error.kind() == std::io::ErrorKind::InvalidInput;
+                let stand_in = if is_planted { None } else { self.stand_in(&path) };
+                let error = Error::io(locking(), error);
+                match stand_in {
+                    Some(file) => (file, Some(error)),
+                    None => return Err(error),
+                }
+            }
+        };
         let began = Instant::now();
         let mut was_same = false;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(Error::io(locking(), error)),
+                Err(error) => return Ok(Turn::Taken(Lock { file, flaw: Some(Error::io(locking(), error)) })),
             }
-            let holder = holder(&mut file);
+            // What stands for the file says nothing of who holds it now.
+            let holder = if flaw.is_none() { holder(&mut file) } else { String::new() };
             let is_same = holder.split(' ').next() == Some(periodicity.word());
             // What was read first may have been written by the one before.
             let is_sure = was_same || !is_same;
             if is_sure && (is_same || began.elapsed() >= patience) {
-                let message = format!("`{profile}` is still being run ({holder}): this run was left out");
-                let error = Error::new(ErrorKind::Busy, message);
+                let by = if holder.is_empty() { "by another process".into() } else { format!("({holder})") };
+                let error =
+                    Error::new(ErrorKind::Busy, format!("`{profile}` is still being run {by}: this run was left out"));
                 return if is_same { Ok(Turn::LeftOut(error)) } else { Err(error) };
             }
             was_same = is_same;
             std::thread::sleep(TRY_AGAIN);
         }
-        let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let text = format!("{periodicity} since {now}, process {}", std::process::id());
-        file.set_len(0).context(locking)?;
-        file.rewind().context(locking)?;
-        file.write_all(text.as_bytes()).context(locking)?;
-        Ok(Turn::Taken(Lock { file }))
+        if flaw.is_none() {
+            let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+            let text = format!("{periodicity} since {now}, process {}", std::process::id());
+            let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+            let noting = || format!("Cannot note who runs the profile `{profile}` in {}", path.display());
+            flaw = noted.context(noting).err();
+        }
+        Ok(Turn::Taken(Lock { file, flaw }))
+    }
+
+    fn open_lock(&self, path: &Path) -> std::io::Result<File> {
+        let folder = path.parent().unwrap_or(self.path());
+        self.make()?;
+        folder::make_own(folder, folder::PRIVATE)?;
+        folder::open_own(folder, path.file_name().unwrap_or_default(), OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// Opens what stands for a lock file that cannot be made or written.
+    fn stand_in(&self, path: &Path) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from);
+        [Some(path), Some(self.path()), self.configuration()].into_iter().flatten().find_map(open)
     }
 
     pub(super) fn lock_file(&self, profile: &str) -> PathBuf {

@@ -70,6 +70,11 @@ impl StateDir {
         &self.path
     }
 
+    /// Returns the configuration whose runs are meant, where one is.
+    fn configuration(&self) -> Option<&Path> {
+        self.configuration.as_deref()
+    }
+
     fn file(&self, kind: &str, profile: &str) -> PathBuf {
         self.path.join(kind).join(format!("{}.json", self.key_of(profile)))
     }

@@ -54,6 +54,9 @@ pub struct Run {
     pub snapshot_id: Option<String>,
     /// What went wrong, most important first: sentences for people.
     pub problems: Vec<String>,
+    /// What is so until somebody changes it, and has kept the run from nothing: sentences for people.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Files of every type in the snapshot.
     pub files: u64,
     /// Their content.

@@ -3,16 +3,24 @@
 //! *Changeable* is what others than this user and root could write to, or put something else in the place of; *shared*
 //! is what others could read. Access lists show in the mode: its group bits are their mask (acl(5)).
 
+use super::read_only::is_unwritable;
+use super::words;
 use crate::accounts;
 use crate::error::{Context, Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Groups below this are the distribution's own (Debian Policy, 9.2.2), such as `staff`, which may write below
 /// `/usr/local`: of folders that is taken for meant so.
 const FIRST_FREE_GROUP: u32 = 100;
+/// The kernel reads no more of a script to find its interpreter (execve(2)).
+const MAX_FIRST_LINE_BYTES: u64 = 255;
 
 /// Why a file is not trusted, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +79,26 @@ fn of_writers(path: &Path, found: &Metadata, is_folder: bool) -> Option<Flaw> {
     })
 }
 
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Returns what is wrong with something, unless it lies where nobody can write.
+fn unless_unwritable(path: &Path, flaw: Option<Flaw>) -> Option<Flaw> {
+    flaw.filter(|_| !is_unwritable(&real(path)))
+}
+
+/// Returns a path with the links above its last name followed, that name being a link or not.
+fn place_of(link: &Path) -> PathBuf {
+    let folder = link.parent().and_then(|folder| std::fs::canonicalize(folder).ok());
+    folder.map_or_else(|| link.to_path_buf(), |folder| folder.join(link.file_name().unwrap_or_default()))
+}
+
+fn of_link(path: &Path) -> Option<Flaw> {
+    let link = std::fs::symlink_metadata(path).ok().filter(Metadata::is_symlink)?;
+    of_owner(path, &link).filter(|_| !is_unwritable(&place_of(path)))
+}
+
 /// Returns the folders and links that decide what file a path names: those it is written with, and those it leads to.
 fn on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -89,15 +117,13 @@ pub fn replaceable(path: &Path) -> Option<Flaw> {
     if is_handed_over(path) {
         return None;
     }
-    let link = std::fs::symlink_metadata(path).ok().filter(Metadata::is_symlink);
-    if let Some(flaw) = link.and_then(|link| of_owner(path, &link)) {
+    if let Some(flaw) = of_link(path) {
         return Some(flaw);
     }
     on_the_way(path).iter().find_map(|folder| {
-        let link = std::fs::symlink_metadata(folder).ok().filter(Metadata::is_symlink);
-        link.and_then(|link| of_owner(folder, &link)).or_else(|| {
+        of_link(folder).or_else(|| {
             let found = std::fs::metadata(folder).ok()?;
-            of_owner(folder, &found).or_else(|| of_writers(folder, &found, true))
+            unless_unwritable(folder, of_owner(folder, &found).or_else(|| of_writers(folder, &found, true)))
         })
     })
 }
@@ -110,7 +136,7 @@ pub fn changeable(path: &Path) -> Option<Flaw> {
         return None;
     }
     let flaw = of_owner(path, &found).or_else(|| of_writers(path, &found, found.is_dir()));
-    flaw.or_else(|| replaceable(path))
+    unless_unwritable(path, flaw).or_else(|| replaceable(path))
 }
 
 /// Returns why others could read what is in a file of secrets; `None` where nobody could, and where there is none.
@@ -123,7 +149,7 @@ pub fn shared(path: &Path) -> Option<Flaw> {
 }
 
 /// Returns whether others than a file's owner may reach what is in it.
-pub fn is_shared(found: &Metadata) -> bool {
+fn is_shared(found: &Metadata) -> bool {
     found.mode() & 0o077 != 0
 }
 
@@ -137,9 +163,28 @@ pub fn require_unchangeable(what: &str, path: &Path) -> Result<()> {
     changeable(path).map_or(Ok(()), |flaw| Err(refused(what, path, &flaw)))
 }
 
+/// Returns whether a file lies where neither its mode can be changed nor its content, as secrets that a container is
+/// handed: that others may read it there is told, and refusing it would help nobody.
+pub fn is_handed_in(path: &Path) -> bool {
+    is_unwritable(&real(path))
+}
+
 /// Refuses a file of secrets that others could read or change.
 pub fn require_secret(what: &str, path: &Path) -> Result<()> {
-    exposed(path).map_or(Ok(()), |flaw| Err(refused(what, path, &flaw)))
+    match shared(path) {
+        Some(flaw) if is_handed_in(path) => tell_once(path, &flaw),
+        Some(flaw) => return Err(refused(what, path, &flaw)),
+        None => {}
+    }
+    require_unchangeable(what, path)
+}
+
+/// Tells, once in this process, that others may read a file that is used all the same.
+pub fn tell_once(path: &Path, flaw: &Flaw) {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if TOLD.lock().insert(path.to_path_buf()) {
+        tracing::warn!("{}: have it mounted with mode 0400", flaw.what);
+    }
 }
 
 fn refused(what: &str, path: &Path, flaw: &Flaw) -> Error {
@@ -149,10 +194,32 @@ fn refused(what: &str, path: &Path, flaw: &Flaw) -> Error {
 /// Refuses a program that root would run, where others could change it. What is found by the PATH is not looked at, and
 /// neither is what another user than root runs: they are asked for what root gives.
 pub fn require_program(program: &Path) -> Result<()> {
-    match me() == 0 && program.is_absolute() {
-        true => require_unchangeable("program", program),
-        false => Ok(()),
+    require_command(&[program])
+}
+
+/// Refuses a command that root would run, where others could change its program or a file that this is handed, as in
+/// `sh /path/of/script`, also in a line for the shell; or what a script of them names to be run by (`#!`).
+pub fn require_command<S: AsRef<OsStr>>(words: &[S]) -> Result<()> {
+    if me() != 0 {
+        return Ok(());
     }
+    let words: Vec<String> = words.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect();
+    for path in words::run_by(&words).iter().filter(|path| path.is_file()) {
+        require_unchangeable("program", path)?;
+        if let Some(interpreter) = interpreter_of(path) {
+            require_unchangeable("program", &interpreter)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns what the first line of a script names (execve(2), "Interpreter scripts").
+fn interpreter_of(script: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    std::fs::File::open(script).ok()?.take(MAX_FIRST_LINE_BYTES).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let path = line.trim_ascii_start().split(|byte| byte.is_ascii_whitespace()).next()?;
+    Some(PathBuf::from(OsStr::from_bytes(path))).filter(|path| path.is_absolute())
 }
 
 /// Refuses a folder of this program's own that belongs to somebody else, or that others could write to.

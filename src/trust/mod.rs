@@ -6,6 +6,8 @@ pub mod environment;
 pub mod file;
 pub mod folder;
 pub mod hidden;
+mod read_only;
+mod words;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 

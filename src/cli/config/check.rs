@@ -5,7 +5,7 @@ use crate::cli::configured::{chosen, machine};
 use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::{Global, config_folder};
 use crate::cli::output::readable;
-use crate::cli::{Status, stdout};
+use crate::cli::{Status, scheduled, stdout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RepositoryId;
 use crate::machine::survey::Budget;
@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         findings.extend(notifications(profile));
     }
     findings.extend(audit::together(&settings));
-    findings.extend(schedules(&settings));
+    findings.extend(schedules(global, &settings));
     #[cfg(feature = "mount")]
     if machine().is_walked_by_updatedb(crate::cli::mount_point::FS_TYPE) {
         findings.push(Finding::hint("updatedb", crate::cli::mount_point::PRUNE));
@@ -88,8 +88,9 @@ fn notifications(profile: &Profile) -> Vec<Finding> {
 }
 
 /// Looks whether scheduled runs are installed, as they would be now.
-fn schedules(settings: &Settings) -> Vec<Finding> {
-    let entries = match schedule::installed(settings) {
+fn schedules(global: &Global, settings: &Settings) -> Vec<Finding> {
+    let entries = scheduled::invocation(global, settings).and_then(|as_here| schedule::installed(settings, &as_here));
+    let entries = match entries {
         Ok(entries) => entries,
         Err(error) => return vec![Finding::problem("schedule", error.chain())],
     };

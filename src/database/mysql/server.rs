@@ -85,7 +85,7 @@ impl Server {
     pub fn new(settings: &Mysql, temporary: &Temporary) -> Result<Self> {
         let account = account(settings.user.as_deref())?;
         if let Some(file) = &settings.option_file {
-            check_secret(file, account.as_ref())?;
+            check_secret(file, account.as_ref(), true)?;
         }
         check_options(&settings.options)?;
         // A folder may have the dump program alone.

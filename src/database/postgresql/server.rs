@@ -104,7 +104,7 @@ impl Server {
         let account = account(settings.user.as_deref().or(by_peer))?;
         if let Some(pgpass) = &settings.pgpass {
             // libpq ignores a file that others may read, and then asks nobody.
-            check_secret(pgpass, account.as_ref())?;
+            check_secret(pgpass, account.as_ref(), false)?;
         }
         check_options(&settings.options)?;
         let psql = psql(settings.bin_dir.as_deref())?;

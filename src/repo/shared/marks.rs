@@ -292,9 +292,7 @@ impl Repository {
         for (id, reason) in &marks.unreadable {
             self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
         }
-        if let Some(warning) = foreign::warning(ObjectKind::Mark, &marks.foreign) {
-            self.warn(warning);
-        }
+        foreign::warning(ObjectKind::Mark, &marks.foreign).into_iter().for_each(|text| self.note(text));
     }
 
     /// Stores a mark and makes it durable, before anybody can act on its absence.

@@ -127,7 +127,7 @@ impl Repository {
         for (seen, found) in unexplained.into_iter().zip(found) {
             match found {
                 Some(found) => {
-                    self.warn(format!("The list of snapshots lacks {}, which is there", Object::Snapshot(seen.id)));
+                    self.note(format!("The list of snapshots lacks {}, which is there", Object::Snapshot(seen.id)));
                     stored.push(found);
                 }
                 None => missing.push(seen.clone()),

@@ -123,9 +123,7 @@ impl Repository {
                 }
             })?;
         self.note_unread(unread.into_inner().as_ref());
-        if let Some(warning) = foreign::warning(ObjectKind::Snapshot, &foreign.into_inner()) {
-            self.warn(warning);
-        }
+        foreign::warning(ObjectKind::Snapshot, &foreign.into_inner()).into_iter().for_each(|text| self.note(text));
         known.snapshots.extend(read.into_iter().flatten());
         let mut all: Vec<_> = stored
             .iter()

@@ -18,6 +18,7 @@ pub fn run_at(ended_secs: i64, outcome: Outcome) -> Run {
         snapshot: (outcome != Outcome::Failed).then(|| "2026-11-21_03-15-00".into()),
         snapshot_id: None,
         problems: Vec::new(),
+        notes: Vec::new(),
         files: 3,
         content_bytes: 1000,
         added_bytes: 20,

@@ -38,7 +38,7 @@ fn is_short(folder: &Path) -> bool {
 
 /// Returns whether a folder is there, or can be made, and something can be made in it.
 fn is_writable(folder: &Path) -> bool {
-    std::fs::create_dir_all(folder).is_ok() && tempfile::tempdir_in(folder).is_ok()
+    crate::trust::folder::make(folder, crate::trust::folder::PRIVATE).is_ok() && tempfile::tempdir_in(folder).is_ok()
 }
 
 /// Finds a short folder nobody else can write to.
