@@ -11,6 +11,7 @@ mod mount;
 mod push;
 mod replace;
 mod requests;
+mod server;
 mod table;
 pub mod tree;
 
@@ -18,4 +19,5 @@ pub use error::MountError;
 pub use kernel::unmount;
 pub use mount::{Mount, Options};
 pub use requests::Requests;
+pub use server::ServerProcess;
 pub use table::{Mounted, find_mount, mounts_of_type};

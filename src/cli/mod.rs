@@ -66,6 +66,7 @@ pub mod schedule;
 pub mod scope;
 #[cfg(feature = "mount")]
 mod service;
+mod signals;
 pub mod snapshots;
 pub mod states;
 pub mod stats;
@@ -75,6 +76,7 @@ pub mod target;
 pub mod telling;
 
 use crate::error::ErrorKind;
+use crate::store::remote::close_connections;
 use clap::{CommandFactory, Parser, Subcommand};
 use open::Global;
 use std::process::ExitCode;
@@ -206,6 +208,9 @@ pub fn main() -> ExitCode {
     };
     start_log(&cli);
     let status = run(&cli);
+    signals::yield_to_end();
+    // Threads that go on to the very end may hold connections.
+    close_connections();
     // A mount has told each thing once, in its log.
     if !cli.command.is_mount() {
         output::tell_rest();

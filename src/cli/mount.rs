@@ -5,13 +5,12 @@ use super::mount_background::{READY, background};
 use super::mount_keeper::{Keeper, Served, Source};
 use super::mount_point::{check_mountpoint, real_path};
 use super::open::Global;
-use super::{Status, cost, memory, mount_log, service};
+use super::{Status, cost, memory, mount_log, service, signals};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::IndexLoad;
 use crate::text;
 use crate::view::View;
 use bakfs_mount::{Mount, Options};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -78,14 +77,10 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     notes.iter().for_each(|note| tracing::warn!("{note}"));
     let served = keeper.served();
     let signalled = served.clone();
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context(|| "Cannot wait for signals".into())?;
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            service::tell("STOPPING=1");
-            signalled.unmount();
-        }
-    });
+    signals::handle(move |_| {
+        service::tell("STOPPING=1");
+        signalled.unmount();
+    })?;
     if !args.say_ready {
         service::tell(&format!("READY=1\nSTATUS=Mounted at {}", args.mountpoint.display()));
     }

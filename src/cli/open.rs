@@ -1,7 +1,7 @@
 //! Global options: where the repository is and what unlocks it.
 
 use super::folders::folder;
-use super::output;
+use super::{output, signals};
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
@@ -273,6 +273,9 @@ impl Global {
             limit_upload_bytes_per_sec: self.limit_upload,
             limit_download_bytes_per_sec: self.limit_download,
         };
+        if matches!(remote, Remote::Sftp { .. }) {
+            signals::close_connections_at_end()?;
+        }
         RemoteStore::open(remote, &options, Environment::of_process())
     }
 
