@@ -5,12 +5,13 @@
 mod support;
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use support::cli::{Bakfs, is_mounted};
 use support::device::Device;
-use support::process::{Running, start, tool};
+use support::process::{Outcome, Running, start, tool};
 use support::servers::{self, Service};
 use support::{SOON, files_below, noise, until, write};
 
@@ -172,4 +173,115 @@ fn a_disk_can_be_unmounted_under_a_mount_that_nobody_reads_and_right_after_it() 
     device.mount_again();
     until("the mount goes on", SOON, is_right);
     on_disk(&[OsStr::new("umount"), dir.as_os_str()]);
+}
+
+/// Starts a mount in the background with variables.
+fn mount_with(bakfs: &Bakfs, global: &[&str], variables: &[(&str, &str)], program: &str) -> Outcome {
+    let mut command = bakfs.wrap("sh");
+    let mut command_line = vec!["-c".to_owned(), program.to_owned(), support::cli::program().display().to_string()];
+    command_line.extend(global.iter().map(|argument| (*argument).to_owned()));
+    command.args(command_line).envs(variables.iter().copied());
+    start(command, false).finish()
+}
+
+#[test]
+fn a_wrong_key_is_blamed_on_what_has_given_it() {
+    let (bakfs, other) = (Bakfs::new(), Bakfs::new());
+    // Quicker than a passphrase, and treated as one.
+    let [(_, key), (other, _)] = [&bakfs, &other].map(|bakfs| {
+        let path = files_below(&bakfs.path("config/keys")).remove(0).0;
+        (std::fs::read_to_string(&path).unwrap().trim().to_owned(), path)
+    });
+    std::fs::remove_file(key).unwrap();
+    let wrong = bakfs.path("wrong").display().to_string();
+    write(Path::new(&wrong), format!("{other}\n"));
+    std::fs::set_permissions(&wrong, PermissionsExt::from_mode(0o600)).unwrap();
+    let command = format!("echo {other}");
+    let repo = format!("repo = \"{}\"", bakfs.repo().display());
+    let config = bakfs.path("config/bakfs.toml");
+    let mount = "exec \"$0\" \"$@\" mount mnt";
+    for (global, variables, configuration, program, words) in [
+        (&["--password-file", &wrong][..], &[][..], "", mount, &[&*wrong, "--password-file"][..]),
+        (&[], &[("BAKFS_PASSWORD_FILE", &*wrong)], "", mount, &[&wrong, "BAKFS_PASSWORD_FILE"]),
+        (&[], &[("BAKFS_PASSWORD", &other)], "", mount, &["BAKFS_PASSWORD gives"]),
+        (&["--password-command", &command], &[], "", mount, &["--password-command gives"]),
+        (
+            &["--password-file", "/dev/stdin"],
+            &[],
+            "",
+            &format!("echo {other} | \"$0\" \"$@\" mount mnt"),
+            &["/dev/stdin"],
+        ),
+        (&[], &[], &format!("{repo}\npassword-file = \"{wrong}\""), mount, &[&wrong, "of the configuration"]),
+        (
+            &[],
+            &[],
+            &format!("{repo}\npassword-command = \"{command}\""),
+            mount,
+            &["`password-command` of the configuration"],
+        ),
+        // At a terminal of its own (script(1)).
+        (
+            &[],
+            &[],
+            "",
+            &format!("echo {other} | script -qefc \"'$0' mount mnt\" /dev/null"),
+            &["What was typed opens nothing"],
+        ),
+    ] {
+        write(&config, configuration);
+        std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
+        let outcome = mount_with(&bakfs, global, variables, program).expect(1);
+        let said = format!("{}{}", outcome.text(), outcome.stderr);
+        for word in words {
+            assert!(said.contains(word), "{word}: {outcome}");
+        }
+        assert!((global.contains(&"/dev/stdin") || !said.contains("/dev/stdin")), "{outcome}");
+    }
+}
+
+#[test]
+fn warnings_of_the_start_are_told_to_who_has_typed_the_command() {
+    let bakfs = Bakfs::empty();
+    let secret = bakfs.path("secret");
+    write(&secret, "right\n");
+    std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o644)).unwrap();
+    let file = secret.to_str().unwrap();
+    bakfs.ok(["--password-file", file, "init"]);
+    let source = bakfs.make_dir("source");
+    write(&source.join("file"), "content");
+    bakfs.ok(["--password-file", file, "backup", "--time", "2035-01-01T00:00:00Z", source.to_str().unwrap()]);
+    write(&bakfs.repo().join("snapshots").join("5".repeat(64)), "none");
+    write(&bakfs.path("config/bakfs.toml"), "[profile.main]\nsource = [\"/etc\"]\n");
+    std::fs::set_permissions(bakfs.path("config/bakfs.toml"), PermissionsExt::from_mode(0o600)).unwrap();
+    let dir = bakfs.path("mnt");
+    let (at, repo) = (dir.to_str().unwrap(), bakfs.repo().display().to_string());
+    let helper = bakfs.path("mount.fuse.bakfs");
+    std::os::unix::fs::symlink(support::cli::program(), &helper).unwrap();
+    let options = format!("exec {} \"$@\"", helper.display());
+    let option = format!("rw,password_file={file}");
+    for (arguments, program) in
+        [(&["--password-file", file, "mount", at][..], "exec \"$0\" \"$@\""), (&[&repo, at, "-o", &option], &options)]
+    {
+        let outcome = mount_with(&bakfs, arguments, &[("BAKFS_PASSWORDFILE", "x")], program).expect(0);
+        let mount = bakfs.adopt(dir.clone());
+        let lines: Vec<_> = outcome.stderr.lines().collect();
+        for words in [
+            "others may read the secrets",
+            "did you mean BAKFS_PASSWORD_FILE",
+            "no key `source`",
+            &"5".repeat(64),
+            "in the future",
+        ] {
+            let times =
+                lines.iter().filter(|line| line.starts_with("bakfs: warning: ") && line.contains(words)).count();
+            assert_eq!(times, 1, "{words}: {outcome}");
+        }
+        assert!(!outcome.stderr.contains("WARN"), "{outcome}");
+        // They are written down as well, and what comes later is nobody's any more.
+        let log = std::fs::read_to_string(bakfs.path("cache/mount.log")).unwrap();
+        assert!(log.contains("others may read the secrets") && log.contains("in the future"), "{log}");
+        std::fs::remove_file(bakfs.path("cache/mount.log")).unwrap();
+        mount.unmount();
+    }
 }

@@ -305,7 +305,7 @@ fn start_log(cli: &Cli) {
     if let Command::Mount(args) = &cli.command
         && args.foreground
     {
-        return mount_log::start(cli.global.verbose, args.log.as_deref());
+        return mount_log::start(cli.global.verbose, args.log.as_deref(), args.say_ready);
     }
     output::start_log(cli.global.verbose);
 }

@@ -27,7 +27,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Options of every command.
@@ -73,6 +73,9 @@ pub struct Global {
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
     pub accept_unencrypted: bool,
+    /// What has given the passphrase that another process of this program hands over.
+    #[arg(skip)]
+    pub passphrase_from: Option<String>,
     /// What has unlocked repositories before in this process.
     #[arg(skip)]
     pub keyring: Arc<Keyring>,
@@ -102,6 +105,9 @@ impl Chosen {
         Chosen { repo: Some(repo).filter(|repo| !repo.is_empty()).map(OsString::from), password_file, password_command }
     }
 }
+
+/// Where a passphrase comes from that nothing gives.
+pub(super) const TYPED: &str = "the terminal";
 
 /// A passphrase or key file is read up to this length.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -170,8 +176,7 @@ impl Global {
             return Err(Error::usage(message));
         }
         if let Some(mistake) = mistake {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| eprintln!("bakfs: warning: {}", mistake.chain()));
+            output::warn(&mistake.chain());
         }
         Ok(places)
     }
@@ -315,7 +320,7 @@ impl Global {
             return Err(Error::usage(message));
         }
         for (name, meant) in variable::misspelt() {
-            eprintln!("bakfs: warning: the environment variable {name} means nothing here: did you mean {meant}?");
+            output::warn(&format!("the environment variable {name} means nothing here: did you mean {meant}?"));
         }
         Ok(())
     }
@@ -391,11 +396,13 @@ impl Global {
     }
 
     /// Returns what unlocks the repository and only this process has, for a child that has no terminal: what a person
-    /// typed, or handed over by the environment or a pipe; `None` where the child finds what it needs by itself.
-    pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
+    /// typed, or handed over by the environment or a pipe, and what that is; `None` where the child finds what it needs by
+    /// itself.
+    pub fn secret_for_child(&self) -> Result<Option<(Zeroizing<String>, String)>> {
         // One that is empty is given too, and refused.
-        let is_given = self.given_by()?.is_some() || environment::var(environment::PASSWORD).is_some();
-        if !is_given && !std::io::stdin().is_terminal() {
+        let empty = || environment::var(environment::PASSWORD).map(|_| environment::PASSWORD.to_string());
+        let given_by = self.given_by()?.or_else(empty);
+        if given_by.is_none() && !std::io::stdin().is_terminal() {
             return Ok(None);
         }
         let named = self.password_file.clone().or(self.chosen()?.password_file);
@@ -404,12 +411,12 @@ impl Global {
         }
         // Nobody types a passphrase for what is not the repository it is for.
         self.recognise()?;
-        if is_given {
+        if let Some(given_by) = given_by {
             // Its environment, a pipe or a command that asks at the terminal are this process's only.
-            return self.given_text(false);
+            return Ok(self.given_text(false)?.map(|text| (text, given_by)));
         }
         match stored_header(&*self.store()?)? {
-            Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
+            Some(id) if !self.key_path(&id).exists() => Ok(Some((ask("Passphrase or recovery key: ")?, TYPED.into()))),
             _ => Ok(None),
         }
     }
@@ -493,11 +500,8 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
 /// Reads a file of a passphrase. That others could read or change it is told where a person names it, who may have
 /// nothing but this file and a machine to rescue: a passphrase that was changed opens nothing. Else it is refused.
 fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
-    static TOLD: Once = Once::new();
     match is_named {
-        true => file::exposed(path)
-            .into_iter()
-            .for_each(|flaw| TOLD.call_once(|| eprintln!("bakfs: warning: {}", flaw.what))),
+        true => file::exposed(path).into_iter().for_each(|flaw| output::warn(&flaw.what)),
         false => file::require_secret("file of a passphrase", path)?,
     }
     read_secret(path)
