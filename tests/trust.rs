@@ -486,6 +486,27 @@ fn a_cache_that_is_not_ours_is_not_mapped() {
 }
 
 #[test]
+fn a_cache_below_somebody_elses_folder_is_told_in_a_sentence_and_once() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::write(source.join("file"), "content").unwrap();
+    let theirs = bakfs.make_dir("theirs");
+    chown(&theirs, Some(NOBODY), None).unwrap();
+    let cache = theirs.join("cache").display().to_string();
+    let mnt = bakfs.path("mnt").display().to_string();
+    for args in [&["backup", source.to_str().unwrap()][..], &["snapshots"], &["stats"], &["check"], &["mount", &mnt]] {
+        let outcome = bakfs.ok(["--cache-dir", &cache].iter().chain(args));
+        let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("cache")).collect();
+        let is_sentence = |line: &&str| {
+            line.starts_with("bakfs: warning: Working without a cache")
+                && line.ends_with("name another folder with --cache-dir")
+        };
+        assert!(lines.len() == 1 && lines.iter().all(is_sentence), "{outcome}");
+        assert!(!outcome.stderr.contains("WARN"), "{outcome}");
+    }
+    bakfs.adopt(bakfs.path("mnt")).unmount();
+}
+
+#[test]
 fn what_was_typed_gives_no_commands_to_the_terminal() {
     let bakfs = Bakfs::new();
     let wild = "x\u{1b}[31m\ny\u{2066}z\u{9b}";

@@ -314,6 +314,11 @@ impl Global {
                 return Err(Error::usage(format!("{option}: {why}")));
             }
         }
+        if let Some(why) = self.repo.as_deref().and_then(OsStr::to_str).and_then(text::refused_url) {
+            let is_variable = self.repo == std::env::var_os("BAKFS_REPO");
+            let by = if is_variable { "The environment variable BAKFS_REPO" } else { "The URL of --repo" };
+            return Err(Error::usage(format!("{by} {why}")));
+        }
         if self.password_file.is_some() && self.password_command.is_some() {
             let message = "A passphrase comes from one place: both --password-file (or BAKFS_PASSWORD_FILE) and \
                            --password-command are given";

@@ -118,7 +118,7 @@ pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
 /// Refuses a repository's folder that would be another where another program begins the run.
 pub fn check_repository(key: &str, repo: &str) -> Result<()> {
     if repo.is_empty() || repo.contains("://") {
-        return Ok(());
+        return text::refused_url(repo).map_or(Ok(()), |why| Err(Error::usage(format!("{key}: the URL {why}"))));
     }
     check_absolute(key, Some(Path::new(repo))).map_err(|error| Error::usage(format!("{}, or a URL", error.chain())))
 }

@@ -64,6 +64,21 @@ const NAMES: [&str; 46] = [
     "WEBDAV_USER",
 ];
 
+/// Those that hold the address of a server, and no secret but in a part that is not shown.
+const ADDRESSES: [&str; 11] = [
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AZURE_STORAGE_BLOB_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_SERVICE_ENDPOINT",
+    "B2_ENVIRONMENT",
+    "OS_AUTH_URL",
+    "OS_STORAGE_URL",
+    "STORAGE_EMULATOR_HOST",
+    "ST_AUTH",
+];
+
 /// The variables of a process, and whose it is.
 #[derive(Clone, Default)]
 pub struct Environment {
@@ -99,11 +114,14 @@ impl Environment {
     /// Refuses variables that are set and cannot be used, of those that begin with one of `prefixes`.
     pub(super) fn refuse_unusable(&self, prefixes: &[&str]) -> Result<()> {
         let is_asked = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        match self.unusable.iter().find(is_asked) {
-            Some(name) => {
-                let message = format!("The environment variable {name} is not UTF-8 text: set it again, or unset it");
-                Err(Error::usage(message))
-            }
+        if let Some(name) = self.unusable.iter().find(is_asked) {
+            let message = format!("The environment variable {name} is not UTF-8 text: set it again, or unset it");
+            return Err(Error::usage(message));
+        }
+        let addresses = ADDRESSES.map(str::to_owned);
+        let mut asked = addresses.iter().filter(is_asked);
+        match asked.find_map(|name| Some((name, text::refused_address(self.get(name)?)?))) {
+            Some((name, why)) => Err(Error::usage(format!("The environment variable {name} {why}"))),
             None => Ok(()),
         }
     }
@@ -143,6 +161,9 @@ pub(super) fn proxy(environment: &Environment) -> Result<Option<&'static str>> {
     let Some((name, value)) = PROXIES.iter().find_map(|name| Some((*name, environment.get(name)?))) else {
         return Ok(None);
     };
+    if let Some(why) = text::refused_address(value) {
+        return Err(Error::usage(format!("The environment variable {name} {why}")));
+    }
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let is_fit = reqwest::Url::parse(&url).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
@@ -277,6 +298,10 @@ fn parse(path: &Path, text: &str, url: &str) -> Result<BTreeMap<String, Zeroizin
         _ => Err(bad(&format!("{name} is no text in quotes"))),
     });
     let values: BTreeMap<String, Zeroizing<String>> = values.collect::<Result<_>>()?;
+    let mut addresses = ADDRESSES.iter().filter_map(|name| Some((name, values.get(&name.to_ascii_lowercase())?)));
+    if let Some((name, why)) = addresses.find_map(|(name, value)| Some((name, text::refused_address(value)?))) {
+        return Err(bad(&format!("{name} {why}")));
+    }
     // A misspelt name would have another login take its place.
     match values.keys().find(|name| !NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))) {
         Some(name) => Err(bad(&format!("it knows no `{name}`; names are those of the environment variables"))),
