@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, NOBODY};
+use support::cli::{Bakfs, NOBODY, is_mounted};
 use support::machine::Machine;
 use support::process::{Outcome, run};
 
@@ -211,6 +211,19 @@ fn keys_and_passphrases_are_in_no_core_of_a_mount() {
             needles.push((format!("the wrapping key of {kind}"), key.to_vec()));
         }
         assert_eq!(found(&[core, environment].concat(), &needles), Vec::<String>::new(), "{encryption}");
+        if let Some(passphrase) = passphrase {
+            // A service's, which has it in its own environment.
+            mounted.unmount();
+            let mut command = bakfs.command([OsStr::new("mount"), OsStr::new("--foreground"), mnt.as_os_str()]);
+            command.env(name, passphrase);
+            let mut served = support::process::start(command, false);
+            support::until("it is mounted", support::SOON, || served.ended() || is_mounted(&mnt));
+            let core = core_of(served.pid());
+            assert_eq!(found(&core, &needles), Vec::<String>::new(), "in the foreground");
+            bakfs.ok([OsStr::new("umount"), mnt.as_os_str()]);
+            served.finish_within(support::SOON).expect(0);
+            continue;
+        }
         needles.push(("the environment".into(), b"BAKFS_CACHE_DIR=".to_vec()));
         assert!(!found(&core_of(pid), &needles).is_empty(), "the judge can find what is there");
         drop(mounted);

@@ -77,7 +77,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     command.arg0("bakfs");
     command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
     // The passphrase goes another way (`typed`).
-    command.envs(environment::taken()).env_remove(environment::PASSWORD);
+    environment::hand_over(&mut command).env_remove(environment::PASSWORD);
     if let Some(config) = &global.config {
         command.arg("--config").arg(absolute(config)?);
     }

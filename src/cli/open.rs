@@ -516,7 +516,7 @@ fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
 /// others (a token of a vault), so it keeps both; only the passphrase it is to tell is not told to it.
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
     let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
+    environment::hand_over(shell.args(["-c", command])).env_remove(environment::PASSWORD);
     let close = || {
         descriptors::close_on_exec();
         Ok(())

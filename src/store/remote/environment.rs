@@ -82,7 +82,7 @@ const ADDRESSES: [&str; 11] = [
 /// The variables of a process, and whose it is.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Zeroizing<String>>,
     /// Those that are not UTF-8 text.
     unusable: BTreeSet<String>,
     is_root: bool,
@@ -96,9 +96,12 @@ impl Environment {
         for (name, value) in trust::environment::vars() {
             // A name that is not UTF-8 is none of those looked at.
             let Ok(name) = name.into_string() else { continue };
-            match value.into_string() {
+            match std::str::from_utf8(&value) {
                 // As a secret kept in a file mostly ends.
-                Ok(value) => drop(environment.variables.insert(name, value.trim_end_matches(['\r', '\n']).to_owned())),
+                Ok(value) => {
+                    let value = Zeroizing::new(value.trim_end_matches(['\r', '\n']).to_owned());
+                    environment.variables.insert(name, value);
+                }
                 Err(_) => drop(environment.unusable.insert(name)),
             }
         }
@@ -107,7 +110,8 @@ impl Environment {
 
     /// Makes one of the given variables, for a user other than root.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables =
+            pairs.into_iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect();
         Environment { variables, ..Environment::default() }
     }
 
@@ -128,7 +132,7 @@ impl Environment {
 
     /// Returns a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// Returns a path below the user's home.
