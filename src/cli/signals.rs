@@ -15,9 +15,9 @@ static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Waits for signals on a thread of its own and hands each to `each`; those that this process was started to ignore, as
 /// by nohup(1), stay so.
-pub fn handle(mut each: impl FnMut(i32) + Send + 'static) -> Result<()> {
+pub fn handle(each: impl FnMut(i32) + Send + 'static) -> Result<()> {
     IS_HANDLED.store(true, Ordering::Relaxed);
-    watch(move |signal| each(signal))
+    watch(each)
 }
 
 /// Sees to it that connections, which are processes of their own, end where a signal ends this command.
