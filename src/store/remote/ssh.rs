@@ -260,8 +260,8 @@ fn settle(folder: &Path) -> Result<()> {
     // SAFETY: other threads of this program read the environment by Rust's functions, which take turns with this one.
     unsafe { std::env::set_var(VARIABLE, folder) };
     let mut ssh = SessionBuilder::default();
-    // ssh ends at once where its configuration cannot be read: nobody is connected to.
-    ssh.config_file("/dev/null/none");
+    // No program has such an argument (execve(2)): it settles, and starts none.
+    ssh.user("\0".into());
     drop(runtime.block_on(ssh.launch_master("none")));
     match before {
         // SAFETY: as above.
