@@ -218,7 +218,8 @@ fn keys_and_passphrases_are_in_no_core_of_a_mount() {
             command.env(name, passphrase);
             let mut served = support::process::start(command, false);
             support::until("it is mounted", support::SOON, || served.ended() || is_mounted(&mnt));
-            let core = core_of(served.pid());
+            let environment = std::fs::read(format!("/proc/{}/environ", served.pid())).unwrap();
+            let core = [core_of(served.pid()), environment].concat();
             assert_eq!(found(&core, &needles), Vec::<String>::new(), "in the foreground");
             bakfs.ok([OsStr::new("umount"), mnt.as_os_str()]);
             served.finish_within(support::SOON).expect(0);

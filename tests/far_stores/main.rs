@@ -181,8 +181,14 @@ fn addresses_that_cannot_be_used_are_named_without_their_secrets() {
 #[test]
 fn an_address_with_a_blank_or_a_line_break_is_named_at_once() {
     let repo = |text: &str| ("BAKFS_REPO".to_owned(), text.to_owned());
-    let wrong =
-        [" http://127.0.0.1:1", "http://127.0.0.1:1 ", "http://127.0.0.1\n:1", "http://127.0.0.1:1/a\tb", "http://a b"];
+    let wrong = [
+        " http://127.0.0.1:1",
+        "http://127.0.0.1:1 ",
+        "http://127.0.0.1\n:1",
+        "http://127.0.0.1:1/a\tb",
+        "http://a b",
+        "http://127.0.0.1:1\n",
+    ];
     let mut values = wrong.iter().cycle();
     for (url, names) in [
         ("s3://bucket/r", &["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"][..]),

@@ -96,11 +96,12 @@ impl Environment {
         for (name, value) in trust::environment::vars() {
             // A name that is not UTF-8 is none of those looked at.
             let Ok(name) = name.into_string() else { continue };
+            // As a secret kept in a file mostly ends; addresses are none.
+            let is_address = ADDRESSES.contains(&&*name) || PROXIES.contains(&&*name);
             match std::str::from_utf8(&value) {
-                // As a secret kept in a file mostly ends.
                 Ok(value) => {
-                    let value = Zeroizing::new(value.trim_end_matches(['\r', '\n']).to_owned());
-                    environment.variables.insert(name, value);
+                    let value = if is_address { value } else { value.trim_end_matches(['\r', '\n']) };
+                    environment.variables.insert(name, Zeroizing::new(value.to_owned()));
                 }
                 Err(_) => drop(environment.unusable.insert(name)),
             }
