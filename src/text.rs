@@ -60,6 +60,20 @@ pub fn refused(path: &Path) -> Option<String> {
     Some(format!("{}: {}; ./{0} is one that is called so", path.display(), unexpanded(path)?))
 }
 
+/// Says why a text cannot be the address of a server: libraries leave out what should not be in it (WHATWG URL Standard,
+/// section 4.4), or take another server for meant.
+pub fn refused_address(text: &str) -> Option<&'static str> {
+    text.contains(|char: char| char.is_whitespace() || char.is_control())
+        .then_some("holds a blank, a line break or another character that no address has: write it without")
+}
+
+/// Says why a text cannot be a URL of a repository, whose path may have blanks in it.
+pub fn refused_url(text: &str) -> Option<&'static str> {
+    let is_url = text.contains("://");
+    (is_url && (text.trim() != text || text.contains(char::is_control)))
+        .then_some("begins or ends with a blank, or holds a line break or another control character: write it without")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +85,25 @@ mod tests {
         assert!(of_file(b"a\nb\xff\n").unwrap_err().contains("line 2"));
         assert_eq!(first_line(b"secret\r\nmore"), b"secret");
         assert_eq!(first_line(b""), b"");
+    }
+
+    #[test]
+    fn addresses_have_no_blanks_and_urls_none_around_them() {
+        for text in
+            [" http://a", "http://a ", "http://a b", "http://a\n", "http://\ta", "http://a\u{a0}", "http://a\x7f"]
+        {
+            assert!(refused_address(text).is_some(), "{text:?}");
+        }
+        for (text, is_refused) in [
+            ("s3://bucket/my files", false),
+            ("/srv/ my files ", false),
+            (" s3://bucket", true),
+            ("s3://bucket/x ", true),
+            ("sftp://host/a\nb", true),
+        ] {
+            assert_eq!(refused_url(text).is_some(), is_refused, "{text:?}");
+        }
+        assert_eq!(refused_address("http://[::1]:9000/x"), None);
     }
 
     #[test]

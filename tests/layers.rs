@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "audit",
         &["error", "machine", "settings", "source", "database", "process", "quantity", "path", "pattern", "trust"],
     ),
-    ("notify", &["error", "quantity", "settings", "process", "state", "spelling", "trust"]),
+    ("notify", &["error", "quantity", "settings", "process", "state", "spelling", "trust", "text"]),
     ("schedule", &["error", "settings", "process", "variable", "trust"]),
     ("store", &["id", "error", "random", "text", "trust", "quantity"]),
     ("known", &["id", "error", "random", "format", "crypto", "path", "trust"]),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, NOBODY};
+use support::cli::{Bakfs, NOBODY, is_mounted};
 use support::machine::Machine;
 use support::process::{Outcome, run};
 
@@ -211,6 +211,20 @@ fn keys_and_passphrases_are_in_no_core_of_a_mount() {
             needles.push((format!("the wrapping key of {kind}"), key.to_vec()));
         }
         assert_eq!(found(&[core, environment].concat(), &needles), Vec::<String>::new(), "{encryption}");
+        if let Some(passphrase) = passphrase {
+            // A service's, which has it in its own environment.
+            mounted.unmount();
+            let mut command = bakfs.command([OsStr::new("mount"), OsStr::new("--foreground"), mnt.as_os_str()]);
+            command.env(name, passphrase);
+            let mut served = support::process::start(command, false);
+            support::until("it is mounted", support::SOON, || served.ended() || is_mounted(&mnt));
+            let environment = std::fs::read(format!("/proc/{}/environ", served.pid())).unwrap();
+            let core = [core_of(served.pid()), environment].concat();
+            assert_eq!(found(&core, &needles), Vec::<String>::new(), "in the foreground");
+            bakfs.ok([OsStr::new("umount"), mnt.as_os_str()]);
+            served.finish_within(support::SOON).expect(0);
+            continue;
+        }
         needles.push(("the environment".into(), b"BAKFS_CACHE_DIR=".to_vec()));
         assert!(!found(&core_of(pid), &needles).is_empty(), "the judge can find what is there");
         drop(mounted);
@@ -502,6 +516,27 @@ fn a_cache_that_is_not_ours_is_not_mapped() {
     machine.ok(["snapshots"]).says("chmod go-w ");
     set_mode(&cache, 0o700);
     assert_eq!(machine.ok(["snapshots"]).stderr, "");
+}
+
+#[test]
+fn a_cache_below_somebody_elses_folder_is_told_in_a_sentence_and_once() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::write(source.join("file"), "content").unwrap();
+    let theirs = bakfs.make_dir("theirs");
+    chown(&theirs, Some(NOBODY), None).unwrap();
+    let cache = theirs.join("cache").display().to_string();
+    let mnt = bakfs.path("mnt").display().to_string();
+    for args in [&["backup", source.to_str().unwrap()][..], &["snapshots"], &["stats"], &["check"], &["mount", &mnt]] {
+        let outcome = bakfs.ok(["--cache-dir", &cache].iter().chain(args));
+        let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("cache")).collect();
+        let is_sentence = |line: &&str| {
+            line.starts_with("bakfs: warning: Working without a cache")
+                && line.ends_with("name another folder with --cache-dir")
+        };
+        assert!(lines.len() == 1 && lines.iter().all(is_sentence), "{outcome}");
+        assert!(!outcome.stderr.contains("WARN"), "{outcome}");
+    }
+    bakfs.adopt(bakfs.path("mnt")).unmount();
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod mount;
 mod push;
 mod replace;
 mod requests;
+mod server;
 mod table;
 pub mod tree;
 
@@ -19,4 +20,5 @@ pub use error::MountError;
 pub use kernel::unmount;
 pub use mount::{Mount, Options};
 pub use requests::Requests;
+pub use server::ServerProcess;
 pub use table::{Mounted, find_mount, mounts_of_type};

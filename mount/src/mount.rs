@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +16,8 @@ use crate::kernel;
 use crate::push::Pusher;
 use crate::replace::{self, Detached};
 use crate::requests::Counters;
+use crate::server;
+use crate::table::find_mount;
 use crate::tree::{Ino, Tree};
 use crate::{MountError, Requests};
 
@@ -68,6 +70,8 @@ pub struct Mount {
     real: PathBuf,
     counters: Arc<Counters>,
     session: Arc<Running>,
+    /// By it the server is found.
+    announced: OnceLock<OwnedFd>,
     /// Says whether the tree has come to hold extended attributes that the mount does not show.
     hides_xattrs: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -177,12 +181,19 @@ impl Mount {
                 running.ended.notify_all();
             })
             .map_err(system("Starting the mount's thread"))?;
-        Ok(Mount { real, counters, session, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
+        let announced = OnceLock::new();
+        Ok(Mount { real, counters, session, announced, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
     }
 
     /// Takes note that the mount is at its place.
     fn settle(&self, options: &Options) {
         self.session.is_in_place.store(true, Ordering::Relaxed);
+        if let Some(found) = find_mount(&self.real) {
+            match server::announce(&found.device) {
+                Ok(announced) => drop(self.announced.set(announced)),
+                Err(errno) => tracing::debug!("Who unmounts will not wait for the end of this process: {errno}"),
+            }
+        }
         if !kernel::set_read_ahead(&self.real, options.read_ahead_kib) {
             tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
         }

@@ -18,10 +18,12 @@ pub struct Mounted {
     pub fs_type: String,
     /// What is mounted, as `mount` and `df` show it.
     pub source: String,
+    /// Whose mount it is, where the file system tells (fuse.txt, `user_id=`).
+    pub user_id: Option<u32>,
 }
 
 impl Mounted {
-    fn parse(line: &[u8]) -> Option<Mounted> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Mounted> {
         let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
         let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
@@ -34,6 +36,12 @@ impl Mounted {
             path: OsString::from_vec(unescape(fields.get(4)?)).into(),
             fs_type: text(fields.get(separator + 1)?),
             source: text(fields.get(separator + 2)?),
+            user_id: fields
+                .get(separator + 3)
+                .and_then(|options| {
+                    options.split(|byte| *byte == b',').find_map(|option| number(option.strip_prefix(b"user_id=")?))
+                })
+                .and_then(|id: u64| id.try_into().ok()),
         })
     }
 }
@@ -93,6 +101,7 @@ mod tests {
                       42 36 0:53 / /a\\040b rw - autofs systemd-1 rw\n";
         let found = find_in_table(table, Path::new("/a b")).unwrap();
         assert_eq!((&*found.device, &*found.fs_type, &*found.source), ("0:51", "fuse.bakfs", "/the repo"));
+        assert_eq!(found.user_id, Some(0));
         // With and without optional fields before the hyphen.
         let types: Vec<_> = mounts(table).map(|mounted| mounted.fs_type).collect();
         assert_eq!(types, ["ext4", "fuse.bakfs", "tmpfs", "autofs"]);

@@ -1,7 +1,7 @@
 //! What this machine knows of a repository before it opens it: where that is kept, and what it makes of what it finds.
 
 use super::folders::{folder, of_environment};
-use super::open::{Global, config_folder};
+use super::open::{Global, TYPED, config_folder};
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
@@ -165,24 +165,36 @@ impl Global {
                     "there is a key file {key} for it, so it was encrypted: bring `config` back from a copy"
                 ));
             }
-            let by = given?;
+            let by = given.as_ref()?;
             Some(format!(
                 "a passphrase or key is given ({by}): give none, or add --accept-unencrypted, if it is meant so"
             ))
         }))
     }
 
-    /// Returns what gives a passphrase or key, without reading it.
-    pub fn given_by(&self) -> Result<Option<&'static str>> {
+    /// Returns what gives a passphrase or key, without reading it, as words that what it gives may follow.
+    pub fn given_by(&self) -> Result<Option<String>> {
+        if let Some(from) = &self.passphrase_from {
+            return Ok(Some(from.clone()));
+        }
         let chosen = self.chosen()?;
-        let all = [
-            (self.password_file.is_some(), "--password-file (or BAKFS_PASSWORD_FILE)"),
-            (chosen.password_file.is_some(), "`password-file` of the configuration"),
-            (self.password_command.is_some(), "--password-command"),
-            (chosen.password_command.is_some(), "`password-command` of the configuration"),
-            (environment::is_set(environment::PASSWORD), environment::PASSWORD),
-        ];
-        Ok(all.into_iter().find_map(|(is_given, by)| is_given.then_some(by)))
+        let file = |path: &Option<PathBuf>, by: &str| {
+            path.as_ref().map(|path| format!("{} ({by})", output::readable_path(path)))
+        };
+        // clap does not tell which of the two it was, and who has set both means the same.
+        let is_variable = self.password_file.is_some()
+            && self.password_file == std::env::var_os("BAKFS_PASSWORD_FILE").map(PathBuf::from);
+        let (option, command_by) = match (self.is_configured, is_variable) {
+            (true, _) => ("`password-file` of the configuration", "`password-command` of the configuration"),
+            (false, true) => ("BAKFS_PASSWORD_FILE", "--password-command"),
+            (false, false) => ("--password-file", "--password-command"),
+        };
+        let command = |command: &Option<String>, by: &str| command.as_ref().map(|_| by.to_string());
+        Ok(file(&self.password_file, option)
+            .or_else(|| command(&self.password_command, command_by))
+            .or_else(|| file(&chosen.password_file, "`password-file` of the configuration"))
+            .or_else(|| command(&chosen.password_command, "`password-command` of the configuration"))
+            .or_else(|| environment::is_set(environment::PASSWORD).then(|| environment::PASSWORD.into())))
     }
 
     /// Opens the repository where it is, with the credentials that `credentials` gives for its id.
@@ -220,6 +232,7 @@ impl Global {
     fn wrong_key(&self, id: &RepositoryId) -> String {
         let key = self.key_path(id);
         match self.given_by() {
+            Ok(Some(by)) if by == TYPED => "What was typed opens nothing".into(),
             Ok(Some(by)) if key.exists() => format!(
                 "What {by} gives opens nothing, and this machine has the key file {} for the repository, which is used \
                  where nothing is given: take {by} away",

@@ -67,6 +67,7 @@ mod scheduled;
 pub mod scope;
 #[cfg(feature = "mount")]
 mod service;
+mod signals;
 pub mod snapshots;
 pub mod states;
 pub mod stats;
@@ -77,6 +78,7 @@ pub mod telling;
 mod usage;
 
 use crate::error::ErrorKind;
+use crate::store::remote::close_connections;
 use clap::{CommandFactory, Parser, Subcommand};
 use open::Global;
 use std::process::ExitCode;
@@ -208,6 +210,9 @@ pub fn main() -> ExitCode {
     };
     start_log(&cli);
     let status = run(&cli);
+    signals::yield_to_end();
+    // Threads that go on to the very end may hold connections.
+    close_connections();
     // A mount has told each thing once, in its log.
     if !cli.command.is_mount() {
         output::tell_rest();
@@ -307,7 +312,7 @@ fn start_log(cli: &Cli) {
     if let Command::Mount(args) = &cli.command
         && args.foreground
     {
-        return mount_log::start(cli.global.verbose, args.log.as_deref());
+        return mount_log::start(cli.global.verbose, args.log.as_deref(), args.say_ready);
     }
     output::start_log(cli.global.verbose);
 }

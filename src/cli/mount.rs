@@ -5,13 +5,12 @@ use super::mount_background::{READY, background};
 use super::mount_keeper::{Keeper, Served, Source};
 use super::mount_point::{check_mountpoint, real_path};
 use super::open::Global;
-use super::{Status, cost, memory, mount_log, service};
+use super::{Status, cost, memory, mount_log, service, signals};
 use crate::error::{Context, Error, ErrorKind};
 use crate::repo::index::load::IndexLoad;
 use crate::text;
 use crate::view::View;
 use bakfs_mount::{Mount, Options};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -58,8 +57,9 @@ fn say(message: &[u8]) -> Result<(), Error> {
 
 fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
+    let global = &Global { passphrase_from: args.passphrase_from.clone(), ..global.clone() };
     let started = start(global, args);
-    let (keeper, notes) = match started {
+    let keeper = match started {
         Ok(started) => started,
         Err(error) if args.say_ready => {
             let word = super::stdout::kind(&error).word();
@@ -71,21 +71,17 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.say_ready {
         // Whatever ends the session this was started from ends no mount.
         rustix::process::setsid().context(|| "Cannot begin a session".into())?;
-        say(&[READY, notes.join("\n").as_bytes()].concat())?;
+        mount_log::let_go()?;
+        say(READY)?;
         // Nobody's directory is kept busy by a server in the background.
         std::env::set_current_dir("/").context(|| "Cannot leave the current directory".into())?;
     }
-    notes.iter().for_each(|note| tracing::warn!("{note}"));
     let served = keeper.served();
     let signalled = served.clone();
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context(|| "Cannot wait for signals".into())?;
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            service::tell("STOPPING=1");
-            signalled.unmount();
-        }
-    });
+    signals::handle(move |_| {
+        service::tell("STOPPING=1");
+        signalled.unmount();
+    })?;
     if !args.say_ready {
         service::tell(&format!("READY=1\nSTATUS=Mounted at {}", args.mountpoint.display()));
     }
@@ -101,8 +97,8 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// Mounts; returns who keeps the mount, and what a person should know of it.
-fn start(global: &Global, args: &Args) -> anyhow::Result<(Keeper, Vec<String>)> {
+/// Mounts, and tells what a person should know of it; returns who keeps the mount.
+fn start(global: &Global, args: &Args) -> anyhow::Result<Keeper> {
     let repository = global.open_indexed(memory::SMALL, IndexLoad::OnDemand)?;
     let real = real_path(&args.mountpoint)?;
     let place = global.place()?;
@@ -113,15 +109,14 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Keeper, Vec<String>)> 
         wants_xattrs: !args.no_xattrs,
     };
     let shown = source.show()?;
-    // The log has all; who waits for the mount to answer is told what it must not miss.
     repository.take_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let shrunk =
         repository.require_no_missing("It shows what there is", "take what is left by `bakfs prune --accept-missing`");
     let shrunk = shrunk.err().map(|error| error.to_string());
     let view = &shown.view;
     let forgotten = if view.newest().is_none() { repository.all_forgotten().ok().flatten() } else { None };
-    let notes =
-        [shrunk, note_if_inside_source(view, &real), view.ahead_warning(), forgotten].into_iter().flatten().collect();
+    let notes = [shrunk, note_if_inside_source(view, &real), view.ahead_warning(), forgotten].into_iter().flatten();
+    notes.for_each(|note| tracing::warn!("{note}"));
     let options = Options {
         fs_name: fs_name(args.fs_name.as_deref().unwrap_or(&place.to_string())),
         allow_other: args.allow_other,
@@ -134,7 +129,7 @@ fn start(global: &Global, args: &Args) -> anyhow::Result<(Keeper, Vec<String>)> 
         .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot mount at {}", real.display())).because(error))?;
     let ask_every_secs = if place.folder().is_some() { LOOK_EVERY_SECS } else { ASK_EVERY_SECS };
     let refresh = Duration::from_secs(args.refresh.unwrap_or(ask_every_secs));
-    Ok((Keeper::new(source, shown, Served::new(mount, options), refresh), notes))
+    Ok(Keeper::new(source, shown, Served::new(mount, options), refresh))
 }
 
 /// Returns the repository's path as `df` and /proc/mounts show it: without what an option cannot hold.

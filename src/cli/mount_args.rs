@@ -39,6 +39,9 @@ pub struct Args {
     /// Find out whether it could be mounted, and do not mount (mount(8), -f)
     #[arg(long, hide = true)]
     pub(super) fake: bool,
+    /// What has given the passphrase that comes by standard input, for messages
+    #[arg(long, hide = true, value_name = "WORDS")]
+    pub(super) passphrase_from: Option<String>,
     /// Say on standard output when the mount answers, then close it
     #[arg(long, hide = true, requires = "foreground")]
     pub(super) say_ready: bool,

@@ -4,27 +4,52 @@ use super::configured::machine;
 use super::mount_args::Args;
 use super::mount_point::{FS_TYPE, PRUNE, real_path};
 use super::open::Global;
-use super::{Status, scope};
+use super::{Status, output, scope};
 use crate::error::{Context, Error, ErrorKind};
 use crate::log::Log;
 use crate::trust::{descriptors, environment};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 /// What the child says when the mount answers.
 pub(super) const READY: &[u8] = b"ready\n";
+
+/// So long the last words of its start are waited for when the mount has answered.
+const MAX_HEARING: Duration = Duration::from_secs(1);
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
 }
 
 /// Opens the log, so that who waits is told if it cannot be written.
-fn open_log(path: &Path) -> Result<File, Error> {
-    let file = absolute(path).map(|path| Log::at(&path))?.open_file();
-    file.context(|| format!("Cannot write the log {}: name another with --log", path.display()))
+fn open_log(path: &Path) -> Result<Log, Error> {
+    let log = Log::at(&absolute(path)?);
+    log.open_file().context(|| format!("Cannot write the log {}: name another with --log", path.display()))?;
+    Ok(log)
+}
+
+/// Tells, and writes down, what the mount says on standard error until it answers, but for what this process has told
+/// already; what is returned ends with it.
+fn hear(stderr: ChildStderr, log: Option<Log>) -> Receiver<()> {
+    let (sender, heard) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            if let Some(log) = &log {
+                log.line(&line);
+            }
+            match line.strip_prefix("bakfs: warning: ") {
+                Some(warning) => output::warn(warning),
+                None => eprintln!("{line}"),
+            }
+        }
+        drop(sender);
+    });
+    heard
 }
 
 fn its_log(path: &Path, has_log: bool) -> String {
@@ -40,7 +65,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     };
     let log = match open_log(&log_path) {
         Err(error) if args.log.is_none() => {
-            eprintln!("bakfs: warning: {}: mounting without a log", error.chain());
+            output::warn(&format!("{}: mounting without a log", error.chain()));
             None
         }
         log => Some(log?),
@@ -52,7 +77,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     command.arg0("bakfs");
     command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
     // The passphrase goes another way (`typed`).
-    command.envs(environment::taken()).env_remove(environment::PASSWORD);
+    environment::hand_over(&mut command).env_remove(environment::PASSWORD);
     if let Some(config) = &global.config {
         command.arg("--config").arg(absolute(config)?);
     }
@@ -72,6 +97,9 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
         }
     }
     command.args(["mount", "--foreground", "--say-ready", "--io-deadline", &args.io_deadline.to_string()]);
+    if let Some((_, from)) = &typed {
+        command.arg(format!("--passphrase-from={from}"));
+    }
     if let Some(secs) = args.refresh {
         command.args(["--refresh", &secs.to_string()]);
     }
@@ -90,10 +118,8 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     }
     command.args(scope::arguments(&args.scope.scope()?));
     command.arg("--").arg(real_path(&args.mountpoint)?);
-    // What ends the process where it cannot log any more, as an abort.
-    let errors = log.map_or_else(Stdio::null, Stdio::from);
     // It leaves this process's group only when it has mounted: an automount lets nobody else through.
-    command.stdout(Stdio::piped()).stderr(errors);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let close = || {
         descriptors::close_on_exec();
         Ok(())
@@ -101,7 +127,8 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     // SAFETY: only async-signal-safe system calls are made between fork and exec (close_range or fcntl).
     unsafe { command.pre_exec(close) };
     let mut child = command.spawn().context(|| "Cannot start the mount".into())?;
-    if let (Some(secret), Some(mut stdin)) = (typed, child.stdin.take()) {
+    let heard = child.stderr.take().map(|stderr| hear(stderr, log));
+    if let (Some((secret, _)), Some(mut stdin)) = (typed, child.stdin.take()) {
         // A child that has ended says why on its standard output.
         let _ = stdin.write_all(secret.as_bytes());
     }
@@ -109,7 +136,11 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     if let Some(stdout) = &mut child.stdout {
         stdout.read_to_end(&mut said).context(|| "Cannot hear from the mount".into())?;
     }
-    let Some(note) = said.strip_prefix(READY) else {
+    if let Some(heard) = heard {
+        // It ends with the mount's start; whoever else may hold the pipe is not waited for.
+        let _ = heard.recv_timeout(MAX_HEARING);
+    }
+    if said != READY {
         let status = child.wait().context(|| "Cannot wait for the mount".into())?;
         let text = String::from_utf8_lossy(&said);
         let told = text.split_once(' ').and_then(|(word, text)| Some((ErrorKind::of_word(word)?, text)));
@@ -121,9 +152,6 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
             }
         }
         .into());
-    };
-    for note in String::from_utf8_lossy(note).lines() {
-        eprintln!("bakfs: warning: {note}");
     }
     if !global.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         eprintln!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());

@@ -176,6 +176,7 @@ impl Keeper {
             self.note_look(seen);
             self.tell_warnings();
             self.tell_kernel();
+            self.source.repository.store().close_idle();
             self.renew();
             std::thread::sleep(REFRESH_EVERY);
         }

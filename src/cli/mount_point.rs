@@ -4,7 +4,7 @@ use super::Status;
 use super::output::readable_path;
 use crate::error::{Context, Error, ErrorKind};
 use crate::view::NOTE_NAME;
-use bakfs_mount::{Mounted, find_mount, mounts_of_type, unmount};
+use bakfs_mount::{MountError, Mounted, find_mount, mounts_of_type, unmount};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ pub const PRUNE: &str =
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.
 const MAX_ANSWER: Duration = Duration::from_secs(1);
+
+/// So long the end of a mount's process is waited for.
+const MAX_END: Duration = Duration::from_secs(10);
 
 /// Options of `bakfs umount`.
 #[derive(Debug, clap::Args)]
@@ -149,8 +152,8 @@ fn hiding(snapshot: &str) -> Vec<PathBuf> {
 pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
     let at = readable_path(&args.mountpoint);
     let real = real_path(&args.mountpoint)?;
-    match find_mount(&real) {
-        Some(mounted) if is_ours(&mounted) => {}
+    let mounted = match find_mount(&real) {
+        Some(mounted) if is_ours(&mounted) => mounted,
         Some(mounted) => {
             return Err(Error::usage(format!(
                 "{at} is no mount of bakfs but of {}: `umount` is for it",
@@ -162,8 +165,27 @@ pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
             let message = format!("Nothing is mounted at {at}: `findmnt -t {FS_TYPE}` lists where histories are");
             return Err(Error::usage(message).into());
         }
+    };
+    let server = mounted.server();
+    let refused = |error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error);
+    match unmount(&real, false) {
+        Err(MountError::Busy(_)) if args.lazy => {
+            unmount(&real, true).map_err(refused)?;
+            return Ok(Status::Done);
+        }
+        unmounted => unmounted.map_err(refused)?,
     }
-    unmount(&real, args.lazy)
-        .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error))?;
-    Ok(Status::Done)
+    // Who unmounts a disk next, or removes a folder, finds nobody there.
+    match server.filter(|server| !server.wait_for_end(MAX_END)) {
+        None => Ok(Status::Done),
+        Some(server) => {
+            let process = server.pid().map_or("its process".into(), |pid| format!("its process {pid}"));
+            let secs = MAX_END.as_secs();
+            eprintln!(
+                "bakfs: warning: {at} is unmounted, but {process} has not ended after {secs} s: it may wait for a disk or a \
+                 network, and keeps files of the repository and the cache open until then"
+            );
+            Ok(Status::Incomplete)
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Global options: where the repository is and what unlocks it.
 
 use super::folders::folder;
-use super::output;
+use super::{output, signals};
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
@@ -29,7 +29,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Options of every command.
@@ -75,6 +75,9 @@ pub struct Global {
     /// Use a repository that is not encrypted although a passphrase or key is given
     #[arg(long, global = true)]
     pub accept_unencrypted: bool,
+    /// What has given the passphrase that another process of this program hands over.
+    #[arg(skip)]
+    pub passphrase_from: Option<String>,
     /// What has unlocked repositories before in this process.
     #[arg(skip)]
     pub keyring: Arc<Keyring>,
@@ -104,6 +107,9 @@ impl Chosen {
         Chosen { repo: Some(repo).filter(|repo| !repo.is_empty()).map(OsString::from), password_file, password_command }
     }
 }
+
+/// Where a passphrase comes from that nothing gives.
+pub(super) const TYPED: &str = "the terminal";
 
 /// A passphrase or key file is read up to this length.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -172,8 +178,7 @@ impl Global {
             return Err(Error::usage(message));
         }
         if let Some(mistake) = mistake {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| eprintln!("bakfs: warning: {}", mistake.chain()));
+            output::warn(&mistake.chain());
         }
         Ok(places)
     }
@@ -275,6 +280,9 @@ impl Global {
             limit_upload_bytes_per_sec: self.limit_upload,
             limit_download_bytes_per_sec: self.limit_download,
         };
+        if matches!(remote, Remote::Sftp { .. }) {
+            signals::close_connections_at_end()?;
+        }
         RemoteStore::open(remote, &options, Environment::of_process())
     }
 
@@ -308,13 +316,18 @@ impl Global {
                 return Err(Error::usage(format!("{option}: {why}")));
             }
         }
+        if let Some(why) = self.repo.as_deref().and_then(OsStr::to_str).and_then(text::refused_url) {
+            let is_variable = self.repo == std::env::var_os("BAKFS_REPO");
+            let by = if is_variable { "The environment variable BAKFS_REPO" } else { "The URL of --repo" };
+            return Err(Error::usage(format!("{by} {why}")));
+        }
         if self.password_file.is_some() && self.password_command.is_some() {
             let message = "A passphrase comes from one place: both --password-file (or BAKFS_PASSWORD_FILE) and \
                            --password-command are given";
             return Err(Error::usage(message));
         }
         for (name, meant) in variable::misspelt() {
-            eprintln!("bakfs: warning: the environment variable {name} means nothing here: did you mean {meant}?");
+            output::warn(&format!("the environment variable {name} means nothing here: did you mean {meant}?"));
         }
         Ok(())
     }
@@ -390,11 +403,13 @@ impl Global {
     }
 
     /// Returns what unlocks the repository and only this process has, for a child that has no terminal: what a person
-    /// typed, or handed over by the environment or a pipe; `None` where the child finds what it needs by itself.
-    pub fn secret_for_child(&self) -> Result<Option<Zeroizing<String>>> {
+    /// typed, or handed over by the environment or a pipe, and what that is; `None` where the child finds what it needs by
+    /// itself.
+    pub fn secret_for_child(&self) -> Result<Option<(Zeroizing<String>, String)>> {
         // One that is empty is given too, and refused.
-        let is_given = self.given_by()?.is_some() || environment::var(environment::PASSWORD).is_some();
-        if !is_given && !std::io::stdin().is_terminal() {
+        let empty = || environment::var(environment::PASSWORD).map(|_| environment::PASSWORD.to_string());
+        let given_by = self.given_by()?.or_else(empty);
+        if given_by.is_none() && !std::io::stdin().is_terminal() {
             return Ok(None);
         }
         let named = self.password_file.clone().or(self.chosen()?.password_file);
@@ -403,12 +418,12 @@ impl Global {
         }
         // Nobody types a passphrase for what is not the repository it is for.
         self.recognise()?;
-        if is_given {
+        if let Some(given_by) = given_by {
             // Its environment, a pipe or a command that asks at the terminal are this process's only.
-            return self.given_text(false);
+            return Ok(self.given_text(false)?.map(|text| (text, given_by)));
         }
         match stored_header(&*self.store()?)? {
-            Some(id) if !self.key_path(&id).exists() => ask("Passphrase or recovery key: ").map(Some),
+            Some(id) if !self.key_path(&id).exists() => Ok(Some((ask("Passphrase or recovery key: ")?, TYPED.into()))),
             _ => Ok(None),
         }
     }
@@ -495,11 +510,8 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
 /// Reads a file of a passphrase. That others could read or change it is told where a person names it, who may have
 /// nothing but this file and a machine to rescue: a passphrase that was changed opens nothing. Else it is refused.
 fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
-    static TOLD: Once = Once::new();
     match is_named {
-        true => file::exposed(path)
-            .into_iter()
-            .for_each(|flaw| TOLD.call_once(|| eprintln!("bakfs: warning: {}", flaw.what))),
+        true => file::exposed(path).into_iter().for_each(|flaw| output::warn(&flaw.what)),
         false => file::require_secret("file of a passphrase", path)?,
     }
     read_secret(path)
@@ -510,7 +522,7 @@ fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
 fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
     file::require_command(&["/bin/sh", "-c", command])?;
     let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", command]).envs(environment::taken()).env_remove(environment::PASSWORD);
+    environment::hand_over(shell.args(["-c", command])).env_remove(environment::PASSWORD);
     let close = || {
         descriptors::close_on_exec();
         Ok(())

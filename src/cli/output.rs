@@ -4,11 +4,14 @@ pub use crate::quantity::{are, count, counted, size};
 use crate::repo::{Repository, Warnings};
 use crate::spelling::push_shown;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Returns what a log is of, as detailed as `-v` says. What a library has to say is said by the error that comes of it; its
 /// own lines tell addresses and more.
@@ -22,11 +25,67 @@ pub(super) fn logged(verbose: u8) -> tracing_subscriber::EnvFilter {
     tracing_subscriber::EnvFilter::new(format!("off,bakfs={level},bakfs_mount={level}"))
 }
 
-/// Writes a library log to standard error, as detailed as `-v` says.
+/// Writes what the library logs to standard error, as detailed as `-v` says. What is told unasked is told as everything else
+/// is, and once.
 pub fn start_log(verbose: u8) {
+    let log = tracing_subscriber::fmt().with_env_filter(logged(verbose)).with_target(false).with_level(false);
     // A process has one log: a second start (as in tests) changes nothing. What the log cannot write it would tell by a macro that panics where standard error cannot be written.
-    let log = tracing_subscriber::fmt().with_env_filter(logged(verbose)).with_target(false).log_internal_errors(false);
-    let _ = log.with_writer(std::io::stderr).try_init();
+    let log = log.without_time().with_ansi(false).log_internal_errors(false).with_writer(Lines);
+    let _ = log.try_init();
+}
+
+struct Lines;
+
+/// One event, which comes in one piece.
+struct Line(Level);
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&self) -> Line {
+        Line(Level::WARN)
+    }
+
+    fn make_writer_for(&self, event: &tracing::Metadata<'_>) -> Line {
+        Line(*event.level())
+    }
+}
+
+impl std::io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        tell_event(self.0, String::from_utf8_lossy(bytes).trim());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn tell_event(level: Level, text: &str) {
+    match level {
+        Level::ERROR => eprintln!("bakfs: {text}"),
+        Level::WARN => warn(text),
+        _ => eprintln!("{:.3} {level} {text}", jiff::Timestamp::now()),
+    }
+}
+
+/// So many warnings are known to be told.
+const MAX_WARNED: usize = 1000;
+static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Tells a warning, once in a process.
+pub fn warn(text: &str) {
+    let is_new = {
+        let mut warned = WARNED.lock();
+        if warned.len() >= MAX_WARNED {
+            warned.clear();
+        }
+        warned.insert(text.to_string())
+    };
+    if is_new {
+        eprintln!("bakfs: warning: {text}");
+    }
 }
 
 /// Writes an error with all its causes.

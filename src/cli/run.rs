@@ -4,7 +4,7 @@ use super::configured::place_of;
 use super::open::Global;
 use super::progress::Progress;
 use super::states::states_of;
-use super::{Status, backup, check, folders, prune, states, telling};
+use super::{Status, backup, check, folders, prune, signals, states, telling};
 use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::clock::now_secs;
@@ -22,8 +22,7 @@ use crate::settings::{Periodicity, Profile, Settings, excludes};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
 use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use crate::store::remote::close_connections;
 use std::sync::Arc;
 
 /// Options of `bakfs run`.
@@ -356,12 +355,9 @@ fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
 
 /// Ends this process when it is asked to, after the last hook of the run that is under way.
 fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Result<()> {
-    let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
-    let mut signals = Signals::new(asked)?;
     let state = state.clone();
     let profiles: Vec<Profile> = profiles.iter().map(|profile| (*profile).clone()).collect();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let Some(signal) = signals.forever().next() else { return };
+    signals::handle(move |signal| {
         let why = format!("The run was ended by signal {signal}");
         if let Some(run) = job::end(&state, &why)
             && let Some(profile) = profiles.iter().find(|profile| profile.name == run.profile)
@@ -370,17 +366,8 @@ fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Re
             telling::beside(&profile.name, Telling::default().ended(&profile.notify, &thin::host_of(profile), &run));
         }
         telling::finish();
+        close_connections();
         std::process::exit(128 + signal);
     })?;
     Ok(())
-}
-
-/// Returns whether this process was started to ignore a signal, as nohup(1) does.
-fn is_ignored(signal: i32) -> bool {
-    let mut set = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: sigaction(2) only writes what is set now; all bytes zero are a value of the type.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), set.as_mut_ptr()) == 0
-            && set.assume_init().sa_sigaction == libc::SIG_IGN
-    }
 }

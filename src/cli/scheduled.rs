@@ -6,7 +6,7 @@ use crate::error::{Context, Result};
 use crate::schedule::{Invocation, profiles_of, wanted};
 use crate::settings::{Repository, Settings};
 use crate::trust::environment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What a user's folders are where no variable moves them (XDG Base Directory Specification 0.8).
@@ -85,22 +85,29 @@ fn is_secret(name: &str, value: &str) -> bool {
     environment::is_secret(name) || has || value.contains("://") && value.contains('@')
 }
 
-/// Returns the variables by which stores are reached, secret ones and others; none where no scheduled run needs a network.
-fn of_stores(global: &Global, settings: &Settings) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+/// Returns the names of the secret variables by which stores are reached, and the others with what they are set to; none
+/// where no scheduled run needs a network.
+fn of_stores(global: &Global, settings: &Settings) -> (BTreeSet<String>, BTreeMap<String, String>) {
     let is_far = |it: &Repository| match it.repo.is_empty() {
         true => global.place().is_ok_and(|place| place.folder().is_none()),
         false => it.repo.contains("://"),
     };
+    let (mut secret, mut open) = (BTreeSet::new(), BTreeMap::new());
     if !repositories(settings).into_iter().any(is_far) {
-        return (BTreeMap::new(), BTreeMap::new());
+        return (secret, open);
     }
-    let set =
-        environment::vars().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let is_meant = |name: &str| {
         OF_STORES.iter().any(|prefix| name.starts_with(prefix)) || OF_WAYS.contains(&&*name.to_lowercase())
     };
-    let set = set.filter(|(name, value)| !value.is_empty() && is_meant(name));
-    set.partition(|(name, value)| is_secret(name, value))
+    for (name, value) in environment::vars() {
+        let (Ok(name), Ok(value)) = (name.into_string(), std::str::from_utf8(&value)) else { continue };
+        match is_meant(&name) && !value.is_empty() {
+            true if is_secret(&name, value) => drop(secret.insert(name)),
+            true => drop(open.insert(name, value.to_owned())),
+            false => {}
+        }
+    }
+    (secret, open)
 }
 
 /// Returns the repositories of the profiles that a schedule runs.
@@ -138,7 +145,7 @@ pub fn left_behind(global: &Global, settings: &Settings) -> Vec<String> {
     }
     let (secrets, _) = of_stores(global, settings);
     if !secrets.is_empty() {
-        let names = secrets.into_keys().collect::<Vec<_>>().join(", ");
+        let names = secrets.into_iter().collect::<Vec<_>>().join(", ");
         let file = config_folder().join("credentials.toml");
         told.push(format!(
             "No scheduled run has what is set here as {names}: write it into the place's table of {} (`chmod 600`)",

@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::quantity::counted;
+use crate::text;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -61,6 +62,9 @@ fn named(what: &str, url: &Url) -> String {
 
 /// Reads a URL. What is wrong with it is told without it.
 fn parse(what: &str, url: &str) -> Result<Url> {
+    if let Some(why) = text::refused_address(url) {
+        return Err(Error::usage(format!("notify.{what} {why}, as in https://HOST/PATH")));
+    }
     let found = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     found.ok_or_else(|| Error::usage(format!("notify.{what} is no URL: write it as https://HOST/PATH")))
 }

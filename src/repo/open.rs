@@ -306,7 +306,10 @@ impl Repository {
             Some(base) => match Cache::open(base, &stored.repository) {
                 Ok(cache) => Some(cache),
                 Err(error) => {
-                    tracing::warn!("Working without a cache: {}", error.chain());
+                    let why = error.chain();
+                    tracing::warn!(
+                        "Working without a cache, which takes longer: {why}, or name another folder with --cache-dir"
+                    );
                     None
                 }
             },

@@ -9,6 +9,7 @@ use crate::format::snapshot::INCOMPLETE_TAG;
 use crate::quantity::Share;
 use crate::retention::window::Window;
 use crate::spelling::{check_word, list};
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -110,7 +111,7 @@ fn is_reserved(tag: &str) -> bool {
 /// Refuses a repository's folder that would be another where another program begins the run.
 pub fn check_repository(key: &str, repo: &str) -> Result<()> {
     if repo.is_empty() || repo.contains("://") {
-        return Ok(());
+        return text::refused_url(repo).map_or(Ok(()), |why| Err(Error::usage(format!("{key}: the URL {why}"))));
     }
     check_absolute(key, Some(Path::new(repo))).map_err(|error| Error::usage(format!("{}, or a URL", error.chain())))
 }

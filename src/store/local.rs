@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Open packs kept for reading.
 const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -31,6 +31,9 @@ const MAX_OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 /// A read this near to the one before goes on where that one was: two threads of one reader take turns.
 const NEAR_BYTES: u64 = 2 << 20;
+/// A pack nobody has read for so long is closed by [`Store::close_idle`]: an open file keeps its disk from being unmounted
+/// (umount2(2), EBUSY).
+const MAX_IDLE: Duration = Duration::from_secs(2);
 /// A file that is being written for longer was left by a writer that died.
 const MAX_PUT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Start of the names of files that are being written.
@@ -41,6 +44,8 @@ struct Opened {
     file: File,
     last_end: AtomicU64,
     advised_end: AtomicU64,
+    /// In milliseconds since the store was opened.
+    last_used: AtomicU64,
 }
 
 impl Opened {
@@ -65,6 +70,7 @@ pub struct LocalStore {
     root: PathBuf,
     dirty: Mutex<BTreeSet<PathBuf>>,
     open: Mutex<LruCache<Object, Arc<Opened>>>,
+    start: Instant,
 }
 
 impl LocalStore {
@@ -75,6 +81,7 @@ impl LocalStore {
             // A segment another process stored and was killed before it could sync may be relied on.
             dirty: Mutex::new(BTreeSet::from([root.join(ObjectKind::Index.folder())])),
             open: Mutex::new(LruCache::new(MAX_OPEN_FILES)),
+            start: Instant::now(),
         }
     }
 
@@ -96,6 +103,10 @@ impl LocalStore {
         Ok(())
     }
 
+    fn now_millis(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
     fn path(&self, object: Object) -> PathBuf {
         self.root.join(object.path())
     }
@@ -111,6 +122,7 @@ impl LocalStore {
 
     fn file(&self, object: Object, wait: Wait) -> Result<Arc<Opened>> {
         if let Some(file) = self.open.lock().get(&object) {
+            file.last_used.store(self.now_millis(), Ordering::Relaxed);
             return Ok(file.clone());
         }
         if wait == Wait::Never {
@@ -124,7 +136,12 @@ impl LocalStore {
         if !file.metadata().context(opening)?.is_file() {
             return Err(Error::damaged(format!("{} is no regular file", path.display())));
         }
-        let file = Arc::new(Opened { file, last_end: AtomicU64::new(u64::MAX / 2), advised_end: AtomicU64::new(0) });
+        let file = Arc::new(Opened {
+            file,
+            last_end: AtomicU64::new(u64::MAX / 2),
+            advised_end: AtomicU64::new(0),
+            last_used: AtomicU64::new(self.now_millis()),
+        });
         if matches!(object, Object::Pack(_)) {
             self.open.lock().put(object, file.clone());
         }
@@ -343,6 +360,16 @@ impl Store for LocalStore {
         Ok(swept)
     }
 
+    fn close_idle(&self) {
+        let used_since = self.now_millis().saturating_sub(MAX_IDLE.as_millis() as u64);
+        let mut open = self.open.lock();
+        let is_idle = |file: &Arc<Opened>| file.last_used.load(Ordering::Relaxed) < used_since;
+        // The least recently used comes first; who still reads it has it until then.
+        while open.peek_lru().is_some_and(|(_, file)| is_idle(file)) {
+            open.pop_lru();
+        }
+    }
+
     fn room(&self) -> Option<Room> {
         let told = rustix::fs::statvfs(&self.root).ok().filter(|told| told.f_blocks > 0)?;
         let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
@@ -363,6 +390,28 @@ impl Store for LocalStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_nobody_reads_are_closed_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = LocalStore::new(&folder.path().join("repo"));
+        store.create_folders().unwrap();
+        let [read, idle] = [1, 2].map(|number| Object::Pack(ObjectId([number; 32])));
+        let mut byte = [0];
+        for object in [idle, read] {
+            store.put(object, b"hello").unwrap();
+            store.read_at(object, 0, &mut byte, Wait::Allowed).unwrap();
+        }
+        store.close_idle();
+        assert_eq!(store.open.lock().len(), 2, "a moment ago they were read");
+        // As if that had been longer ago.
+        store.start -= 2 * MAX_IDLE;
+        store.read_at(read, 0, &mut byte, Wait::Allowed).unwrap();
+        store.close_idle();
+        assert_eq!(store.open.lock().iter().map(|(object, _)| *object).collect::<Vec<_>>(), [read]);
+        assert_eq!(store.read_at(idle, 0, &mut byte, Wait::Never).unwrap_err().kind(), ErrorKind::WouldWait);
+        store.read_at(idle, 0, &mut byte, Wait::Allowed).unwrap();
+    }
 
     #[test]
     fn objects_are_stored_once_whole_and_listed() {

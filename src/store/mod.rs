@@ -249,6 +249,10 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Closes files that nobody has read for a moment, so that the disk they are on can be unmounted. Whoever keeps a
+    /// store open for long calls it now and then.
+    fn close_idle(&self) {}
+
     /// Returns how much room there is where the objects are; `None` where that is not told, as by services far away.
     fn room(&self) -> Option<Room> {
         None

@@ -1,10 +1,11 @@
 //! Environment variables that hold secrets: this program reads them, and no other one is told.
 
-use super::hidden::Hidden;
+use super::hidden::{Hidden, wipe_stack};
 use parking_lot::Mutex;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use std::process::Command;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The passphrase itself.
 pub const PASSWORD: &str = "BAKFS_PASSWORD";
@@ -62,15 +63,39 @@ pub fn is_secret(name: &str) -> bool {
     TAKEN.contains(&name)
 }
 
+/// A value is hidden by pieces of this length.
+const PIECE_BYTES: usize = 4096;
+/// More than the frames of what takes a variable take.
+const TAKING_STACK_BYTES: usize = 8 * PIECE_BYTES;
+
 /// A variable that was taken.
-#[derive(Zeroize, ZeroizeOnDrop)]
 struct Taken {
-    #[zeroize(skip)]
     name: &'static str,
-    value: Vec<u8>,
+    len_bytes: usize,
+    pieces: Vec<Hidden<[u8; PIECE_BYTES]>>,
 }
 
-static ALL: Mutex<Vec<Hidden<Taken>>> = Mutex::new(Vec::new());
+impl Taken {
+    #[inline(never)]
+    fn new(name: &'static str, value: &[u8]) -> Self {
+        let pieces = value.chunks(PIECE_BYTES).map(|bytes| {
+            let mut piece = [0; PIECE_BYTES];
+            piece[..bytes.len()].copy_from_slice(bytes);
+            Hidden::new(piece)
+        });
+        Taken { name, len_bytes: value.len(), pieces: pieces.collect() }
+    }
+
+    fn value(&self) -> Zeroizing<Vec<u8>> {
+        // With its whole length from the start, it leaves no copy behind as it grows.
+        let mut value = Zeroizing::new(Vec::with_capacity(self.pieces.len() * PIECE_BYTES));
+        self.pieces.iter().for_each(|piece| value.extend_from_slice(&**piece));
+        value.truncate(self.len_bytes);
+        value
+    }
+}
+
+static ALL: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
 
 /// Takes the secrets out of this process's environment: from then on only [`var`] and [`vars`] have them, and where the
 /// kernel shows a process's environment (`/proc/PID/environ`) there are zeros.
@@ -80,27 +105,28 @@ static ALL: Mutex<Vec<Hidden<Taken>>> = Mutex::new(Vec::new());
 pub unsafe fn take() {
     let mut all = ALL.lock();
     for name in TAKEN {
-        let Some(value) = std::env::var_os(name) else { continue };
-        all.push(Hidden::new(Taken { name, value: value.into_vec() }));
-        let name = CString::new(name).expect("names have no zero byte");
+        let c_name = CString::new(name).expect("names have no zero byte");
         // SAFETY: no other thread runs, so the value getenv(3) finds stays where it is; it is writable memory of this
         // process up to its zero byte, and is overwritten before the variable goes.
         unsafe {
-            let value = libc::getenv(name.as_ptr());
-            if !value.is_null() {
-                let len = libc::strlen(value);
-                std::slice::from_raw_parts_mut(value.cast::<u8>(), len).zeroize();
+            let value = libc::getenv(c_name.as_ptr());
+            if value.is_null() {
+                continue;
             }
-            libc::unsetenv(name.as_ptr());
+            let value = std::slice::from_raw_parts_mut(value.cast::<u8>(), libc::strlen(value));
+            all.push(Taken::new(name, value));
+            value.zeroize();
+            libc::unsetenv(c_name.as_ptr());
         }
     }
+    wipe_stack::<TAKING_STACK_BYTES>();
 }
 
 /// Returns a variable, whether it was taken or not.
 pub fn var(name: &str) -> Option<Zeroizing<Vec<u8>>> {
     let all = ALL.lock();
-    let taken = all.iter().find(|taken| taken.name == name).map(|taken| taken.value.clone());
-    taken.or_else(|| std::env::var_os(name).map(OsString::into_vec)).map(Zeroizing::new)
+    let taken = all.iter().find(|taken| taken.name == name).map(Taken::value);
+    taken.or_else(|| std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec())))
 }
 
 /// Returns whether a variable is set and not empty.
@@ -109,18 +135,32 @@ pub fn is_set(name: &str) -> bool {
 }
 
 /// Returns what was taken: for this program itself, started again.
-pub fn taken() -> Vec<(&'static str, OsString)> {
-    ALL.lock().iter().map(|taken| (taken.name, OsStr::from_bytes(&taken.value).to_os_string())).collect()
+pub fn taken() -> Vec<(&'static str, Zeroizing<Vec<u8>>)> {
+    ALL.lock().iter().map(|taken| (taken.name, taken.value())).collect()
+}
+
+/// Adds to a program's environment what was taken: this program itself, started again, or one that is this user's own.
+pub fn hand_over(command: &mut Command) -> &mut Command {
+    command.envs(taken().iter().map(|(name, value)| (name, OsStr::from_bytes(value))))
 }
 
 /// Returns all variables, those that were taken among them.
-pub fn vars() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().chain(taken().into_iter().map(|(name, value)| (name.into(), value)))
+pub fn vars() -> impl Iterator<Item = (OsString, Zeroizing<Vec<u8>>)> {
+    let left = std::env::vars_os().map(|(name, value)| (name, Zeroizing::new(value.into_vec())));
+    left.chain(taken().into_iter().map(|(name, value)| (name.into(), value)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_of_any_length_is_kept_whole() {
+        for len_bytes in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 7] {
+            let value: Vec<u8> = (0..len_bytes).map(|at| at as u8).collect();
+            assert_eq!(*Taken::new(PASSWORD, &value).value(), value);
+        }
+    }
 
     #[test]
     fn secrets_of_stores_are_withheld_and_what_programs_need_is_not() {

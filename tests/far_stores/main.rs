@@ -179,6 +179,58 @@ fn addresses_that_cannot_be_used_are_named_without_their_secrets() {
 }
 
 #[test]
+fn an_address_with_a_blank_or_a_line_break_is_named_at_once() {
+    let repo = |text: &str| ("BAKFS_REPO".to_owned(), text.to_owned());
+    let wrong = [
+        " http://127.0.0.1:1",
+        "http://127.0.0.1:1 ",
+        "http://127.0.0.1\n:1",
+        "http://127.0.0.1:1/a\tb",
+        "http://a b",
+        "http://127.0.0.1:1\n",
+    ];
+    let mut values = wrong.iter().cycle();
+    for (url, names) in [
+        ("s3://bucket/r", &["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"][..]),
+        ("b2://bucket/r", &["B2_ENVIRONMENT"]),
+        ("swift://bucket/r", &["OS_AUTH_URL", "OS_STORAGE_URL", "ST_AUTH"]),
+        ("gs://bucket/r", &["STORAGE_EMULATOR_HOST"]),
+        (
+            "azblob://bucket/r",
+            &["AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_SERVICE_ENDPOINT"],
+        ),
+    ] {
+        for name in names {
+            for value in values.by_ref().take(2) {
+                let variables = [("AWS_ACCESS_KEY_ID", "tester"), ("AWS_SECRET_ACCESS_KEY", "S3CRET"), (*name, *value)];
+                let bakfs = Bakfs::at(&Place { url: url.into(), ..place(&variables) });
+                fails_at_once(bakfs.run(["snapshots"]).expect(2), Instant::now(), &[name, "a blank, a line break"]);
+            }
+        }
+    }
+    // In the file of secrets, the configuration and the URL itself.
+    let bakfs = Bakfs::at(&place(&KEYS));
+    let secrets = bakfs.path("config/credentials.toml");
+    write(&secrets, "[\"s3://bucket\"]\naws_endpoint_url = \"http://127.0.0.1:1 \"\n");
+    std::fs::set_permissions(&secrets, PermissionsExt::from_mode(0o600)).unwrap();
+    fails_at_once(bakfs.run(["snapshots"]).expect(2), Instant::now(), &["AWS_ENDPOINT_URL", "credentials.toml"]);
+    for url in ["s3://bucket/r ", " s3://bucket/r", "sftp://host/a\nb"] {
+        let bakfs = Bakfs::at(&Place { url: url.into(), environment: vec![repo(url)] });
+        fails_at_once(bakfs.run(["snapshots"]).expect(2), Instant::now(), &["BAKFS_REPO"]);
+        let without = |args: &[&str]| {
+            let mut command = bakfs.command(args);
+            command.env_remove("BAKFS_REPO");
+            start(command, false).finish().expect(2)
+        };
+        fails_at_once(without(&["--repo", url, "snapshots"]), Instant::now(), &["--repo"]);
+        let config = bakfs.path("config/bakfs.toml");
+        write(&config, format!("repo = {url:?}\n"));
+        std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
+        fails_at_once(without(&["snapshots"]), Instant::now(), &["bakfs.toml", "repo: "]);
+    }
+}
+
+#[test]
 fn a_place_has_an_address_of_ipv6() {
     let server = Server::start_at("[::1]:0", 1000);
     assert!(server.url.contains("[::1]"), "{}", server.url);

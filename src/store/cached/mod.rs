@@ -214,6 +214,10 @@ impl Store for CachedStore {
         self.inner().is_far()
     }
 
+    fn close_idle(&self) {
+        self.inner().close_idle();
+    }
+
     fn traffic(&self) -> Traffic {
         self.inner().traffic()
     }

@@ -64,10 +64,25 @@ const NAMES: [&str; 46] = [
     "WEBDAV_USER",
 ];
 
+/// Those that hold the address of a server, and no secret but in a part that is not shown.
+const ADDRESSES: [&str; 11] = [
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AZURE_STORAGE_BLOB_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_SERVICE_ENDPOINT",
+    "B2_ENVIRONMENT",
+    "OS_AUTH_URL",
+    "OS_STORAGE_URL",
+    "STORAGE_EMULATOR_HOST",
+    "ST_AUTH",
+];
+
 /// The variables of a process, and whose it is.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Zeroizing<String>>,
     /// Those that are not UTF-8 text.
     unusable: BTreeSet<String>,
     is_root: bool,
@@ -81,9 +96,13 @@ impl Environment {
         for (name, value) in trust::environment::vars() {
             // A name that is not UTF-8 is none of those looked at.
             let Ok(name) = name.into_string() else { continue };
-            match value.into_string() {
-                // As a secret kept in a file mostly ends.
-                Ok(value) => drop(environment.variables.insert(name, value.trim_end_matches(['\r', '\n']).to_owned())),
+            // As a secret kept in a file mostly ends; addresses are none.
+            let is_address = ADDRESSES.contains(&&*name) || PROXIES.contains(&&*name);
+            match std::str::from_utf8(&value) {
+                Ok(value) => {
+                    let value = if is_address { value } else { value.trim_end_matches(['\r', '\n']) };
+                    environment.variables.insert(name, Zeroizing::new(value.to_owned()));
+                }
                 Err(_) => drop(environment.unusable.insert(name)),
             }
         }
@@ -92,25 +111,29 @@ impl Environment {
 
     /// Makes one of the given variables, for a user other than root.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables =
+            pairs.into_iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect();
         Environment { variables, ..Environment::default() }
     }
 
     /// Refuses variables that are set and cannot be used, of those that begin with one of `prefixes`.
     pub(super) fn refuse_unusable(&self, prefixes: &[&str]) -> Result<()> {
         let is_asked = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        match self.unusable.iter().find(is_asked) {
-            Some(name) => {
-                let message = format!("The environment variable {name} is not UTF-8 text: set it again, or unset it");
-                Err(Error::usage(message))
-            }
+        if let Some(name) = self.unusable.iter().find(is_asked) {
+            let message = format!("The environment variable {name} is not UTF-8 text: set it again, or unset it");
+            return Err(Error::usage(message));
+        }
+        let addresses = ADDRESSES.map(str::to_owned);
+        let mut asked = addresses.iter().filter(is_asked);
+        match asked.find_map(|name| Some((name, text::refused_address(self.get(name)?)?))) {
+            Some((name, why)) => Err(Error::usage(format!("The environment variable {name} {why}"))),
             None => Ok(()),
         }
     }
 
     /// Returns a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// Returns a path below the user's home.
@@ -143,6 +166,9 @@ pub(super) fn proxy(environment: &Environment) -> Result<Option<&'static str>> {
     let Some((name, value)) = PROXIES.iter().find_map(|name| Some((*name, environment.get(name)?))) else {
         return Ok(None);
     };
+    if let Some(why) = text::refused_address(value) {
+        return Err(Error::usage(format!("The environment variable {name} {why}")));
+    }
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let is_fit = reqwest::Url::parse(&url).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
@@ -277,6 +303,10 @@ fn parse(path: &Path, text: &str, url: &str) -> Result<BTreeMap<String, Zeroizin
         _ => Err(bad(&format!("{name} is no text in quotes"))),
     });
     let values: BTreeMap<String, Zeroizing<String>> = values.collect::<Result<_>>()?;
+    let mut addresses = ADDRESSES.iter().filter_map(|name| Some((name, values.get(&name.to_ascii_lowercase())?)));
+    if let Some((name, why)) = addresses.find_map(|(name, value)| Some((name, text::refused_address(value)?))) {
+        return Err(bad(&format!("{name} {why}")));
+    }
     // A misspelt name would have another login take its place.
     match values.keys().find(|name| !NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))) {
         Some(name) => Err(bad(&format!("it knows no `{name}`; names are those of the environment variables"))),

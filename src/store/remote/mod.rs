@@ -29,6 +29,7 @@ mod tests;
 
 pub use environment::{CREDENTIALS_FILE, Environment};
 pub use retry::Policy;
+pub use ssh::close as close_connections;
 
 use super::place::Remote;
 use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
@@ -102,7 +103,7 @@ pub struct RemoteStore {
     client: Arc<Client>,
     policy: Policy,
     connections: usize,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// What was put (true) or removed and may not show in listings yet, where those lag behind.
     unlisted: Mutex<BTreeMap<Object, bool>>,
     listings_lag: bool,
@@ -112,6 +113,8 @@ pub struct RemoteStore {
     was_reached: AtomicBool,
     shown: Mutex<Shown>,
     runtime: Option<Runtime>,
+    /// Dropped last: with it end the processes of ssh.
+    _sockets: Option<ssh::Sockets>,
 }
 
 /// What one try needs to know of its operation.
@@ -169,9 +172,6 @@ impl RemoteStore {
         let proxy = if matches!(place, Remote::Sftp { .. }) { None } else { environment::proxy(&environment)? };
         let (upload, download) = (options.limit_upload_bytes_per_sec, options.limit_download_bytes_per_sec);
         let is_sftp = matches!(place, Remote::Sftp { .. });
-        if is_sftp {
-            ssh::choose_folder(&environment)?;
-        }
         let signs_time = matches!(place, Remote::Bucket { service, .. } if service.signs_time());
         let client = Arc::new(Client::new(upload, download, signs_time, ca_file.as_deref(), proxy)?);
         let listings_lag = settings.listings_lag();
@@ -183,20 +183,31 @@ impl RemoteStore {
             .enable_all()
             .build()
             .map_err(|error| Error::io("Cannot start the threads for connections", error))?;
+        let server = settings.server();
+        let service = Arc::new(Service::new(place.clone(), environment.clone(), settings, client.clone()));
+        let permits = Arc::new(Semaphore::new(connections));
+        let user = || ssh::User {
+            service: service.clone(),
+            permits: permits.clone(),
+            connections,
+            runtime: runtime.handle().clone(),
+        };
+        let sockets = is_sftp.then(|| ssh::Sockets::new(&environment, user())).transpose()?;
         Ok(RemoteStore {
             place: place.clone(),
-            server: settings.server(),
-            service: Arc::new(Service::new(place.clone(), environment, settings, client.clone())),
+            server,
+            service,
             client,
             policy,
             connections,
-            permits: Semaphore::new(connections),
+            permits,
             unlisted: Mutex::default(),
             listings_lag,
             has_opaque_checksums: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
             shown: Mutex::default(),
             runtime: Some(runtime),
+            _sockets: sockets,
         })
     }
 
@@ -254,7 +265,9 @@ impl RemoteStore {
         terms: Terms,
         work: impl AsyncFnOnce(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let Ok(_permit) = self.permits.acquire().await else {
+            return Err(Failure::lasting(Cause::Lost, "the program ends, and its connections have ended"));
+        };
         let call = Call::new(self.client.clone(), terms.purpose, terms.max_body_bytes, terms.digest);
         let is_blind = self.is_sftp() && terms.purpose == Purpose::Put;
         let blind = if is_blind { terms.len_bytes / MIN_BYTES_PER_SEC } else { 0 };

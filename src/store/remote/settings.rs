@@ -5,6 +5,7 @@ use super::logins::{Azblob, B2, Gcs, S3, Secret, Sftp, Swift, SwiftEntry, WebDav
 use super::{aws, openstack};
 use crate::error::{Error, Result};
 use crate::store::place::{Remote, Service};
+use crate::text;
 use std::path::PathBuf;
 use std::sync::Once;
 
@@ -128,6 +129,9 @@ impl Settings {
             Settings::Sftp(_) | Settings::WebDav(_) => return Ok(()),
         };
         let Some(server) = self.server() else { return Ok(()) };
+        if let Some(why) = text::refused_address(&server) {
+            return Err(Error::usage(format!("{variable} {why}, as in {example}")));
+        }
         let parsed = reqwest::Url::parse(&server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let what = match &parsed {
             Some(url) if !url.username().is_empty() || url.password().is_some() || url.query().is_some() => {
