@@ -1,14 +1,21 @@
 //! Identifiers: opaque 32-byte values, one type for each kind of thing they name.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
 /// Defines a 32-byte identifier: full hex in `Debug`-free places, eight digits in messages.
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
         pub struct $name(pub [u8; 32]);
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serialize(&self.0, serializer)
+            }
+        }
 
         impl $name {
             /// Returns all 64 hexadecimal digits.
@@ -54,8 +61,40 @@ impl ObjectId {
 }
 
 /// Names a repository: 16 random bytes of its configuration.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct RepositoryId(pub [u8; 16]);
+
+impl Serialize for RepositoryId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.0, serializer)
+    }
+}
+
+/// Names a session, a set of condemned packs or an act of forgetting: 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+pub struct MarkId(pub [u8; 16]);
+
+impl Serialize for MarkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.0, serializer)
+    }
+}
+
+impl fmt::Debug for MarkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MarkId({})", to_hex(&self.0))
+    }
+}
+
+/// Writes digits for people (`bakfs debug`), and the bytes themselves in what is stored.
+fn serialize<const BYTES: usize, S: Serializer>(bytes: &[u8; BYTES], serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        return serializer.serialize_str(&to_hex(bytes));
+    }
+    let mut tuple = serializer.serialize_tuple(BYTES)?;
+    bytes.iter().try_for_each(|byte| tuple.serialize_element(byte))?;
+    tuple.end()
+}
 
 impl RepositoryId {
     /// Parses exactly 32 lower-case hexadecimal digits.

@@ -15,6 +15,7 @@ pub mod find;
 pub mod format;
 pub mod host;
 pub mod id;
+pub mod inspect;
 pub mod job;
 pub mod known;
 pub mod log;

@@ -102,7 +102,7 @@ impl Args {
         let tags: Vec<String> = tags.into_iter().flatten().collect();
         check_tags(&tags, global)?;
         let stated = |text: &String| {
-            let found = parse_time(text, &jiff::Zoned::now());
+            let found = parse_time(text, &jiff::Zoned::now())?;
             // The name it gives is a directory's, which a sign cannot begin.
             let found = found.filter(|found| found.to_zoned(jiff::tz::TimeZone::UTC).year() >= 0);
             found.map(time).ok_or_else(|| Error::usage(format!("`{text}` is no time: write 2026-11-20T03:17:05Z")))

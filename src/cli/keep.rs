@@ -1,9 +1,9 @@
 //! `--keep-...`: retention rules on the command line.
 
 use crate::error::Result;
+use crate::quantity::time::Window;
 use crate::retention::group::GroupBy;
 use crate::retention::rule::{self, Count, Level, Limit, Rule, TagList};
-use crate::retention::window::Window;
 
 /// Options that say what is kept. Each holds for every group of snapshots by itself.
 #[derive(Debug, clap::Args)]

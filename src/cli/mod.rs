@@ -24,6 +24,7 @@ pub mod check;
 pub mod config;
 pub mod configured;
 pub mod cost;
+pub mod debug;
 #[cfg(feature = "mount")]
 pub mod demo;
 pub mod diff;
@@ -35,6 +36,7 @@ pub mod forget_place;
 pub mod generate;
 pub mod init;
 pub mod keep;
+pub mod key;
 pub mod known;
 pub mod listing;
 pub mod ls;
@@ -107,6 +109,8 @@ enum Command {
     Demo(demo::Args),
     /// Make a repository
     Init(init::Args),
+    /// List, add, change and remove the passphrases and keys that open a repository
+    Key(key::Args),
     /// Back up files, or standard input
     Backup(backup::Args),
     /// Run profiles of the configuration: dumps, backup, forget, check and prune
@@ -152,6 +156,8 @@ enum Command {
     Config(config::Command),
     /// Show what was backed up when, and what is overdue
     Status(status::Args),
+    /// Look inside: stored objects decoded, and which packs a path needs
+    Debug(debug::Args),
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -334,6 +340,8 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         #[cfg(feature = "mount")]
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(global, args),
+        Command::Debug(args) => debug::run(global, args),
+        Command::Key(args) => key::run(global, args),
         Command::Backup(args) => backup::run(global, args),
         Command::Run(args) => run::run(global, args),
         Command::Snapshots(args) => snapshots::run(global, args),

@@ -472,7 +472,7 @@ fn stored_header(store: &dyn Store) -> Result<Option<RepositoryId>> {
 }
 
 /// Reads a secret as what it looks like: a written key, or a passphrase.
-fn credential(text: Zeroizing<String>) -> Credential {
+pub(super) fn credential(text: Zeroizing<String>) -> Credential {
     match recovery::from_text(&text) {
         Some(key) => Credential::Key(key),
         None => Credential::Passphrase(text),
@@ -509,7 +509,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
 
 /// Reads a file of a passphrase. That others could read or change it is told where a person names it, who may have
 /// nothing but this file and a machine to rescue: a passphrase that was changed opens nothing. Else it is refused.
-fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
+pub(super) fn read_passphrase(path: &Path, is_named: bool) -> Result<Zeroizing<String>> {
     match is_named {
         true => file::exposed(path).into_iter().for_each(|flaw| output::warn(&flaw.what)),
         false => file::require_secret("file of a passphrase", path)?,
@@ -538,7 +538,7 @@ fn secret_of_command(command: &str) -> Result<Zeroizing<String>> {
 }
 
 /// Asks a person at the terminal, without showing what is typed.
-fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
     let stdin = std::io::stdin();
     let asking = || "Cannot ask for the passphrase".to_string();

@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::Account;
-use crate::settings::values;
+use crate::quantity::time;
 use crate::trust::file;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ pub fn folders(bin_dir: Option<&Path>) -> Vec<PathBuf> {
 const DUMP_LIMIT: Duration = Duration::from_hours(24);
 
 /// Returns how long a dump may take.
-pub fn dump_limit(written: Option<values::Duration>) -> Option<Duration> {
+pub fn dump_limit(written: Option<time::Duration>) -> Option<Duration> {
     match written {
         None => Some(DUMP_LIMIT),
         Some(timeout) => timeout.secs.map(Duration::from_secs),

@@ -47,7 +47,11 @@ pub struct Bytes(pub Vec<u8>);
 
 impl Serialize for Bytes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        match serializer.is_human_readable() {
+            // As `bakfs debug` shows it; what is stored is not.
+            true => serializer.serialize_str(&String::from_utf8_lossy(&self.0)),
+            false => serializer.serialize_bytes(&self.0),
+        }
     }
 }
 

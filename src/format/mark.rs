@@ -5,11 +5,9 @@
 
 use super::codec::{self, Bytes, DecodeError};
 use super::tree::Time;
+pub use crate::id::MarkId;
 use crate::id::ObjectId;
 use serde::{Deserialize, Serialize};
-
-/// A random number that names a session, a set of condemned packs or an act of forgetting.
-pub type MarkId = [u8; 16];
 
 /// The longest encoded mark: a prune that condemns a million packs.
 pub const MAX_MARK_BYTES: usize = 48 << 20;

@@ -8,6 +8,7 @@ pub mod open;
 mod parallel;
 pub mod read;
 pub mod shared;
+pub mod slots;
 pub mod stored;
 pub mod unlock;
 pub mod write;

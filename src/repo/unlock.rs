@@ -13,7 +13,7 @@ use crate::store::{Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
 use parking_lot::Mutex;
 
-const MAX_KEY_BYTES: u64 = 64 << 10;
+pub(in crate::repo) const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Before a command gives up it works as long as this many slots that `init` writes take.
 const MAX_USUAL_SLOTS: u64 = 64;
 
@@ -69,7 +69,7 @@ impl Keyring {
 }
 
 /// What a listed object in `keys/` is.
-enum Look {
+pub(in crate::repo) enum Look {
     Slot(Box<Slot>),
     /// Its bytes are those of its name, and no slot of this repository: no program has written it.
     Foreign(ObjectId, String),
@@ -143,7 +143,7 @@ pub(in crate::repo) fn find_master(
 
 /// Returns the slots to try, the likely ones first: those that are written like this, and then those that take little, as
 /// far as they take no more work than all are worth.
-fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
+pub(in crate::repo) fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..slots.len()).collect();
     order.sort_by_key(|at| (!slots[*at].is_usual(), slots[*at].cost()));
     let mut work = 0;
@@ -155,7 +155,7 @@ fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
     order
 }
 
-fn look(store: &dyn Store, repository: RepositoryId, id: ObjectId) -> Result<Look> {
+pub(in crate::repo) fn look(store: &dyn Store, repository: RepositoryId, id: ObjectId) -> Result<Look> {
     let object = Object::Key(id);
     let damaged = |error| Look::Damaged(id, Error::damaged(format!("{object} cannot be read")).because(error));
     let bytes = match store.read_whole(object, MAX_KEY_BYTES) {

@@ -10,10 +10,10 @@
 
 pub mod group;
 pub mod rule;
-pub mod window;
 
 use crate::clock::is_ahead;
 use crate::id::ObjectId;
+use crate::quantity::time::Window;
 use group::{GroupBy, Key};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -21,7 +21,6 @@ use jiff::tz::TimeZone;
 use rule::{Count, Level, Limit, Rule};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use window::Window;
 
 /// What rules look at in a snapshot.
 #[derive(Debug, Clone)]

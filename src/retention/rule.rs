@@ -1,7 +1,7 @@
 //! Retention rules, as they are written and as they are read.
 
-use super::window::Window;
 use crate::error::{Error, Result};
+use crate::quantity::time::Window;
 use jiff::civil::{Date, DateTime, date};
 use std::fmt;
 use std::str::FromStr;

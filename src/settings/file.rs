@@ -2,10 +2,10 @@
 
 use super::periodicity::Periodicity;
 use super::values::check_absolute;
-use super::values::{Command, Duration, Jitter, Keep, Strings};
+use super::values::{Command, Keep, Strings};
 use crate::error::Result;
 use crate::quantity::Share;
-use crate::retention::window::Window;
+use crate::quantity::time::{Duration, Jitter, Window};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -3,11 +3,11 @@
 use super::excludes::{BUILT_IN, folder_of};
 use super::file::{self, CommandSource, Mysql, Postgresql, Sqlite};
 use super::periodicity::Periodicity;
-use super::values::{Command, Duration, Keep, check_absolute};
+use super::values::{Command, Keep, check_absolute};
 use crate::error::{Error, Result};
 use crate::format::snapshot::INCOMPLETE_TAG;
 use crate::quantity::Share;
-use crate::retention::window::Window;
+use crate::quantity::time::{Duration, Window};
 use crate::spelling::{check_word, list};
 use crate::text;
 use std::collections::{BTreeMap, BTreeSet};

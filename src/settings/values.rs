@@ -1,15 +1,15 @@
 //! Values that may be written in more than one way.
 
 use crate::error::{Error, Result};
+use crate::quantity::time::{Duration, Jitter, Window};
 use crate::quantity::{Share, parse_share};
 use crate::retention::rule::{self, Count, Level, Limit, Rule, TagList};
-use crate::retention::window::Window;
+
 use crate::text;
 use serde::de::{Error as _, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 /// Refuses a path that means another place where another program begins the run.
 pub fn check_absolute(key: &str, path: Option<&Path>) -> Result<()> {
@@ -64,84 +64,6 @@ impl Strings {
         match self {
             Strings::One(text) => vec![text.clone()],
             Strings::Many(list) => list.clone(),
-        }
-    }
-}
-
-/// A length of time on the clock: `90s`, `10min`, `2h`, `7d`, `0`, or `never`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Duration {
-    /// Whole seconds; `None` for `never`.
-    pub secs: Option<u64>,
-}
-
-impl Duration {
-    /// Makes one of whole seconds.
-    pub const fn of_secs(secs: u64) -> Self {
-        Duration { secs: Some(secs) }
-    }
-
-    /// Refuses one that is none, where nothing can be done in no time; `key` is where it is written.
-    pub fn require_some(written: Option<Self>, key: &str) -> Result<()> {
-        match written {
-            Some(Duration { secs: Some(0) }) => {
-                Err(Error::usage(format!("{key}: nothing ends in no time: write `10min`, or `never` for no limit")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A length of time that something waits: as [`Duration`], and `never` is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Jitter {
-    /// Whole seconds.
-    pub secs: u64,
-}
-
-impl FromStr for Jitter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // What was never to begin later begins in time.
-        Ok(Jitter { secs: text.parse::<Duration>()?.secs.unwrap_or(0) })
-    }
-}
-
-impl FromStr for Duration {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Duration { secs: None });
-        }
-        let wrong = || format!("`{text}` is no length of time: write 90s, 10min, 2h, 7d, 0 or never");
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-        let unit_secs = match text[digits..].trim_start() {
-            // None is the same in every unit.
-            "" if number == 0 => 1,
-            "" => return Err(format!("`{text}` has no unit: write {text}s, {text}min, {text}h or {text}d")),
-            "s" | "sec" => 1,
-            "min" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            "w" => 7 * 86_400,
-            _ => return Err(wrong()),
-        };
-        let secs = number.checked_mul(unit_secs).filter(|secs| (0..=10 * 366 * 86_400).contains(secs));
-        Ok(Duration { secs: Some(secs.ok_or_else(wrong)?) })
-    }
-}
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.secs {
-            None => f.write_str("never"),
-            Some(secs) if secs % 86_400 == 0 => write!(f, "{}d", secs / 86_400),
-            Some(secs) if secs % 3600 == 0 => write!(f, "{}h", secs / 3600),
-            Some(secs) if secs % 60 == 0 => write!(f, "{}min", secs / 60),
-            Some(secs) => write!(f, "{secs}s"),
         }
     }
 }

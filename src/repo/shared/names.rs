@@ -1,6 +1,7 @@
 //! The names snapshots go by: dated names, ids, days and times.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::quantity::time::Window;
 use crate::quantity::{are, counted};
 use crate::repo::shared::dated::{time, timestamp};
 use crate::repo::shared::listed::Listed;
@@ -135,7 +136,7 @@ impl<'a> Search<'a, '_> {
         if let Some(at) = shown(self.snapshots).iter().position(|shown| shown == name) {
             return self.exact(name, &self.snapshots[at]);
         }
-        if let Some(until) = parse_time(name, self.now) {
+        if let Some(until) = parse_time(name, self.now)? {
             self.newest()?;
             let until = time(until);
             let found = self.among.iter().rev().find(|listed| listed.snapshot.time <= until);
@@ -216,8 +217,17 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Reads a time as people write it.
-pub fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
+/// Reads a time as people write it; `None` where it is none. An age that is not clear is an error.
+pub fn parse_time(text: &str, now: &Zoned) -> Result<Option<Timestamp>> {
+    let is_age = |text: &&str| text.starts_with(|char: char| char.is_ascii_digit());
+    if let Some(age) = text.strip_suffix("ago").map(str::trim).filter(is_age) {
+        let start = Window::parse_age(age).map_err(Error::usage)?.start(now);
+        return Ok(Some(start).filter(|start| *start > Timestamp::MIN));
+    }
+    Ok(parse_moment(text, now))
+}
+
+fn parse_moment(text: &str, now: &Zoned) -> Option<Timestamp> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Some(timestamp);
     }
@@ -228,14 +238,11 @@ pub fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
         let end = day.tomorrow().ok()?.to_zoned(zone).ok()?;
         return end.timestamp().checked_sub(Span::new().nanoseconds(1)).ok();
     }
-    if text.len() > 10
-        && let Ok(time) = text.replacen(' ', "T", 1).parse::<civil::DateTime>()
-    {
-        return Some(time.to_zoned(zone).ok()?.timestamp());
+    if text.len() <= 10 {
+        return None;
     }
-    let ago = text.strip_suffix("ago")?.trim();
-    let span: Span = ago.parse().ok()?;
-    Some(now.checked_sub(span.abs()).ok()?.timestamp())
+    let time = text.replacen(' ', "T", 1).parse::<civil::DateTime>().ok()?;
+    Some(time.to_zoned(zone).ok()?.timestamp())
 }
 
 #[cfg(test)]
@@ -278,6 +285,7 @@ mod tests {
             assert_eq!(found(name).as_deref(), Ok(expected), "{name}");
         }
         assert!(found("abab").unwrap_err().contains("more than one"));
+        assert!(found("3m ago").unwrap_err().contains("`3min` or `3mo`"));
         for name in ["latest~3", "2026-11-17", "beef", "nonsense", "111"] {
             assert!(found(name).unwrap_err().contains("bakfs snapshots"), "{name}");
         }

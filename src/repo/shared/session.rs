@@ -31,7 +31,7 @@ pub struct Session {
 /// Returns a new random id.
 pub fn random_id() -> MarkId {
     let mut id = MarkId::default();
-    fill_random(&mut id);
+    fill_random(&mut id.0);
     id
 }
 
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_dead_are_told_from_the_living_and_the_unknown() {
-        let living = describe([1; 16], SessionKind::Backup, &Process::this());
+        let living = describe(MarkId([1; 16]), SessionKind::Backup, &Process::this());
         assert!(!is_surely_dead(&living));
         let session = |space: &str, pid, process_started| mark::Session {
             process_space: space.into(),

@@ -1,4 +1,6 @@
-//! Quantities as people write them.
+//! Quantities as people write them: sizes, shares and numbers here, lengths of time in [`time`].
+
+pub mod time;
 
 /// Reads a length: bytes, or with `K`, `M`, `G` or `T` in binary units.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {

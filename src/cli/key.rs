@@ -1,0 +1,181 @@
+//! `bakfs key`: the ways into a repository.
+
+use super::Status;
+use super::open::{Global, ask, credential, read_passphrase, write_key};
+use super::output::readable_path;
+use super::stdout;
+use crate::crypto::keys::Secret;
+use crate::crypto::slot::Credential;
+use crate::error::{Context, Error, Result};
+use crate::id::ObjectId;
+use crate::repo::slots::{KeySlot, KeySlots, require_encrypted};
+use crate::text;
+use clap::Subcommand;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Options of `bakfs key`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A key slot gives the repository's master key to whoever has its passphrase or key. Without its slot a \
+    passphrase or key opens nothing; whoever has used it may have kept the master key, which no command changes: \
+    docs/operations.md, \"Keys\", says how to go on after a theft."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the key slots, and which of them was used now
+    List,
+    /// Add a passphrase or a key file, for a colleague or another machine
+    Add(New),
+    /// Remove a key slot; the one that was used now stays
+    Remove {
+        /// The key slot, or the beginning of its id, as `bakfs key list` has it
+        #[arg(value_name = "ID")]
+        slot: String,
+    },
+    /// Change the passphrase: add the new one, then remove the old one
+    Passwd {
+        /// Read the new passphrase from a file's first line; without it, it is asked for
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct New {
+    /// Read the new passphrase from a file's first line; without it, it is asked for
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
+    new_password_file: Option<PathBuf>,
+    /// Make a random key and write it to a new file
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+}
+
+/// Reads a new passphrase from a file, or asks for it twice.
+fn new_passphrase(file: Option<&Path>) -> Result<Credential> {
+    let text = match file {
+        Some(path) => match text::refused(path) {
+            Some(why) => return Err(Error::usage(format!("--new-password-file: {why}"))),
+            None => read_passphrase(path, true)?,
+        },
+        None if std::io::stdin().is_terminal() => {
+            let text = ask("New passphrase: ")?;
+            if text != ask("The same again: ")? {
+                return Err(Error::usage("The two passphrases differ: nothing was changed"));
+            }
+            text
+        }
+        None => return Err(Error::usage("There is no terminal to ask at: name a file by --new-password-file")),
+    };
+    match text.is_empty() {
+        true => Err(Error::usage("The new passphrase is empty: give one with at least a character")),
+        false => Ok(credential(text)),
+    }
+}
+
+/// Returns what a new slot is to be opened with.
+fn new_credential(new: &New) -> Result<Credential> {
+    let Some(path) = &new.new_key_file else { return new_passphrase(new.new_password_file.as_deref()) };
+    if let Some(why) = text::refused(path) {
+        return Err(Error::usage(format!("--new-key-file: {why}")));
+    }
+    let path = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
+    let key = Secret::random();
+    // The key is durable before anything can be opened with it.
+    write_key(&path, &key)?;
+    Ok(Credential::Key(key))
+}
+
+fn json(slot: &KeySlot) -> serde_json::Value {
+    serde_json::json!({ "id": slot.id.to_hex(), "kind": kind(slot), "used_now": slot.is_given })
+}
+
+fn kind(slot: &KeySlot) -> &'static str {
+    if slot.is_passphrase { "passphrase" } else { "key" }
+}
+
+fn list(global: &Global, slots: &KeySlots<'_>) -> anyhow::Result<()> {
+    let mut out = stdout::listing(global.json);
+    if global.json {
+        let all: Vec<_> = slots.list().iter().map(json).collect();
+        writeln!(out, "{}", serde_json::Value::from(all))?;
+    } else {
+        for slot in slots.list() {
+            let used = if slot.is_given { "  used now" } else { "" };
+            writeln!(out, "{}  {:10}{used}", slot.id, kind(slot))?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn tell(global: &Global, what: &str, ids: &[(&str, ObjectId)]) {
+    if global.json {
+        let ids: serde_json::Map<_, _> = ids.iter().map(|(key, id)| (key.to_string(), id.to_hex().into())).collect();
+        println!("{}", serde_json::Value::from(ids));
+    } else if !global.quiet {
+        println!("{what}");
+    }
+}
+
+/// Changes the passphrase: the new one opens before the old one does not.
+fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[KeySlot]) -> Result<Status> {
+    let added = slots.add(new)?;
+    let given = std::slice::from_ref(new);
+    let store = global.store()?;
+    let mut slots = KeySlots::open(&*store, require_encrypted(&*store)?, given)?;
+    let used: Vec<ObjectId> =
+        old.iter().filter(|slot| slot.is_given && slot.is_passphrase).map(|slot| slot.id).collect();
+    for id in &used {
+        slots.remove(*id)?;
+    }
+    tell(global, &format!("The new passphrase opens the repository, by the key slot {added}"), &[("added", added)]);
+    let left: Vec<String> = old
+        .iter()
+        .filter(|slot| slot.is_passphrase && !used.contains(&slot.id))
+        .map(|slot| slot.id.to_string())
+        .collect();
+    if used.is_empty() && !left.is_empty() {
+        eprintln!(
+            "bakfs: a key was given and no passphrase, so none was removed; what the old one opens is {}: `bakfs key \
+             remove ID` takes it away",
+            left.join(" or ")
+        );
+    }
+    Ok(Status::Done)
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    global.recognise()?;
+    let store = global.store()?;
+    let repository = require_encrypted(&*store)?;
+    let given = global.credentials(&repository)?;
+    let mut slots = KeySlots::open(&*store, repository, &given)?;
+    match &args.command {
+        Command::List => list(global, &slots)?,
+        Command::Add(new) => {
+            let id = slots.add(&new_credential(new)?)?;
+            let how = new
+                .new_key_file
+                .as_deref()
+                .map_or("The new passphrase".into(), |path| format!("The key in {}", readable_path(path)));
+            tell(global, &format!("{how} opens the repository, by the key slot {id}"), &[("added", id)]);
+        }
+        Command::Remove { slot } => {
+            let id = slots.find(slot)?;
+            slots.remove(id)?;
+            tell(global, &format!("What the key slot {id} was for opens the repository no more"), &[("removed", id)]);
+        }
+        Command::Passwd { new_password_file } => {
+            let old = slots.list().to_vec();
+            let new = new_passphrase(new_password_file.as_deref())?;
+            return Ok(change(global, &mut slots, &new, &old)?);
+        }
+    }
+    Ok(Status::Done)
+}
