@@ -20,6 +20,11 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/demo.rs::the_demo_shows_two_days_and_cleans_up",
     },
     Elsewhere {
+        lines: &["bakfs debug why SNAP:PATH", "bakfs debug cat OBJECT", "bakfs debug list"],
+        why: "the names are those of what is stored",
+        test: "tests/keys.rs::a_path_is_told_the_packs_it_needs_and_those_that_are_gone",
+    },
+    Elsewhere {
         lines: &["bakfs man DIR"],
         why: "the folder is the test's own",
         test: "tests/values.rs::the_pattern_language_is_a_page_of_the_manual",

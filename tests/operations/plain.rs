@@ -57,6 +57,41 @@ pub const STEPS: &[Step] = &[
         silently(world, outcome);
         assert!(names(world, HISTORY).is_empty());
     }),
+    Types("bakfs key list", |_, outcome| {
+        let listed = outcome.expect(0).text();
+        assert!(listed.lines().count() == 1 && listed.trim_end().ends_with("key         used now"), "{listed}");
+    }),
+    Types("bakfs key add --new-key-file /root/colleague.key", |world, outcome| {
+        done(world, outcome);
+        assert!(world.does("bakfs --password-file /root/colleague.key key list").lines().count() == 2);
+        world.does("(umask 077; echo 'a new passphrase' > /root/new)");
+    }),
+    Types("bakfs key add --new-password-file /root/new", |world, outcome| {
+        done(world, outcome);
+        world.does("bakfs --password-file /root/new snapshots");
+    }),
+    TypesWith(
+        "bakfs key remove SLOT",
+        |world, line| {
+            let listed = world.does("bakfs --password-file /root/colleague.key key list");
+            let theirs = listed.lines().find(|line| line.ends_with("used now")).unwrap().split(' ').next().unwrap();
+            line.replace("SLOT", theirs)
+        },
+        |world, outcome| {
+            done(world, outcome);
+            world.types("bakfs --password-file /root/colleague.key snapshots").refused();
+            world.does("mv /root/new /root/old; (umask 077; echo 'a newer one' > /root/new)");
+        },
+    ),
+    TypesWith(
+        "bakfs key passwd --new-password-file /root/new",
+        |_, line| format!("BAKFS_PASSWORD_FILE=/root/old {line}"),
+        |world, outcome| {
+            done(world, outcome);
+            world.does("bakfs --password-file /root/new snapshots");
+            world.types("bakfs --password-file /root/old snapshots").refused();
+        },
+    ),
     Types("bakfs mount /mnt/history", |world, outcome| {
         silently(world, outcome);
         world.does("cmp /etc/hosts /mnt/history/latest/etc/hosts && bakfs umount /mnt/history");
