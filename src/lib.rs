@@ -1,4 +1,5 @@
 //! bakfs: backups whose history is a file system.
+pub mod access;
 pub mod accounts;
 pub mod audit;
 pub mod backup;

@@ -50,6 +50,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "backup",
         &["id", "error", "clock", "monitor", "quantity", "format", "chunk", "source", "repo", "store", "path", "text"],
     ),
+    (
+        "access",
+        &[
+            "id", "error", "crypto", "format", "settings", "spelling", "state", "store", "known", "repo", "text",
+            "trust",
+        ],
+    ),
     ("restore", &["accounts", "id", "error", "monitor", "format", "source", "repo", "store", "quantity"]),
     ("check", &["id", "error", "clock", "monitor", "quantity", "format", "crypto", "repo", "store"]),
     ("prune", &["id", "error", "monitor", "format", "repo", "store", "quantity"]),

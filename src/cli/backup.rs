@@ -65,8 +65,8 @@ pub struct Args {
 
 /// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
 pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
-    let place = global.place()?;
-    let cache = global.cache_base()?;
+    let place = global.access.place()?;
+    let cache = global.access.cache_base()?;
     let own = place.folder().into_iter().chain([&*cache]);
     let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     #[cfg(feature = "mount")]
@@ -82,7 +82,7 @@ fn check_tags(tags: &[String], global: &Global) -> Result<(), Error> {
     }
     let Some(kind) = tags.iter().find(|tag| RUN_TAGS.contains(&tag.as_str())) else { return Ok(()) };
     // Where the configuration cannot be read no run of its profiles happens either.
-    let profiles = global.sound_settings().map(|settings| settings.profiles).unwrap_or_default();
+    let profiles = global.access.sound_settings().map(|settings| settings.profiles).unwrap_or_default();
     match profiles.values().find(|profile| tags.contains(&profile.name)) {
         None => Ok(()),
         Some(profile) => Err(Error::usage(format!(
@@ -132,12 +132,12 @@ impl Args {
 
 /// Opens the repository; the default one is made where it is missing.
 pub(super) fn open_or_make(global: &Global) -> Result<Arc<Repository>, Error> {
-    let place = global.place()?;
-    let folder = place.folder().filter(|_| global.is_default_repo().unwrap_or(false));
+    let place = global.access.place()?;
+    let folder = place.folder().filter(|_| global.access.is_default_repo().unwrap_or(false));
     if let Some(folder) = folder
         && matches!(look(folder)?, Found::Nothing | Found::HalfMade)
     {
-        global.require_unknown()?;
+        global.access.require_unknown()?;
         let made = init::make(global, Suite::Aes256GcmSiv)?;
         init::tell(global, &made)?;
     }
@@ -147,7 +147,7 @@ pub(super) fn open_or_make(global: &Global) -> Result<Arc<Repository>, Error> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = args.options(global)?;
-    let place = global.place()?;
+    let place = global.access.place()?;
     let repository = open_or_make(global)?;
     let progress = Progress::new("Backing up", !global.quiet && !global.json);
     let outcome = match &args.stdin {

@@ -54,7 +54,7 @@ impl Args {
 
 /// Opens the repository with an empty cache: what is checked is what is stored.
 pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), Error> {
-    let base = global.cache_base()?;
+    let base = global.access.cache_base()?;
     let fresh = folder::make(&base, folder::PRIVATE).and_then(|()| folder::scratch("check-", Some(&base)));
     let fresh = fresh.or_else(|_| folder::scratch("bakfs-check-", None)).ok();
     let options = Options {
@@ -68,7 +68,7 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
         Err(error) => {
             if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged)
             {
-                for (object, problem) in check::check_unopened(&*global.store()?).unwrap_or_default() {
+                for (object, problem) in check::check_unopened(&*global.access.store()?).unwrap_or_default() {
                     eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
@@ -84,7 +84,7 @@ fn check_opened(
     monitor: &dyn Monitor,
 ) -> Result<Report, Error> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let ledger = Ledger::open(&global.cache_base()?, &repository.id()).ok();
+    let ledger = Ledger::open(&global.access.cache_base()?, &repository.id()).ok();
     check::run(repository, check::Options { read, threads }, ledger.as_ref(), monitor)
 }
 

@@ -22,7 +22,7 @@ pub fn chosen<'a>(settings: &'a Settings, names: &[String]) -> Result<Vec<&'a Pr
 
 /// Returns where a profile's repository is, without secrets; what was written where that makes no sense.
 pub fn place_of(global: &Global, settings: &Settings, profile: &Profile) -> String {
-    match global.for_repository(settings.repository_of(profile)).place() {
+    match global.access.for_repository(settings.repository_of(profile)).place() {
         Ok(place) => place.to_string(),
         // `config check` tells why; a URL may hold a secret, so it is not repeated.
         Err(_) => format!("(the repository of {})", profile.name),

@@ -16,7 +16,7 @@ pub struct Args {}
 
 /// Runs the command.
 pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Status> {
-    let forgotten = global.forget_place()?;
+    let forgotten = global.access.forget_place()?;
     if global.json {
         let all = forgotten.iter().map(|forgotten| {
             serde_json::json!({
@@ -32,7 +32,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Status> {
         }
     }
     if forgotten.is_empty() {
-        eprintln!("bakfs: Nothing is known of {}", readable(global.place()?.to_string().as_bytes()));
+        eprintln!("bakfs: Nothing is known of {}", readable(global.access.place()?.to_string().as_bytes()));
         return Ok(Status::Failed);
     }
     Ok(Status::Done)

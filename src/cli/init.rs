@@ -1,8 +1,9 @@
 //! `bakfs init`: makes a repository.
 
 use super::Status;
-use super::open::{Global, write_key};
+use super::open::Global;
 use super::output::{readable, readable_path};
+use crate::access::credentials::write_key;
 use crate::crypto::keys::Secret;
 use crate::crypto::recovery;
 use crate::crypto::slot::Credential;
@@ -53,16 +54,16 @@ enum Vacancy {
 impl Vacancy {
     /// Refuses a place that holds something, before a key is made for it.
     fn find(global: &Global) -> crate::error::Result<Vacancy> {
-        if let Some(meant) = global.misspelt_name() {
+        if let Some(meant) = global.access.misspelt_name() {
             return Err(Error::usage(meant));
         }
-        match global.place()? {
+        match global.access.place()? {
             Place::Local(path) => {
                 check_vacant(&path)?;
                 Ok(Vacancy::Folder(path))
             }
             Place::Remote(remote) => {
-                let store = global.remote_store(&remote)?;
+                let store = global.access.remote_store(&remote)?;
                 let contents = store.look()?;
                 let is_ours =
                     |name: &String| ObjectKind::ALL.iter().any(|kind| name.trim_end_matches('/') == kind.folder());
@@ -92,7 +93,7 @@ impl Vacancy {
 pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     let vacancy = Vacancy::find(global)?;
     // Whoever makes a repository at a place knows that it is another one.
-    if let Err(error) = global.forget_place() {
+    if let Err(error) = global.access.forget_place() {
         eprintln!("bakfs: warning: {}", error.chain());
     }
     let mut id = RepositoryId([0; 16]);
@@ -102,12 +103,12 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
         return Ok(Made { id, key_path: None, recovery: None });
     }
     let key = Secret::random();
-    if let Some(given) = global.first_credential()? {
+    if let Some(given) = global.access.first_credential()? {
         vacancy.fill(id, suite, &[given, Credential::Key(key.clone())])?;
         return Ok(Made { id, key_path: None, recovery: Some(recovery::to_text(&key)) });
     }
     // The key is durable before anything is locked with it.
-    let key_path = global.key_path(&id);
+    let key_path = global.access.key_path(&id);
     write_key(&key_path, &key)?;
     if let Err(error) = vacancy.fill(id, suite, &[Credential::Key(key)]) {
         // A key to nothing: that it could not be removed does no harm.
@@ -119,7 +120,7 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
 
 /// Tells a person what was made and what to keep.
 pub fn tell(global: &Global, made: &Made) -> crate::error::Result<()> {
-    eprintln!("Made the repository {}", readable(global.place()?.to_string().as_bytes()));
+    eprintln!("Made the repository {}", readable(global.access.place()?.to_string().as_bytes()));
     if let Some(key) = &made.key_path {
         eprintln!("Its key is the file {}", readable_path(key));
         eprintln!("Without that key nobody can read the backups: keep a copy of the file away from this machine.");
@@ -140,7 +141,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     };
     let made = make(global, suite)?;
     if global.json {
-        let place = global.place()?.to_string();
+        let place = global.access.place()?.to_string();
         println!(
             "{}",
             serde_json::json!({

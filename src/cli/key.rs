@@ -1,9 +1,10 @@
 //! `bakfs key`: the ways into a repository.
 
 use super::Status;
-use super::open::{Global, ask, credential, read_passphrase, write_key};
+use super::open::{Global, ask};
 use super::output::readable_path;
 use super::stdout;
+use crate::access::credentials::{credential, read_passphrase, write_key};
 use crate::crypto::keys::Secret;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, Result};
@@ -126,7 +127,7 @@ fn tell(global: &Global, what: &str, ids: &[(&str, ObjectId)]) {
 fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[KeySlot]) -> Result<Status> {
     let added = slots.add(new)?;
     let given = std::slice::from_ref(new);
-    let store = global.store()?;
+    let store = global.access.store()?;
     let mut slots = KeySlots::open(&*store, require_encrypted(&*store)?, given)?;
     let used: Vec<ObjectId> =
         old.iter().filter(|slot| slot.is_given && slot.is_passphrase).map(|slot| slot.id).collect();
@@ -151,10 +152,10 @@ fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[Ke
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    global.recognise()?;
-    let store = global.store()?;
+    global.access.recognise()?;
+    let store = global.access.store()?;
     let repository = require_encrypted(&*store)?;
-    let given = global.credentials(&repository)?;
+    let given = global.access.credentials(&repository)?;
     let mut slots = KeySlots::open(&*store, repository, &given)?;
     match &args.command {
         Command::List => list(global, &slots)?,

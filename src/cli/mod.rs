@@ -30,14 +30,12 @@ pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod find;
-pub mod folders;
 pub mod forget;
 pub mod forget_place;
 pub mod generate;
 pub mod init;
 pub mod keep;
 pub mod key;
-pub mod known;
 pub mod listing;
 pub mod ls;
 mod manual;
@@ -210,10 +208,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let cli = match Cli::try_parse_from(&arguments) {
+    let mut cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(words) => return answer(&plain(&arguments, words), &arguments),
     };
+    cli.global.settle();
     start_log(&cli);
     let status = run(&cli);
     signals::yield_to_end();

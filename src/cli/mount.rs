@@ -37,7 +37,7 @@ fn note_if_inside_source(view: &View, mountpoint: &Path) -> Option<String> {
 
 /// Runs `bakfs mount`.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    check_mountpoint(&args.mountpoint, global.place()?.folder())?;
+    check_mountpoint(&args.mountpoint, global.access.place()?.folder())?;
     if args.fake {
         return Ok(Status::Done);
     }
@@ -57,7 +57,9 @@ fn say(message: &[u8]) -> Result<(), Error> {
 
 fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
-    let global = &Global { passphrase_from: args.passphrase_from.clone(), ..global.clone() };
+    let mut global = global.clone();
+    global.access.passphrase_from.clone_from(&args.passphrase_from);
+    let global = &global;
     let started = start(global, args);
     let keeper = match started {
         Ok(started) => started,
@@ -101,7 +103,7 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
 fn start(global: &Global, args: &Args) -> anyhow::Result<Keeper> {
     let repository = global.open_indexed(memory::SMALL, IndexLoad::OnDemand)?;
     let real = real_path(&args.mountpoint)?;
-    let place = global.place()?;
+    let place = global.access.place()?;
     let source = Source {
         repository: repository.clone(),
         folder: place.folder().map(Path::to_path_buf),

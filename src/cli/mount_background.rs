@@ -58,7 +58,7 @@ fn its_log(path: &Path, has_log: bool) -> String {
 
 /// Starts this program again in the foreground of a session of its own, and waits until the mount answers.
 pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let cache = global.cache_base()?;
+    let cache = global.access.cache_base()?;
     let log_path = match &args.log {
         Some(path) => path.clone(),
         None => cache.join("mount.log"),
@@ -78,20 +78,20 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
     command.arg("--cache-dir").arg(absolute(&cache)?).args(global.far_arguments()?);
     // The passphrase goes another way (`typed`).
     environment::hand_over(&mut command).env_remove(environment::PASSWORD);
-    if let Some(config) = &global.config {
+    if let Some(config) = &global.access.config {
         command.arg("--config").arg(absolute(config)?);
     }
     for _ in 0..global.verbose {
         command.arg("-v");
     }
-    let typed = global.secret_for_child()?;
+    let typed = global.access.secret_for_child()?;
     match &typed {
         Some(_) => {
             command.args(["--password-file", "/dev/stdin"]).stdin(Stdio::piped());
         }
         None => {
             command.stdin(Stdio::null());
-            if let Some(path) = &global.password_file {
+            if let Some(path) = &global.access.password_file {
                 command.arg("--password-file").arg(absolute(path)?);
             }
         }

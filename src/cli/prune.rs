@@ -128,7 +128,7 @@ fn prune_opened(
         let is_silent = !(oldest..=newest).contains(&dated::timestamp(session.started));
         is_surely_dead(session) || is_silent && !is_surely_alive(session)
     };
-    let base = global.cache_base()?;
+    let base = global.access.cache_base()?;
     let scratch = folder::scratch("prune-", Some(&base)).or_else(|_| folder::scratch("bakfs-prune-", None)).ok();
     let options = Options {
         max_waste: args.max_waste,

@@ -35,7 +35,7 @@ pub struct Args {
 fn look(global: &Global, read: Option<Selection>, verb: &str) -> anyhow::Result<check::Report> {
     let (repository, _cache) = open(global)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let ledger = Ledger::open(&global.cache_base()?, &repository.id()).ok();
+    let ledger = Ledger::open(&global.access.cache_base()?, &repository.id()).ok();
     let progress = Progress::new(verb, !global.quiet && !global.json);
     let report = check::run(&repository, check::Options { read, threads }, ledger.as_ref(), &progress);
     progress.finish();

@@ -4,7 +4,7 @@ use super::configured::place_of;
 use super::open::Global;
 use super::progress::Progress;
 use super::states::states_of;
-use super::{Status, backup, check, folders, prune, signals, states, telling};
+use super::{Status, backup, check, prune, signals, states, telling};
 use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::clock::now_secs;
@@ -114,7 +114,7 @@ impl LogTarget {
         let own = rustix::fs::fstat(std::io::stdout()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
         match own {
             Ok(own) if own == streamed => LogTarget::Journal,
-            _ => LogTarget::File(Log::open(&folders::log_dir(settings), "bakfs")),
+            _ => LogTarget::File(Log::open(&crate::access::folders::log_dir(settings), "bakfs")),
         }
     }
 }
@@ -185,13 +185,13 @@ fn age_secs(window: &Window) -> u64 {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if args.recover {
         // Nothing else of the configuration is needed, so nothing that is wrong with it stands in the way.
-        let path = Some(global.config_path());
-        let settings = global.sound_settings().unwrap_or(Settings { path, ..Settings::default() });
+        let path = Some(global.access.config_path());
+        let settings = global.access.sound_settings().unwrap_or(Settings { path, ..Settings::default() });
         let status = recover(global, &settings, &states_of(&settings));
         telling::finish();
         return Ok(status);
     }
-    let settings = global.sound_settings()?;
+    let settings = global.access.sound_settings()?;
     let state = states_of(&settings);
     let mut chosen = args.chosen(&settings)?;
     if let Some(periodicity) = args.periodicity.filter(|_| chosen.is_empty() && settings.broken.is_empty()) {
@@ -317,7 +317,8 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
 fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> Bench<'a> {
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
-    let global = Global { quiet: true, ..global.for_repository(settings.repository_of(profile)) };
+    let mut global = global.for_repository(settings.repository_of(profile));
+    global.quiet = true;
     Bench { global, profile, progress, log: LogTarget::of_process(settings), allow_empty }
 }
 

@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 }
 
 fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result<()> {
-    let settings = global.settings()?;
+    let settings = global.access.settings()?;
     let invocation = scheduled::invocation(global, &settings)?;
     for told in scheduled::left_behind(global, &settings) {
         eprintln!("bakfs: warning: {told}");
@@ -116,7 +116,7 @@ fn tell(global: &Global, report: &Report) {
 }
 
 fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
-    let settings = global.settings()?;
+    let settings = global.access.settings()?;
     let entries = place.entries(&settings, &scheduled::invocation(global, &settings)?)?;
     let now = Zoned::now();
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);

@@ -1,7 +1,8 @@
 //! What of this process's options and environment a scheduled run needs, to find the configuration, repository, key and
 //! states that are meant here; and what it cannot be handed.
 
-use super::open::{Global, config_folder};
+use super::open::Global;
+use crate::access::folders::config_folder;
 use crate::error::{Context, Result};
 use crate::schedule::{Invocation, profiles_of, wanted};
 use crate::settings::{Repository, Settings};
@@ -29,7 +30,7 @@ pub fn invocation(global: &Global, settings: &Settings) -> Result<Invocation> {
     for (name, value) in variables(global, settings)? {
         invocation = invocation.with_variable(&name, &value)?;
     }
-    if global.accept_unencrypted {
+    if global.access.accept_unencrypted {
         invocation = invocation.with_option("--accept-unencrypted");
     }
     Ok(invocation)
@@ -55,22 +56,22 @@ fn variables(global: &Global, settings: &Settings) -> Result<Vec<(String, PathBu
         found.push(("BAKFS_CREDENTIALS_FILE", absolute(file.into())?));
     }
     if settings.default_repository.repo.is_empty() {
-        if let Some(repo) = &global.repo {
-            let place = global.place()?;
+        if let Some(repo) = &global.access.repo {
+            let place = global.access.place()?;
             found.push(("BAKFS_REPO", place.folder().map_or_else(|| repo.into(), Path::to_path_buf)));
         }
-        if let Some(file) = global.password_file.clone().filter(|file| file.is_file()) {
+        if let Some(file) = global.access.password_file.clone().filter(|file| file.is_file()) {
             found.push(("BAKFS_PASSWORD_FILE", absolute(file)?));
         }
     }
-    if let Some(folder) = &global.cache_dir {
+    if let Some(folder) = &global.access.cache_dir {
         found.push(("BAKFS_CACHE_DIR", absolute(folder.clone())?));
     }
     let numbers = [
-        ("BAKFS_CACHE_SIZE", global.cache_size),
-        ("BAKFS_CONNECTIONS", global.connections.map(u64::from)),
-        ("BAKFS_LIMIT_UPLOAD", global.limit_upload),
-        ("BAKFS_LIMIT_DOWNLOAD", global.limit_download),
+        ("BAKFS_CACHE_SIZE", global.access.cache_size),
+        ("BAKFS_CONNECTIONS", global.access.connections.map(u64::from)),
+        ("BAKFS_LIMIT_UPLOAD", global.access.limit_upload),
+        ("BAKFS_LIMIT_DOWNLOAD", global.access.limit_download),
     ];
     found.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string().into()))));
     let mut found: Vec<(String, PathBuf)> = found.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
@@ -89,7 +90,7 @@ fn is_secret(name: &str, value: &str) -> bool {
 /// where no scheduled run needs a network.
 fn of_stores(global: &Global, settings: &Settings) -> (BTreeSet<String>, BTreeMap<String, String>) {
     let is_far = |it: &Repository| match it.repo.is_empty() {
-        true => global.place().is_ok_and(|place| place.folder().is_none()),
+        true => global.access.place().is_ok_and(|place| place.folder().is_none()),
         false => it.repo.contains("://"),
     };
     let (mut secret, mut open) = (BTreeSet::new(), BTreeMap::new());
@@ -121,7 +122,7 @@ fn repositories(settings: &Settings) -> Vec<&Repository> {
 /// which everybody may read.
 pub fn left_behind(global: &Global, settings: &Settings) -> Vec<String> {
     let repositories = repositories(settings);
-    let config = settings.path.clone().unwrap_or_else(|| global.config_path());
+    let config = settings.path.clone().unwrap_or_else(|| global.access.config_path());
     let mut told = Vec::new();
     let has_own = |it: &&Repository| it.password_file.is_some() || it.password_command.is_some();
     if !repositories.iter().all(has_own) {
@@ -129,14 +130,14 @@ pub fn left_behind(global: &Global, settings: &Settings) -> Vec<String> {
         if environment::is_set(environment::PASSWORD) {
             told.push(format!("No scheduled run has the passphrase in BAKFS_PASSWORD: {secret} {}", config.display()));
         }
-        if let Some(file) = global.password_file.as_deref().filter(|file| !file.is_file()) {
+        if let Some(file) = global.access.password_file.as_deref().filter(|file| !file.is_file()) {
             let file = file.display();
             told.push(format!(
                 "No scheduled run has the passphrase that {file} hands over: {secret} {}",
                 config.display()
             ));
         }
-        if global.password_command.is_some() {
+        if global.access.password_command.is_some() {
             told.push(format!(
                 "No scheduled run has `--password-command`: write `password-command` into {}",
                 config.display()

@@ -1,8 +1,9 @@
 //! What this machine knows of the runs of a configuration, and of the repositories they went to.
 
 use super::configured::place_of;
-use super::folders::state_dir;
-use super::open::{Global, config_folder};
+use super::open::Global;
+use crate::access::folders::config_folder;
+use crate::access::folders::state_dir;
 use crate::settings::{Profile, Settings};
 use crate::state::StateDir;
 use crate::state::overdue::States;
@@ -22,6 +23,6 @@ pub fn read(global: &Global, settings: &Settings, state: &StateDir, now: &Zoned)
 /// Returns where a profile's repository is, without secrets, and its id as far as this machine knows it: no network is
 /// asked.
 pub fn repository_of(global: &Global, settings: &Settings, profile: &Profile) -> (String, Option<String>) {
-    let id = global.for_repository(settings.repository_of(profile)).known_id();
+    let id = global.access.for_repository(settings.repository_of(profile)).known_id();
     (place_of(global, settings, profile), id.map(|id| id.to_string()))
 }

@@ -35,7 +35,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.sound_settings()?;
+    let settings = global.access.sound_settings()?;
     settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile is not run"));
     let wanted = chosen(&settings, &args.profiles)?;
     let now = Zoned::now();
@@ -72,7 +72,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// Returns what is wrong with repositories in folders that are not what was there before, by their places.
 fn exchanged(global: &Global, settings: &Settings, profiles: &[&Profile]) -> BTreeMap<String, String> {
     let errors = profiles.iter().filter_map(|profile| {
-        let error = global.for_repository(settings.repository_of(profile)).exchanged()?;
+        let error = global.access.for_repository(settings.repository_of(profile)).exchanged()?;
         Some((place_of(global, settings, profile), error.chain()))
     });
     errors.collect()

@@ -1,6 +1,6 @@
 //! Environment variables that hold secrets: this program reads them, and no other one is told.
 
-use super::hidden::{Hidden, wipe_stack};
+use super::hidden::{HiddenBytes, wipe_stack};
 use parking_lot::Mutex;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -63,36 +63,13 @@ pub fn is_secret(name: &str) -> bool {
     TAKEN.contains(&name)
 }
 
-/// A value is hidden by pieces of this length.
-const PIECE_BYTES: usize = 4096;
 /// More than the frames of what takes a variable take.
-const TAKING_STACK_BYTES: usize = 8 * PIECE_BYTES;
+const TAKING_STACK_BYTES: usize = 8 * 4096;
 
 /// A variable that was taken.
 struct Taken {
     name: &'static str,
-    len_bytes: usize,
-    pieces: Vec<Hidden<[u8; PIECE_BYTES]>>,
-}
-
-impl Taken {
-    #[inline(never)]
-    fn new(name: &'static str, value: &[u8]) -> Self {
-        let pieces = value.chunks(PIECE_BYTES).map(|bytes| {
-            let mut piece = [0; PIECE_BYTES];
-            piece[..bytes.len()].copy_from_slice(bytes);
-            Hidden::new(piece)
-        });
-        Taken { name, len_bytes: value.len(), pieces: pieces.collect() }
-    }
-
-    fn value(&self) -> Zeroizing<Vec<u8>> {
-        // With its whole length from the start, it leaves no copy behind as it grows.
-        let mut value = Zeroizing::new(Vec::with_capacity(self.pieces.len() * PIECE_BYTES));
-        self.pieces.iter().for_each(|piece| value.extend_from_slice(&**piece));
-        value.truncate(self.len_bytes);
-        value
-    }
+    value: HiddenBytes,
 }
 
 static ALL: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
@@ -114,7 +91,7 @@ pub unsafe fn take() {
                 continue;
             }
             let value = std::slice::from_raw_parts_mut(value.cast::<u8>(), libc::strlen(value));
-            all.push(Taken::new(name, value));
+            all.push(Taken { name, value: HiddenBytes::new(value) });
             value.zeroize();
             libc::unsetenv(c_name.as_ptr());
         }
@@ -125,7 +102,7 @@ pub unsafe fn take() {
 /// Returns a variable, whether it was taken or not.
 pub fn var(name: &str) -> Option<Zeroizing<Vec<u8>>> {
     let all = ALL.lock();
-    let taken = all.iter().find(|taken| taken.name == name).map(Taken::value);
+    let taken = all.iter().find(|taken| taken.name == name).map(|taken| taken.value.value());
     taken.or_else(|| std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec())))
 }
 
@@ -136,7 +113,7 @@ pub fn is_set(name: &str) -> bool {
 
 /// Returns what was taken: for this program itself, started again.
 pub fn taken() -> Vec<(&'static str, Zeroizing<Vec<u8>>)> {
-    ALL.lock().iter().map(|taken| (taken.name, taken.value())).collect()
+    ALL.lock().iter().map(|taken| (taken.name, taken.value.value())).collect()
 }
 
 /// Adds to a program's environment what was taken: this program itself, started again, or one that is this user's own.
@@ -153,14 +130,6 @@ pub fn vars() -> impl Iterator<Item = (OsString, Zeroizing<Vec<u8>>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_of_any_length_is_kept_whole() {
-        for len_bytes in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 7] {
-            let value: Vec<u8> = (0..len_bytes).map(|at| at as u8).collect();
-            assert_eq!(*Taken::new(PASSWORD, &value).value(), value);
-        }
-    }
 
     #[test]
     fn secrets_of_stores_are_withheld_and_what_programs_need_is_not() {

@@ -1,7 +1,7 @@
 //! Memory of keys: wiped when dropped, not swapped as far as that is allowed, and in no core.
 
 use std::ops::Deref;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A value in pages of its own, left out of cores (madvise(2), MADV_DONTDUMP) and locked into memory where the limit of
 /// locked memory allows it.
@@ -93,6 +93,37 @@ impl<T: Zeroize> Deref for Hidden<T> {
     }
 }
 
+/// Bytes are hidden by pieces of this length.
+const PIECE_BYTES: usize = 4096;
+
+/// Bytes of any length in memory that no core has.
+pub struct HiddenBytes {
+    len_bytes: usize,
+    pieces: Vec<Hidden<[u8; PIECE_BYTES]>>,
+}
+
+impl HiddenBytes {
+    /// Hides a copy; the original is the caller's to wipe.
+    #[inline(never)]
+    pub fn new(value: &[u8]) -> Self {
+        let pieces = value.chunks(PIECE_BYTES).map(|bytes| {
+            let mut piece = [0; PIECE_BYTES];
+            piece[..bytes.len()].copy_from_slice(bytes);
+            Hidden::new(piece)
+        });
+        HiddenBytes { len_bytes: value.len(), pieces: pieces.collect() }
+    }
+
+    /// Returns a copy, which is wiped when it is dropped.
+    pub fn value(&self) -> Zeroizing<Vec<u8>> {
+        // With its whole length from the start, it leaves no copy behind as it grows.
+        let mut value = Zeroizing::new(Vec::with_capacity(self.pieces.len() * PIECE_BYTES));
+        self.pieces.iter().for_each(|piece| value.extend_from_slice(&**piece));
+        value.truncate(self.len_bytes);
+        value
+    }
+}
+
 /// Overwrites what functions that have returned left below their caller's frame: hashes and ciphers keep copies of keys
 /// there that nothing else wipes. Whoever calls it must not have had them inlined.
 #[inline(never)]
@@ -106,6 +137,14 @@ pub fn wipe_stack<const BYTES: usize>() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_of_any_length_is_kept_whole() {
+        for len_bytes in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 7] {
+            let value: Vec<u8> = (0..len_bytes).map(|at| at as u8).collect();
+            assert_eq!(*HiddenBytes::new(&value).value(), value);
+        }
+    }
 
     #[test]
     fn hidden_memory_is_left_out_of_cores() {

@@ -1,9 +1,10 @@
 //! `bakfs config check`: tries everything for real, and says what to mend.
 
+use crate::access::folders::config_folder;
+use crate::access::folders::{log_dir, state_dir};
 use crate::audit::{self, Finding, Severity, secrets, space};
 use crate::cli::configured::{chosen, machine};
-use crate::cli::folders::{log_dir, state_dir};
-use crate::cli::open::{Global, config_folder};
+use crate::cli::open::Global;
 use crate::cli::output::readable;
 use crate::cli::{Status, scheduled, stdout};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,7 +41,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.settings()?;
+    let settings = global.access.settings()?;
     let profiles = chosen(&settings, &args.profiles)?;
     let mut findings = audit::files(&settings);
     if profiles.is_empty() {
@@ -130,7 +131,7 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
     let repository = settings.repository_of(profile);
     let global = global.for_repository(repository);
     let named = profile.repository.as_ref().map_or("repository".into(), |name| format!("repository {name}"));
-    let place = match global.place() {
+    let place = match global.access.place() {
         Ok(place) => place,
         Err(error) => return vec![Finding::problem(named, error.chain())],
     };
@@ -141,7 +142,7 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
     findings.extend(secrets::check("credentials", &credentials));
     match open(&global) {
         Ok(opened) => {
-            findings.extend(secrets::check("key", &global.key_path(&opened.id())));
+            findings.extend(secrets::check("key", &global.access.key_path(&opened.id())));
             let missing = opened.missing_snapshots().map(|_| opened.require_no_missing("it lacks snapshots", TAKE));
             findings.extend(missing.flatten().err().map(|error| Finding::problem(&subject, error.chain())));
             let warnings = opened.take_warnings();
@@ -152,7 +153,7 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
         }
         Err(error) if error.kind() == ErrorKind::NoRepository => {
             let option = profile.repository.as_ref().map_or(String::new(), |name| format!("--repo {name} "));
-            let text = match global.missed() {
+            let text = match global.access.missed() {
                 Some(missed) => missed,
                 None => format!("there is none yet: `bakfs {option}init` makes it"),
             };
@@ -168,23 +169,23 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
 }
 
 fn open(global: &Global) -> Result<Repository> {
-    let cache = global.cache_base()?;
-    let cache_max_bytes = global.cache_max_bytes()?;
+    let cache = global.access.cache_base()?;
+    let cache_max_bytes = global.access.cache_max_bytes()?;
     let memory = Memory::default();
     let options =
         Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand, ..Options::default() };
     // A run has nobody who could type a passphrase.
-    let credentials = |id: &RepositoryId| match global.given_credential()? {
+    let credentials = |id: &RepositoryId| match global.access.given_credential()? {
         Some(given) => Ok(vec![given]),
-        None if !global.key_path(id).exists() => {
+        None if !global.access.key_path(id).exists() => {
             let message = format!(
                 "nothing here unlocks it: there is no key file {}. Copy it there, or name a `password-file` or \
                  `password-command`",
-                global.key_path(id).display()
+                global.access.key_path(id).display()
             );
             Err(Error::new(ErrorKind::Locked, message))
         }
-        None => global.credentials(id),
+        None => global.access.credentials(id),
     };
-    global.open_by(&options, credentials)
+    global.access.open_by(&options, credentials)
 }

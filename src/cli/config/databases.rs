@@ -19,7 +19,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.settings()?;
+    let settings = global.access.settings()?;
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     let mut list = Vec::new();
     let mut is_whole = true;

@@ -34,13 +34,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let path = global.config_path();
+    let path = global.access.config_path();
     if !args.print && !args.force && path.symlink_metadata().is_ok() {
         let shown = path.display();
         let message = format!("There is a configuration {shown} already: change it, or write over it with --force");
         return Err(Error::new(ErrorKind::Exists, message).into());
     }
-    let repo = global.first_place()?.to_string();
+    let repo = global.access.first_place()?.to_string();
     let is_root = rustix::process::geteuid().is_root();
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let text = match (is_root, home) {

@@ -1,7 +1,7 @@
 //! `bakfs config show`: what the configuration means.
 
+use crate::access::folders::{log_dir, state_dir};
 use crate::cli::configured::chosen;
-use crate::cli::folders::{log_dir, state_dir};
 use crate::cli::open::Global;
 use crate::cli::output::{readable, readable_path};
 use crate::cli::{Status, stdout};
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let settings = global.settings()?;
+    let settings = global.access.settings()?;
     let profiles = chosen(&settings, args.profile.as_slice())?;
     let now = Zoned::now();
     let view = View { global, settings: &settings, now: &now };
@@ -156,7 +156,7 @@ fn hooks(profile: &Profile) -> Vec<(&'static str, &Command)> {
 
 impl View<'_> {
     fn place(&self, profile: &Profile) -> String {
-        match self.global.for_repository(self.settings.repository_of(profile)).place() {
+        match self.global.access.for_repository(self.settings.repository_of(profile)).place() {
             Ok(place) => place.to_string(),
             Err(error) => error.chain(),
         }

@@ -1,8 +1,8 @@
 //! What this machine knows of a repository before it opens it: where that is kept, and what it makes of what it finds.
 
-use super::folders::{folder, of_environment};
-use super::open::{Global, TYPED, config_folder};
-use super::output;
+use super::Access;
+use super::credentials::TYPED;
+use super::folders::{config_folder, folder, of_environment};
 use crate::crypto::slot::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
@@ -19,7 +19,7 @@ use crate::trust::environment;
 use std::cell::Cell;
 use std::path::PathBuf;
 
-impl Global {
+impl Access {
     /// Returns the folder of what this machine knows of repositories: beside the states of runs, or where
     /// BAKFS_CONFIG_DIR has moved configuration and keys: who uses others is somebody else.
     fn known_folder(&self) -> Result<PathBuf> {
@@ -156,9 +156,9 @@ impl Global {
     /// Returns why a repository of this id must be encrypted: somebody has a credential for it.
     fn why_encrypted(&self) -> Result<Box<WhyEncrypted>> {
         let given = self.given_by()?.filter(|_| !self.accept_unencrypted);
-        let global = self.clone();
+        let access = self.clone();
         Ok(Box::new(move |id| {
-            let key = global.key_path(id);
+            let key = access.key_path(id);
             if key.exists() {
                 let key = key.display();
                 return Some(format!(
@@ -178,9 +178,7 @@ impl Global {
             return Ok(Some(from.clone()));
         }
         let chosen = self.chosen()?;
-        let file = |path: &Option<PathBuf>, by: &str| {
-            path.as_ref().map(|path| format!("{} ({by})", output::readable_path(path)))
-        };
+        let file = |path: &Option<PathBuf>, by: &str| path.as_ref().map(|path| format!("{} ({by})", path.display()));
         // clap does not tell which of the two it was, and who has set both means the same.
         let is_variable = self.password_file.is_some()
             && self.password_file == std::env::var_os("BAKFS_PASSWORD_FILE").map(PathBuf::from);
@@ -224,7 +222,6 @@ impl Global {
             (ErrorKind::Locked, Some(id)) => Error::new(ErrorKind::Locked, self.wrong_key(&id)).because(error),
             _ => self.explained(error),
         })?;
-        output::heed(&repository);
         Ok(repository)
     }
 

@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use std::path::PathBuf;
 
 /// Returns `$variable/bakfs`, `~/fallback/bakfs`, or root's folder.
-pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
+pub fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if rustix::process::geteuid().is_root() {
         return PathBuf::from(of_root);
@@ -15,7 +15,7 @@ pub(super) fn folder(variable: &str, fallback: &str, of_root: &str) -> PathBuf {
 }
 
 /// Returns the folder a variable names.
-pub(super) fn of_environment(variable: &str) -> Option<PathBuf> {
+pub fn of_environment(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
@@ -32,4 +32,10 @@ pub fn log_dir(settings: &Settings) -> PathBuf {
         true => PathBuf::from("/var/log/bakfs"),
         false => folder("XDG_STATE_HOME", ".local/state", "/var/lib/bakfs/state").join("log"),
     })
+}
+
+/// Returns this user's folder of configuration and keys.
+pub fn config_folder() -> PathBuf {
+    let base = std::env::var_os("BAKFS_CONFIG_DIR").map(PathBuf::from);
+    base.unwrap_or_else(|| folder("XDG_CONFIG_HOME", ".config", "/etc/bakfs"))
 }
