@@ -124,7 +124,7 @@ fn prune_opened(
     let oldest = args.dead_after.start(&now);
     // A clock may have been as far ahead as it may be behind.
     let newest = now.timestamp() + now.timestamp().duration_since(oldest);
-    let is_dead = |session: &mark::Session| {
+    let is_dead = |session: &mark::SessionMark| {
         let is_silent = !(oldest..=newest).contains(&dated::timestamp(session.started));
         is_surely_dead(session) || is_silent && !is_surely_alive(session)
     };

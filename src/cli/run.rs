@@ -9,7 +9,7 @@ use crate::backup::Options;
 use crate::check::{Report, Selection};
 use crate::clock::now_secs;
 use crate::error::{Error, Result};
-use crate::job::{self, Desk, Job, Ran, thin};
+use crate::job::{self, Host, Job, Ran, thin};
 use crate::log::Log;
 use crate::monitor::Monitor;
 use crate::notify::Telling;
@@ -93,7 +93,7 @@ fn is_missed(global: &Global, settings: &Settings, state: &StateDir, profile: &P
 }
 
 /// What a profile's run needs of the program.
-struct Bench<'a> {
+struct RunHost<'a> {
     global: Global,
     profile: &'a Profile,
     progress: Progress,
@@ -119,7 +119,7 @@ impl LogTarget {
     }
 }
 
-impl Desk for Bench<'_> {
+impl Host for RunHost<'_> {
     fn open(&self) -> Result<Arc<Repository>> {
         backup::open_or_make(&self.global)
     }
@@ -275,12 +275,12 @@ fn run_one(
     periodicity: Periodicity,
     state: &StateDir,
 ) -> Option<Run> {
-    let bench = bench(global, settings, profile, args.allow_empty);
+    let run_host = run_host(global, settings, profile, args.allow_empty);
     let place = place_of(global, settings, profile);
-    let job = Job { profile, periodicity, state, place: place.clone(), desk: &bench };
+    let job = Job { profile, periodicity, state, place: place.clone(), host: &run_host };
     let mut start = Telling::default();
     let ran = job.run(|| start = Telling::start(&profile.notify));
-    bench.progress.finish();
+    run_host.progress.finish();
     super::output::drop_notes();
     let run = match ran {
         Ok(Ran::Ended(run)) => run,
@@ -314,12 +314,12 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
     }
 }
 
-fn bench<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> Bench<'a> {
+fn run_host<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> RunHost<'a> {
     let shown = !global.quiet && !global.json;
     let progress = Progress::new(&format!("Running {}", profile.name), shown);
     let mut global = global.for_repository(settings.repository_of(profile));
     global.quiet = true;
-    Bench { global, profile, progress, log: LogTarget::of_process(settings), allow_empty }
+    RunHost { global, profile, progress, log: LogTarget::of_process(settings), allow_empty }
 }
 
 /// Records and tells of killed runs, and runs the last hooks they owe, whatever has become of their profiles since.

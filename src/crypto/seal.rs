@@ -30,7 +30,7 @@ pub enum Role {
 
 /// What a frame is besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct FramePlace {
     /// What it is for.
     pub role: Role,
     /// Its number in the object.
@@ -41,7 +41,7 @@ pub struct Place {
     pub plain_bytes: u32,
 }
 
-impl Place {
+impl FramePlace {
     fn associated(&self, header: &[u8; HEADER_BYTES]) -> [u8; HEADER_BYTES + 12] {
         let mut bytes = [0; HEADER_BYTES + 12];
         bytes[..HEADER_BYTES].copy_from_slice(header);
@@ -86,7 +86,7 @@ impl Cipher {
         blake3::Hasher::new_keyed(&key.0).update(associated).update(bytes).finalize()
     }
 
-    fn seal(&self, header: &[u8; HEADER_BYTES], place: Place, bytes: &mut Vec<u8>, from: usize) {
+    fn seal(&self, header: &[u8; HEADER_BYTES], place: FramePlace, bytes: &mut Vec<u8>, from: usize) {
         let associated = place.associated(header);
         match self {
             Cipher::Plain(key) => {
@@ -105,7 +105,7 @@ impl Cipher {
     fn open<'a>(
         &self,
         header: &[u8; HEADER_BYTES],
-        place: Place,
+        place: FramePlace,
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8], BrokenSeal> {
         let associated = place.associated(header);
@@ -125,7 +125,7 @@ impl Cipher {
     }
 }
 
-const SLOT_PLACE: Place = Place { role: Role::KeySlot, number: 0, codec: 0, plain_bytes: 32 };
+const SLOT_PLACE: FramePlace = FramePlace { role: Role::KeySlot, number: 0, codec: 0, plain_bytes: 32 };
 
 impl Opener {
     /// Unwraps an object's key.
@@ -147,7 +147,7 @@ impl Opener {
     }
 
     /// Opens a frame in place and returns its bytes without the tag.
-    pub fn open<'a>(&self, place: Place, sealed: &'a mut [u8]) -> Result<&'a mut [u8], BrokenSeal> {
+    pub fn open<'a>(&self, place: FramePlace, sealed: &'a mut [u8]) -> Result<&'a mut [u8], BrokenSeal> {
         self.cipher.open(&self.header, place, sealed)
     }
 }
@@ -210,7 +210,7 @@ impl Sealer {
     pub fn seal(&mut self, role: Role, codec: u8, plain_bytes: u32, bytes: &mut Vec<u8>, from: usize) -> u32 {
         let number = self.next_number;
         self.next_number = number.checked_add(1).expect("a pack has far fewer than 2^32 frames");
-        self.cipher.seal(&self.fixed, Place { role, number, codec, plain_bytes }, bytes, from);
+        self.cipher.seal(&self.fixed, FramePlace { role, number, codec, plain_bytes }, bytes, from);
         number
     }
 
@@ -224,12 +224,12 @@ impl Sealer {
 mod tests {
     use super::*;
 
-    fn sealed(suite: Suite) -> (Keys, Header, Vec<u8>, Place) {
+    fn sealed(suite: Suite) -> (Keys, Header, Vec<u8>, FramePlace) {
         let keys = Keys::derive(&Secret([1; 32]));
         let mut sealer = Sealer::new(&keys, Kind::Snapshot, suite, RepositoryId([9; 16]));
         let mut bytes = b"some plaintext".to_vec();
         let number = sealer.seal(Role::Frame, 0, 14, &mut bytes, 0);
-        let place = Place { role: Role::Frame, number, codec: 0, plain_bytes: 14 };
+        let place = FramePlace { role: Role::Frame, number, codec: 0, plain_bytes: 14 };
         (keys, sealer.header().clone(), bytes, place)
     }
 
@@ -237,7 +237,7 @@ mod tests {
     fn every_changed_bit_of_frame_header_or_place_is_noticed() {
         for suite in [Suite::Plain, Suite::Aes256GcmSiv] {
             let (keys, header, bytes, place) = sealed(suite);
-            let open = |header: &Header, place: Place, bytes: &[u8]| {
+            let open = |header: &Header, place: FramePlace, bytes: &[u8]| {
                 Opener::new(&keys, header)?.open(place, &mut bytes.to_vec()).map(|plain| plain.to_vec())
             };
             assert_eq!(open(&header, place, &bytes).unwrap(), b"some plaintext");
@@ -257,10 +257,10 @@ mod tests {
                 }
             }
             for wrong in [
-                Place { number: 1, ..place },
-                Place { codec: 1, ..place },
-                Place { plain_bytes: 15, ..place },
-                Place { role: Role::Directory, ..place },
+                FramePlace { number: 1, ..place },
+                FramePlace { codec: 1, ..place },
+                FramePlace { plain_bytes: 15, ..place },
+                FramePlace { role: Role::Directory, ..place },
             ] {
                 assert!(open(&header, wrong, &bytes).is_err(), "{suite:?} {wrong:?}");
             }

@@ -16,7 +16,7 @@ pub const MAX_MARK_BYTES: usize = 48 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// Somebody is writing.
-    Session(Session),
+    Session(SessionMark),
     /// A session is about to store a snapshot: its bytes are sealed, so its name is known.
     Intent {
         /// The session.
@@ -73,7 +73,7 @@ pub enum SessionKind {
 
 /// Somebody who is writing, told so that another process of the same machine can see whether it lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub struct SessionMark {
     /// Its id.
     pub id: MarkId,
     /// What it does.

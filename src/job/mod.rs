@@ -37,7 +37,7 @@ const UNNOTED: &str = "What this run does cannot be noted, so that `bakfs status
                        room there, or mend the folder)";
 
 /// What a run needs of the program around it.
-pub trait Desk {
+pub trait Host {
     /// Opens the profile's repository.
     fn open(&self) -> Result<Arc<Repository>>;
     /// Returns how the profile's files are backed up.
@@ -65,7 +65,7 @@ pub struct Job<'a> {
     /// Where the repository is, without secrets.
     pub place: String,
     /// What it needs of the program.
-    pub desk: &'a dyn Desk,
+    pub host: &'a dyn Host,
 }
 
 /// Held while a last hook runs: a signal and the run itself never run it both.
@@ -249,7 +249,7 @@ impl Job<'_> {
             }
         };
         let earlier = settle_owed(self.state, &self.profile.name, &|line| self.log(line));
-        earlier.killed.iter().for_each(|run| self.desk.killed(run));
+        earlier.killed.iter().for_each(|run| self.host.killed(run));
         let mut run = self.blank();
         run.problems.extend(earlier.problems);
         lock.flaw().into_iter().for_each(|flaw| unnoted(&mut run, flaw));
@@ -281,7 +281,7 @@ impl Job<'_> {
     }
 
     fn log(&self, line: &str) {
-        self.desk.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
+        self.host.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
     }
 
     /// Makes the snapshot, with the hooks around it.
@@ -332,13 +332,13 @@ impl Job<'_> {
 
     /// Dumps databases and reads files into a snapshot.
     fn snapshot(&self, run: &mut Run) -> Result<Arc<Repository>> {
-        let repository = self.desk.open()?;
-        let mut options = self.desk.options()?;
+        let repository = self.host.open()?;
+        let mut options = self.host.options()?;
         options.tags = self.profile.tags_of(self.periodicity);
         let database::Dumps { generated, failed, replaced, notes } = database::dumps(self.profile);
         notes.iter().for_each(|note| self.log(note));
         let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
-        let troubles = Troubles::new(self.desk.monitor());
+        let troubles = Troubles::new(self.host.monitor());
         let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed, replaced }, &troubles);
         let outcome = outcome.map_err(|error| match error.kind() {
             ErrorKind::Full => Error::new(
@@ -406,7 +406,7 @@ impl Job<'_> {
     }
 
     fn check(&self, run: &mut Run, state: &mut RepositoryState) {
-        let report = match self.desk.check() {
+        let report = match self.host.check() {
             Ok(report) => report,
             Err(error) => {
                 run.problems.push(format!("The repository could not be verified: {}", error.chain()));
@@ -433,7 +433,7 @@ impl Job<'_> {
     }
 
     fn prune(&self, run: &mut Run, state: &mut RepositoryState) {
-        match self.desk.prune() {
+        match self.host.prune() {
             Ok(report) => {
                 run.pruned = true;
                 state.last_prune_secs = Some(now_secs());

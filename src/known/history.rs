@@ -2,7 +2,7 @@
 
 use super::file::Record;
 use crate::crypto::keys::Keys;
-use crate::crypto::seal::{Opener, Place, Role, Sealer, TAG_BYTES};
+use crate::crypto::seal::{FramePlace, Opener, Role, Sealer, TAG_BYTES};
 use crate::format::codec;
 use crate::format::header::{Header, Kind, VERSION};
 use crate::format::tree::Time;
@@ -102,7 +102,7 @@ pub fn open(record: &Record, place: &[u8], keys: &Keys) -> Option<History> {
         && header.repository == identity.repository;
     let mut sealed = record.sealed.get(header.len_bytes()..).filter(|_| is_own)?.to_vec();
     let plain_bytes = u32::try_from(sealed.len().checked_sub(TAG_BYTES)?).ok()?;
-    let place_in_object = Place { role: Role::Known, number: 0, codec: 0, plain_bytes };
+    let place_in_object = FramePlace { role: Role::Known, number: 0, codec: 0, plain_bytes };
     let plain = Opener::new(keys, &header).ok()?.open(place_in_object, &mut sealed).ok()?;
     let opened: Sealed = codec::decode("record of snapshots", plain).ok()?;
     (opened.head == head_of(record, place)).then_some(opened.history)

@@ -11,7 +11,7 @@ mod turn;
 mod usage;
 
 use crate::error::{Error, Result};
-use crate::format::mark::{Condemn, Mark, MarkId, Session as SessionMark, SessionKind, Verdict};
+use crate::format::mark::{Condemn, Mark, MarkId, SessionKind, SessionMark, Verdict};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::quantity::{are, counted};

@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use crate::error::Result;
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, SegmentBuilder};
-use crate::format::mark::{Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::mark::{Mark, MarkId, SessionKind, SessionMark, Verdict};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
@@ -173,7 +173,7 @@ pub fn clear_marks(
     let sessions: Vec<_> =
         [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind)).collect();
     let living: HashSet<MarkId> = sessions.iter().map(|(_, session)| session.id).collect();
-    let is_dead = |session: &Session| marks.is_fenced(&session.id);
+    let is_dead = |session: &SessionMark| marks.is_fenced(&session.id);
     let dead: HashSet<MarkId> =
         sessions.iter().filter(|(_, session)| is_dead(session)).map(|(_, session)| session.id).collect();
     remove(

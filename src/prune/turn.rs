@@ -12,7 +12,7 @@ pub fn settle(
     options: &Options<'_>,
     marks: &Marks,
     sessions: &[MarkId],
-) -> Result<Vec<mark::Session>> {
+) -> Result<Vec<mark::SessionMark>> {
     let mut living = Vec::new();
     for (_, other) in marks.sessions(SessionKind::Backup) {
         if !sessions.contains(&other.id) || marks.is_fenced(&other.id) {

@@ -1,7 +1,7 @@
 //! The examples of docs/format.md, compared with what the program writes.
 
 use crate::crypto::keys::{Keys, Secret};
-use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::crypto::seal::{FramePlace, Opener, Role, Sealer};
 use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
@@ -123,7 +123,7 @@ fn index_object() {
     for (number, plain) in tables.chunks(65_536).enumerate() {
         let start = header.len_bytes() + 65_552 * number;
         let (number, plain_bytes) = (number as u32, plain.len() as u32);
-        let place = Place { role: Role::Frame, number, codec: 0, plain_bytes };
+        let place = FramePlace { role: Role::Frame, number, codec: 0, plain_bytes };
         let mut piece = object[start..start + plain.len() + 16].to_vec();
         assert_eq!(opener.open(place, &mut piece).unwrap(), plain);
     }

@@ -5,7 +5,7 @@
 //! single-frame object = header, codec (1), 0 0 0, plaintext length (4), encoded plaintext, seal (16)
 //! ```
 
-use crate::crypto::seal::{Place, Role};
+use crate::crypto::seal::{FramePlace, Role};
 use crate::crypto::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::encode_whole;
@@ -67,7 +67,7 @@ pub fn open_object(vault: &Vault, kind: Kind, mut bytes: Vec<u8>, max_bytes: usi
     if head[1..4] != [0; 3] {
         return Err(foreign("It does not verify"));
     }
-    let place = Place { role: Role::Frame, number: 0, codec, plain_bytes };
+    let place = FramePlace { role: Role::Frame, number: 0, codec, plain_bytes };
     let opener = vault.opener(&header).map_err(broken)?;
     let encoded = opener.open(place, &mut bytes[start..]).map_err(broken)?;
     if plain_bytes as usize > max_bytes {

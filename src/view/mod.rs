@@ -8,7 +8,7 @@ mod ahead;
 mod identity;
 mod layout;
 mod nodes;
-mod tour;
+mod read_ahead;
 mod tree;
 pub mod watch;
 
@@ -26,9 +26,9 @@ use layout::Layout;
 pub use layout::NOTE_NAME;
 use nodes::{DirIndex, Nodes};
 use parking_lot::{Mutex, RwLock};
+use read_ahead::ReadAhead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tour::Tour;
 
 /// Tells whether snapshots may have come or gone since it was asked last; cheap, and never wrongly false.
 pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
@@ -62,7 +62,7 @@ pub struct View {
     /// Where the store is far away: who reads a file in order.
     ahead: Option<Ahead>,
     /// Where the store is far away: who goes through directories.
-    tour: Option<Tour>,
+    read_ahead: Option<ReadAhead>,
 }
 
 /// How often something may have changed, and how many of these changes the layout shows.
@@ -120,7 +120,7 @@ impl View {
         Ok(View {
             room: Mutex::new(repository.store().room()),
             ahead: repository.store().is_far().then(Ahead::default),
-            tour: repository.store().is_far().then(|| Tour::start(repository.clone())),
+            read_ahead: repository.store().is_far().then(|| ReadAhead::start(repository.clone())),
             repository,
             scope,
             layout: RwLock::new(Arc::new(layout)),

@@ -3,7 +3,7 @@
 use super::identity::{self, Identity};
 use super::layout::{NOTE_INO, NOTE_TEXT};
 use super::nodes::Referred;
-use super::tour::{Child, MAX_CHILDREN};
+use super::read_ahead::{Child, MAX_CHILDREN};
 use super::{Dir, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
@@ -300,8 +300,8 @@ impl Tree for View {
         max_bytes: u64,
     ) -> Result<(Vec<Neighbour>, Option<u64>), Fault> {
         let dir = self.dir(dir, OwnWait::Allowed)?;
-        if let Some(tour) = self.tour.as_ref().filter(|_| from == 0) {
-            tour.visit(dir.parent, dir.ino, max_bytes, || self.directories_of(dir.parent));
+        if let Some(read_ahead) = self.read_ahead.as_ref().filter(|_| from == 0) {
+            read_ahead.visit(dir.parent, dir.ino, max_bytes, || self.directories_of(dir.parent));
         }
         let mut files = Vec::new();
         let mut position = from;

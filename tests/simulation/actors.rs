@@ -137,7 +137,7 @@ pub fn pruner(world: &Arc<World>, me: usize, rounds: u64) {
         world.sleep(me, draw(world, 1500));
         let store = SimStore::start(world, me, Role::Pruner);
         let max_waste = [0.0, 0.1, 0.6][draw(world, 3) as usize];
-        let is_dead = |session: &bakfs::format::mark::Session| world.judge(&session.id);
+        let is_dead = |session: &bakfs::format::mark::SessionMark| world.judge(&session.id);
         let done = prune_once(&store, max_waste, &is_dead);
         count(world, &done);
         store.end();
@@ -147,7 +147,7 @@ pub fn pruner(world: &Arc<World>, me: usize, rounds: u64) {
 pub fn prune_once(
     store: &Arc<SimStore>,
     max_waste: f64,
-    is_dead: &dyn Fn(&bakfs::format::mark::Session) -> bool,
+    is_dead: &dyn Fn(&bakfs::format::mark::SessionMark) -> bool,
 ) -> Result<prune::Report> {
     let options = prune::Options {
         max_waste,

@@ -508,7 +508,7 @@ impl State {
         for (at, stored) in self.stored.iter_mut().enumerate().filter(|(_, stored)| stored.put_by == process) {
             if let Some(Mark::Session(session)) = &stored.mark {
                 let session::Process { space: process_space, pid, .. } = session::Process::this();
-                let gone = mark::Session { process_space, pid, process_started: 1, ..session.clone() };
+                let gone = mark::SessionMark { process_space, pid, process_started: 1, ..session.clone() };
                 let mark = Mark::Session(gone);
                 stored.bytes = Arc::new(seal_object(vault, Kind::Mark, &mark.encode()));
                 stored.object = Object::Mark(object_id(&stored.bytes));

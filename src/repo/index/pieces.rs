@@ -5,7 +5,7 @@
 //! piece  = 65 536 bytes of the segment, the last one as many as are left, seal (16)
 //! ```
 
-use crate::crypto::seal::{Opener, Place, Role, Sealer, TAG_BYTES};
+use crate::crypto::seal::{FramePlace, Opener, Role, Sealer, TAG_BYTES};
 use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::frame::RAW;
@@ -61,9 +61,9 @@ impl Layout {
         self.stored(number_at(plain.start)).start..self.stored(number_at(last)).end
     }
 
-    fn place(&self, number: u32) -> Place {
+    fn place(&self, number: u32) -> FramePlace {
         let plain = self.plain(number);
-        Place { role: Role::Frame, number, codec: RAW, plain_bytes: (plain.end - plain.start) as u32 }
+        FramePlace { role: Role::Frame, number, codec: RAW, plain_bytes: (plain.end - plain.start) as u32 }
     }
 
     /// Opens a piece in place.

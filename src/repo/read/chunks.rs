@@ -1,6 +1,6 @@
 //! Reading chunks: from packs through decryption, decompression and verification, with a cache of frames.
 
-use crate::crypto::seal::{Place, Role};
+use crate::crypto::seal::{FramePlace, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::Decoder;
 use crate::id::{ChunkId, ObjectId};
@@ -128,8 +128,12 @@ impl Repository {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.sealed.resize(frame.stored_bytes as usize, 0);
             self.store.read_at(object, u64::from(frame.offset), &mut scratch.sealed, wait)?;
-            let place =
-                Place { role: Role::Frame, number: frame.number, codec: frame.codec, plain_bytes: frame.plain_bytes };
+            let place = FramePlace {
+                role: Role::Frame,
+                number: frame.number,
+                codec: frame.codec,
+                plain_bytes: frame.plain_bytes,
+            };
             let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
                 Error::damaged(format!("Frame {} of {object} does not verify: run `bakfs check`", frame.number))
                     .because(error)

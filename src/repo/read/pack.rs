@@ -1,6 +1,6 @@
 //! The header and the directory of a stored pack.
 
-use crate::crypto::seal::{Opener, Place, Role};
+use crate::crypto::seal::{FramePlace, Opener, Role};
 use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::header::{HEADER_BYTES, Header, Kind, MAX_SLOT_BYTES};
@@ -85,8 +85,12 @@ fn read_directory_once(
             sealed
         }
     };
-    let place =
-        Place { role: Role::Directory, number: trailer.number, codec: trailer.codec, plain_bytes: trailer.plain_bytes };
+    let place = FramePlace {
+        role: Role::Directory,
+        number: trailer.number,
+        codec: trailer.codec,
+        plain_bytes: trailer.plain_bytes,
+    };
     let encoded = opener.open(place, &mut sealed).map_err(|error| damaged(error.to_string()))?;
     let plain = crate::repo::objects::decode_bounded(trailer.codec, encoded, trailer.plain_bytes as usize)?;
     let directory = Directory::decode(&plain, len_bytes).map_err(|error| damaged(error.to_string()))?;

@@ -2,7 +2,7 @@
 //!
 //! Memory: the longest frame twice, and the pack's directory.
 
-use crate::crypto::seal::{Opener, Place, Role};
+use crate::crypto::seal::{FramePlace, Opener, Role};
 use crate::error::{ErrorKind, Result};
 use crate::format::frame::{Decoder, MAX_FRAME_BYTES};
 use crate::format::index::PackEntry;
@@ -181,7 +181,7 @@ impl PackReader {
     }
 
     fn open(&mut self, frame: &FrameRecord, number: u32, opener: &Opener) -> Result<(), String> {
-        let place = Place { role: Role::Frame, number, codec: frame.codec, plain_bytes: frame.plain_bytes };
+        let place = FramePlace { role: Role::Frame, number, codec: frame.codec, plain_bytes: frame.plain_bytes };
         let encoded = opener.open(place, &mut self.sealed).map_err(|_| "does not verify".to_string())?;
         self.plain.clear();
         self.decoder

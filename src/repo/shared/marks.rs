@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::Kind;
-use crate::format::mark::{Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, Session, SessionKind, Verdict};
+use crate::format::mark::{Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, SessionKind, SessionMark, Verdict};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::repo::Repository;
@@ -47,7 +47,7 @@ impl Marks {
     }
 
     /// Returns the sessions of a kind that have not ended, fenced ones included.
-    pub fn sessions(&self, kind: SessionKind) -> impl Iterator<Item = (ObjectId, &Session)> {
+    pub fn sessions(&self, kind: SessionKind) -> impl Iterator<Item = (ObjectId, &SessionMark)> {
         self.find(move |mark| match mark {
             Mark::Session(session) if session.kind == kind => Some(session),
             _ => None,

@@ -62,9 +62,9 @@ impl Session {
     ///
     /// Two that begin at once see one another, and at least one of them stops. Those that `is_dead` takes for dead
     /// are fenced; a wrong answer costs them their work.
-    pub fn begin_alone(repository: &Arc<Repository>, is_dead: &dyn Fn(&mark::Session) -> bool) -> Result<Session> {
+    pub fn begin_alone(repository: &Arc<Repository>, is_dead: &dyn Fn(&mark::SessionMark) -> bool) -> Result<Session> {
         let session = Session::begin(repository, SessionKind::Prune)?;
-        let others = || -> Result<Vec<(ObjectId, mark::Session)>> {
+        let others = || -> Result<Vec<(ObjectId, mark::SessionMark)>> {
             let marks = repository.marks()?;
             let open = marks.sessions(SessionKind::Prune);
             let open = open.filter(|(_, other)| other.id != session.id && !marks.is_fenced(&other.id));
@@ -125,7 +125,7 @@ impl Session {
         packs.retain(|id| !is_condemned(id));
         // What others are about to name is theirs: named twice it would only take room.
         let mut others = [SessionKind::Backup, SessionKind::Prune].into_iter().flat_map(|kind| marks.sessions(kind));
-        let is_writing = |other: &mark::Session| !marks.is_fenced(&other.id) && !is_surely_dead(other);
+        let is_writing = |other: &mark::SessionMark| !marks.is_fenced(&other.id) && !is_surely_dead(other);
         let is_alone = !others.any(|(_, other)| other.id != session.id && is_writing(other));
         repository.adopt(if is_alone { &listed } else { &[] }, is_condemned)?;
         repository.shared.rely_on(packs);
@@ -284,8 +284,8 @@ impl Process {
     }
 }
 
-fn describe(id: MarkId, kind: SessionKind, process: &Process) -> mark::Session {
-    mark::Session {
+fn describe(id: MarkId, kind: SessionKind, process: &Process) -> mark::SessionMark {
+    mark::SessionMark {
         id,
         kind,
         host: process.host.clone(),
@@ -297,7 +297,7 @@ fn describe(id: MarkId, kind: SessionKind, process: &Process) -> mark::Session {
 }
 
 /// Returns whose session it is, and since when, in words.
-pub fn told(session: &mark::Session) -> String {
+pub fn told(session: &mark::SessionMark) -> String {
     let since = crate::repo::shared::dated::dated(session.started);
     format!("process {} on {}, since {since}", session.pid, session.host)
 }
@@ -332,17 +332,17 @@ fn process_started(pid: u32) -> Option<u64> {
 /// Returns whether the process of a session is gone for certain: it ran on this machine before it was started anew,
 /// or it would be seen from here and is not. Machines that share an id, as careless clones do, take one another for
 /// dead: that costs a run its work.
-pub fn is_surely_dead(session: &mark::Session) -> bool {
+pub fn is_surely_dead(session: &mark::SessionMark) -> bool {
     process_space().is_some_and(|here| is_dead_seen_from(&here, session))
 }
 
 /// Returns whether the process of a session runs for certain, as seen from here.
-pub fn is_surely_alive(session: &mark::Session) -> bool {
+pub fn is_surely_alive(session: &mark::SessionMark) -> bool {
     process_space().is_some_and(|here| here == session.process_space)
         && process_started(session.pid) == Some(session.process_started)
 }
 
-fn is_dead_seen_from(here: &str, session: &mark::Session) -> bool {
+fn is_dead_seen_from(here: &str, session: &mark::SessionMark) -> bool {
     let [here_words, there_words] = [here, &session.process_space].map(|space| space.split(' ').collect::<Vec<_>>());
     let ([machine, boot, _], [other_machine, other_boot, _]) = (&here_words[..], &there_words[..]) else {
         return false;
@@ -373,7 +373,7 @@ mod tests {
     fn the_dead_are_told_from_the_living_and_the_unknown() {
         let living = describe(MarkId([1; 16]), SessionKind::Backup, &Process::this());
         assert!(!is_surely_dead(&living));
-        let session = |space: &str, pid, process_started| mark::Session {
+        let session = |space: &str, pid, process_started| mark::SessionMark {
             process_space: space.into(),
             pid,
             process_started,

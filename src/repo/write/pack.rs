@@ -1,6 +1,6 @@
 //! Packs: building one in memory.
 
-use crate::crypto::seal::{Opener, Place, Role, Sealer};
+use crate::crypto::seal::{FramePlace, Opener, Role, Sealer};
 use crate::crypto::vault::Vault;
 use crate::error::{Error, Result};
 use crate::format::frame::encode_whole;
@@ -40,7 +40,7 @@ pub struct FinishedPack {
     pub directory: Directory,
     opener: Opener,
     /// Of the sealed directory: its place in the pack and what it is sealed as.
-    tail: (usize, Place),
+    tail: (usize, FramePlace),
 }
 
 impl PackBuilder {
@@ -89,7 +89,7 @@ impl PackBuilder {
         let directory_bytes = u32::try_from(self.bytes.len() - from).expect("a directory is far below 4 GiB");
         self.bytes.extend_from_slice(&Trailer { directory_bytes, codec, plain_bytes, number }.encode());
         let entry = PackEntry { id: object_id(&self.bytes), kind: self.kind, len_bytes: self.bytes.len() as u64 };
-        let tail = (from, Place { role: Role::Directory, number, codec, plain_bytes });
+        let tail = (from, FramePlace { role: Role::Directory, number, codec, plain_bytes });
         FinishedPack { entry, bytes: self.bytes, directory: self.directory, opener: self.sealer.into_opener(), tail }
     }
 }
@@ -104,7 +104,7 @@ impl FinishedPack {
         let place = |(number, frame): (usize, &FrameRecord)| {
             let number = u32::try_from(number).expect("a pack has far fewer than 2^32 frames");
             let FrameRecord { offset, stored_bytes, plain_bytes, codec } = *frame;
-            (offset as usize, stored_bytes as usize, Place { role: Role::Frame, number, codec, plain_bytes })
+            (offset as usize, stored_bytes as usize, FramePlace { role: Role::Frame, number, codec, plain_bytes })
         };
         let (tail_at, tail) = self.tail;
         let tail_bytes = self.bytes.len() - TRAILER_BYTES - tail_at;
@@ -172,7 +172,7 @@ mod tests {
             for (number, frame) in new.directory.frames.iter().enumerate() {
                 let range = frame.offset as usize..(frame.offset + frame.stored_bytes) as usize;
                 assert_ne!(new.bytes[range.clone()], old_bytes[range.clone()], "{suite:?}");
-                let place = Place { role: Role::Frame, number: number as u32, codec: 0, plain_bytes: 100 };
+                let place = FramePlace { role: Role::Frame, number: number as u32, codec: 0, plain_bytes: 100 };
                 let mut sealed = new.bytes[range].to_vec();
                 assert_eq!(*opener.open(place, &mut sealed).unwrap(), [number as u8; 100]);
             }

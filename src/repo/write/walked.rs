@@ -1,7 +1,7 @@
 //! What this machine knows of a backup it has made: on which file system the walk was where, and which change was the
 //! newest it met there. Sealed files of the cache, one for each snapshot; lost without harm.
 
-use crate::crypto::seal::{Place, Role, TAG_BYTES};
+use crate::crypto::seal::{FramePlace, Role, TAG_BYTES};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::{Header, Kind, VERSION};
 use crate::format::tree::Time;
@@ -82,7 +82,7 @@ impl Repository {
             && header.repository == self.id();
         let mut sealed = bytes.get(header.len_bytes()..).filter(|_| is_own)?.to_vec();
         let plain_bytes = u32::try_from(sealed.len().checked_sub(TAG_BYTES)?).ok()?;
-        let place = Place { role: Role::Known, number: 0, codec: 0, plain_bytes };
+        let place = FramePlace { role: Role::Known, number: 0, codec: 0, plain_bytes };
         let plain = self.vault.opener(&header).ok()?.open(place, &mut sealed).ok()?;
         let opened: Sealed = codec::decode("record of a walk", plain).ok()?;
         let count = opened.walked.file_systems.len();

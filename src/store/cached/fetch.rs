@@ -1,9 +1,9 @@
-//! Bringing what is missing into mirrors: in few requests, each for bytes nobody else has asked for.
+//! Bringing what is missing into sparse copies: in few requests, each for bytes nobody else has asked for.
 
 use super::link::Link;
-use super::mirror::{BLOCK_BYTES, Flight, MAX_OBJECT_BYTES, Mirror, Outcome, State, blocks_of, bytes_in};
-use super::mirrors::Mirrors;
-use super::queue::{Queue, Task, Wish};
+use super::queue::{Prefetch, Queue, Task};
+use super::sparse_copies::SparseCopies;
+use super::sparse_copy::{BLOCK_BYTES, InFlight, MAX_OBJECT_BYTES, Outcome, SparseCopy, State, blocks_of, bytes_in};
 use super::streams::Advice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Object, Store, Wait};
@@ -29,13 +29,13 @@ const MAX_ROUNDS: u32 = 16;
 /// Fetches for all readers of a store.
 pub(super) struct Fetcher {
     pub(super) inner: Arc<dyn Store>,
-    pub(super) mirrors: Mirrors,
+    pub(super) copies: SparseCopies,
     queue: Queue,
     link: Mutex<Link>,
     connections: usize,
     max_piece_bytes: u64,
     /// The window of a reader that came to the end of an object; 0 for none.
-    heir_bytes: AtomicU64,
+    inherited_bytes: AtomicU64,
 }
 
 fn in_blocks(bytes: u64) -> usize {
@@ -43,18 +43,18 @@ fn in_blocks(bytes: u64) -> usize {
 }
 
 impl Fetcher {
-    pub(super) fn new(inner: Arc<dyn Store>, mirrors: Mirrors) -> Self {
+    pub(super) fn new(inner: Arc<dyn Store>, copies: SparseCopies) -> Self {
         let connections = inner.connections().clamp(1, MAX_CONNECTIONS);
-        let queue = Queue::new(connections, mirrors.max_bytes() / 4);
-        let part = if mirrors.folder.is_some() { PIECE_PART } else { 4 * connections as u64 };
-        let max_piece_bytes = (mirrors.max_bytes() / part).max(MIN_PIECE_BYTES);
-        let (link, heir_bytes) = (Mutex::default(), AtomicU64::new(0));
-        Fetcher { inner, mirrors, queue, link, connections, max_piece_bytes, heir_bytes }
+        let queue = Queue::new(connections, copies.max_bytes() / 4);
+        let part = if copies.folder.is_some() { PIECE_PART } else { 4 * connections as u64 };
+        let max_piece_bytes = (copies.max_bytes() / part).max(MIN_PIECE_BYTES);
+        let (link, inherited_bytes) = (Mutex::default(), AtomicU64::new(0));
+        Fetcher { inner, copies, queue, link, connections, max_piece_bytes, inherited_bytes }
     }
 
-    /// Returns how much may be wished for at a time.
+    /// Returns how much may be prefetched for at a time.
     pub(super) fn max_wished_bytes(&self) -> u64 {
-        self.mirrors.max_bytes() / 4
+        self.copies.max_bytes() / 4
     }
 
     /// Lets background work end.
@@ -62,12 +62,12 @@ impl Fetcher {
         self.queue.close();
     }
 
-    /// Fills a buffer with what is in the mirror, and does not wait for it.
+    /// Fills a buffer with what is in the sparse copy, and does not wait for it.
     pub(super) fn peek(self: &Arc<Self>, object: Object, offset: u64, buffer: &mut [u8]) -> bool {
         let range = offset..offset.saturating_add(buffer.len() as u64);
         // Now and then a read that may wait renews the time of use.
-        let mirror = self.mirrors.in_use(object).filter(|mirror| !mirror.is_stamp_due());
-        mirror.is_some_and(|mirror| self.hits(&mirror, &range) && mirror.read(offset, buffer, Wait::Never))
+        let copy = self.copies.in_use(object).filter(|copy| !copy.is_stamp_due());
+        copy.is_some_and(|copy| self.hits(&copy, &range) && copy.read(offset, buffer, Wait::Never))
     }
 
     /// Fills a buffer, fetching what is missing.
@@ -75,21 +75,21 @@ impl Fetcher {
         let range = offset..offset.saturating_add(buffer.len() as u64);
         let tries = if range.end <= MAX_OBJECT_BYTES { MAX_TRIES } else { 0 };
         for _ in 0..tries {
-            let Some(mirror) = self.mirrors.make(object) else { break };
-            if mirror.is_stamp_due() {
-                mirror.stamp();
+            let Some(copy) = self.copies.make(object) else { break };
+            if copy.is_stamp_due() {
+                copy.stamp();
             }
-            match self.bring(&mirror, &range) {
-                Ok(true) if mirror.read(offset, buffer, Wait::Allowed) => return Ok(()),
+            match self.bring(&copy, &range) {
+                Ok(true) if copy.read(offset, buffer, Wait::Allowed) => return Ok(()),
                 // Somebody has cut off the file, or the disk has lost it.
-                Ok(true) => self.mirrors.distrust(&mirror, &range),
-                Ok(false) => self.mirrors.leave(&mirror),
+                Ok(true) => self.copies.distrust(&copy, &range),
+                Ok(false) => self.copies.leave(&copy),
                 // More was asked for than the reader needs, by a length that may be wrong.
                 Err(error) if error.kind() == ErrorKind::Damaged => {
-                    if !mirror.measure(&*self.inner) {
+                    if !copy.measure(&*self.inner) {
                         break;
                     }
-                    self.mirrors.distrust(&mirror, &(0..MAX_OBJECT_BYTES));
+                    self.copies.distrust(&copy, &(0..MAX_OBJECT_BYTES));
                 }
                 Err(error) => return Err(error),
             }
@@ -98,33 +98,33 @@ impl Fetcher {
     }
 
     /// Returns whether all of a range is there, and reads ahead of a reader who finds it so.
-    fn hits(self: &Arc<Self>, mirror: &Mirror, range: &Range<u64>) -> bool {
-        let mut state = mirror.state.lock();
+    fn hits(self: &Arc<Self>, copy: &SparseCopy, range: &Range<u64>) -> bool {
+        let mut state = copy.state.lock();
         let has = state.has(&blocks_of(range)) && state.len_bytes().is_none_or(|len_bytes| range.end <= len_bytes);
         let ahead = if has { self.note(&mut state, range, false) } else { None };
         drop(state);
-        self.read_ahead(mirror, ahead);
+        self.read_ahead(copy, ahead);
         has
     }
 
-    /// Has all blocks of a range in the mirror; false if it cannot take them.
-    fn bring(self: &Arc<Self>, mirror: &Arc<Mirror>, range: &Range<u64>) -> Result<bool> {
-        if self.hits(mirror, range) {
+    /// Has all blocks of a range in the sparse copy; false if it cannot take them.
+    fn bring(self: &Arc<Self>, copy: &Arc<SparseCopy>, range: &Range<u64>) -> Result<bool> {
+        if self.hits(copy, range) {
             return Ok(true);
         }
-        if mirror.is_gone() {
+        if copy.is_gone() {
             return Ok(false);
         }
         let blocks = blocks_of(range);
-        mirror.look_again(&blocks);
-        let len_bytes = self.len_bytes(mirror)?;
+        copy.look_again(&blocks);
+        let len_bytes = self.len_bytes(copy)?;
         if range.end > len_bytes {
             return Err(Error::damaged("The object is shorter than that"));
         }
         for round in 0..MAX_ROUNDS {
-            let mut state = mirror.state.lock();
-            let lack = state.lack(&blocks);
-            let mut runs = self.merged(&state, lack.runs);
+            let mut state = copy.state.lock();
+            let missing = state.missing(&blocks);
+            let mut runs = self.merged(&state, missing.runs);
             let mut ahead = if round == 0 { self.note(&mut state, range, !runs.is_empty()) } else { None };
             if let (Some(ahead), Some(last)) = (&mut ahead, runs.last_mut().filter(|run| run.end == blocks.end)) {
                 self.reach_on(&state, last, ahead, len_bytes);
@@ -132,19 +132,19 @@ impl Fetcher {
             let pieces: Vec<_> = runs
                 .iter()
                 .flat_map(|run| self.pieces(run))
-                .map(|piece| state.depart(piece, len_bytes, false))
+                .map(|piece| state.begin_request(piece, len_bytes, false))
                 .collect();
             drop(state);
-            let waits = [lack.flights, pieces.clone()].concat();
-            for flight in pieces {
-                let is_needed = self.queue.fly(mirror, flight);
+            let waits = [missing.requests, pieces.clone()].concat();
+            for request in pieces {
+                let is_needed = self.queue.fly(copy, request);
                 self.start_thread(is_needed);
             }
-            self.read_ahead(mirror, ahead);
+            self.read_ahead(copy, ahead);
             if waits.is_empty() {
                 return Ok(true);
             }
-            if !wait_for(mirror, &blocks, &waits)? {
+            if !wait_for(copy, &blocks, &waits)? {
                 return Ok(false);
             }
         }
@@ -181,7 +181,7 @@ impl Fetcher {
     fn reach_on(&self, state: &State, run: &mut Range<usize>, ahead: &mut Range<u64>, len_bytes: u64) {
         let end = ahead.end.min(ahead.start + self.piece_bytes()).min(len_bytes);
         let more = run.end..blocks_of(&(ahead.start..end)).end.max(run.end);
-        if state.lacks_all(&more) {
+        if state.misses_all(&more) {
             run.end = more.end;
             ahead.start = bytes_in(run, len_bytes).end.clamp(ahead.start, ahead.end);
         }
@@ -191,37 +191,37 @@ impl Fetcher {
     fn note(&self, state: &mut State, range: &Range<u64>, missed: bool) -> Option<Range<u64>> {
         let len_bytes = state.len_bytes().filter(|_| missed || !state.streams.is_empty())?;
         let depth_bytes = self.link.lock().depth_bytes().min(self.max_wished_bytes());
-        let heir_bytes = self.heir_bytes.load(Ordering::Relaxed);
+        let inherited_bytes = self.inherited_bytes.load(Ordering::Relaxed);
         let Advice { ahead, leaves_with, inherits } =
-            state.streams.note(range, missed, depth_bytes, heir_bytes, len_bytes);
+            state.streams.note(range, missed, depth_bytes, inherited_bytes, len_bytes);
         if leaves_with.is_some() || inherits {
-            self.heir_bytes.store(leaves_with.unwrap_or(0), Ordering::Relaxed);
+            self.inherited_bytes.store(leaves_with.unwrap_or(0), Ordering::Relaxed);
         }
         ahead
     }
 
-    fn read_ahead(self: &Arc<Self>, mirror: &Mirror, ahead: Option<Range<u64>>) {
+    fn read_ahead(self: &Arc<Self>, copy: &SparseCopy, ahead: Option<Range<u64>>) {
         if let Some(range) = ahead.filter(|range| !range.is_empty()) {
-            self.wish(Wish { object: mirror.object, range, is_ahead: true });
+            self.prefetch(Prefetch { object: copy.object, range, is_ahead: true });
         }
     }
 
     /// Asks for bytes in the background, unless they are there.
-    pub(super) fn want(self: &Arc<Self>, wish: Wish) {
-        let is_there = |mirror: Arc<Mirror>| mirror.state.lock().has(&blocks_of(&wish.range));
-        if !self.mirrors.in_use(wish.object).is_some_and(is_there) {
-            self.wish(wish);
+    pub(super) fn want(self: &Arc<Self>, prefetch: Prefetch) {
+        let is_there = |copy: Arc<SparseCopy>| copy.state.lock().has(&blocks_of(&prefetch.range));
+        if !self.copies.in_use(prefetch.object).is_some_and(is_there) {
+            self.prefetch(prefetch);
         }
     }
 
-    fn wish(self: &Arc<Self>, wish: Wish) {
+    fn prefetch(self: &Arc<Self>, prefetch: Prefetch) {
         let gap_bytes = self.link.lock().gap_bytes(self.connections);
-        let is_needed = self.queue.wish(wish, gap_bytes);
+        let is_needed = self.queue.prefetch(prefetch, gap_bytes);
         self.start_thread(is_needed);
     }
 
-    fn len_bytes(&self, mirror: &Mirror) -> Result<u64> {
-        mirror.len_bytes(self.mirrors.expected_len(mirror.object), &*self.inner)
+    fn len_bytes(&self, copy: &SparseCopy) -> Result<u64> {
+        copy.len_bytes(self.copies.expected_len(copy.object), &*self.inner)
     }
 
     fn start_thread(self: &Arc<Self>, is_needed: bool) {
@@ -234,8 +234,8 @@ impl Fetcher {
             tracing::debug!(%error, "A thread for requests cannot be started");
             if self.queue.thread_failed() {
                 // Nobody else is there to make the requests somebody waits for.
-                while let Some((mirror, flight)) = self.queue.next_flight() {
-                    self.fly(&mirror, &flight);
+                while let Some((copy, request)) = self.queue.next_flight() {
+                    self.fly(&copy, &request);
                 }
             }
         }
@@ -244,23 +244,23 @@ impl Fetcher {
     fn work(self: &Arc<Self>) {
         while let Some(task) = self.queue.next() {
             match task {
-                Task::Fly(mirror, flight) => self.fly(&mirror, &flight),
-                Task::Grant(wish) => {
+                Task::Fly(copy, request) => self.fly(&copy, &request),
+                Task::Grant(prefetch) => {
                     // A panic was told; whoever needs the bytes meets it again.
-                    let _ = catch_unwind(AssertUnwindSafe(|| self.grant(wish)));
-                    self.queue.wish_done();
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.grant(prefetch)));
+                    self.queue.prefetch_done();
                 }
             }
         }
     }
 
-    fn grant(self: &Arc<Self>, wish: Wish) {
-        let object = wish.object;
+    fn grant(self: &Arc<Self>, prefetch: Prefetch) {
+        let object = prefetch.object;
         let failed = |text: &str| tracing::debug!("{object} could not be read ahead of its readers: {text}");
-        match self.take_piece(wish) {
-            Ok(Some((mirror, flight))) => {
-                self.fly(&mirror, &flight);
-                if let Some(Outcome::Failed(_, text)) = flight.outcome.get() {
+        match self.take_piece(prefetch) {
+            Ok(Some((copy, request))) => {
+                self.fly(&copy, &request);
+                if let Some(Outcome::Failed(_, text)) = request.outcome.get() {
                     failed(text);
                 }
             }
@@ -269,51 +269,51 @@ impl Fetcher {
         }
     }
 
-    /// Makes a request of the first bytes of a wish that are missing, and puts the rest back.
-    fn take_piece(self: &Arc<Self>, wish: Wish) -> Result<Option<(Arc<Mirror>, Arc<Flight>)>> {
-        let made = self.mirrors.make(wish.object).and_then(|mirror| match mirror.is_gone() {
+    /// Makes a request of the first bytes of a prefetch that are missing, and puts the rest back.
+    fn take_piece(self: &Arc<Self>, prefetch: Prefetch) -> Result<Option<(Arc<SparseCopy>, Arc<InFlight>)>> {
+        let made = self.copies.make(prefetch.object).and_then(|copy| match copy.is_gone() {
             true => {
-                self.mirrors.leave(&mirror);
-                self.mirrors.make(wish.object)
+                self.copies.leave(&copy);
+                self.copies.make(prefetch.object)
             }
-            false => Some(mirror),
+            false => Some(copy),
         });
-        let Some(mirror) = made else { return Ok(None) };
-        let len_bytes = self.len_bytes(&mirror)?;
-        let range = wish.range.start..wish.range.end.min(len_bytes);
+        let Some(copy) = made else { return Ok(None) };
+        let len_bytes = self.len_bytes(&copy)?;
+        let range = prefetch.range.start..prefetch.range.end.min(len_bytes);
         let blocks = blocks_of(&range);
-        mirror.look_again(&blocks);
-        let flight = {
-            let mut state = mirror.state.lock();
-            let mut runs = state.lack(&blocks).runs;
-            if !wish.is_ahead {
+        copy.look_again(&blocks);
+        let request = {
+            let mut state = copy.state.lock();
+            let mut runs = state.missing(&blocks).runs;
+            if !prefetch.is_ahead {
                 runs = self.merged(&state, runs);
             }
             let Some(piece) = runs.first().and_then(|run| self.pieces(run).next()) else { return Ok(None) };
-            state.depart(piece, len_bytes, true)
+            state.begin_request(piece, len_bytes, true)
         };
-        let rest = flight.blocks.end as u64 * BLOCK_BYTES..range.end;
+        let rest = request.blocks.end as u64 * BLOCK_BYTES..range.end;
         if rest.start < rest.end {
-            let is_needed = self.queue.wish_on(Wish { range: rest, ..wish });
+            let is_needed = self.queue.prefetch_on(Prefetch { range: rest, ..prefetch });
             self.start_thread(is_needed);
         }
-        Ok(Some((mirror, flight)))
+        Ok(Some((copy, request)))
     }
 
     /// Makes a request and keeps what comes, as it comes.
-    fn fly(&self, mirror: &Arc<Mirror>, flight: &Arc<Flight>) {
-        let published = flight.blocks.start;
-        let mut landing = Landing { mirrors: &self.mirrors, mirror, flight, published, failure: None };
-        let fetched = self.fetch(mirror.object, &flight.bytes, &mut |offset, bytes| landing.take(offset, bytes));
-        let outcome = match (fetched, landing.failure) {
+    fn fly(&self, copy: &Arc<SparseCopy>, request: &Arc<InFlight>) {
+        let published = request.blocks.start;
+        let mut arrival = Arrival { copies: &self.copies, copy, request, published, failure: None };
+        let fetched = self.fetch(copy.object, &request.bytes, &mut |offset, bytes| arrival.take(offset, bytes));
+        let outcome = match (fetched, arrival.failure) {
             (Err(error), _) => Outcome::Failed(error.kind(), error.chain()),
             (Ok(()), None) => Outcome::Kept,
             (Ok(()), Some(error)) => {
-                self.mirrors.fail(mirror, error);
+                self.copies.fail(copy, error);
                 Outcome::Unkept
             }
         };
-        mirror.land(flight, outcome);
+        copy.land(request, outcome);
     }
 
     fn fetch(&self, object: Object, bytes: &Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
@@ -340,17 +340,17 @@ impl Fetcher {
 }
 
 /// Keeps what comes for a request.
-struct Landing<'a> {
-    mirrors: &'a Mirrors,
-    mirror: &'a Arc<Mirror>,
-    flight: &'a Flight,
+struct Arrival<'a> {
+    copies: &'a SparseCopies,
+    copy: &'a Arc<SparseCopy>,
+    request: &'a InFlight,
     /// The end of the blocks that were told to be there.
     published: usize,
     /// What came after this was not kept.
     failure: Option<std::io::Error>,
 }
 
-impl Landing<'_> {
+impl Arrival<'_> {
     fn take(&mut self, offset: u64, bytes: &[u8]) {
         if self.failure.is_none() {
             self.failure = self.keep(offset, bytes).err();
@@ -360,13 +360,13 @@ impl Landing<'_> {
     fn keep(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.write(offset, bytes)?;
         let end = offset + bytes.len() as u64;
-        let is_last = end == self.flight.bytes.end;
+        let is_last = end == self.request.bytes.end;
         // Its last block may be cut off by the object's end. What comes again after a failure was told already.
-        let whole = if is_last { self.flight.blocks.end } else { in_blocks(end) };
+        let whole = if is_last { self.request.blocks.end } else { in_blocks(end) };
         let told = whole.saturating_sub(self.published);
         if told >= PUBLISHED_BLOCKS || is_last && told > 0 {
-            self.mirrors.make_room(self.mirror, told as u64 * BLOCK_BYTES);
-            self.mirror.publish(&(self.published..whole))?;
+            self.copies.make_room(self.copy, told as u64 * BLOCK_BYTES);
+            self.copy.publish(&(self.published..whole))?;
             self.published = whole;
         }
         Ok(())
@@ -374,10 +374,10 @@ impl Landing<'_> {
 
     /// Writes what came, making room once.
     fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        self.mirror.write(offset, bytes).or_else(|error| match error.kind() {
+        self.copy.write(offset, bytes).or_else(|error| match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                self.mirrors.shrink();
-                self.mirror.write(offset, bytes)
+                self.copies.shrink();
+                self.copy.write(offset, bytes)
             }
             _ => Err(error),
         })
@@ -386,23 +386,23 @@ impl Landing<'_> {
 
 /// Waits until blocks are there, or the requests for them have ended, and fails with the first that has failed; false if
 /// what came could not be kept.
-fn wait_for(mirror: &Mirror, blocks: &Range<usize>, flights: &[Arc<Flight>]) -> Result<bool> {
-    let mut state = mirror.state.lock();
+fn wait_for(copy: &SparseCopy, blocks: &Range<usize>, requests: &[Arc<InFlight>]) -> Result<bool> {
+    let mut state = copy.state.lock();
     loop {
         if state.has(blocks) {
             return Ok(true);
         }
-        if flights.iter().all(|flight| flight.outcome.get().is_some()) {
+        if requests.iter().all(|request| request.outcome.get().is_some()) {
             break;
         }
-        mirror.landed.wait(&mut state);
+        copy.landed.wait(&mut state);
     }
     drop(state);
     let mut is_kept = true;
-    for flight in flights {
-        match flight.outcome.get() {
+    for request in requests {
+        match request.outcome.get() {
             // Nobody had waited for one ahead: whoever needs its bytes asks for itself.
-            Some(Outcome::Failed(kind, text)) if !flight.is_ahead => return Err(Error::new(*kind, text)),
+            Some(Outcome::Failed(kind, text)) if !request.is_ahead => return Err(Error::new(*kind, text)),
             outcome => is_kept &= !matches!(outcome, Some(Outcome::Unkept)),
         }
     }

@@ -3,7 +3,7 @@
 //! Every process that writes there looks from time to time at what there is, and removes what was not used for
 //! the longest time. Nothing else is kept about the files, so that they may be removed by anybody.
 
-use super::mirror::{BLOCK_BYTES, Mirror};
+use super::sparse_copy::{BLOCK_BYTES, SparseCopy};
 use crate::error::{Context, Error, Result};
 use crate::id::{ObjectId, to_hex};
 use crate::random::fill_random;
@@ -95,8 +95,8 @@ impl Folder {
         self.failed.lock().is_none_or(|failed| failed.elapsed() > REST)
     }
 
-    /// Opens an object's mirror; one that is not there is made, or is `None`.
-    pub(super) fn mirror(&self, object: Object, make: bool) -> Result<Option<Mirror>> {
+    /// Opens an object's sparse copy; one that is not there is made, or is `None`.
+    pub(super) fn copy(&self, object: Object, make: bool) -> Result<Option<SparseCopy>> {
         let Some(path) = self.path_of(object) else { return Ok(None) };
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let flags = if make { flags | OFlags::CREATE } else { flags };
@@ -110,9 +110,9 @@ impl Folder {
             opened => opened,
         };
         let file = File::from(opened.context(|| format!("Cannot open {}", path.display()))?);
-        let mirror = Mirror::new(object, file, false)?;
+        let copy = SparseCopy::new(object, file, false)?;
         *self.failed.lock() = None;
-        Ok(Some(mirror))
+        Ok(Some(copy))
     }
 
     /// Reads the copy of a small object, if it is what its name says.

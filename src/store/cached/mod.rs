@@ -2,16 +2,16 @@
 //! fetched before, and what several readers want is fetched once.
 //!
 //! Small objects are kept whole, as files that verify by their names. Of packs and index objects the ranges that
-//! were read are kept (`mirror`), sealed as they are stored: whoever opens them verifies them, and asks for
+//! were read are kept (`sparse copy`), sealed as they are stored: whoever opens them verifies them, and asks for
 //! others by [`Store::distrust`]. Nothing in the folder is needed, and all of it may be removed at any time.
 
 mod bits;
 mod fetch;
 mod folder;
 mod link;
-mod mirror;
-mod mirrors;
 mod queue;
+mod sparse_copies;
+mod sparse_copy;
 mod streams;
 
 use super::local::would_wait;
@@ -20,9 +20,9 @@ use crate::error::Result;
 use crate::id::ObjectId;
 use fetch::Fetcher;
 use folder::Folder;
-use mirror::{blocks_of, bytes_in};
-use mirrors::Mirrors;
-use queue::Wish;
+use queue::Prefetch;
+use sparse_copies::SparseCopies;
+use sparse_copy::{blocks_of, bytes_in};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl CachedStore {
     /// Keeps copies in a repository's cache folder, below `objects`, of at most `max_bytes`. Without a folder, with
     /// one that cannot be used, or with a bound of 0, up to 48 MiB are kept in memory.
     pub fn open(inner: Arc<dyn Store>, folder: Option<&Path>, max_bytes: u64) -> Self {
-        CachedStore { fetcher: Arc::new(Fetcher::new(inner, Mirrors::new(folder, max_bytes))) }
+        CachedStore { fetcher: Arc::new(Fetcher::new(inner, SparseCopies::new(folder, max_bytes))) }
     }
 
     fn inner(&self) -> &dyn Store {
@@ -57,7 +57,7 @@ impl CachedStore {
     }
 
     fn folder(&self) -> Option<&Folder> {
-        self.fetcher.mirrors.folder.as_ref()
+        self.fetcher.copies.folder.as_ref()
     }
 }
 
@@ -68,14 +68,14 @@ enum Copy {
     /// All of it.
     Whole(ObjectId),
     /// What was read of it.
-    Mirror,
+    SparseCopy,
 }
 
 fn copy_of(object: Object) -> Copy {
     match object {
         Object::Config => Copy::None,
         Object::Key(id) | Object::Snapshot(id) | Object::Mark(id) => Copy::Whole(id),
-        Object::Pack(_) | Object::Index(_) => Copy::Mirror,
+        Object::Pack(_) | Object::Index(_) => Copy::SparseCopy,
     }
 }
 
@@ -100,9 +100,9 @@ impl Store for CachedStore {
 
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
         match (copy_of(object), wait) {
-            (Copy::Mirror, Wait::Never) if self.fetcher.peek(object, offset, buffer) => Ok(()),
+            (Copy::SparseCopy, Wait::Never) if self.fetcher.peek(object, offset, buffer) => Ok(()),
             (_, Wait::Never) => Err(would_wait()),
-            (Copy::Mirror, Wait::Allowed) => self.fetcher.read(object, offset, buffer),
+            (Copy::SparseCopy, Wait::Allowed) => self.fetcher.read(object, offset, buffer),
             (_, Wait::Allowed) => self.inner().read_at(object, offset, buffer, wait),
         }
     }
@@ -112,13 +112,13 @@ impl Store for CachedStore {
         if matches!(kind, ObjectKind::Pack | ObjectKind::Index) {
             listed.iter().for_each(|Listed { id, len_bytes }| self.expect_len(kind.object(*id), *len_bytes));
         }
-        self.fetcher.mirrors.tidy();
+        self.fetcher.copies.tidy();
         Ok(listed)
     }
 
     fn delete(&self, object: Object) -> Result<()> {
         self.inner().delete(object)?;
-        self.fetcher.mirrors.remove(object);
+        self.fetcher.copies.remove(object);
         Ok(())
     }
 
@@ -149,13 +149,13 @@ impl Store for CachedStore {
     }
 
     fn expect_len(&self, object: Object, len_bytes: u64) {
-        self.fetcher.mirrors.expect_len(object, len_bytes);
+        self.fetcher.copies.expect_len(object, len_bytes);
     }
 
     fn want(&self, object: Object, range: Range<u64>) {
         let end = range.end.min(range.start.saturating_add(self.fetcher.max_wished_bytes()));
-        if matches!(copy_of(object), Copy::Mirror) && range.start < end {
-            self.fetcher.want(Wish { object, range: range.start..end, is_ahead: false });
+        if matches!(copy_of(object), Copy::SparseCopy) && range.start < end {
+            self.fetcher.want(Prefetch { object, range: range.start..end, is_ahead: false });
         }
     }
 
@@ -164,18 +164,18 @@ impl Store for CachedStore {
     }
 
     fn absent_bytes(&self, object: Object, range: Range<u64>) -> u64 {
-        let mirrors = &self.fetcher.mirrors;
+        let copies = &self.fetcher.copies;
         let absent = match copy_of(object) {
             Copy::None => range,
             Copy::Whole(_) if self.folder().is_some_and(|folder| folder.has(object)) => 0..0,
             Copy::Whole(_) => range,
-            Copy::Mirror => {
+            Copy::SparseCopy => {
                 let blocks = blocks_of(&range);
-                let mirror = mirrors.existing(object);
-                let known = mirror.as_ref().and_then(|mirror| mirror.state.lock().len_bytes());
-                let len_bytes = known.or_else(|| mirrors.expected_len(object)).unwrap_or(range.end);
-                match mirror {
-                    Some(mirror) => return mirror.absent_bytes(&blocks, len_bytes),
+                let copy = copies.existing(object);
+                let known = copy.as_ref().and_then(|copy| copy.state.lock().len_bytes());
+                let len_bytes = known.or_else(|| copies.expected_len(object)).unwrap_or(range.end);
+                match copy {
+                    Some(copy) => return copy.absent_bytes(&blocks, len_bytes),
                     None => bytes_in(&blocks, len_bytes),
                 }
             }
@@ -184,14 +184,14 @@ impl Store for CachedStore {
     }
 
     fn distrust(&self, object: Object, range: Range<u64>) -> bool {
-        let mirrors = &self.fetcher.mirrors;
+        let copies = &self.fetcher.copies;
         match copy_of(object) {
             Copy::None => false,
-            Copy::Whole(_) => mirrors.remove(object),
+            Copy::Whole(_) => copies.remove(object),
             // Whether the bytes came from a copy is not known any more: another reader may have had it fetched anew.
-            Copy::Mirror => {
-                if let Some(mirror) = mirrors.existing(object) {
-                    mirrors.distrust(&mirror, &range);
+            Copy::SparseCopy => {
+                if let Some(copy) = copies.existing(object) {
+                    copies.distrust(&copy, &range);
                 }
                 true
             }
@@ -202,7 +202,7 @@ impl Store for CachedStore {
         match copy_of(object) {
             Copy::None => None,
             Copy::Whole(_) => self.folder().is_some_and(|folder| folder.has(object)).then_some(0),
-            Copy::Mirror => Some(self.fetcher.mirrors.existing(object)?.made_secs()),
+            Copy::SparseCopy => Some(self.fetcher.copies.existing(object)?.made_secs()),
         }
     }
 

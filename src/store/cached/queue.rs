@@ -1,6 +1,6 @@
-//! What is to be fetched: what somebody waits for first, then what readers will come to, then what was wished for.
+//! What is to be fetched: what somebody waits for first, then what readers will come to, then what was prefetched for.
 
-use super::mirror::{Flight, Mirror};
+use super::sparse_copy::{InFlight, SparseCopy};
 use crate::store::Object;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Bytes somebody may read soon.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct Prefetch {
     pub(super) object: Object,
     pub(super) range: Range<u64>,
     /// Whether a reader is on its way there: otherwise somebody above has said so.
@@ -25,17 +25,17 @@ pub(super) struct Wish {
 /// The next thing to do.
 pub(super) enum Task {
     /// A request somebody waits for.
-    Fly(Arc<Mirror>, Arc<Flight>),
-    /// A wish; [`Queue::wish_done`] follows.
-    Grant(Wish),
+    Fly(Arc<SparseCopy>, Arc<InFlight>),
+    /// A prefetch; [`Queue::prefetch_done`] follows.
+    Grant(Prefetch),
 }
 
 #[derive(Default)]
 struct Waiting {
-    flights: VecDeque<(Arc<Mirror>, Arc<Flight>)>,
-    ahead: VecDeque<Wish>,
-    wanted: VecDeque<Wish>,
-    /// Threads there are, those of them without work, and those that grant a wish.
+    requests: VecDeque<(Arc<SparseCopy>, Arc<InFlight>)>,
+    ahead: VecDeque<Prefetch>,
+    wanted: VecDeque<Prefetch>,
+    /// Threads there are, those of them without work, and those that grant a prefetch.
     threads: usize,
     idle: usize,
     granting: usize,
@@ -43,14 +43,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn wishes(&mut self, is_ahead: bool) -> &mut VecDeque<Wish> {
+    fn prefetches(&mut self, is_ahead: bool) -> &mut VecDeque<Prefetch> {
         if is_ahead { &mut self.ahead } else { &mut self.wanted }
     }
 
     /// Returns how many threads have something to do beside those that do it.
     fn tasks(&self, max_granting: usize) -> usize {
         let grants = max_granting.saturating_sub(self.granting);
-        self.flights.len() + grants.min(self.ahead.len() + self.wanted.len())
+        self.requests.len() + grants.min(self.ahead.len() + self.wanted.len())
     }
 }
 
@@ -75,48 +75,49 @@ impl Queue {
 
     /// Adds a request somebody waits for. Returns whether a thread is needed, which the caller starts.
     #[must_use]
-    pub(super) fn fly(&self, mirror: &Arc<Mirror>, flight: Arc<Flight>) -> bool {
+    pub(super) fn fly(&self, copy: &Arc<SparseCopy>, request: Arc<InFlight>) -> bool {
         let mut waiting = self.waiting.lock();
-        waiting.flights.push_back((mirror.clone(), flight));
+        waiting.requests.push_back((copy.clone(), request));
         self.wake(&mut waiting)
     }
 
-    /// Adds a wish, or adds it to one that is at most `gap_bytes` away. Returns whether a thread is needed.
+    /// Adds a prefetch, or adds it to one that is at most `gap_bytes` away. Returns whether a thread is needed.
     #[must_use]
-    pub(super) fn wish(&self, wish: Wish, gap_bytes: u64) -> bool {
+    pub(super) fn prefetch(&self, prefetch: Prefetch, gap_bytes: u64) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed {
             return false;
         }
-        let gap_bytes = if wish.is_ahead { 0 } else { gap_bytes };
-        let wishes = waiting.wishes(wish.is_ahead);
-        let near = |other: &&mut Wish| {
-            other.object == wish.object
-                && wish.range.start <= other.range.end.saturating_add(gap_bytes)
-                && other.range.start <= wish.range.end.saturating_add(gap_bytes)
+        let gap_bytes = if prefetch.is_ahead { 0 } else { gap_bytes };
+        let prefetches = waiting.prefetches(prefetch.is_ahead);
+        let near = |other: &&mut Prefetch| {
+            other.object == prefetch.object
+                && prefetch.range.start <= other.range.end.saturating_add(gap_bytes)
+                && other.range.start <= prefetch.range.end.saturating_add(gap_bytes)
         };
-        match wishes.iter_mut().rev().find(near) {
+        match prefetches.iter_mut().rev().find(near) {
             Some(other) => {
-                other.range = other.range.start.min(wish.range.start)..other.range.end.max(wish.range.end);
+                other.range = other.range.start.min(prefetch.range.start)..other.range.end.max(prefetch.range.end);
             }
-            None => wishes.push_back(wish),
+            None => prefetches.push_back(prefetch),
         }
-        let mut wished_bytes: u64 = wishes.iter().map(|wish| wish.range.end - wish.range.start).sum();
-        while wishes.len() > 1 && (wishes.len() > MAX_WISHES || wished_bytes > self.max_wished_bytes) {
-            let oldest = wishes.pop_front().expect("there is more than one");
-            wished_bytes -= oldest.range.end - oldest.range.start;
+        let mut prefetched_bytes: u64 =
+            prefetches.iter().map(|prefetch| prefetch.range.end - prefetch.range.start).sum();
+        while prefetches.len() > 1 && (prefetches.len() > MAX_WISHES || prefetched_bytes > self.max_wished_bytes) {
+            let oldest = prefetches.pop_front().expect("there is more than one");
+            prefetched_bytes -= oldest.range.end - oldest.range.start;
         }
         self.wake(&mut waiting)
     }
 
-    /// Puts back what is left of a wish, as the next to be granted.
+    /// Puts back what is left of a prefetch, as the next to be granted.
     #[must_use]
-    pub(super) fn wish_on(&self, wish: Wish) -> bool {
+    pub(super) fn prefetch_on(&self, prefetch: Prefetch) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed {
             return false;
         }
-        waiting.wishes(wish.is_ahead).push_front(wish);
+        waiting.prefetches(prefetch.is_ahead).push_front(prefetch);
         self.wake(&mut waiting)
     }
 
@@ -135,8 +136,8 @@ impl Queue {
     }
 
     /// Returns a request somebody waits for, without waiting.
-    pub(super) fn next_flight(&self) -> Option<(Arc<Mirror>, Arc<Flight>)> {
-        self.waiting.lock().flights.pop_front()
+    pub(super) fn next_flight(&self) -> Option<(Arc<SparseCopy>, Arc<InFlight>)> {
+        self.waiting.lock().requests.pop_front()
     }
 
     /// Waits for something to do; `None` ends the thread, which counts no more.
@@ -160,23 +161,23 @@ impl Queue {
     }
 
     fn take(&self, waiting: &mut Waiting) -> Option<Task> {
-        if let Some((mirror, flight)) = waiting.flights.pop_front() {
-            return Some(Task::Fly(mirror, flight));
+        if let Some((copy, request)) = waiting.requests.pop_front() {
+            return Some(Task::Fly(copy, request));
         }
         if waiting.granting >= self.max_granting() {
             return None;
         }
-        let wish = waiting.ahead.pop_front().or_else(|| waiting.wanted.pop_front())?;
+        let prefetch = waiting.ahead.pop_front().or_else(|| waiting.wanted.pop_front())?;
         waiting.granting += 1;
-        Some(Task::Grant(wish))
+        Some(Task::Grant(prefetch))
     }
 
-    /// Takes that a wish was granted.
-    pub(super) fn wish_done(&self) {
+    /// Takes that a prefetch was granted.
+    pub(super) fn prefetch_done(&self) {
         self.waiting.lock().granting -= 1;
     }
 
-    /// Drops all wishes and lets the threads end.
+    /// Drops all prefetches and lets the threads end.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.is_closed = true;

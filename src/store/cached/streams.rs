@@ -54,14 +54,14 @@ impl Streams {
         self.0.is_empty()
     }
 
-    /// Takes a read in. `missed`: its bytes were neither there nor on their way. `heir_bytes` is the window of a
+    /// Takes a read in. `missed`: its bytes were neither there nor on their way. `inherited_bytes` is the window of a
     /// reader that came to the end of another object, and goes on here if this is a start.
     pub(super) fn note(
         &mut self,
         read: &Range<u64>,
         missed: bool,
         depth_bytes: u64,
-        heir_bytes: u64,
+        inherited_bytes: u64,
         len_bytes: u64,
     ) -> Advice {
         let Some(at) = self.0.iter().rposition(|stream| stream.is_near(read.start)) else {
@@ -71,7 +71,7 @@ impl Streams {
             if self.0.len() == MAX_STREAMS {
                 self.0.remove(0);
             }
-            let window_bytes = if read.start < NEAR_BYTES { heir_bytes } else { 0 };
+            let window_bytes = if read.start < NEAR_BYTES { inherited_bytes } else { 0 };
             let mut stream = Stream { next: read.end, asked: read.end, window_bytes };
             let inherits = window_bytes > 0;
             let advice = if inherits { stream.ask(depth_bytes, len_bytes) } else { Advice::default() };

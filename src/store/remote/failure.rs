@@ -103,7 +103,7 @@ impl Failure {
 
     /// Judges it as that of a request for leave to enter, which says nothing of any object.
     pub fn of_entering(self) -> Self {
-        let text = format!("asking for leave to enter: {}", self.text);
+        let text = format!("logging in: {}", self.text);
         match self.cause {
             Cause::NotFound | Cause::NoBucket | Cause::NoFolder | Cause::Exists | Cause::Short | Cause::TooLong => {
                 Failure::lasting(Cause::NoCredentials, text)

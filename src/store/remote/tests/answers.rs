@@ -55,7 +55,7 @@ fn who_is_not_let_in_learns_nothing_of_objects() {
             store.look().unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Denied, "{}", error.chain());
-            assert!(error.chain().contains("leave to enter: the server answered 404"), "{}", error.chain());
+            assert!(error.chain().contains("logging in: the server answered 404"), "{}", error.chain());
         }
     };
     is_denied(swift(|| Some(Answer::Reply(404, vec![], vec![]))).1);

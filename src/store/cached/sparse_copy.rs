@@ -1,12 +1,12 @@
 //! The part of one object that was fetched: a sparse file with the object's blocks at their own offsets.
 //!
 //! ```text
-//! mirror = length of the object (8), 0 (56), bits (16 320), the object's bytes
+//! sparse copy = length of the object (8), 0 (56), bits (16 320), the object's bytes
 //! ```
 //!
 //! Bit n % 8 of byte n / 8 says that block n is there; it is set after the block was written. A file that was just
 //! made is empty, which stands for zeros: nothing is there. Bits and bytes are one file, so that no bit outlives
-//! its bytes, whoever removes files. Several processes may use a mirror at once: they write the same bytes, and a
+//! its bytes, whoever removes files. Several processes may use a sparse copy at once: they write the same bytes, and a
 //! bit that one of them loses costs a fetch. What a power cut left wrong is noticed by whoever opens the bytes.
 
 use super::bits::{Bits, bytes_of, mask};
@@ -28,12 +28,12 @@ pub(super) const BLOCK_BYTES: u64 = 4096;
 /// Length of what comes before the object's bytes.
 const HEAD_BYTES: u64 = 16 << 10;
 const BITS_AT: u64 = 64;
-/// The longest object a mirror has bits for.
+/// The longest object a sparse copy has bits for.
 pub(super) const MAX_OBJECT_BYTES: u64 = (HEAD_BYTES - BITS_AT) * 8 * BLOCK_BYTES;
 /// How often the time of use is renewed.
 const STAMP_SECS: u64 = 60;
 
-/// Returns the blocks a range of bytes touches, of those a mirror has bits for.
+/// Returns the blocks a range of bytes touches, of those a sparse copy has bits for.
 pub(super) fn blocks_of(range: &Range<u64>) -> Range<usize> {
     let end = range.end.min(MAX_OBJECT_BYTES);
     (range.start.min(end) / BLOCK_BYTES) as usize..end.div_ceil(BLOCK_BYTES) as usize
@@ -47,9 +47,9 @@ pub(super) fn bytes_in(blocks: &Range<usize>, len_bytes: u64) -> Range<u64> {
 /// What became of a request.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Its bytes are in the mirror.
+    /// Its bytes are in the sparse copy.
     Kept,
-    /// They came, and the mirror could not take them.
+    /// They came, and the sparse copy could not take them.
     Unkept,
     /// They did not come.
     Failed(ErrorKind, String),
@@ -57,7 +57,7 @@ pub(super) enum Outcome {
 
 /// A request that is on its way, or waits for a connection.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) blocks: Range<usize>,
     /// The bytes of the blocks; the last block may be cut off by the object's end.
     pub(super) bytes: Range<u64>,
@@ -66,22 +66,22 @@ pub(super) struct Flight {
     pub(super) outcome: OnceLock<Outcome>,
 }
 
-/// What readers of a mirror share.
+/// What readers of a sparse copy share.
 #[derive(Debug, Default)]
 pub(super) struct State {
     bits: Bits,
     len_bytes: Option<u64>,
-    flights: Vec<Arc<Flight>>,
+    requests: Vec<Arc<InFlight>>,
     pub(super) streams: Streams,
 }
 
 /// What has to be done to have all blocks of a range.
 #[derive(Debug, Default)]
-pub(super) struct Lack {
+pub(super) struct Missing {
     /// Runs of blocks nobody has asked for.
     pub(super) runs: Vec<Range<usize>>,
     /// Requests that bring others.
-    pub(super) flights: Vec<Arc<Flight>>,
+    pub(super) requests: Vec<Arc<InFlight>>,
 }
 
 impl State {
@@ -96,45 +96,45 @@ impl State {
     }
 
     /// Returns what a range lacks.
-    pub(super) fn lack(&self, blocks: &Range<usize>) -> Lack {
-        let mut lack = Lack::default();
+    pub(super) fn missing(&self, blocks: &Range<usize>) -> Missing {
+        let mut missing = Missing::default();
         let mut at = blocks.start;
         while let Some(absent) = self.bits.first_absent(at..blocks.end) {
             let start = absent.start;
-            if let Some(flight) = self.flights.iter().find(|flight| flight.blocks.contains(&start)) {
-                at = flight.blocks.end.min(blocks.end);
-                lack.flights.push(flight.clone());
+            if let Some(request) = self.requests.iter().find(|request| request.blocks.contains(&start)) {
+                at = request.blocks.end.min(blocks.end);
+                missing.requests.push(request.clone());
                 continue;
             }
-            let next = self.flights.iter().map(|flight| flight.blocks.start).filter(|next| *next > start).min();
+            let next = self.requests.iter().map(|request| request.blocks.start).filter(|next| *next > start).min();
             at = absent.end.min(next.unwrap_or(absent.end));
-            lack.runs.push(start..at);
+            missing.runs.push(start..at);
         }
-        lack
+        missing
     }
 
     /// Returns whether blocks are neither there nor on their way.
-    pub(super) fn lacks_all(&self, blocks: &Range<usize>) -> bool {
+    pub(super) fn misses_all(&self, blocks: &Range<usize>) -> bool {
         self.bits.count_absent(blocks.clone()) == blocks.len() && !self.is_on_its_way(blocks)
     }
 
     /// Returns whether a request for one of some blocks is on its way.
     pub(super) fn is_on_its_way(&self, blocks: &Range<usize>) -> bool {
-        self.flights.iter().any(|flight| flight.blocks.start < blocks.end && blocks.start < flight.blocks.end)
+        self.requests.iter().any(|request| request.blocks.start < blocks.end && blocks.start < request.blocks.end)
     }
 
     /// Makes a request for blocks, all of which begin before the object ends.
-    pub(super) fn depart(&mut self, blocks: Range<usize>, len_bytes: u64, is_ahead: bool) -> Arc<Flight> {
+    pub(super) fn begin_request(&mut self, blocks: Range<usize>, len_bytes: u64, is_ahead: bool) -> Arc<InFlight> {
         let bytes = bytes_in(&blocks, len_bytes);
-        let flight = Arc::new(Flight { blocks, bytes, is_ahead, outcome: OnceLock::new() });
-        self.flights.push(flight.clone());
-        flight
+        let request = Arc::new(InFlight { blocks, bytes, is_ahead, outcome: OnceLock::new() });
+        self.requests.push(request.clone());
+        request
     }
 }
 
-/// The mirror of one object.
+/// The sparse copy of one object.
 #[derive(Debug)]
-pub(super) struct Mirror {
+pub(super) struct SparseCopy {
     pub(super) object: Object,
     file: File,
     /// Whether the file lies in memory: it never blocks, and nobody else sees it.
@@ -149,14 +149,14 @@ pub(super) struct Mirror {
     opened: Instant,
     /// When the time of use was renewed, in seconds since it was opened.
     stamped_secs: AtomicU64,
-    /// Bytes of the blocks that were told to be there through this mirror.
+    /// Bytes of the blocks that were told to be there through this sparse copy.
     pub(super) kept_bytes: AtomicU64,
 }
 
-impl Mirror {
+impl SparseCopy {
     /// Uses a file, whatever is in it.
     pub(super) fn new(object: Object, file: File, is_memory: bool) -> Result<Self> {
-        let mirror = Mirror {
+        let copy = SparseCopy {
             object,
             file,
             is_memory,
@@ -169,16 +169,16 @@ impl Mirror {
             kept_bytes: AtomicU64::new(0),
         };
         let mut head = vec![0; HEAD_BYTES as usize];
-        let read = mirror.read_up_to(&mut head, 0).context(|| format!("Cannot read the copy of {object}"))?;
+        let read = copy.read_up_to(&mut head, 0).context(|| format!("Cannot read the copy of {object}"))?;
         let (len_bytes, bits) = head[..read].split_at(read.min(BITS_AT as usize));
         {
-            let mut state = mirror.state.lock();
+            let mut state = copy.state.lock();
             state.bits.merge(0, bits);
             let len_bytes = len_bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
             state.len_bytes = Some(len_bytes).filter(|len| (1..=MAX_OBJECT_BYTES).contains(len));
         }
-        mirror.stamp();
-        Ok(mirror)
+        copy.stamp();
+        Ok(copy)
     }
 
     /// Fills as much of a buffer as the file has.
@@ -273,11 +273,11 @@ impl Mirror {
     }
 
     /// Ends a request.
-    pub(super) fn land(&self, flight: &Arc<Flight>, outcome: Outcome) {
+    pub(super) fn land(&self, request: &Arc<InFlight>, outcome: Outcome) {
         let mut state = self.state.lock();
         // Only who made it ends it.
-        let _ = flight.outcome.set(outcome);
-        state.flights.retain(|other| !Arc::ptr_eq(other, flight));
+        let _ = request.outcome.set(outcome);
+        state.requests.retain(|other| !Arc::ptr_eq(other, request));
         self.landed.notify_all();
     }
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Directories that are remembered with those below them.
-const MAX_COURSES: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+const MAX_SIBLINGS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// A directory with more directories below it is not gone ahead in.
 pub const MAX_CHILDREN: usize = 4096;
 /// Steps in an order that show that it is the reader's.
@@ -44,7 +44,7 @@ pub struct Child {
 }
 
 /// The ways through the directories below one: in the order in which they are listed, and of their numbers.
-struct Course {
+struct Siblings {
     children: Vec<Child>,
     /// For either way the places in `children`.
     ways: [Vec<u32>; 2],
@@ -55,13 +55,13 @@ struct Course {
     window: usize,
 }
 
-impl Course {
+impl Siblings {
     fn new(children: Vec<Child>) -> Self {
         let listed: Vec<u32> = (0..children.len() as u32).collect();
         let mut numbered = listed.clone();
         numbered.sort_unstable_by_key(|at| children[*at as usize].ino);
         let asked = vec![false; children.len()];
-        Course { children, ways: [listed, numbered], steps: [0; 2], last: None, asked, window: 0 }
+        Siblings { children, ways: [listed, numbered], steps: [0; 2], last: None, asked, window: 0 }
     }
 
     /// Returns the directories to go ahead in now that a reader is in one: each is returned once.
@@ -105,20 +105,20 @@ impl Course {
 type Job = (Vec<Directory>, u64);
 
 /// Who goes through which directories, and a thread that goes ahead.
-pub struct Tour {
-    courses: Mutex<LruCache<Ino, Course>>,
+pub struct ReadAhead {
+    siblings: Mutex<LruCache<Ino, Siblings>>,
     jobs: SyncSender<Job>,
     window_bytes: u64,
     is_over: Arc<AtomicBool>,
 }
 
-impl Drop for Tour {
+impl Drop for ReadAhead {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
-impl Tour {
+impl ReadAhead {
     /// Starts the thread, which ends with what is made here; without one nothing is asked for.
     pub fn start(repository: Arc<Repository>) -> Self {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
@@ -129,19 +129,19 @@ impl Tour {
         if let Err(error) = started {
             tracing::debug!(%error, "A thread that goes ahead of readers cannot be started");
         }
-        Tour { courses: Mutex::new(LruCache::new(MAX_COURSES)), jobs, window_bytes, is_over }
+        ReadAhead { siblings: Mutex::new(LruCache::new(MAX_SIBLINGS)), jobs, window_bytes, is_over }
     }
 
     /// Takes note that somebody reads the small files of a directory, up to `max_bytes` each. `children` lists those
     /// below its parent, unless they are known; none if there are more than [`MAX_CHILDREN`], and `None` if they cannot
     /// be listed now.
     pub fn visit(&self, parent: Ino, dir: Ino, max_bytes: u64, children: impl FnOnce() -> Option<Vec<Child>>) {
-        let is_known = self.courses.lock().contains(&parent);
+        let is_known = self.siblings.lock().contains(&parent);
         // Listing may wait for the store: nothing is locked meanwhile.
         let Some(children) = (if is_known { Some(Vec::new()) } else { children() }) else { return };
         let found = {
-            let mut courses = self.courses.lock();
-            courses.get_or_insert_mut(parent, || Course::new(children)).visit(dir, self.window_bytes)
+            let mut siblings = self.siblings.lock();
+            siblings.get_or_insert_mut(parent, || Siblings::new(children)).visit(dir, self.window_bytes)
         };
         if !found.is_empty() {
             // A hint: where many wait already the store is busy anyway.
@@ -214,12 +214,12 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Directories whose numbers go up and down, of so many bytes each.
-    fn course(count: u64, total_bytes: u64) -> Course {
+    fn siblings(count: u64, total_bytes: u64) -> Siblings {
         let child = |at: u64| {
             let directory = Directory { page: HOLE, entries: at, total_files: 1, total_bytes };
             Child { ino: number(at), directory }
         };
-        Course::new((0..count).map(child).collect())
+        Siblings::new((0..count).map(child).collect())
     }
 
     fn number(at: u64) -> Ino {
@@ -227,9 +227,9 @@ mod tests {
     }
 
     /// Goes through directories; returns which were asked for at each.
-    fn visit(course: &mut Course, order: &[u64]) -> Vec<Vec<u64>> {
+    fn visit(siblings: &mut Siblings, order: &[u64]) -> Vec<Vec<u64>> {
         let asked =
-            |at: &u64| course.visit(number(*at), WINDOW_BYTES).iter().map(|directory| directory.entries).collect();
+            |at: &u64| siblings.visit(number(*at), WINDOW_BYTES).iter().map(|directory| directory.entries).collect();
         order.iter().map(asked).collect()
     }
 
@@ -239,7 +239,7 @@ mod tests {
         let mut by_number = by_name.clone();
         by_number.sort_by_key(|at| number(*at));
         for order in [by_name, by_number] {
-            let asked = visit(&mut course(100, 1000), &order);
+            let asked = visit(&mut siblings(100, 1000), &order);
             assert!(asked[..2].iter().all(Vec::is_empty), "{asked:?}");
             assert_eq!(asked[2], order[3..7]);
             let all: Vec<u64> = asked.concat();
@@ -252,20 +252,20 @@ mod tests {
 
     #[test]
     fn who_jumps_about_is_left_alone() {
-        let asked = visit(&mut course(100, 1000), &[50, 3, 80, 20, 60, 1, 99, 40, 70, 10]);
+        let asked = visit(&mut siblings(100, 1000), &[50, 3, 80, 20, 60, 1, 99, 40, 70, 10]);
         assert!(asked.concat().len() <= 12, "{asked:?}");
-        assert!(visit(&mut course(100, 1000), &[5, 5, 5, 5]).concat().is_empty());
-        assert!(course(10, 1000).visit(u64::MAX, WINDOW_BYTES).is_empty());
+        assert!(visit(&mut siblings(100, 1000), &[5, 5, 5, 5]).concat().is_empty());
+        assert!(siblings(10, 1000).visit(u64::MAX, WINDOW_BYTES).is_empty());
     }
 
     #[test]
     fn no_more_is_asked_for_than_the_bound() {
         let order: Vec<u64> = (0..100).collect();
-        let asked = visit(&mut course(100, 20 * MIB), &order);
+        let asked = visit(&mut siblings(100, 20 * MIB), &order);
         for (step, _) in asked.iter().enumerate() {
             let ahead = asked[..=step].concat().into_iter().filter(|at| *at > step as u64).count();
             assert!(ahead as u64 * 20 * MIB <= WINDOW_BYTES, "{ahead} at {step}");
         }
-        assert_eq!(visit(&mut course(100, u64::MAX), &order).concat(), order[3..], "one at a time");
+        assert_eq!(visit(&mut siblings(100, u64::MAX), &order).concat(), order[3..], "one at a time");
     }
 }
