@@ -63,7 +63,7 @@ class Proxy:
 
     def __init__(self, program, server, rtt_ms, mib_per_sec=None):
         if not Path(program).is_file():
-            raise Failed(f"{program} not found: `cargo build --profile dist -p bakfs-proxy`, or name it by --proxy")
+            raise Failed(f"{program} not found: `cargo build --release -p bakfs-proxy`, or name it by --proxy")
         argv = [program, "--to", server.address, "--rtt-ms", str(rtt_ms)]
         argv += ["--mib-per-sec", str(mib_per_sec)] if mib_per_sec else []
         argv = [str(arg) for arg in argv]
