@@ -172,7 +172,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         _ => error,
     })?;
     repository.note_reads();
-    outcome.notes.iter().for_each(|note| eprintln!("bakfs: warning: {note}"));
+    outcome.notes.iter().for_each(|note| warn!("bakfs: warning: {note}"));
     report(global, &outcome, &repository.store().traffic());
     #[cfg(feature = "mount")]
     if outcome.id.is_some() && outcome.snapshot.has_xattrs {
@@ -185,7 +185,7 @@ fn report(global: &Global, outcome: &Outcome, traffic: &Traffic) {
     let snapshot = &outcome.snapshot;
     let summary = &snapshot.summary;
     if global.json {
-        println!(
+        say!(
             "{}",
             serde_json::json!({
                 "snapshot": outcome.id.map(|_| &snapshot.name),
@@ -217,25 +217,25 @@ fn report(global: &Global, outcome: &Outcome, traffic: &Traffic) {
     );
     match outcome.id {
         Some(_) => {
-            println!("Snapshot  {}", snapshot.name);
-            println!("Files     {files}");
-            println!("Read      {}", size(summary.read_bytes));
-            println!("Added     {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes));
+            say!("Snapshot  {}", snapshot.name);
+            say!("Files     {files}");
+            say!("Read      {}", size(summary.read_bytes));
+            say!("Added     {}, {} compressed", size(summary.added_bytes), size(summary.packed_bytes));
         }
-        None => println!(
+        None => say!(
             "Would back up {} ({files}), {}",
             counted(summary.without_directories(), "file"),
             size(summary.content_bytes)
         ),
     }
     if let Some(cost) = cost::told(traffic) {
-        println!("Requests  {cost}");
+        say!("Requests  {cost}");
     }
     if summary.errors > 0 {
-        println!("Trouble   {}: what is named above is not whole in it", counted(summary.errors, "error"));
+        say!("Trouble   {}: what is named above is not whole in it", counted(summary.errors, "error"));
     }
     if let Some(first) = snapshot.sources.first().filter(|_| global.verbose > 1) {
-        println!(
+        say!(
             "Sources   {} and {} more",
             readable_path(std::path::Path::new(&*String::from_utf8_lossy(first))),
             snapshot.sources.len() - 1

@@ -69,7 +69,7 @@ pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), 
             if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged)
             {
                 for (object, problem) in check::check_unopened(&*global.access.store()?).unwrap_or_default() {
-                    eprintln!("bakfs: {object}: {problem}: bring it back from a copy");
+                    warn!("bakfs: {object}: {problem}: bring it back from a copy");
                 }
             }
             Err(error)
@@ -104,14 +104,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     progress.finish();
     let report = report?;
     if global.json {
-        println!("{}", json(&report, read.is_some(), &repository.store().traffic()));
+        say!("{}", json(&report, read.is_some(), &repository.store().traffic()));
     } else {
         tell(global, &report, &repository.store().traffic())?;
     }
     // After the check, which tells its own troubles only.
     repository.missing_snapshots()?;
     for warning in foreign::warnings(&report.foreign) {
-        eprintln!("bakfs: warning: {warning}");
+        warn!("bakfs: warning: {warning}");
     }
     Ok(match (report.findings.is_empty(), report.foreign.is_empty()) {
         (false, _) => Status::Failed,

@@ -105,7 +105,7 @@ fn each(repository: &Repository, kind: ObjectKind, shown: impl Fn(Object, Value)
         match inspect::object(repository, object) {
             Ok(value) => writeln!(out, "{}", shown(object, value))?,
             Err(error) => {
-                eprintln!("bakfs: {}", error.chain());
+                warn!("bakfs: {}", error.chain());
                 status = Status::Incomplete;
             }
         }

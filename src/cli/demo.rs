@@ -58,18 +58,18 @@ impl Demo {
             if word.contains([' ', '?', '*']) { format!("'{word}'") } else { word }
         };
         let line: Vec<String> = words.map(quoted).collect();
-        println!("\n$ {}", line.join(" "));
+        say!("\n$ {}", line.join(" "));
         let doing = || format!("Cannot run `{}`", line.join(" "));
         let output = command.current_dir(&self.base).stdin(Stdio::null()).output().context(doing)?;
         // As a terminal would show it: troubles come on the way, a summary at the end.
         let said = String::from_utf8_lossy(&output.stderr);
         for said in said.lines().take(SHOWN_TROUBLES) {
-            println!("{}", self.shorten(said));
+            say!("{}", self.shorten(said));
         }
         if said.lines().count() > SHOWN_TROUBLES {
-            println!("... and {} more like these", said.lines().count() - SHOWN_TROUBLES);
+            say!("... and {} more like these", said.lines().count() - SHOWN_TROUBLES);
         }
-        String::from_utf8_lossy(&output.stdout).lines().for_each(|line| println!("{}", self.shorten(line)));
+        String::from_utf8_lossy(&output.stdout).lines().for_each(|line| say!("{}", self.shorten(line)));
         match output.status.code() {
             Some(code) if accepted.contains(&code) => Ok(()),
             _ => Err(Error::new(ErrorKind::Io, format!("`{}` failed: {}", line.join(" "), output.status))),
@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let history = demo.path("history");
     if args.keep && shown.is_ok() {
         let base = demo.base.display();
-        println!("\nLeft as it is: the mount {0}. To end it: bakfs umount {0} && rm -r {base}", history.display());
+        say!("\nLeft as it is: the mount {0}. To end it: bakfs umount {0} && rm -r {base}", history.display());
         return Ok(Status::Done);
     }
     if bakfs_mount::find_mount(&history).is_some() {
@@ -145,7 +145,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     std::fs::remove_dir_all(&demo.base).context(|| format!("Cannot remove {}", demo.base.display()))?;
     shown?;
-    println!("\nAll of it was in {}, which is gone again. Yours begins with: bakfs backup /etc", demo.base.display());
+    say!("\nAll of it was in {}, which is gone again. Yours begins with: bakfs backup /etc", demo.base.display());
     Ok(Status::Done)
 }
 
@@ -158,7 +158,7 @@ fn tour(demo: &Demo) -> Result<(), Error> {
     }
     let database = server.join("shop.sqlite");
     let has_database = demo.sql(&database, SHOP);
-    println!("Two days of backups of /etc and of {} are made, then read back as files.", server.display());
+    say!("Two days of backups of /etc and of {} are made, then read back as files.", server.display());
     demo.show(&mut demo.bakfs(&["init".as_ref()]), &[0])?;
     let backup = |more: &[&OsStr]| {
         let mut command = demo.bakfs(&["backup".as_ref(), "-v".as_ref()]);
@@ -166,7 +166,7 @@ fn tour(demo: &Demo) -> Result<(), Error> {
         command
     };
     demo.show(&mut backup(&["--time".as_ref(), "1 day ago".as_ref()]), &[0, 3])?;
-    println!("\n# Overnight a line is added to hosts, a file vanishes, and the shop sells a lamp.");
+    say!("\n# Overnight a line is added to hosts, a file vanishes, and the shop sells a lamp.");
     let hosts = server.join("hosts");
     let mut text = std::fs::read_to_string(&hosts).unwrap_or_default();
     text.push_str("192.0.2.7 printer\n");
@@ -189,9 +189,7 @@ fn tour(demo: &Demo) -> Result<(), Error> {
             let mut probe = Command::new("sqlite3");
             probe.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if !probe.status().is_ok_and(|status| status.success()) {
-                println!(
-                    "\n# (sqlite3 is not installed: with it, the database of either day could be asked right here)"
-                );
+                say!("\n# (sqlite3 is not installed: with it, the database of either day could be asked right here)");
                 break;
             }
             demo.show(Command::new("sqlite3").arg(uri(day)).arg(sales), &[0])?;

@@ -93,7 +93,7 @@ impl Sink for Printer {
 
     fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
         self.damaged = true;
-        eprintln!("bakfs: {}: {}", readable(path), error.chain());
+        warn!("bakfs: {}: {}", readable(path), error.chain());
         Ok(())
     }
 }

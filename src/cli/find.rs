@@ -95,10 +95,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     {
         let glob = readable(args.glob.as_bytes());
         let searched = counted(searched.len(), "snapshot");
-        eprintln!("bakfs: nothing in {searched} has the name {glob}: a part of a name is written `*{glob}*`");
+        warn!("bakfs: nothing in {searched} has the name {glob}: a part of a name is written `*{glob}*`");
     }
     for (at, path, error) in &found.damaged {
-        eprintln!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
+        warn!("bakfs: {} in {}: {}", readable(shown_path(path)), shown[*at], error.chain());
     }
     let is_all = tell_warnings(&repository) == 0;
     Ok(match (found.damaged.is_empty() && is_all, found.matches.is_empty()) {

@@ -105,7 +105,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         return Ok(if warned && status == Status::Done { Status::Incomplete } else { status });
     }
     if let Some(told) = told {
-        println!("{told}");
+        say!("{told}");
     }
     Ok(if warned { Status::Incomplete } else { Status::Done })
 }
@@ -184,7 +184,7 @@ impl Plan<'_> {
         let all = self.groups.iter().flat_map(|group| &group.decisions);
         let ahead: Vec<_> = all.filter(|decision| decision.reasons.contains(&Reason::Ahead)).collect();
         if let Some(first) = ahead.first() {
-            eprintln!(
+            warn!(
                 "bakfs: warning: {} with a time in the future {} kept and not counted, as {}. If this machine's clock is \
                  right, forget by name",
                 counted(ahead.len(), "snapshot"),
@@ -314,15 +314,15 @@ fn undo(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result
     let back: Vec<_> = wanted.iter().copied().filter(|id| !late.contains(id)).collect();
     let (back_names, late_names) = (known.names_of(&back), known.names_of(&late));
     for name in &late_names {
-        eprintln!("bakfs: {name} cannot be brought back: a prune is removing it");
+        warn!("bakfs: {name} cannot be brought back: a prune is removing it");
     }
     if global.json {
-        println!("{}", json!({ "dry_run": args.dry_run, "brought_back": back_names, "too_late": late_names }));
+        say!("{}", json!({ "dry_run": args.dry_run, "brought_back": back_names, "too_late": late_names }));
     } else if is_shown(global, args.dry_run) {
         let verb = if args.dry_run { "Would bring back" } else { "Brought back" };
-        back_names.iter().for_each(|name| println!("{verb} {name}"));
+        back_names.iter().for_each(|name| say!("{verb} {name}"));
         if wanted.is_empty() {
-            println!("No snapshot is forgotten");
+            say!("No snapshot is forgotten");
         }
     }
     let warnings = tell_warnings(repository);

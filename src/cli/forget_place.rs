@@ -25,14 +25,14 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Status> {
                 "encrypted": forgotten.identity.suite != Suite::Plain,
             })
         });
-        println!("{}", serde_json::Value::Array(all.collect()));
+        say!("{}", serde_json::Value::Array(all.collect()));
     } else if !global.quiet {
         for forgotten in &forgotten {
-            println!("Forgot {}: it was {}", readable(forgotten.place.as_bytes()), forgotten.identity);
+            say!("Forgot {}: it was {}", readable(forgotten.place.as_bytes()), forgotten.identity);
         }
     }
     if forgotten.is_empty() {
-        eprintln!("bakfs: Nothing is known of {}", readable(global.access.place()?.to_string().as_bytes()));
+        warn!("bakfs: Nothing is known of {}", readable(global.access.place()?.to_string().as_bytes()));
         return Ok(Status::Failed);
     }
     Ok(Status::Done)

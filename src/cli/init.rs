@@ -94,7 +94,7 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
     let vacancy = Vacancy::find(global)?;
     // Whoever makes a repository at a place knows that it is another one.
     if let Err(error) = global.access.forget_place() {
-        eprintln!("bakfs: warning: {}", error.chain());
+        warn!("bakfs: warning: {}", error.chain());
     }
     let mut id = RepositoryId([0; 16]);
     fill_random(&mut id.0);
@@ -120,15 +120,15 @@ pub fn make(global: &Global, suite: Suite) -> crate::error::Result<Made> {
 
 /// Tells a person what was made and what to keep.
 pub fn tell(global: &Global, made: &Made) -> crate::error::Result<()> {
-    eprintln!("Made the repository {}", readable(global.access.place()?.to_string().as_bytes()));
+    warn!("Made the repository {}", readable(global.access.place()?.to_string().as_bytes()));
     if let Some(key) = &made.key_path {
-        eprintln!("Its key is the file {}", readable_path(key));
-        eprintln!("Without that key nobody can read the backups: keep a copy of the file away from this machine.");
+        warn!("Its key is the file {}", readable_path(key));
+        warn!("Without that key nobody can read the backups: keep a copy of the file away from this machine.");
     }
     if let Some(recovery) = &made.recovery {
-        eprintln!("Recovery key: {}", recovery.as_str());
-        eprintln!("It opens the repository when the passphrase is lost, and is not shown again:");
-        eprintln!("keep it on paper, away from this machine.");
+        warn!("Recovery key: {}", recovery.as_str());
+        warn!("It opens the repository when the passphrase is lost, and is not shown again:");
+        warn!("keep it on paper, away from this machine.");
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let made = make(global, suite)?;
     if global.json {
         let place = global.access.place()?.to_string();
-        println!(
+        say!(
             "{}",
             serde_json::json!({
                 "repository": made.id.to_string(),

@@ -117,9 +117,9 @@ fn list(global: &Global, slots: &KeySlots<'_>) -> anyhow::Result<()> {
 fn tell(global: &Global, what: &str, ids: &[(&str, ObjectId)]) {
     if global.json {
         let ids: serde_json::Map<_, _> = ids.iter().map(|(key, id)| (key.to_string(), id.to_hex().into())).collect();
-        println!("{}", serde_json::Value::from(ids));
+        say!("{}", serde_json::Value::from(ids));
     } else if !global.quiet {
-        println!("{what}");
+        say!("{what}");
     }
 }
 
@@ -141,7 +141,7 @@ fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[Ke
         .map(|slot| slot.id.to_string())
         .collect();
     if used.is_empty() && !left.is_empty() {
-        eprintln!(
+        warn!(
             "bakfs: a key was given and no passphrase, so none was removed; what the old one opens is {}: `bakfs key \
              remove ID` takes it away",
             left.join(" or ")

@@ -61,7 +61,7 @@ impl Visitor for Lister<'_> {
 
     fn damage(&mut self, path: &[u8], error: Error) -> Result<()> {
         self.damaged = true;
-        eprintln!("bakfs: {}: {}", readable(path), error.chain());
+        warn!("bakfs: {}: {}", readable(path), error.chain());
         Ok(())
     }
 }

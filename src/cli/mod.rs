@@ -2,8 +2,8 @@
 
 /// Prints a line to standard error, with what could upset a terminal escaped. Unlike std's, it does not panic where
 /// nothing can be printed: a log on a full disk must not end a backup.
-macro_rules! eprintln {
-    () => { eprintln!("") };
+macro_rules! warn {
+    () => { warn!("") };
     ($($text:tt)*) => {{
         use std::io::Write as _;
         // There is no other place to say so.
@@ -13,7 +13,7 @@ macro_rules! eprintln {
 
 /// Prints a closing line to standard output; what is done stays done without it, and how the command ends then is
 /// decided at its end.
-macro_rules! println {
+macro_rules! say {
     ($($text:tt)*) => {
         $crate::cli::stdout::line(format_args!($($text)*))
     };
@@ -204,7 +204,7 @@ pub fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(message) => {
-            eprintln!("bakfs: {message}");
+            warn!("bakfs: {message}");
             return ExitCode::from(USAGE);
         }
     };
@@ -227,7 +227,7 @@ pub fn main() -> ExitCode {
         (Ok(status), Some(untold)) => {
             // Who has gone wants to hear no more.
             if !untold.is_broken_pipe() {
-                eprintln!("bakfs: warning: {untold}");
+                warn!("bakfs: warning: {untold}");
             }
             Ok(status)
         }
@@ -245,7 +245,7 @@ pub fn main() -> ExitCode {
             let kind = stdout::kind(&error);
             // Wrong usage is told in one line, whatever was typed; programs may have said more.
             let shown = if kind == ErrorKind::Usage { output::readable(text.as_bytes()) } else { text.clone() };
-            eprintln!("bakfs: {shown}");
+            warn!("bakfs: {shown}");
             let code = if kind == ErrorKind::Usage { USAGE } else { Status::Failed as u8 };
             if cli.global.json {
                 tell_error(kind, &text, code);
@@ -276,7 +276,7 @@ fn without_environment(command: clap::Command) -> clap::Command {
 /// Tells programs of a failure, unless a part of a result went to standard output, or nothing goes there.
 fn tell_error(kind: ErrorKind, message: &str, code: u8) {
     if kind != ErrorKind::Output && !stdout::was_used() {
-        println!("{}", serde_json::json!({ "error": kind.word(), "message": message, "exit_code": code }));
+        say!("{}", serde_json::json!({ "error": kind.word(), "message": message, "exit_code": code }));
     }
 }
 
@@ -289,7 +289,7 @@ fn answer(words: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     let text =
         if words.use_stderr() && !is_help { usage::told(Cli::command(), arguments, words) } else { String::new() };
     let printed = if !text.is_empty() {
-        eprintln!("{text}");
+        warn!("{text}");
         Ok(())
     } else {
         let shut = !words.use_stderr() && crate::trust::descriptors::is_output_shut();
@@ -298,7 +298,7 @@ fn answer(words: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     };
     match printed {
         Err(error) if !words.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("bakfs: Cannot write to standard output: {error}");
+            warn!("bakfs: Cannot write to standard output: {error}");
             return ExitCode::from(Status::Failed as u8);
         }
         _ if is_json && words.use_stderr() => {

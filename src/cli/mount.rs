@@ -94,7 +94,7 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
     repository.note_reads();
     mount_log::tell_repeated();
     if let Some(cost) = cost::told(&repository.store().traffic()) {
-        eprintln!("bakfs: unmounted; requests: {cost}");
+        warn!("bakfs: unmounted; requests: {cost}");
     }
     Ok(Status::Done)
 }

@@ -44,7 +44,7 @@ fn hear(stderr: ChildStderr, log: Option<Log>) -> Receiver<()> {
             }
             match line.strip_prefix("bakfs: warning: ") {
                 Some(warning) => output::warn(warning),
-                None => eprintln!("{line}"),
+                None => warn!("{line}"),
             }
         }
         drop(sender);
@@ -154,13 +154,13 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
         .into());
     }
     if !global.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        eprintln!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());
+        warn!("Mounted at {}; `bakfs umount {}` ends it", args.mountpoint.display(), args.mountpoint.display());
         if has_log {
-            eprintln!("Log: {}", log_path.display());
+            warn!("Log: {}", log_path.display());
         }
         // Whoever runs it, it is root's: into another user's mount it is not let.
         if (rustix::process::geteuid().is_root() || args.allow_other) && machine().is_walked_by_updatedb(FS_TYPE) {
-            eprintln!("updatedb: {PRUNE}");
+            warn!("updatedb: {PRUNE}");
         }
     }
     Ok(Status::Done)

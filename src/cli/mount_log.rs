@@ -54,7 +54,7 @@ fn write(line: &str) {
     let file = FILE.lock().clone();
     match file {
         Some(file) => file.line(line),
-        None => eprintln!("{:.3} {line}", jiff::Timestamp::now()),
+        None => warn!("{:.3} {line}", jiff::Timestamp::now()),
     }
 }
 

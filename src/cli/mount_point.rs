@@ -111,7 +111,7 @@ fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
 pub(super) fn tell_hiding(snapshot: &str) {
     for path in hiding(snapshot) {
         let at = readable_path(&path);
-        eprintln!(
+        warn!(
             "bakfs: warning: The mount at {at} hides the extended attributes and ACLs of this snapshot: it began before there \
              were any, and shows them as soon as nobody uses it (fuser -vm {at} lists by whom)"
         );
@@ -181,7 +181,7 @@ pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
         Some(server) => {
             let process = server.pid().map_or("its process".into(), |pid| format!("its process {pid}"));
             let secs = MAX_END.as_secs();
-            eprintln!(
+            warn!(
                 "bakfs: warning: {at} is unmounted, but {process} has not ended after {secs} s: it may wait for a disk or a \
                  network, and keeps files of the repository and the cache open until then"
             );

@@ -213,7 +213,7 @@ pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::new());
     let read = stdin.lock().read_line(&mut line);
     tcsetattr(&stdin, OptionalActions::Now, &shown).context(asking)?;
-    eprintln!();
+    warn!();
     read.context(asking)?;
     Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_string()))
 }

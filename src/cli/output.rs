@@ -64,9 +64,9 @@ impl std::io::Write for Line {
 
 fn tell_event(level: Level, text: &str) {
     match level {
-        Level::ERROR => eprintln!("bakfs: {text}"),
+        Level::ERROR => warn!("bakfs: {text}"),
         Level::WARN => warn(text),
-        _ => eprintln!("{:.3} {level} {text}", jiff::Timestamp::now()),
+        _ => warn!("{:.3} {level} {text}", jiff::Timestamp::now()),
     }
 }
 
@@ -84,7 +84,7 @@ pub fn warn(text: &str) {
         warned.insert(text.to_string())
     };
     if is_new {
-        eprintln!("bakfs: warning: {text}");
+        warn!("bakfs: warning: {text}");
     }
 }
 
@@ -134,7 +134,7 @@ pub fn is_history_shrunk() -> bool {
 
 fn tell(warnings: &[String]) -> usize {
     for warning in warnings {
-        eprintln!("bakfs: warning: {warning}");
+        warn!("bakfs: warning: {warning}");
     }
     warnings.len()
 }

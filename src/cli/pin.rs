@@ -44,12 +44,9 @@ fn find(repository: &Repository, scope: &scope::Args, name: &OsString) -> Result
 
 fn tell(global: &Global, name: &str, id: ObjectId, is_pinned: bool, reason: &str) {
     if global.json {
-        println!(
-            "{}",
-            serde_json::json!({ "snapshot": name, "id": id.to_hex(), "pinned": is_pinned, "reason": reason })
-        );
+        say!("{}", serde_json::json!({ "snapshot": name, "id": id.to_hex(), "pinned": is_pinned, "reason": reason }));
     } else if !global.quiet && (std::io::stdout().is_terminal() || global.verbose > 0) {
-        println!("{name} is {}", if is_pinned { "pinned" } else { "not pinned any more" });
+        say!("{name} is {}", if is_pinned { "pinned" } else { "not pinned any more" });
     }
 }
 

@@ -72,7 +72,7 @@ impl Progress {
 
     /// Prints a line to standard output, above the bar.
     pub fn print(&self, line: &str) {
-        self.bar.suspend(|| println!("{line}"));
+        self.bar.suspend(|| say!("{line}"));
     }
 
     /// Shows how far it came, and takes the bar away.
@@ -92,7 +92,7 @@ impl Drop for Progress {
 
 impl Monitor for Progress {
     fn trouble(&self, path: &Path, message: &str) {
-        self.bar.suspend(|| eprintln!("bakfs: {}: {message}", readable_path(path)));
+        self.bar.suspend(|| warn!("bakfs: {}: {message}", readable_path(path)));
     }
 
     fn is_watched(&self) -> bool {

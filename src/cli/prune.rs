@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
     let report = prune(global, args, &global.open_with(memory::SMALL)?, &[])?;
     if global.json {
-        println!("{}", json(&report, args.dry_run));
+        say!("{}", json(&report, args.dry_run));
     }
     Ok(status(&report))
 }
@@ -81,7 +81,7 @@ pub fn run_after_forget(
     let forgotten = if dry_run { forgotten } else { &[] };
     let report = prune(global, args, repository, forgotten)?;
     if let Some(told) = told {
-        println!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
+        say!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
     }
     Ok(status(&report))
 }
@@ -91,7 +91,7 @@ fn status(report: &Report) -> Status {
         return Status::Done;
     }
     let (missing, are) = (counted(report.missing_chunks, "chunk"), are(report.missing_chunks));
-    eprintln!("bakfs: warning: {missing} that snapshots need {are} in no pack: `bakfs check` names the files");
+    warn!("bakfs: warning: {missing} that snapshots need {are} in no pack: `bakfs check` names the files");
     Status::Incomplete
 }
 
@@ -173,27 +173,27 @@ fn random_byte() -> u8 {
 fn tell(report: &Report, dry_run: bool) {
     let sizes = &report.sizes;
     if dry_run {
-        println!("Packs     {}, {}", count(sizes.packs), size(sizes.pack_bytes));
-        println!("Unused    {}, {}: would be deleted", counted(sizes.unused_packs, "pack"), size(sizes.unused_bytes));
-        println!(
+        say!("Packs     {}, {}", count(sizes.packs), size(sizes.pack_bytes));
+        say!("Unused    {}, {}: would be deleted", counted(sizes.unused_packs, "pack"), size(sizes.unused_bytes));
+        say!(
             "Partly    {}, {}: would be deleted after {} of content, not yet compressed, is copied",
             counted(sizes.repack_packs, "pack"),
             size(sizes.repack_bytes),
             size(sizes.copied_plain_bytes)
         );
-        println!("Stays     about {} that nothing needs", size(sizes.waste_bytes));
-        println!("Forgotten {} would be removed for good", counted(report.forgotten, "snapshot"));
+        say!("Stays     about {} that nothing needs", size(sizes.waste_bytes));
+        say!("Forgotten {} would be removed for good", counted(report.forgotten, "snapshot"));
     } else if report.waiting_for.is_empty() {
         let swept = &report.swept;
-        println!("Deleted   {}, {}", counted(swept.packs, "pack"), size(swept.pack_bytes));
-        println!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
-        println!("Removed   {}", counted(swept.snapshots, "forgotten snapshot"));
+        say!("Deleted   {}, {}", counted(swept.packs, "pack"), size(swept.pack_bytes));
+        say!("Copied    {}, {} packed", size(sizes.copied_plain_bytes), size(report.copied_packed_bytes));
+        say!("Removed   {}", counted(swept.snapshots, "forgotten snapshot"));
     }
     for reason in &report.waiting_for {
-        println!("Waiting   {reason}; what was found stays until the next prune");
+        say!("Waiting   {reason}; what was found stays until the next prune");
     }
     if report.missing_chunks > 0 {
-        println!(
+        say!(
             "Missing   {} that snapshots need: `bakfs check` names the files",
             counted(report.missing_chunks, "chunk")
         );

@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let after = if args.dry_run || !done.has_changes() { before } else { look(global, None, "Checking")? };
     let lost: Vec<_> = after.findings.iter().filter(|finding| is_loss(finding, &done)).collect();
     if global.json {
-        println!("{}", json(&done, args.dry_run, &lost));
+        say!("{}", json(&done, args.dry_run, &lost));
     } else {
         tell(global, args, &done, &lost)?;
     }

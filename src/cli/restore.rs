@@ -82,7 +82,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let entry = choice.entry(&source)?;
     if matches!(entry.node, Node::Symlink(_)) && !global.quiet {
         let path = readable(&source.path);
-        eprintln!("bakfs: {path} is a symbolic link, which is restored as it is: `{path}/` is what it leads to");
+        warn!("bakfs: {path} is a symbolic link, which is restored as it is: `{path}/` is what it leads to");
     }
     let is_told = source.is_relative || global.verbose > 0 || args.dry_run || std::io::stderr().is_terminal();
     if is_told && !global.quiet && !global.json {
@@ -170,16 +170,16 @@ impl Monitor for Teller {
 fn tell_notes(global: &Global, outcome: &Outcome) {
     for glob in &outcome.unmatched.includes {
         let hint = if glob.starts_with('/') { ": whole paths are compared, as `bakfs ls -R` shows them" } else { "" };
-        eprintln!("bakfs: --include {} matched nothing{hint}", readable(glob.as_bytes()));
+        warn!("bakfs: --include {} matched nothing{hint}", readable(glob.as_bytes()));
     }
     if !global.quiet {
         for glob in &outcome.unmatched.excludes {
-            eprintln!("bakfs: --exclude {} matched nothing", readable(glob.as_bytes()));
+            warn!("bakfs: --exclude {} matched nothing", readable(glob.as_bytes()));
         }
     }
     if let Some(OwnerChange { name, stored, here }) = &outcome.owner_changed {
         let name = readable(name);
-        eprintln!(
+        warn!(
             "bakfs: warning: {} got an owner by name whose number is another here: {name} was {stored} and is \
              {here}; --numeric-owner keeps numbers",
             counted(outcome.owners_changed, "file")
@@ -189,7 +189,7 @@ fn tell_notes(global: &Global, outcome: &Outcome) {
 
 fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
     if global.json {
-        println!(
+        say!(
             "{}",
             serde_json::json!({
                 "snapshot": snapshots::identity_json(&source.listed, &source.name),
@@ -217,16 +217,16 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
     if !(std::io::stdout().is_terminal() || global.verbose > 0 || args.dry_run) {
         // What is gone is told also where nobody watches.
         if outcome.files_replaced > 0 {
-            eprintln!("bakfs: replaced {} that differed: -v names them", counted(outcome.files_replaced, "file"));
+            warn!("bakfs: replaced {} that differed: -v names them", counted(outcome.files_replaced, "file"));
         }
         return;
     }
     let restored = format!("{}, {}", counted(outcome.files - outcome.directories, "file"), size(outcome.content_bytes));
     match args.dry_run {
-        true => println!("Would restore {restored}"),
-        false => println!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),
+        true => say!("Would restore {restored}"),
+        false => say!("Restored {restored} in {:.1} s", elapsed.as_secs_f64()),
     }
-    println!("Snapshot {}", described(&source.listed, &source.name));
+    say!("Snapshot {}", described(&source.listed, &source.name));
     let words =
         if args.dry_run { ["Would replace", "Would keep", "Would skip"] } else { ["Replaced", "Kept    ", "Skipped "] };
     let counts = [
@@ -236,13 +236,13 @@ fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elap
     ];
     for (word, (files, what)) in words.into_iter().zip(counts) {
         if files > 0 {
-            println!("{word} {}{what}", counted(files, "file"));
+            say!("{word} {}{what}", counted(files, "file"));
         }
     }
     if let Some(cost) = cost::told(traffic) {
-        println!("Requests {cost}");
+        say!("Requests {cost}");
     }
     if outcome.errors > 0 {
-        println!("Trouble  {}: what is named above was not restored whole", counted(outcome.errors, "error"));
+        say!("Trouble  {}: what is named above was not restored whole", counted(outcome.errors, "error"));
     }
 }

@@ -166,7 +166,7 @@ impl Host for RunHost<'_> {
         tracing::info!("{line}");
         match &self.log {
             // 6: informational (sd-daemon(3)).
-            LogTarget::Journal => println!("<6>{}", super::output::readable(line.as_bytes())),
+            LogTarget::Journal => say!("<6>{}", super::output::readable(line.as_bytes())),
             LogTarget::File(log) => log.line(line),
         }
     }
@@ -195,7 +195,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let state = states_of(&settings);
     let mut chosen = args.chosen(&settings)?;
     if let Some(periodicity) = args.periodicity.filter(|_| chosen.is_empty() && settings.broken.is_empty()) {
-        eprintln!(
+        warn!(
             "bakfs: no profile has `{periodicity}` in its `schedule`: nothing was run. If something begins this by itself, \
              `bakfs schedule install` takes it away"
         );
@@ -218,7 +218,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     write_metrics(global, &settings, &state, &told);
     if global.json {
-        println!("{}", serde_json::to_string(&told)?);
+        say!("{}", serde_json::to_string(&told)?);
     }
     telling::finish();
     Ok(status)
@@ -234,7 +234,7 @@ fn tell_broken(args: &Args, settings: &Settings, chosen: usize) -> Result<Status
         return Err(Error::usage(settings.broken.values().cloned().collect::<Vec<_>>().join("\n")));
     }
     for (name, why) in &settings.broken {
-        eprintln!("bakfs: {why}: this profile was not run");
+        warn!("bakfs: {why}: this profile was not run");
         let periodicity = args.periodicity.unwrap_or(Periodicity::Manual);
         let run = job::not_begun(name, periodicity, "", &Error::usage(why));
         telling::beside(name, Telling::default().ended(&settings.notify, &crate::host::host_name(), &run));
@@ -285,7 +285,7 @@ fn run_one(
     let run = match ran {
         Ok(Ran::Ended(run)) => run,
         Ok(Ran::LeftOut(why)) => {
-            eprintln!("bakfs: {}", why.chain());
+            warn!("bakfs: {}", why.chain());
             return None;
         }
         Err(error) => job::not_begun(&profile.name, periodicity, &place, &error),
@@ -310,7 +310,7 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
     }
     let text = metrics(settings, &states, &now);
     if let Err(error) = write_whole(path, text.as_bytes(), Readers::All) {
-        eprintln!("bakfs: warning: {}", error.chain());
+        warn!("bakfs: warning: {}", error.chain());
     }
 }
 
@@ -330,7 +330,7 @@ fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
         let job::Recovered { killed, problems } =
             job::recover(state, &profile, &|line| tracing::info!("{profile}: {line}"));
         for problem in problems {
-            eprintln!("bakfs: {profile}: {problem}");
+            warn!("bakfs: {profile}: {problem}");
             status = Status::Failed;
         }
         if let Some(run) = killed {

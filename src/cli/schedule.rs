@@ -53,7 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Verb::Remove => {
             let report = place.remove()?;
             if report.removed.is_empty() && !global.quiet && !global.json {
-                println!("Nothing was installed");
+                say!("Nothing was installed");
             }
             tell(global, &report);
         }
@@ -65,7 +65,7 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
     let settings = global.access.settings()?;
     let invocation = scheduled::invocation(global, &settings)?;
     for told in scheduled::left_behind(global, &settings) {
-        eprintln!("bakfs: warning: {told}");
+        warn!("bakfs: warning: {told}");
     }
     let manager = match (args.systemd, args.cron) {
         (true, _) => Manager::Systemd,
@@ -74,7 +74,7 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
     };
     if args.print {
         for warning in place.warnings(manager, &settings) {
-            eprintln!("bakfs: warning: {warning}");
+            warn!("bakfs: warning: {warning}");
         }
         let texts = place.texts(manager, &settings, &invocation);
         let mut out = stdout::listing(global.json);
@@ -91,9 +91,7 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
         return Ok(());
     }
     if schedule::wanted(&settings).is_empty() {
-        eprintln!(
-            "bakfs: warning: no profile has a `schedule`, as in `schedule = [\"daily\"]`: nothing runs by itself"
-        );
+        warn!("bakfs: warning: no profile has a `schedule`, as in `schedule = [\"daily\"]`: nothing runs by itself");
     }
     tell(global, &place.install(manager, &settings, &invocation)?);
     Ok(())
@@ -101,16 +99,16 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
 
 fn tell(global: &Global, report: &Report) {
     for warning in &report.warnings {
-        eprintln!("bakfs: warning: {warning}");
+        warn!("bakfs: warning: {warning}");
     }
     if global.json {
-        println!("{}", json!({ "written": report.written, "removed": report.removed }));
+        say!("{}", json!({ "written": report.written, "removed": report.removed }));
     } else if !global.quiet {
         for name in &report.removed {
-            println!("removed {}", readable(name.as_bytes()));
+            say!("removed {}", readable(name.as_bytes()));
         }
         for name in &report.written {
-            println!("wrote {}", readable(name.as_bytes()));
+            say!("wrote {}", readable(name.as_bytes()));
         }
     }
 }

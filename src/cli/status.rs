@@ -36,15 +36,15 @@ pub struct Args {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let settings = global.access.sound_settings()?;
-    settings.broken.values().for_each(|why| eprintln!("bakfs: {why}: this profile is not run"));
+    settings.broken.values().for_each(|why| warn!("bakfs: {why}: this profile is not run"));
     let wanted = chosen(&settings, &args.profiles)?;
     let now = Zoned::now();
     let dir = states_of(&settings);
     let states = states::read(global, &settings, &dir, &now);
     let unkept = dir.unkept();
-    unkept.iter().for_each(|why| eprintln!("bakfs: {}", readable(why.as_bytes())));
+    unkept.iter().for_each(|why| warn!("bakfs: {}", readable(why.as_bytes())));
     let exchanged = exchanged(global, &settings, &wanted);
-    exchanged.values().for_each(|why| eprintln!("bakfs: {}", readable(why.as_bytes())));
+    exchanged.values().for_each(|why| warn!("bakfs: {}", readable(why.as_bytes())));
     let is_trouble = !settings.broken.is_empty() || !exchanged.is_empty() || unkept.is_some();
     let mut report = Report { settings: &settings, states: &states, exchanged: &exchanged, now: &now, is_trouble };
     let profiles: Vec<_> = wanted.iter().map(|profile| report.profile(&profile.name)).collect();

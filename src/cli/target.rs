@@ -109,7 +109,7 @@ impl<'a> Choice<'a> {
         if self.snapshots.is_empty()
             && let Ok(Some(text)) = self.repository.all_forgotten()
         {
-            eprintln!("bakfs: {text}");
+            warn!("bakfs: {text}");
         }
     }
 
@@ -157,7 +157,7 @@ impl<'a> Choice<'a> {
             && let Some(text) = scope::ahead_warning(&named.ahead)
             && !self.is_ahead_told.replace(true)
         {
-            eprintln!("bakfs: warning: {text}");
+            warn!("bakfs: warning: {text}");
         }
         if named.is_relative() && !self.is_accepted {
             let what = format!("This would be {}, and may not be the one that is meant", self.shown_name(named.listed));
@@ -340,7 +340,7 @@ impl Target {
 
     /// Says on standard error which snapshot was taken.
     pub fn tell(&self, verb: &str) {
-        eprintln!("{verb} {}", described(&self.listed, &self.name));
+        warn!("{verb} {}", described(&self.listed, &self.name));
     }
 
     /// Warns where what was asked for means the newest of several histories.
@@ -348,14 +348,14 @@ impl Target {
         if self.others.is_empty() {
             return;
         }
-        eprintln!("bakfs: warning: {} is the newest of several histories. There are also:", self.name);
+        warn!("bakfs: warning: {} is the newest of several histories. There are also:", self.name);
         for other in &self.others {
             // Where no name means this history alone it goes by its own, and is told once.
             let name = if other.is_named() { format!("{}: ", short(other.name.as_bytes())) } else { String::new() };
-            eprintln!("  {name}{}", described(&other.listed, &other.shown));
+            warn!("  {name}{}", described(&other.listed, &other.shown));
         }
         if self.more_others > 0 {
-            eprintln!("  and {} more: `bakfs snapshots` lists all", self.more_others);
+            warn!("  and {} more: `bakfs snapshots` lists all", self.more_others);
         }
     }
 }

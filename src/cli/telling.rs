@@ -29,7 +29,7 @@ pub fn finish() {
 /// Says which notifications have failed: they fail no run.
 pub fn failures(profile: &str, failures: Vec<Error>) {
     for error in failures {
-        eprintln!("bakfs: {profile}: warning: {}", error.chain());
+        warn!("bakfs: {profile}: warning: {}", error.chain());
     }
 }
 
@@ -43,7 +43,7 @@ pub fn killed(profile: &Profile, run: &Run) {
 /// Tells trouble as one message.
 pub fn trouble(host: &str, run: &Run) {
     let message = notify::message(host, run);
-    eprintln!("{}\n\n{}", message.subject, message.body.trim_end());
+    warn!("{}\n\n{}", message.subject, message.body.trim_end());
 }
 
 /// Tells trouble as one message, and success only to somebody who looks.
@@ -55,18 +55,18 @@ pub fn ended(global: &Global, host: &str, run: &Run) {
         return;
     }
     if let Some(snapshot) = &run.snapshot {
-        println!("Profile   {}, {}", run.profile, run.periodicity);
-        println!("Snapshot  {snapshot}");
-        println!("Files     {}, {}", count(run.files), size(run.content_bytes));
-        println!("Added     {}, {} compressed", size(run.added_bytes), size(run.packed_bytes));
+        say!("Profile   {}, {}", run.profile, run.periodicity);
+        say!("Snapshot  {snapshot}");
+        say!("Files     {}, {}", count(run.files), size(run.content_bytes));
+        say!("Added     {}, {} compressed", size(run.added_bytes), size(run.packed_bytes));
         for (path, bytes) in &run.dumps {
-            println!("Dump      {path}  {}", size(*bytes));
+            say!("Dump      {path}  {}", size(*bytes));
         }
         if run.forgotten > 0 {
-            println!("Forgotten {}", counted(run.forgotten, "snapshot"));
+            say!("Forgotten {}", counted(run.forgotten, "snapshot"));
         }
         if run.periodicity == Periodicity::Manual {
-            println!("Kept      until it is forgotten by name, as a run by hand");
+            say!("Kept      until it is forgotten by name, as a run by hand");
         }
     }
 }

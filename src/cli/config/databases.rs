@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             writeln!(out, "{}  {bytes:>10}  {}", profile.name, readable_path(&database.path))?;
         }
         for (path, error) in &failed {
-            eprintln!("bakfs: {}: {}: {}", profile.name, readable_path(path), readable(error.chain().as_bytes()));
+            warn!("bakfs: {}: {}: {}", profile.name, readable_path(path), readable(error.chain().as_bytes()));
         }
     }
     if global.json {

@@ -55,8 +55,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     write_whole(&path, text.as_bytes(), Readers::Owner)?;
     if !global.quiet {
-        eprintln!("Wrote {}: read it, test everything with `bakfs config check`,", readable_path(&path));
-        eprintln!("and make the repository with `bakfs init`.");
+        warn!("Wrote {}: read it, test everything with `bakfs config check`,", readable_path(&path));
+        warn!("and make the repository with `bakfs init`.");
     }
     Ok(Status::Done)
 }
