@@ -4,7 +4,7 @@
 
 use bakfs::chunk::Chunker;
 use bakfs::crypto::keys::{Keys, Secret};
-use bakfs::crypto::seal::{Opener, Place, Role, Sealer};
+use bakfs::crypto::seal::{FramePlace, Opener, Role, Sealer};
 use bakfs::format::codec::encode;
 use bakfs::format::config::CHUNK_SIZES;
 use bakfs::format::frame::{Decoder, Encoder};
@@ -12,6 +12,7 @@ use bakfs::format::header::{Kind, Suite};
 use bakfs::format::index::{ChunkEntry, FrameEntry, PackEntry, Segment, SegmentBuilder};
 use bakfs::format::page::Page;
 use bakfs::format::tree::{Content, Entry, Extent, Meta, Node};
+use bakfs::id::RepositoryId;
 use bakfs::id::{ChunkId, ObjectId};
 use bakfs::store::cached::CachedStore;
 use bakfs::store::local::LocalStore;
@@ -81,7 +82,7 @@ fn decompress(bencher: Bencher<'_, '_>, len: usize) {
 
 #[divan::bench(args = [4 << 10, 256 << 10])]
 fn seal(bencher: Bencher<'_, '_>, len: usize) {
-    let mut sealer = Sealer::new(&keys(), Kind::DataPack, Suite::Aes256GcmSiv, [0; 16]);
+    let mut sealer = Sealer::new(&keys(), Kind::DataPack, Suite::Aes256GcmSiv, RepositoryId([0; 16]));
     let mut bytes = dump(len);
     bencher.counter(BytesCount::new(len)).bench_local(|| {
         bytes.truncate(len);
@@ -92,11 +93,11 @@ fn seal(bencher: Bencher<'_, '_>, len: usize) {
 #[divan::bench(args = [4 << 10, 256 << 10])]
 fn open(bencher: Bencher<'_, '_>, len: usize) {
     let keys = keys();
-    let mut sealer = Sealer::new(&keys, Kind::DataPack, Suite::Aes256GcmSiv, [0; 16]);
+    let mut sealer = Sealer::new(&keys, Kind::DataPack, Suite::Aes256GcmSiv, RepositoryId([0; 16]));
     let mut sealed = dump(len);
     let number = sealer.seal(Role::Frame, 0, len as u32, &mut sealed, 0);
     let opener = Opener::new(&keys, sealer.header()).unwrap();
-    let place = Place { role: Role::Frame, number, codec: 0, plain_bytes: len as u32 };
+    let place = FramePlace { role: Role::Frame, number, codec: 0, plain_bytes: len as u32 };
     bencher
         .counter(BytesCount::new(len))
         .with_inputs(|| sealed.clone())

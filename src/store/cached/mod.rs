@@ -68,14 +68,14 @@ enum Copy {
     /// All of it.
     Whole(ObjectId),
     /// What was read of it.
-    SparseCopy,
+    Sparse,
 }
 
 fn copy_of(object: Object) -> Copy {
     match object {
         Object::Config => Copy::None,
         Object::Key(id) | Object::Snapshot(id) | Object::Mark(id) => Copy::Whole(id),
-        Object::Pack(_) | Object::Index(_) => Copy::SparseCopy,
+        Object::Pack(_) | Object::Index(_) => Copy::Sparse,
     }
 }
 
@@ -100,9 +100,9 @@ impl Store for CachedStore {
 
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
         match (copy_of(object), wait) {
-            (Copy::SparseCopy, Wait::Never) if self.fetcher.peek(object, offset, buffer) => Ok(()),
+            (Copy::Sparse, Wait::Never) if self.fetcher.peek(object, offset, buffer) => Ok(()),
             (_, Wait::Never) => Err(would_wait()),
-            (Copy::SparseCopy, Wait::Allowed) => self.fetcher.read(object, offset, buffer),
+            (Copy::Sparse, Wait::Allowed) => self.fetcher.read(object, offset, buffer),
             (_, Wait::Allowed) => self.inner().read_at(object, offset, buffer, wait),
         }
     }
@@ -154,7 +154,7 @@ impl Store for CachedStore {
 
     fn want(&self, object: Object, range: Range<u64>) {
         let end = range.end.min(range.start.saturating_add(self.fetcher.max_wished_bytes()));
-        if matches!(copy_of(object), Copy::SparseCopy) && range.start < end {
+        if matches!(copy_of(object), Copy::Sparse) && range.start < end {
             self.fetcher.want(Prefetch { object, range: range.start..end, is_ahead: false });
         }
     }
@@ -169,7 +169,7 @@ impl Store for CachedStore {
             Copy::None => range,
             Copy::Whole(_) if self.folder().is_some_and(|folder| folder.has(object)) => 0..0,
             Copy::Whole(_) => range,
-            Copy::SparseCopy => {
+            Copy::Sparse => {
                 let blocks = blocks_of(&range);
                 let copy = copies.existing(object);
                 let known = copy.as_ref().and_then(|copy| copy.state.lock().len_bytes());
@@ -189,7 +189,7 @@ impl Store for CachedStore {
             Copy::None => false,
             Copy::Whole(_) => copies.remove(object),
             // Whether the bytes came from a copy is not known any more: another reader may have had it fetched anew.
-            Copy::SparseCopy => {
+            Copy::Sparse => {
                 if let Some(copy) = copies.existing(object) {
                     copies.distrust(&copy, &range);
                 }
@@ -202,7 +202,7 @@ impl Store for CachedStore {
         match copy_of(object) {
             Copy::None => None,
             Copy::Whole(_) => self.folder().is_some_and(|folder| folder.has(object)).then_some(0),
-            Copy::SparseCopy => Some(self.fetcher.copies.existing(object)?.made_secs()),
+            Copy::Sparse => Some(self.fetcher.copies.existing(object)?.made_secs()),
         }
     }
 
