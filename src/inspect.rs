@@ -160,6 +160,8 @@ pub struct Needs {
     pub packs: BTreeMap<ObjectId, Need>,
     /// Chunks that are in no pack the index names.
     pub missing: Vec<ChunkId>,
+    /// Packs that the index names and that are not there.
+    pub missing_packs: Vec<ObjectId>,
     seen: HashSet<ChunkId>,
 }
 
@@ -192,6 +194,9 @@ pub fn why(repository: &Repository, snapshot: &Snapshot, path: &[u8]) -> Result<
         }
     }
     needs.missing.sort_unstable();
+    let packs: Vec<_> = needs.packs.keys().map(|id| Object::Pack(*id)).collect();
+    let found: HashSet<_> = repository.find_stored(&packs)?.into_iter().collect();
+    needs.missing_packs = needs.packs.keys().copied().filter(|id| !found.contains(&Object::Pack(*id))).collect();
     Ok(Some(needs))
 }
 

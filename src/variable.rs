@@ -47,7 +47,7 @@ pub fn path(name: &str) -> Result<Option<PathBuf>> {
 
 /// Refuses those that cannot be used, whoever reads them later.
 pub fn check() -> Result<()> {
-    for name in ["BAKFS_CONFIG_DIR", "BAKFS_STATE_DIR", "BAKFS_LOG_DIR", "BAKFS_SYSTEM_ROOT"] {
+    for name in ["BAKFS_CACHE_DIR", "BAKFS_CONFIG_DIR", "BAKFS_STATE_DIR", "BAKFS_LOG_DIR", "BAKFS_SYSTEM_ROOT"] {
         path(name)?;
     }
     for name in ["BAKFS_REPO", "BAKFS_CREDENTIALS_FILE"] {

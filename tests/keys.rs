@@ -164,6 +164,39 @@ fn names(repo: &Path, folder: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_relied_on_a_key_that_goes_is_named_and_what_failed_leaves_nothing() {
+    let world = World::new();
+    // A file that the configuration names holds the old passphrase afterwards.
+    let first = world.bakfs.path("first").display().to_string();
+    let config = format!("repo = \"{}\"\npassword-file = \"{first}\"\n", world.bakfs.repo().display());
+    world.secret("config/bakfs.toml", &config);
+    let new = world.secret("second", "another passphrase");
+    world.bakfs.run(["key", "passwd", "--new-password-file", &new]).expect(0).says("is the old passphrase");
+    // Nor is a key of this machine taken away without a word.
+    let slots = world.slots("second");
+    let given = slots.iter().find(|slot| slot.2).unwrap().0.clone();
+    std::fs::copy(world.bakfs.path("second"), world.bakfs.path("first")).unwrap();
+    world.with("recovery", &["key", "remove", &given]).expect(0).says("runs that rely on it fail");
+
+    // A key is not kept where it is of no use, nor made twice.
+    let inside = world.bakfs.repo().join("key");
+    world.with("recovery", &["key", "add", "--new-key-file", inside.to_str().unwrap()]).refused().says("elsewhere");
+    assert!(!inside.exists());
+    world
+        .with("recovery", &["key", "add", "--new-password-file", world.bakfs.path("recovery").to_str().unwrap()])
+        .refused()
+        .says("already");
+    // A slot that was changed is told of wherever slots are listed.
+    world.with("recovery", &["key", "add", "--new-password-file", &new]).expect(0);
+    let slot = world.slots("second").into_iter().find(|slot| slot.2).unwrap().0;
+    std::fs::write(world.bakfs.repo().join("keys").join(&slot), b"changed").unwrap();
+    world.with("recovery", &["key", "list"]).expect(3).says(&slot[..8]);
+    // And a wrong passphrase is one, whatever else lies there.
+    world.secret("wrong", "not the passphrase");
+    world.with("wrong", &["snapshots"]).refused().says("opens nothing");
+}
+
+#[test]
 fn stored_objects_are_decoded_and_no_secret_is_shown() {
     let world = World::new();
     let repo = world.bakfs.repo();
@@ -235,5 +268,7 @@ fn a_path_is_told_the_packs_it_needs_and_those_that_are_gone() {
     std::fs::remove_file(pack.0).unwrap();
     world.with("first", &["dump", &of_file]).refused();
     world.with("first", &["ls", &format!("latest:{}", world.source.display())]).expect(0);
+    let told = json_of(world.with("first", &["--json", "debug", "why", &of_file]).expect(1));
+    assert_eq!(told["missing_packs"][0], data[0].as_str());
     world.with("first", &["debug", "why", "latest:/nothing/there"]).refused();
 }

@@ -228,3 +228,32 @@ fn an_ordinary_users_mount_begins_anew_too() {
     until("they are shown", SOON, || acting_as(users::NOBODY, || has_xattrs(&shown)));
     mount.unmount();
 }
+
+#[test]
+fn a_repository_that_is_away_or_another_one_is_an_error_and_no_old_list() {
+    let (bakfs, source) = Bakfs::with_source();
+    std::fs::write(source.join("file"), b"content").unwrap();
+    bakfs.backup([&source]);
+    let mounted = bakfs.mount();
+    let list = || std::fs::read_dir(mounted.path()).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let latest = || std::fs::read_dir(mounted.path().join("latest")).map(|_| ());
+    let before = list().unwrap().len();
+    assert!(before > 3);
+    let (repo, away) = (bakfs.repo(), bakfs.path("away"));
+    std::fs::rename(&repo, &away).unwrap();
+    until("the listing of a repository that is away is an error", SOON, || list().is_err() && latest().is_err());
+    std::fs::create_dir(&repo).unwrap();
+    until("an empty folder in its place is one too", SOON, || list().is_err());
+    std::fs::remove_dir(&repo).unwrap();
+
+    // Another repository in its place has snapshots of its own: none of them, and no empty history, is shown.
+    let other = Bakfs::new();
+    other.backup([&source]);
+    std::fs::rename(other.repo(), &repo).unwrap();
+    let log = || std::fs::read_to_string(bakfs.path("cache/mount.log")).unwrap();
+    until("another repository is named", SOON, || log().contains("is another one"));
+    assert!(list().is_err() && latest().is_err());
+    std::fs::rename(&repo, bakfs.path("other")).unwrap();
+    std::fs::rename(&away, &repo).unwrap();
+    until("all is shown again", SOON, || list().is_ok_and(|entries| entries.len() == before) && latest().is_ok());
+}

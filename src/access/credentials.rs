@@ -241,7 +241,11 @@ pub fn write_key(path: &Path, key: &Secret) -> Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(writing)?;
     let mut text = recovery::to_text(key);
     text.push('\n');
-    file.write_all(text.as_bytes()).context(writing)?;
-    file.sync_all().context(writing)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a key is none.
+        let _ = std::fs::remove_file(path);
+    }
+    written.context(writing)?;
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).context(writing)
 }

@@ -226,7 +226,7 @@ impl Access {
     }
 
     /// Says where a passphrase or key that opens nothing came from, and what else there is.
-    fn wrong_key(&self, id: &RepositoryId) -> String {
+    pub fn wrong_key(&self, id: &RepositoryId) -> String {
         let key = self.key_path(id);
         match self.given_by() {
             Ok(Some(by)) if by == TYPED => "What was typed opens nothing".into(),

@@ -41,7 +41,7 @@ enum Command {
     Index,
     /// Print what programs tell one another by marks, as JSON lines
     Marks,
-    /// Show which packs a path needs, and what of it is in none
+    /// Show which packs a path needs, and which of them are not there (`check --read-data` finds those that are damaged)
     Why {
         /// The snapshot, and the path in it
         #[arg(value_name = "SNAP:PATH")]
@@ -125,11 +125,18 @@ fn tell_needs(global: &Global, needs: &Needs) -> anyhow::Result<()> {
                 json!({ "pack": id, "kind": kind(need.kind), "chunks": need.chunks, "plain_bytes": need.plain_bytes })
             })
             .collect();
-        writeln!(out, "{}", json!({ "packs": packs, "missing_chunks": needs.missing }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "packs": packs, "missing_chunks": needs.missing, "missing_packs": needs.missing_packs })
+        )?;
     } else {
         for (id, need) in &needs.packs {
             let chunks = counted(need.chunks, "chunk");
             writeln!(out, "{}  {}  {chunks}, {}", Object::Pack(*id).path(), kind(need.kind), size(need.plain_bytes))?;
+        }
+        for id in &needs.missing_packs {
+            writeln!(out, "missing: {}", Object::Pack(*id).path())?;
         }
         for chunk in &needs.missing {
             writeln!(out, "missing: chunk {}", chunk.to_hex())?;
@@ -171,7 +178,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
                 return Err(Error::new(ErrorKind::NotFound, format!("The snapshot has no {shown}: `bakfs ls`")).into());
             };
             tell_needs(global, &needs)?;
-            if needs.missing.is_empty() { Status::Done } else { Status::Failed }
+            if needs.missing.is_empty() && needs.missing_packs.is_empty() { Status::Done } else { Status::Failed }
         }
     };
     tell_warnings(&repository);

@@ -7,7 +7,7 @@ use super::stdout;
 use crate::access::credentials::{credential, read_passphrase, write_key};
 use crate::crypto::keys::Secret;
 use crate::crypto::slot::Credential;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::repo::slots::{KeySlot, KeySlots, require_encrypted};
 use crate::text;
@@ -80,12 +80,20 @@ fn new_passphrase(file: Option<&Path>) -> Result<Credential> {
 }
 
 /// Returns what a new slot is to be opened with.
-fn new_credential(new: &New) -> Result<Credential> {
+fn new_credential(global: &Global, new: &New) -> Result<Credential> {
     let Some(path) = &new.new_key_file else { return new_passphrase(new.new_password_file.as_deref()) };
     if let Some(why) = text::refused(path) {
         return Err(Error::usage(format!("--new-key-file: {why}")));
     }
     let path = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
+    if global.access.place()?.folder().is_some_and(|repository| path.starts_with(repository)) {
+        let message = "--new-key-file: a key does not belong into the repository that it opens: name a file elsewhere";
+        return Err(Error::usage(message));
+    }
+    if path.exists() {
+        let message = format!("--new-key-file: {} is there already: name a new file", path.display());
+        return Err(Error::new(ErrorKind::Exists, message));
+    }
     let key = Secret::random();
     // The key is durable before anything can be opened with it.
     write_key(&path, &key)?;
@@ -150,17 +158,52 @@ fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[Ke
     Ok(Status::Done)
 }
 
+/// Adds a passphrase or key. A key file that opens nothing is not left.
+fn add(global: &Global, slots: &mut KeySlots<'_>, new: &New) -> Result<ObjectId> {
+    let credential = new_credential(global, new)?;
+    let added = match slots.slot_of(&credential)? {
+        Some(id) => {
+            Err(Error::new(ErrorKind::Exists, format!("It opens the repository already, by the key slot {id}")))
+        }
+        None => slots.add(&credential),
+    };
+    if let (Err(_), Some(path)) = (&added, &new.new_key_file) {
+        // The failure is what is told.
+        let _ = std::fs::remove_file(path);
+    }
+    added
+}
+
+/// Returns what on this machine gives a key slot's passphrase or key: after its end nothing more is opened by it.
+fn relied_on(global: &Global, slots: &KeySlots<'_>, id: ObjectId) -> Vec<String> {
+    let key_file = global.access.key_path(&slots.repository());
+    let password_file = global.access.chosen().ok().and_then(|chosen| chosen.password_file);
+    let files = [Some(key_file), password_file].into_iter().flatten();
+    let opens = |path: &PathBuf| {
+        let read = read_passphrase(path, true).ok()?;
+        slots.slot_of(&credential(read)).ok()?.filter(|opened| *opened == id)
+    };
+    files.filter(|path| path.exists() && opens(path).is_some()).map(|path| readable_path(&path)).collect()
+}
+
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     global.access.recognise()?;
     let store = global.access.store()?;
     let repository = require_encrypted(&*store)?;
     let given = global.access.credentials(&repository)?;
-    let mut slots = KeySlots::open(&*store, repository, &given)?;
+    let mut slots = KeySlots::open(&*store, repository, &given).map_err(|error| match error.kind() {
+        ErrorKind::Locked => Error::new(ErrorKind::Locked, global.access.wrong_key(&repository)).because(error),
+        _ => error,
+    })?;
+    for problem in slots.damaged() {
+        warn!("bakfs: {problem}");
+    }
+    let status = if slots.damaged().is_empty() { Status::Done } else { Status::Incomplete };
     match &args.command {
         Command::List => list(global, &slots)?,
         Command::Add(new) => {
-            let id = slots.add(&new_credential(new)?)?;
+            let id = add(global, &mut slots, new)?;
             let how = new
                 .new_key_file
                 .as_deref()
@@ -169,14 +212,27 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         }
         Command::Remove { slot } => {
             let id = slots.find(slot)?;
+            let relied_on = relied_on(global, &slots, id);
             slots.remove(id)?;
+            for file in relied_on {
+                warn!(
+                    "bakfs: warning: {file} on this machine opens the repository no more, and runs that rely on it fail"
+                );
+            }
             tell(global, &format!("What the key slot {id} was for opens the repository no more"), &[("removed", id)]);
         }
         Command::Passwd { new_password_file } => {
             let old = slots.list().to_vec();
+            let by = global.access.given_by()?;
             let new = new_passphrase(new_password_file.as_deref())?;
-            return Ok(change(global, &mut slots, &new, &old)?);
+            let changed = change(global, &mut slots, &new, &old)?;
+            if let Some(by) = by.filter(|_| old.iter().any(|slot| slot.is_given && slot.is_passphrase)) {
+                warn!(
+                    "bakfs: warning: what {by} gives is the old passphrase: change it there, or runs that rely on it fail"
+                );
+            }
+            return Ok(if status == Status::Done { changed } else { status });
         }
     }
-    Ok(Status::Done)
+    Ok(status)
 }

@@ -220,6 +220,13 @@ impl Keeper {
             Err(error) => {
                 self.failed += 1;
                 tracing::warn!("New snapshots cannot be shown: {}", error.chain());
+                // No old list is kept: whoever lists them now is told.
+                let mount = self.served.current();
+                for dir in self.shown.view.virtual_directories() {
+                    if let Err(error) = mount.changed(dir, &[] as &[&[u8]]) {
+                        tracing::debug!("The kernel was not told of a failure: {error}");
+                    }
+                }
             }
         }
     }

@@ -130,6 +130,9 @@ impl Global {
                            --password-command are given";
             return Err(Error::usage(message));
         }
+        if std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty()) && jiff::tz::TimeZone::try_system().is_err() {
+            output::warn("the environment variable TZ names no time zone that this machine knows: times are in UTC");
+        }
         for (name, meant) in variable::misspelt() {
             output::warn(&format!("the environment variable {name} means nothing here: did you mean {meant}?"));
         }
@@ -209,10 +212,12 @@ pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     hidden.local_modes.remove(LocalModes::ECHO);
     eprint!("{prompt}");
     std::io::stderr().flush().context(asking)?;
+    signals::show_typing_at_end(Some(shown.clone()))?;
     tcsetattr(&stdin, OptionalActions::Now, &hidden).context(asking)?;
     let mut line = Zeroizing::new(String::new());
     let read = stdin.lock().read_line(&mut line);
     tcsetattr(&stdin, OptionalActions::Now, &shown).context(asking)?;
+    signals::show_typing_at_end(None)?;
     warn!();
     read.context(asking)?;
     Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_string()))

@@ -2,6 +2,8 @@
 
 use crate::error::{Context, Result};
 use crate::store::remote::close_connections;
+use parking_lot::Mutex;
+use rustix::termios::{OptionalActions, Termios};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Once;
@@ -34,6 +36,26 @@ pub fn close_connections_at_end() -> Result<()> {
                 }
                 close_connections();
                 // Whoever waits for this process is told that the signal ended it.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        });
+    });
+    begun
+}
+
+/// Sees to it that a terminal shows again what is typed where a signal ends this command while it asks for a secret.
+pub fn show_typing_at_end(shown: Option<Termios>) -> Result<()> {
+    static BEGUN: Once = Once::new();
+    static SHOWN: Mutex<Option<Termios>> = Mutex::new(None);
+    *SHOWN.lock() = shown;
+    let mut begun = Ok(());
+    BEGUN.call_once(|| {
+        begun = watch(|signal| {
+            if let Some(shown) = SHOWN.lock().take() {
+                // It is gone if this fails.
+                let _ = rustix::termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &shown);
+            }
+            if !IS_HANDLED.load(Ordering::Relaxed) {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         });

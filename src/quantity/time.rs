@@ -182,7 +182,11 @@ impl FromStr for Duration {
             Err(Wrong::NoUnit(_)) => {
                 return Err(format!("`{text}` has no unit: write {text}s, {text}min, {text}h or {text}d"));
             }
-            Err(Wrong::Unclear(number)) => return Err(unclear(text, number)),
+            Err(Wrong::Unclear(number)) => {
+                return Err(format!(
+                    "`{text}` may be minutes or months, and months are none here: write `{number}min`"
+                ));
+            }
             Err(Wrong::Nonsense) => return Err(wrong()),
             Ok(numbers) => numbers,
         };

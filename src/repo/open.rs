@@ -291,6 +291,28 @@ impl Repository {
         Self::unlock_with(store, address, &config, options, credentials)
     }
 
+    /// Fails where another repository has come to the place since this one was opened. Of a place far away nothing is
+    /// asked.
+    pub fn require_same(&self) -> Result<()> {
+        if self.store.is_far() {
+            return Ok(());
+        }
+        let config = Zeroizing::new(self.store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
+        let there = decode(&*self.store, &config)?.repository;
+        match there == self.id() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Exchanged,
+                format!(
+                    "The repository at {} is another one ({there}) than the one that was opened ({}): bring that back, or \
+                     open the new one anew",
+                    self.store.location(),
+                    self.id()
+                ),
+            )),
+        }
+    }
+
     fn unlock_with(
         store: Arc<dyn Store>,
         address: Address,

@@ -33,6 +33,7 @@ pub struct KeySlots<'a> {
     given: &'a [Credential],
     master: Hidden<Secret>,
     slots: Vec<KeySlot>,
+    damaged: Vec<String>,
 }
 
 impl<'a> KeySlots<'a> {
@@ -40,10 +41,13 @@ impl<'a> KeySlots<'a> {
     ///
     /// Fails with [`ErrorKind::Locked`] where none opens, and with [`ErrorKind::Usage`] where the repository needs no key.
     pub fn open(store: &'a dyn Store, repository: RepositoryId, given: &'a [Credential]) -> Result<Self> {
-        let mut found = Vec::new();
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
         for listed in store.list(ObjectKind::Key)? {
-            if let Look::Slot(slot) = look(store, repository, listed.id)? {
-                found.push((listed.id, slot));
+            match look(store, repository, listed.id)? {
+                Look::Slot(slot) => found.push((listed.id, slot)),
+                Look::Damaged(_, error) => damaged.push(error.chain()),
+                Look::Foreign(id, reason) => damaged.push(format!("{} is no key slot: {reason}", Object::Key(id))),
+                Look::Gone => {}
             }
         }
         let mut master = None;
@@ -71,12 +75,33 @@ impl<'a> KeySlots<'a> {
         };
         let mut slots: Vec<_> = found.iter().map(known).collect();
         slots.sort_unstable_by_key(|slot| slot.id);
-        Ok(KeySlots { store, repository, given, master, slots })
+        Ok(KeySlots { store, repository, given, master, slots, damaged })
+    }
+
+    /// Returns whose they are.
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
     }
 
     /// Returns the slots, by their ids.
     pub fn list(&self) -> &[KeySlot] {
         &self.slots
+    }
+
+    /// Returns what is wrong with objects among the slots that are none, or none any more.
+    pub fn damaged(&self) -> &[String] {
+        &self.damaged
+    }
+
+    /// Returns whether a credential has a slot already: which.
+    pub fn slot_of(&self, credential: &Credential) -> Result<Option<ObjectId>> {
+        for slot in &self.slots {
+            let is_for = slot.is_passphrase == matches!(credential, Credential::Passphrase(_));
+            if is_for && self.require_open(slot.id, std::slice::from_ref(credential)).is_ok() {
+                return Ok(Some(slot.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Finds the one slot whose id begins so.

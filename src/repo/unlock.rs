@@ -132,13 +132,19 @@ pub(in crate::repo) fn find_master(
             ),
         ));
     }
-    match damaged.into_iter().next() {
-        Some((_, error)) => Err(error),
-        None => Err(Error::new(
-            ErrorKind::Locked,
-            format!("The passphrase or key does not open the repository at {}", store.location()),
-        )),
+    let damaged = damaged.into_iter().next().map(|(_, error)| error);
+    if let (true, Some(error)) = (slots.is_empty(), damaged.as_ref()) {
+        return Err(Error::damaged(error.chain()));
     }
+    let locked = Error::new(
+        ErrorKind::Locked,
+        format!("The passphrase or key does not open the repository at {}", store.location()),
+    );
+    // The one that is meant may be the one that is damaged.
+    Err(match damaged {
+        Some(error) => locked.because(error),
+        None => locked,
+    })
 }
 
 /// Returns the slots to try, the likely ones first: those that are written like this, and then those that take little, as

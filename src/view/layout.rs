@@ -216,6 +216,11 @@ impl Layout {
         self.snapshots.iter().any(|listed| listed.snapshot.has_xattrs)
     }
 
+    /// Returns the virtual directories.
+    pub fn folder_inos(&self) -> Vec<Ino> {
+        self.folders.keys().copied().collect()
+    }
+
     /// Returns a directory of the layout.
     pub fn folder(&self, ino: Ino) -> Option<&Folder> {
         self.folders.get(&ino)

@@ -178,6 +178,7 @@ impl View {
 
     fn ask(&self) -> Result<Vec<Listed>> {
         let old = self.layout();
+        self.repository.require_same()?;
         let mut snapshots = self.repository.snapshots()?;
         snapshots.retain(|listed| self.scope.has(&listed.snapshot));
         let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
@@ -220,6 +221,11 @@ impl View {
     /// Tells of snapshots dated more than a day ahead; nothing where there are none.
     pub fn ahead_warning(&self) -> Option<String> {
         ahead_warning(&self.layout().ahead().iter().collect::<Vec<_>>())
+    }
+
+    /// Returns the directories that are shown and not stored: what is in them follows the repository.
+    pub fn virtual_directories(&self) -> Vec<Ino> {
+        self.layout().folder_inos()
     }
 
     /// Takes what the kernel must forget.

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 const FOOT_MAGIC: &[u8; 8] = b"bakfsix2";
 const FOOT_BYTES: usize = 24;
@@ -100,7 +100,7 @@ impl Cache {
         match kept.and_then(|path| map(&path)) {
             Ok(loaded) => Ok(loaded),
             Err(error) => {
-                tracing::warn!("The index is kept in memory: {}", error.chain());
+                warn_of_memory(&error);
                 heap(bytes, covers)
             }
         }
@@ -149,7 +149,7 @@ impl Cache {
         match gathered {
             Ok(merged) => vec![Arc::new(Loaded { is_bundled: true, ..merged })],
             Err(error) => {
-                tracing::warn!("The index is kept in memory: {}", error.chain());
+                warn_of_memory(&error);
                 segments
             }
         }
@@ -281,6 +281,17 @@ impl Cache {
         if let Ok(path) = self.write("new", |out| out.write_all(bytes)) {
             let _ = std::fs::rename(path, self.folder.join(name));
         }
+    }
+}
+
+/// Tells once that a cache takes nothing more: a full disk stays full.
+fn warn_of_memory(error: &Error) {
+    static TOLD: Once = Once::new();
+    let mut is_first = false;
+    TOLD.call_once(|| is_first = true);
+    match is_first {
+        true => tracing::warn!("The index is kept in memory: {}", error.chain()),
+        false => tracing::debug!("The index is kept in memory: {}", error.chain()),
     }
 }
 
