@@ -74,6 +74,9 @@ fn refuse_shell(text: &str) -> Result<(), String> {
         let advice = format!("write the folder's whole path, as {}", at_home(rest).display());
         return Err(format!("`~` is not replaced in patterns: {advice}, or `\\~/` for a folder called `~`"));
     }
+    if text.find("[:").is_some_and(|at| text[..at].contains('[') && text[at..].contains(":]")) {
+        return Err("classes as [[:digit:]] are not known in patterns: write the range, as [0-9]".into());
+    }
     let name = match text.strip_prefix("${") {
         Some(rest) => rest.split_once('}').map(|(name, _)| name),
         None => text.strip_prefix('$').and_then(|rest| rest.split_once('/')).map(|(name, _)| name),
@@ -333,6 +336,16 @@ mod tests {
     fn alternatives(text: &str) -> Vec<String> {
         let slash = |it: &Alternative| if it.directories_only { "/" } else { "" };
         Pattern::parse(text).unwrap().alternatives.iter().map(|it| format!("{}{}", it.glob, slash(it))).collect()
+    }
+
+    #[test]
+    fn classes_of_characters_are_refused_and_ranges_are_not() {
+        for text in ["[[:digit:]]*", "a/[^[:space:]]"] {
+            assert!(Pattern::parse(text).unwrap_err().contains("[0-9]"), "{text}");
+        }
+        for text in ["[0-9]*", "a:b", "x[:]y"] {
+            Pattern::parse(text).unwrap();
+        }
     }
 
     #[test]

@@ -520,3 +520,20 @@ fn a_configuration_is_read_once_by_each_command() {
         assert_eq!(opened("profiles.d/web.toml\""), usize::from(reads_profiles), "{args:?}");
     }
 }
+
+#[test]
+fn a_jitter_longer_than_what_is_between_runs_is_told() {
+    let bakfs = Bakfs::new();
+    let source = bakfs.make_dir("source");
+    let check = |jitter: &str| {
+        let text = format!(
+            "[schedule]\njitter = \"{jitter}\"\n[profile.p]\nsources = [\"{}\"]\nschedule = [\"hourly\"]\n",
+            source.display()
+        );
+        std::fs::write(bakfs.path("config/bakfs.toml"), text).unwrap();
+        std::fs::set_permissions(bakfs.path("config/bakfs.toml"), PermissionsExt::from_mode(0o600)).unwrap();
+        bakfs.run(["config", "check"]).text()
+    };
+    assert!(check("3d").contains("later than the next hourly"));
+    assert!(!check("5min").contains("jitter"));
+}

@@ -102,7 +102,14 @@ fn schedules(global: &Global, settings: &Settings) -> Vec<Finding> {
             Some(advice) => Finding::hint(&subject, advice),
         }
     });
-    told.chain(audit::times(settings, &jiff::Zoned::now())).collect()
+    let jitter_secs = settings.schedule.jitter_secs;
+    let is_longer = |hours: i64| i64::try_from(jitter_secs).is_ok_and(|secs| secs >= hours * 3600);
+    let overtaken =
+        entries.iter().filter(|entry| entry.periodicity.longest_hours().is_some_and(is_longer)).map(|entry| {
+            let text = format!("runs may begin later than the next {} ones: write a shorter one", entry.periodicity);
+            Finding::problem("jitter", text)
+        });
+    told.chain(overtaken).chain(audit::times(settings, &jiff::Zoned::now())).collect()
 }
 
 fn tell(global: &Global, findings: &[Finding]) -> std::io::Result<()> {
