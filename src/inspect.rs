@@ -4,7 +4,7 @@
 use crate::crypto::slot::{Derivation, Slot};
 use crate::error::{Error, Result};
 use crate::format::config::Stored;
-use crate::format::header::Kind;
+use crate::format::header::{Kind, Suite};
 use crate::format::index::Segment;
 use crate::format::mark::Mark;
 use crate::format::page::Page;
@@ -17,13 +17,11 @@ use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::read::pack::read_directory;
 use crate::repo::read::tree::root_entry;
 use crate::repo::read::walk::MAX_DEPTH;
+use crate::repo::unlock::MAX_KEY_BYTES;
 use crate::store::{Object, ObjectKind, Wait};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-
-/// A key slot is read up to this length.
-const MAX_KEY_BYTES: u64 = 64 << 10;
 
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
@@ -58,7 +56,7 @@ fn config(repository: &Repository) -> Result<Value> {
     let sizes = config.chunk_sizes;
     Ok(json!({
         "repository": stored.repository,
-        "is_encrypted": config.open_key.is_none() && repository.suite() != crate::format::header::Suite::Plain,
+        "is_encrypted": repository.suite() != Suite::Plain,
         "created": config.created,
         "features": config.features,
         "chunk_sizes": { "min_bytes": sizes.min_bytes, "avg_bytes": sizes.avg_bytes, "max_bytes": sizes.max_bytes },

@@ -131,37 +131,30 @@ fn tell(global: &Global, what: &str, ids: &[(&str, ObjectId)]) {
     }
 }
 
-/// Changes the passphrase: the new one opens before the old one does not.
-fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential, old: &[KeySlot]) -> Result<Status> {
-    let added = slots.add(new)?;
-    let given = std::slice::from_ref(new);
-    let store = global.access.store()?;
-    let mut slots = KeySlots::open(&*store, require_encrypted(&*store)?, given)?;
-    let used: Vec<ObjectId> =
-        old.iter().filter(|slot| slot.is_given && slot.is_passphrase).map(|slot| slot.id).collect();
-    for id in &used {
-        slots.remove(*id)?;
-    }
+/// Changes the passphrase.
+fn change(global: &Global, slots: &mut KeySlots<'_>, new: &Credential) -> Result<()> {
+    let by = global.access.given_by()?;
+    let old: Vec<ObjectId> = slots.list().iter().filter(|slot| slot.is_passphrase).map(|slot| slot.id).collect();
+    let (added, removed) = slots.change(new)?;
     tell(global, &format!("The new passphrase opens the repository, by the key slot {added}"), &[("added", added)]);
-    let left: Vec<String> = old
-        .iter()
-        .filter(|slot| slot.is_passphrase && !used.contains(&slot.id))
-        .map(|slot| slot.id.to_string())
-        .collect();
-    if used.is_empty() && !left.is_empty() {
-        warn!(
+    match (removed.is_empty(), by) {
+        (true, _) if !old.is_empty() => warn!(
             "bakfs: a key was given and no passphrase, so none was removed; what the old one opens is {}: `bakfs key \
              remove ID` takes it away",
-            left.join(" or ")
-        );
+            old.iter().map(ObjectId::to_string).collect::<Vec<_>>().join(" or ")
+        ),
+        (false, Some(by)) => warn!(
+            "bakfs: warning: what {by} gives is the old passphrase: change it there, or runs that rely on it fail"
+        ),
+        _ => {}
     }
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// Adds a passphrase or key. A key file that opens nothing is not left.
 fn add(global: &Global, slots: &mut KeySlots<'_>, new: &New) -> Result<ObjectId> {
     let credential = new_credential(global, new)?;
-    let added = match slots.slot_of(&credential)? {
+    let added = match slots.slot_of(&credential) {
         Some(id) => {
             Err(Error::new(ErrorKind::Exists, format!("It opens the repository already, by the key slot {id}")))
         }
@@ -179,11 +172,8 @@ fn relied_on(global: &Global, slots: &KeySlots<'_>, id: ObjectId) -> Vec<String>
     let key_file = global.access.key_path(&slots.repository());
     let password_file = global.access.chosen().ok().and_then(|chosen| chosen.password_file);
     let files = [Some(key_file), password_file].into_iter().flatten();
-    let opens = |path: &PathBuf| {
-        let read = read_passphrase(path, true).ok()?;
-        slots.slot_of(&credential(read)).ok()?.filter(|opened| *opened == id)
-    };
-    files.filter(|path| path.exists() && opens(path).is_some()).map(|path| readable_path(&path)).collect()
+    let opens = |path: &PathBuf| read_passphrase(path, true).is_ok_and(|read| slots.opens(id, &credential(read)));
+    files.filter(|path| path.exists() && opens(path)).map(|path| readable_path(&path)).collect()
 }
 
 /// Runs the command.
@@ -222,16 +212,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
             tell(global, &format!("What the key slot {id} was for opens the repository no more"), &[("removed", id)]);
         }
         Command::Passwd { new_password_file } => {
-            let old = slots.list().to_vec();
-            let by = global.access.given_by()?;
             let new = new_passphrase(new_password_file.as_deref())?;
-            let changed = change(global, &mut slots, &new, &old)?;
-            if let Some(by) = by.filter(|_| old.iter().any(|slot| slot.is_given && slot.is_passphrase)) {
-                warn!(
-                    "bakfs: warning: what {by} gives is the old passphrase: change it there, or runs that rely on it fail"
-                );
-            }
-            return Ok(if status == Status::Done { changed } else { status });
+            change(global, &mut slots, &new)?;
         }
     }
     Ok(status)

@@ -78,29 +78,18 @@ pub struct Global {
 impl Global {
     /// Takes what was given: before that there is no repository.
     pub fn settle(&mut self) {
-        let Given {
-            repo,
-            config,
-            password_file,
-            password_command,
-            cache_dir,
-            cache_size,
-            connections,
-            limit_upload,
-            limit_download,
-            accept_unencrypted,
-        } = self.given.clone();
+        let given = self.given.clone();
         self.access = Access {
-            repo,
-            config,
-            password_file,
-            password_command,
-            cache_dir,
-            cache_size,
-            connections,
-            limit_upload,
-            limit_download,
-            accept_unencrypted,
+            repo: given.repo,
+            config: given.config,
+            password_file: given.password_file,
+            password_command: given.password_command,
+            cache_dir: given.cache_dir,
+            cache_size: given.cache_size,
+            connections: given.connections,
+            limit_upload: given.limit_upload,
+            limit_download: given.limit_download,
+            accept_unencrypted: given.accept_unencrypted,
             prompt: std::io::stdin().is_terminal().then_some(ask as Prompt),
             before_ssh: Some(signals::close_connections_at_end),
             ..Access::default()

@@ -22,32 +22,23 @@ pub fn handle(each: impl FnMut(i32) + Send + 'static) -> Result<()> {
     watch(each)
 }
 
+/// How the terminal was before it was told not to show what is typed.
+static SHOWN: Mutex<Option<Termios>> = Mutex::new(None);
+
 /// Sees to it that connections, which are processes of their own, end where a signal ends this command.
 pub fn close_connections_at_end() -> Result<()> {
-    static BEGUN: Once = Once::new();
-    let mut begun = Ok(());
-    BEGUN.call_once(|| {
-        begun = watch(|signal| {
-            if !IS_HANDLED.load(Ordering::Relaxed) {
-                IS_ENDING.store(true, Ordering::Relaxed);
-                // What fails without its connection is no news.
-                if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-                    let _ = rustix::stdio::dup2_stderr(null);
-                }
-                close_connections();
-                // Whoever waits for this process is told that the signal ended it.
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-        });
-    });
-    begun
+    watch_end()
 }
 
 /// Sees to it that a terminal shows again what is typed where a signal ends this command while it asks for a secret.
 pub fn show_typing_at_end(shown: Option<Termios>) -> Result<()> {
-    static BEGUN: Once = Once::new();
-    static SHOWN: Mutex<Option<Termios>> = Mutex::new(None);
     *SHOWN.lock() = shown;
+    watch_end()
+}
+
+/// Tidies up where a signal ends this command; one thread does all, for the process is gone when the first is done.
+fn watch_end() -> Result<()> {
+    static BEGUN: Once = Once::new();
     let mut begun = Ok(());
     BEGUN.call_once(|| {
         begun = watch(|signal| {
@@ -56,6 +47,13 @@ pub fn show_typing_at_end(shown: Option<Termios>) -> Result<()> {
                 let _ = rustix::termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &shown);
             }
             if !IS_HANDLED.load(Ordering::Relaxed) {
+                IS_ENDING.store(true, Ordering::Relaxed);
+                // What fails without its connection is no news.
+                if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+                    let _ = rustix::stdio::dup2_stderr(null);
+                }
+                close_connections();
+                // Whoever waits for this process is told that the signal ended it.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         });

@@ -93,15 +93,14 @@ impl<'a> KeySlots<'a> {
         &self.damaged
     }
 
-    /// Returns whether a credential has a slot already: which.
-    pub fn slot_of(&self, credential: &Credential) -> Result<Option<ObjectId>> {
-        for slot in &self.slots {
-            let is_for = slot.is_passphrase == matches!(credential, Credential::Passphrase(_));
-            if is_for && self.require_open(slot.id, std::slice::from_ref(credential)).is_ok() {
-                return Ok(Some(slot.id));
-            }
-        }
-        Ok(None)
+    /// Returns whether a credential opens a slot.
+    pub fn opens(&self, id: ObjectId, credential: &Credential) -> bool {
+        self.require_open(id, std::slice::from_ref(credential)).is_ok()
+    }
+
+    /// Returns the slot that a credential has already.
+    pub fn slot_of(&self, credential: &Credential) -> Option<ObjectId> {
+        self.slots.iter().map(|slot| slot.id).find(|id| self.opens(*id, credential))
     }
 
     /// Finds the one slot whose id begins so.
@@ -136,6 +135,7 @@ impl<'a> KeySlots<'a> {
     /// Removes a slot. Fails, and nothing is removed, unless what was given opens another one. Where that other one is
     /// gone afterwards, because somebody has removed it at the same moment, the slot is put back.
     pub fn remove(&mut self, id: ObjectId) -> Result<()> {
+        let given = self.given;
         let stays = self.slots.iter().find(|slot| slot.is_given && slot.id != id).map(|slot| slot.id);
         let Some(stays) = stays else {
             let (what, help) = match self.slots.len() {
@@ -150,7 +150,24 @@ impl<'a> KeySlots<'a> {
                 self.store.location()
             )));
         };
-        self.require_open(stays, self.given)?;
+        self.remove_beside(id, stays, given)
+    }
+
+    /// Adds a slot, and then removes the passphrases that were given: the new one opens before an old one does not.
+    /// Returns the new slot and those that are gone.
+    pub fn change(&mut self, new: &Credential) -> Result<(ObjectId, Vec<ObjectId>)> {
+        let old = self.slots.iter().filter(|slot| slot.is_given && slot.is_passphrase).map(|slot| slot.id);
+        let old: Vec<_> = old.collect();
+        let added = self.add(new)?;
+        for id in &old {
+            self.remove_beside(*id, added, std::slice::from_ref(new))?;
+        }
+        Ok((added, old))
+    }
+
+    /// Removes a slot as long as another one, `stays`, opens with one of some credentials.
+    fn remove_beside(&mut self, id: ObjectId, stays: ObjectId, credentials: &[Credential]) -> Result<()> {
+        self.require_open(stays, credentials)?;
         let object = Object::Key(id);
         let bytes = match self.store.read_whole(object, MAX_KEY_BYTES) {
             Ok(bytes) => Some(bytes),
@@ -160,7 +177,7 @@ impl<'a> KeySlots<'a> {
         };
         self.store.delete(object)?;
         self.store.barrier(Names::Mine)?;
-        if let Err(error) = self.require_open(stays, self.given) {
+        if let Err(error) = self.require_open(stays, credentials) {
             if let Some(bytes) = bytes {
                 self.store.put(object, &bytes)?;
                 self.store.barrier(Names::Mine)?;

@@ -13,7 +13,8 @@ use crate::store::{Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
 use parking_lot::Mutex;
 
-pub(in crate::repo) const MAX_KEY_BYTES: u64 = 64 << 10;
+/// The longest key slot.
+pub(crate) const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Before a command gives up it works as long as this many slots that `init` writes take.
 const MAX_USUAL_SLOTS: u64 = 64;
 

@@ -19,7 +19,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FOOT_MAGIC: &[u8; 8] = b"bakfsix2";
 const FOOT_BYTES: usize = 24;
@@ -286,12 +287,10 @@ impl Cache {
 
 /// Tells once that a cache takes nothing more: a full disk stays full.
 fn warn_of_memory(error: &Error) {
-    static TOLD: Once = Once::new();
-    let mut is_first = false;
-    TOLD.call_once(|| is_first = true);
-    match is_first {
-        true => tracing::warn!("The index is kept in memory: {}", error.chain()),
-        false => tracing::debug!("The index is kept in memory: {}", error.chain()),
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    match TOLD.swap(true, Ordering::Relaxed) {
+        false => tracing::warn!("The index is kept in memory: {}", error.chain()),
+        true => tracing::debug!("The index is kept in memory: {}", error.chain()),
     }
 }
 
