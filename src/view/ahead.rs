@@ -15,14 +15,14 @@ const NEAR_BYTES: u64 = 4 << 20;
 /// How far ahead the first read that goes on asks, and at most.
 const WINDOW_BYTES: Range<u64> = 2 << 20..64 << 20;
 
-struct Siblings {
+struct Reader {
     end: u64,
     window_bytes: u64,
     wanted_to: u64,
 }
 
 /// What is read in order, and how far it was asked for.
-pub struct Ahead(Mutex<LruCache<Ino, Siblings>>);
+pub struct Ahead(Mutex<LruCache<Ino, Reader>>);
 
 impl Default for Ahead {
     fn default() -> Self {
@@ -35,25 +35,25 @@ impl Ahead {
     /// byte once.
     pub fn next(&self, ino: Ino, read: Range<u64>, size_bytes: u64) -> Option<Range<u64>> {
         let mut files = self.0.lock();
-        let Some(siblings) = files.get_mut(&ino) else {
-            files.put(ino, Siblings { end: read.end, window_bytes: 0, wanted_to: read.end });
+        let Some(reader) = files.get_mut(&ino) else {
+            files.put(ino, Reader { end: read.end, window_bytes: 0, wanted_to: read.end });
             return None;
         };
-        if read.start.abs_diff(siblings.end) > NEAR_BYTES {
-            *siblings = Siblings { end: read.end, window_bytes: 0, wanted_to: read.end };
+        if read.start.abs_diff(reader.end) > NEAR_BYTES {
+            *reader = Reader { end: read.end, window_bytes: 0, wanted_to: read.end };
             return None;
         }
-        if read.end <= siblings.end {
+        if read.end <= reader.end {
             return None;
         }
-        siblings.end = read.end;
-        let from = siblings.wanted_to.max(read.end);
-        if from >= size_bytes || from - read.end > siblings.window_bytes / 2 {
+        reader.end = read.end;
+        let from = reader.wanted_to.max(read.end);
+        if from >= size_bytes || from - read.end > reader.window_bytes / 2 {
             return None;
         }
-        siblings.window_bytes = (siblings.window_bytes * 2).clamp(WINDOW_BYTES.start, WINDOW_BYTES.end);
-        let to = size_bytes.min(read.end + siblings.window_bytes);
-        siblings.wanted_to = to;
+        reader.window_bytes = (reader.window_bytes * 2).clamp(WINDOW_BYTES.start, WINDOW_BYTES.end);
+        let to = size_bytes.min(read.end + reader.window_bytes);
+        reader.wanted_to = to;
         (from < to).then_some(from..to)
     }
 }
