@@ -1,10 +1,7 @@
 //! Packs, index and snapshot are durable, file and folder, each before the next is stored.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
-use support::cli::Bakfs;
-use support::process::run;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::run;
 
 /// What happened to one object or folder, in the order of the system calls.
 #[derive(Debug, PartialEq)]

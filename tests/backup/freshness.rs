@@ -1,18 +1,15 @@
 //! A file is taken over unread only when the clock of its own file system proves that it is unchanged; and what looks
 //! like another file because its file system forgets inode numbers is still backed up.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::source::read;
 use bakfs::source::walk::Walk;
+use bakfs_testing::cli::{Bakfs, Summary, json_of};
+use bakfs_testing::need_root;
+use bakfs_testing::process::tool;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, Summary, json_of};
-use support::need_root;
-use support::process::tool;
 
 /// A time long ago, when nothing of a test has begun.
 const THEN: i64 = 1_700_000_000;
@@ -214,7 +211,7 @@ impl Btrfs {
 
     /// Returns whether the kernel has btrfs; says so if not.
     fn is_there(&self) -> bool {
-        let is_there = support::cli::is_mounted(&self.0);
+        let is_there = bakfs_testing::cli::is_mounted(&self.0);
         if !is_there {
             eprintln!("SKIPPED: this kernel has no btrfs");
         }
@@ -224,7 +221,7 @@ impl Btrfs {
     fn subvolume(&self, args: &[&str]) {
         let mut command = std::process::Command::new("btrfs");
         command.arg("subvolume").args(args).current_dir(&self.0);
-        support::process::run(command).expect(0);
+        bakfs_testing::process::run(command).expect(0);
     }
 }
 
@@ -251,7 +248,7 @@ fn nightly_snapshots_of_btrfs_are_read_once() {
         summary.number("read_bytes")
     };
     // The newest changes may lie within a tick of the snapshot.
-    support::until_settled(&btrfs.0.join("live"));
+    bakfs_testing::until_settled(&btrfs.0.join("live"));
     assert_eq!((night("live"), night("live"), night("live")), (400, 0, 0));
     fs::write(btrfs.0.join("live/7"), "other bits").unwrap();
     assert_eq!(night("live"), 10);
@@ -295,7 +292,7 @@ impl Overlay {
         let folder = tempfile::tempdir_in("/srv").unwrap();
         let at = |name: &str| folder.path().join(name);
         for (path, bytes) in files {
-            support::write(&at("lower").join(path), bytes);
+            bakfs_testing::write(&at("lower").join(path), bytes);
         }
         fs::create_dir(at("t")).unwrap();
         tool("mount", ["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), at("t").as_os_str()]).expect(0);
@@ -328,7 +325,7 @@ fn inodes_whose_numbers_do_not_last_are_looked_at_twice_and_backed_up() {
     let below = walk.request(&listing.fd, b"d0", &listing.entries[0].stat).take().unwrap();
     let number = || fs::symlink_metadata(overlay.path().join("d7")).unwrap().ino();
     let before = number();
-    support::until("the kernel has forgotten an inode", support::SOON, || {
+    bakfs_testing::until("the kernel has forgotten an inode", bakfs_testing::SOON, || {
         fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
         number() != before
     });
@@ -359,7 +356,7 @@ fn databases_on_an_overlay_are_found() {
         root,
         min_bytes: 1 << 30,
     };
-    let mut budget = bakfs::machine::survey::Budget::new(1000, support::SOON);
+    let mut budget = bakfs::machine::survey::Budget::new(1000, bakfs_testing::SOON);
     assert_eq!(bakfs::machine::survey::survey(&scope, &mut budget).sqlite, [overlay.path().join("app/app.db")]);
 }
 

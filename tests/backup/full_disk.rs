@@ -1,15 +1,12 @@
 //! Promise: a disk that fills up in the middle of a backup costs that backup, nothing else, and the next
 //! run succeeds without repair once there is room.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::device::Device;
+use bakfs_testing::noise;
+use bakfs_testing::process::tool;
 use std::path::{Path, PathBuf};
-use support::cli::Bakfs;
-use support::compare::{self, Rules};
-use support::device::Device;
-use support::noise;
-use support::process::tool;
 
 fn plant(dir: &Path, seed: u64, files: u64, file_bytes: usize) {
     std::fs::create_dir_all(dir).unwrap();
@@ -25,7 +22,7 @@ fn fill_up(bakfs: &Bakfs, device: &Device, make_room: impl FnOnce(&Path)) {
     plant(&source.join("old"), 1, 20, 1 << 20);
     let first = bakfs.backup([&source]);
     let pristine = bakfs.path("pristine");
-    support::tools::copy(&source, &pristine);
+    bakfs_testing::tools::copy(&source, &pristine);
 
     plant(&source.join("new"), 2, 80, 1 << 20);
     for attempt in 0..2 {
@@ -56,7 +53,7 @@ fn fill_up(bakfs: &Bakfs, device: &Device, make_room: impl FnOnce(&Path)) {
 
 #[test]
 fn memory_that_is_full() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     let device = Device::memory(&bakfs.repo(), 64);
     bakfs.ok(["init"]);
@@ -68,7 +65,7 @@ fn memory_that_is_full() {
 
 #[test]
 fn an_ext4_that_is_full() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     let device = Device::ext4(&bakfs.path("image"), &bakfs.repo(), 256);
     bakfs.ok(["init"]);

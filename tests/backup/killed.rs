@@ -1,9 +1,6 @@
 //! What a first backup stored before it was killed is not stored again.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
-use support::cli::Bakfs;
+use bakfs_testing::cli::Bakfs;
 
 #[test]
 fn packs_of_a_killed_first_backup_are_used_by_the_next() {

@@ -1,16 +1,13 @@
 //! What a backup never contains: itself, what the kernel only pretends to keep, and what is temporary; the folders of
 //! all that it has.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::settings::excludes::BUILT_IN;
 use bakfs::source::exclude::Excludes;
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::device::Device;
+use bakfs_testing::process::tool;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use support::cli::{Bakfs, json_of};
-use support::device::Device;
-use support::process::tool;
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
@@ -56,7 +53,7 @@ fn mode(path: &Path) -> (u32, u32) {
 
 #[test]
 fn the_folders_of_what_is_left_out_come_back() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let folders = ["/dev", "/proc", "/sys", "/run", "/tmp", "/var/tmp", "/var/run", "/var/cache"];
     let text = format!("repo = '{}'\n[profile.main]\nsources = {folders:?}\n", bakfs.repo().display());
@@ -125,7 +122,7 @@ fn the_built_in_list_names_contents_and_no_folders() {
 
 #[test]
 fn what_is_mounted_is_kept_with_the_mode_it_shows() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     let disk = Device::memory(&source.join("tmp"), 1);
     std::fs::set_permissions(disk.path(), PermissionsExt::from_mode(0o1777)).unwrap();

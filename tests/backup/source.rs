@@ -1,7 +1,4 @@
 //! What is read from the disk being backed up is what is there, and nothing else, whatever happens meanwhile.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::ErrorKind;
 use bakfs::format::codec::Bytes;
@@ -11,6 +8,9 @@ use bakfs::source::read::{self, Segment};
 use bakfs::source::stat::{Kind, Stat};
 use bakfs::source::walk::Walk;
 use bakfs::source::{exclude, xattr};
+use bakfs_testing::need_root;
+use bakfs_testing::users::{NOBODY, acting_as};
+use bakfs_testing::zoo::CAPABILITY;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,9 +20,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use support::need_root;
-use support::users::{NOBODY, acting_as};
-use support::zoo::CAPABILITY;
 
 /// u::rw-, u:4711:rwx, g::r--, m::rwx, o::--- as the kernel takes it (linux/posix_acl_xattr.h).
 const ACL: &[u8; 44] = b"\x02\0\0\0\

@@ -1,15 +1,16 @@
 //! Promise: a source that changes while it is backed up is stored as it was at one moment of the backup, or
 //! marked and named; and a foreign file never enters. Files grow, shrink, are written in place, replaced and
 //! removed, files and directories are swapped for links that lead out, all the time.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::format::config::CHUNK_SIZES;
 use bakfs::format::header::Suite;
 use bakfs::format::tree::{Entry, marks};
 use bakfs::id::ChunkId;
 use bakfs::repo::Repository;
+use bakfs_testing::device::Device;
+use bakfs_testing::library;
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{Dice, noise};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 use std::fs::File;
@@ -17,10 +18,6 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::device::Device;
-use support::library;
-use support::stores::MemStore;
-use support::{Dice, noise};
 
 /// Files of each version are made of blocks that name it.
 const BLOCK_BYTES: usize = 4096;
@@ -271,7 +268,7 @@ fn races(world: &World, backups: u64, tally: &Mutex<Tally>) {
 
 #[test]
 fn a_changing_source_is_consistent_or_marked() {
-    support::need_root();
+    bakfs_testing::need_root();
     let seed = library::size("SEED", 17, 17);
     let backups = library::size("RACES", 1000, 100_000);
     let tally = Mutex::new(Tally::default());

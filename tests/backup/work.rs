@@ -1,14 +1,11 @@
 //! Promise: work is proportional to change.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::{noise, process};
 use rustix::fs::{CWD, FileType, Mode};
 use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use support::cli::Bakfs;
-use support::{noise, process};
 
 fn plant(dir: &Path) -> u64 {
     for folder in 0..20 {
@@ -21,7 +18,7 @@ fn plant(dir: &Path) -> u64 {
     for large in 0..8 {
         std::fs::write(dir.join(format!("large-{large}")), noise(large, 8 << 20)).unwrap();
     }
-    support::until_settled(dir);
+    bakfs_testing::until_settled(dir);
     1008
 }
 
@@ -184,11 +181,11 @@ fn a_tree_taken_over_in_part_is_the_tree_read_anew() {
         ("nothing again", |_| {}),
     ];
     let backup = |host: &str| bakfs.backup([OsStr::new("--host"), OsStr::new(host), source.as_os_str()]);
-    support::until_settled(&source);
+    bakfs_testing::until_settled(&source);
     backup("daily");
     for (number, (what, change)) in changes.into_iter().enumerate() {
         change(&source);
-        support::until_settled(&source);
+        bakfs_testing::until_settled(&source);
         let built = backup("daily");
         // Another host has no parent: all is read.
         let read = backup(&format!("anew-{number}"));

@@ -1,16 +1,13 @@
 //! Promise: bad input gets a clear error that names the object and the next step, the exit code says
 //! what happened, and nothing is lost.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::process::Outcome;
+use bakfs_testing::{files_below, noise, write};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::compare::{self, Rules};
-use support::process::Outcome;
-use support::{files_below, noise, write};
 
 /// Gives a world a source of one file.
 fn with_source(bakfs: Bakfs) -> (Bakfs, PathBuf) {
@@ -219,7 +216,7 @@ fn bad_mount_points() {
         ("the repository", bakfs.repo()),
     ] {
         let outcome = bakfs.run([OsStr::new("mount"), dir.as_os_str()]);
-        if support::cli::is_mounted(&dir) {
+        if bakfs_testing::cli::is_mounted(&dir) {
             bakfs.adopt(dir.clone()).unmount();
             panic!("a mount point that is {what} was taken: {outcome}");
         }
@@ -267,7 +264,7 @@ fn two_backups_at_once() {
         bakfs.start(args)
     };
     let running = [run(&sources[0]), run(&sources[1]), run(&sources[1])];
-    for outcome in running.map(support::process::Running::finish) {
+    for outcome in running.map(bakfs_testing::process::Running::finish) {
         outcome.expect(0);
     }
     let snapshots = bakfs.json(["snapshots"]);
@@ -288,7 +285,7 @@ fn two_first_backups_at_once_make_one_repository() {
         let (bakfs, source) = with_source(Bakfs::first_time());
         let args = [OsStr::new("backup"), source.as_os_str()];
         let running = [bakfs.start(args), bakfs.start(args), bakfs.start(args)];
-        let outcomes = running.map(support::process::Running::finish);
+        let outcomes = running.map(bakfs_testing::process::Running::finish);
         let done = outcomes.iter().filter(|outcome| outcome.code == 0).count();
         for outcome in outcomes.into_iter().filter(|outcome| outcome.code != 0) {
             outcome.refused();
@@ -309,7 +306,7 @@ fn a_clock_that_was_set_back() {
     let later = at("2040-05-02T03:00:00Z", "later");
     let earlier = at("2026-05-01T03:00:00Z", "earlier");
     std::fs::write(source.join("file"), "now").unwrap();
-    support::until_settled(&source);
+    bakfs_testing::until_settled(&source);
     let now = bakfs.backup([&source]).snapshot().to_owned();
     let unchanged = bakfs.backup([&source]);
     assert_eq!(unchanged.number("read_bytes"), 0, "the clock must not cost a whole read");
@@ -328,8 +325,8 @@ fn a_clock_that_was_set_back() {
 fn unreadable_parts_of_the_source_are_named_and_the_rest_is_saved() {
     let bakfs = Bakfs::as_nobody();
     let source = bakfs.make_dir("source");
-    let user = support::users::NOBODY;
-    support::users::acting_as(user, || {
+    let user = bakfs_testing::users::NOBODY;
+    bakfs_testing::users::acting_as(user, || {
         std::fs::create_dir(source.join("closed")).unwrap();
         for name in ["readable", "secret\nname", "closed/inside"] {
             std::fs::write(source.join(name), name).unwrap();
@@ -347,7 +344,7 @@ fn unreadable_parts_of_the_source_are_named_and_the_rest_is_saved() {
     assert_eq!(json_of(outcome)["errors"], 2);
     let mount = bakfs.mount();
     let shown = mount.at("latest", &source);
-    support::users::acting_as(user, || {
+    bakfs_testing::users::acting_as(user, || {
         assert_eq!(std::fs::read_to_string(shown.join("readable")).unwrap(), "readable");
         assert!(std::fs::read(shown.join("secret\nname")).is_err(), "it must not look empty");
     });
@@ -420,7 +417,7 @@ fn nobody_waits_for_who_may_write_to_a_fifo_in_a_repository() {
     for (folder, code) in [("marks", 3), ("snapshots", 3), ("keys", 0)] {
         let fifo = bakfs.repo().join(folder).join("a".repeat(64));
         std::fs::create_dir_all(fifo.parent().unwrap()).unwrap();
-        support::process::tool("mkfifo", [fifo.as_os_str()]).expect(0);
+        bakfs_testing::process::tool("mkfifo", [fifo.as_os_str()]).expect(0);
         let told = bakfs.run(["snapshots"]);
         assert!(told.code == code && told.stderr.contains("aaaaaaaa"), "{folder}: {told}");
         std::fs::remove_file(&fifo).unwrap();

@@ -1,17 +1,14 @@
 //! Promise: a configuration is written, shown and tested for real, and what is wrong with it is named with how to mend
 //! it.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::device::Device;
+use bakfs_testing::process::{self, Outcome, tool};
+use bakfs_testing::write;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::device::Device;
-use support::process::{self, Outcome, tool};
-use support::write;
 
 fn configure(bakfs: &Bakfs, text: &str) -> PathBuf {
     let path = bakfs.path("config/bakfs.toml");
@@ -111,7 +108,7 @@ fn a_key_or_passphrase_that_does_not_open_the_repository_is_found_out() {
 
 #[test]
 fn a_disk_that_fills_is_told_in_time() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let small = Device::memory(&bakfs.path("small"), 64);
     configure_web(&bakfs, &format!("repository = 'small'\n[repository.small]\nrepo = '{}/r'", small.path().display()));
@@ -191,7 +188,7 @@ fn make_machine(bakfs: &Bakfs) -> PathBuf {
 
 #[test]
 fn a_first_configuration_fits_the_machine_and_passes() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let root = make_machine(&bakfs);
     let path = bakfs.path("config/bakfs.toml");
@@ -216,7 +213,7 @@ fn a_first_configuration_fits_the_machine_and_passes() {
 
 #[test]
 fn servers_of_databases_are_found_and_written_down() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let root = make_machine(&bakfs);
     write(&root.join("etc/postgresql/15/main/postgresql.conf"), "port = 5433\n");

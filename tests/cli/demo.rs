@@ -1,5 +1,4 @@
 //! `bakfs demo` shows what it promises and leaves nothing behind.
-#![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 

@@ -1,13 +1,10 @@
 //! Promise: `diff` says what a naive comparison of the two source trees says, whatever the trees.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::Dice;
+use bakfs_testing::cli::{Bakfs, json_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use support::Dice;
-use support::cli::{Bakfs, json_of};
 
 /// What a path was, as far as `diff` compares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +65,9 @@ fn plant(dice: &mut Dice, path: &Path, depth: u32) {
     match dice.below(if depth < 4 { 10 } else { 7 }) {
         0..=4 => {
             let (seed, len) = (dice.roll(), dice.below(3000) as usize);
-            std::fs::write(path, support::noise(seed, len)).unwrap();
+            std::fs::write(path, bakfs_testing::noise(seed, len)).unwrap();
         }
-        5 => std::fs::write(path, support::noise(dice.roll(), 1_500_000)).unwrap(),
+        5 => std::fs::write(path, bakfs_testing::noise(dice.roll(), 1_500_000)).unwrap(),
         6 => symlink(format!("target-{}", dice.below(3)), path).unwrap(),
         _ => {
             std::fs::create_dir(path).unwrap();

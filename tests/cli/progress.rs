@@ -1,10 +1,7 @@
 //! Progress on a terminal: share, total, time left and the file at hand, in whatever width there is.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
-use support::cli::Bakfs;
-use support::{noise, process, write};
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::{noise, process, write};
 
 /// Runs a command on a terminal of so many columns; returns the lines it showed, redrawn ones too.
 fn lines_on(bakfs: &Bakfs, columns: usize, line: &str) -> Vec<String> {

@@ -1,15 +1,12 @@
 //! Promise: what `ls`, `find`, `dump`, `stats`, `completions` and `man` say is what was backed up.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::{noise, process, tools, write};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use support::cli::{Bakfs, json_of};
-use support::{noise, process, tools, write};
 
 fn target(snapshot: &str, path: &Path) -> std::ffi::OsString {
     let mut target = std::ffi::OsString::from(format!("{snapshot}:"));
@@ -217,7 +214,7 @@ fn a_newcomer_is_helped_on() {
     bakfs.backup(["--host", "h", source.to_str().unwrap()]);
     let on_terminal = |words: &str| {
         let mut script = bakfs.wrap("script");
-        let line = format!("{} {words}", support::cli::program().display());
+        let line = format!("{} {words}", bakfs_testing::cli::program().display());
         script.args(["-qec", &line, "/dev/null"]);
         process::run(script).text().replace('\r', "")
     };

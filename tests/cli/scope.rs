@@ -1,15 +1,12 @@
 //! Promise: `latest` has a scope. Where several hosts and profiles share a repository, each has its own newest snapshot,
 //! by command and in the mount; what is dated in the future takes nobody's place; and a restore says what it took.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, Mounted, is_mounted, json_of};
+use bakfs_testing::machine::Machine;
+use bakfs_testing::process::{self, Outcome, tool};
+use bakfs_testing::{SOON, until, write};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, Mounted, is_mounted, json_of};
-use support::machine::Machine;
-use support::process::{self, Outcome, tool};
-use support::{SOON, until, write};
 
 /// A server with its profiles `main` (the machine) and `shop` (its busy part), as docs/operations.md has it, and what
 /// shares its repository. Each snapshot holds a file that says whose it is.
@@ -113,7 +110,7 @@ fn the_documented_recipe_restores_the_machine_and_not_its_busy_part() {
     let target = server.machine.path("newdisk");
     let line = documented_restore(&target);
     assert!(!line.contains("restore latest"), "`latest` alone is the newest of all: {line}");
-    let program = support::cli::program();
+    let program = bakfs_testing::cli::program();
     let mut shell = server.machine.bakfs.wrap("sh");
     shell.env_remove("BAKFS_REPO").args(["-c", &line.replacen("bakfs", program.to_str().unwrap(), 1)]);
     let outcome = process::run(shell).expect(0);

@@ -1,16 +1,13 @@
 //! Promise: what this machine's other users could change is not trusted, what is secret is told to nobody, and what this
 //! program makes for itself is its owner's alone.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, NOBODY, is_mounted};
+use bakfs_testing::machine::Machine;
+use bakfs_testing::process::{Outcome, run};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, NOBODY, is_mounted};
-use support::machine::Machine;
-use support::process::{Outcome, run};
 
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
@@ -22,7 +19,7 @@ fn mode(path: &Path) -> u32 {
 
 /// A machine that has backed something up, with an encrypted repository and its key file.
 fn machine(text: &str) -> Machine {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = Machine::new(text);
     set_mode(&machine.path(""), 0o755);
     machine.write("source/page", "hello\n");
@@ -71,7 +68,7 @@ fn programs_have_a_session_of_their_own_no_descriptors_and_no_secrets() {
     );
     ["where", "sendmail"].iter().for_each(|name| set_mode(&machine.path(name), 0o755));
     // From a terminal, with descriptors open that are not ours.
-    let program = support::cli::program();
+    let program = bakfs_testing::cli::program();
     let line = format!("exec 9</etc/passwd 7>&1; exec {} run web", program.display());
     let mut command = machine.bakfs.wrap("script");
     command.args(["-qec", &line, "/dev/null"]).env_remove("BAKFS_REPO");
@@ -181,12 +178,12 @@ fn server_of(mountpoint: &Path) -> u32 {
 
 #[test]
 fn keys_and_passphrases_are_in_no_core_of_a_mount() {
-    support::need_root();
+    bakfs_testing::need_root();
     const PASSPHRASE: &str = "needle-in-the-core-4711";
     for encryption in ["aes256", "none"] {
         let bakfs = Bakfs::empty();
         let source = bakfs.make_dir("source");
-        support::write(&source.join("page"), "hello\n");
+        bakfs_testing::write(&source.join("page"), "hello\n");
         let (name, passphrase) = ("BAKFS_PASSWORD", if encryption == "none" { None } else { Some(PASSPHRASE) });
         let ok = |args: &[&OsStr]| -> Outcome {
             let mut command = bakfs.command(args);
@@ -216,13 +213,13 @@ fn keys_and_passphrases_are_in_no_core_of_a_mount() {
             mounted.unmount();
             let mut command = bakfs.command([OsStr::new("mount"), OsStr::new("--foreground"), mnt.as_os_str()]);
             command.env(name, passphrase);
-            let mut served = support::process::start(command, false);
-            support::until("it is mounted", support::SOON, || served.ended() || is_mounted(&mnt));
+            let mut served = bakfs_testing::process::start(command, false);
+            bakfs_testing::until("it is mounted", bakfs_testing::SOON, || served.ended() || is_mounted(&mnt));
             let environment = std::fs::read(format!("/proc/{}/environ", served.pid())).unwrap();
             let core = [core_of(served.pid()), environment].concat();
             assert_eq!(found(&core, &needles), Vec::<String>::new(), "in the foreground");
             bakfs.ok([OsStr::new("umount"), mnt.as_os_str()]);
-            served.finish_within(support::SOON).expect(0);
+            served.finish_within(bakfs_testing::SOON).expect(0);
             continue;
         }
         needles.push(("the environment".into(), b"BAKFS_CACHE_DIR=".to_vec()));
@@ -252,10 +249,10 @@ fn the_memory_of_a_run_is_readable_to_root_only() {
     run(make).expect(0);
     // It waits for a passphrase that nobody tells.
     let line = format!("cat {}", fifo.display());
-    let mut running = support::process::start(bakfs.command(["--password-command", &line, "snapshots"]), false);
+    let mut running = bakfs_testing::process::start(bakfs.command(["--password-command", &line, "snapshots"]), false);
     let environment = PathBuf::from(format!("/proc/{}/environ", running.pid()));
     // The files in /proc of a process that others of its user may not look into are root's (proc(5)).
-    support::until("its memory is root's", support::SOON, || {
+    bakfs_testing::until("its memory is root's", bakfs_testing::SOON, || {
         std::fs::metadata(&environment).is_ok_and(|found| found.uid() == 0)
     });
     let told = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
@@ -399,13 +396,13 @@ fn secrets_that_others_could_read_are_refused_by_every_command() {
 
 #[test]
 fn what_is_made_has_its_own_modes_whatever_the_umask() {
-    support::need_root();
+    bakfs_testing::need_root();
     for umask in ["000", "077", "022"] {
         let bakfs = Bakfs::empty();
         set_mode(&bakfs.path(""), 0o755);
         let shell = |line: &str| {
             let mut command = bakfs.wrap("sh");
-            let program = support::cli::program();
+            let program = bakfs_testing::cli::program();
             command.args(["-c", &format!("umask {umask}; {} \"$@\"", program.display()), "sh"]);
             command.args(line.split_whitespace().map(|word| word.replace('@', bakfs.path("").to_str().unwrap())));
             command.env("BAKFS_CACHE_DIR", bakfs.path("made/caches/cache")).env_remove("BAKFS_REPO");
@@ -413,7 +410,7 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
             run(command).expect(0)
         };
         std::fs::create_dir_all(bakfs.path("machine/etc/cron.d")).unwrap();
-        support::write(
+        bakfs_testing::write(
             &bakfs.path("config/bakfs.toml"),
             format!(
                 "repo = '{0}/a/b/repo'\nstate-dir = '{0}/made/states/state'\nlog-dir = '{0}/made/logs/log'\n\
@@ -422,7 +419,7 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
             ),
         );
         bakfs.make_dir("source");
-        support::write(&bakfs.path("source/page"), "hello\n");
+        bakfs_testing::write(&bakfs.path("source/page"), "hello\n");
         [
             "man @/man/deep",
             "schedule install --systemd",

@@ -1,14 +1,11 @@
 //! Promise: root runs no script and uses no secret that others could have written, however they are called and wherever
 //! they lie; what a container is handed, where nobody can write, is used.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::device::Device;
+use bakfs_testing::machine::Machine;
+use bakfs_testing::process::{Outcome, run, tool};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use support::device::Device;
-use support::machine::Machine;
-use support::process::{Outcome, run, tool};
 
 const PROFILE: &str = "[profile.web]\nsources = ['@/source']\n";
 
@@ -18,7 +15,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// A machine with something to back up and an encrypted repository.
 fn machine() -> Machine {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = Machine::new(PROFILE);
     set_mode(&machine.path(""), 0o755);
     machine.write("source/page", "hello\n");

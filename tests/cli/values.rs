@@ -1,17 +1,14 @@
 //! Promise: a value that is given and cannot be used is an error, and a pattern that can match nothing is told: nothing
 //! of it counts as not given.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::{Outcome, run, tool};
+use bakfs_testing::write;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use support::cli::Bakfs;
-use support::process::{Outcome, run, tool};
-use support::write;
 
 /// Runs `bakfs ARGS` with variables set.
 fn with<S: AsRef<OsStr>>(bakfs: &Bakfs, variables: &[(&str, &[u8])], args: impl IntoIterator<Item = S>) -> Outcome {
@@ -509,7 +506,11 @@ fn a_configuration_is_read_once_by_each_command() {
     ] {
         let trace = bakfs.path("trace");
         let mut command = bakfs.wrap("strace");
-        command.args(["-f", "-qq", "-e", "trace=openat", "-o"]).arg(&trace).arg(support::cli::program()).args(args);
+        command
+            .args(["-f", "-qq", "-e", "trace=openat", "-o"])
+            .arg(&trace)
+            .arg(bakfs_testing::cli::program())
+            .args(args);
         command.env_remove("BAKFS_REPO");
         run(command).expect(0);
         let trace = std::fs::read_to_string(&trace).unwrap();

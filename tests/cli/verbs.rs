@@ -1,17 +1,14 @@
 //! Promise: what is backed up, and what each command says about it: excludes, standard input, listings,
 //! differences, exit codes, silence.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::Device;
+use bakfs_testing::process;
+use bakfs_testing::{files_below, noise, write};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::cli::Bakfs;
-use support::device::Device;
-use support::process;
-use support::{files_below, noise, write};
 
 /// Returns the paths below the source that the latest snapshot has, by `ls`.
 fn saved(bakfs: &Bakfs, source: &Path) -> Vec<String> {
@@ -52,7 +49,7 @@ fn excludes_leave_out_what_they_name_and_nothing_else() {
 
 #[test]
 fn one_file_system_stops_at_mount_points() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     write(&source.join("here"), b"here");
     let device = Device::memory(&source.join("other"), 8);

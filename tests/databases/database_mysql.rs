@@ -1,16 +1,13 @@
 //! Promise: dumps of a MySQL or MariaDB server restore all of it, and never look whole when they are not.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::database::{dumps, inspect, list};
 use bakfs::source::generated::Content;
+use bakfs_testing::dumps::{All, Made, all, make, profile};
+use bakfs_testing::mariadb::Mariadb;
+use bakfs_testing::process::tool;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::dumps::{All, Made, all, make, profile};
-use support::mariadb::Mariadb;
-use support::process::tool;
 
 const MAIN: &str = "/databases/mysql/main";
 

@@ -1,16 +1,13 @@
 //! Promise: a dump of MySQL or MariaDB is whole, or what it lacks is named, whatever option files, roles and defaults
 //! of the dump program say; and what is left out of the files is what was dumped.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::database::inspect;
+use bakfs_testing::dumps::{All, all, profile};
+use bakfs_testing::machine::{Machine, below, silent};
+use bakfs_testing::mariadb::Mariadb;
+use bakfs_testing::process::{run, tool};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::dumps::{All, all, profile};
-use support::machine::{Machine, below, silent};
-use support::mariadb::Mariadb;
-use support::process::{run, tool};
 
 const MAIN: &str = "/databases/mysql/main";
 const QUIET: &str = "check = { every = 'never' }\nprune = { every = 'never' }\n";
@@ -89,7 +86,7 @@ fn one_of_everything_comes_back_by_the_documented_commands_object_by_object() {
     let (server, fresh) = (Mariadb::start(), Mariadb::start());
     let dir = tempfile::tempdir().unwrap();
     server.sql("", "CREATE DATABASE rich CHARACTER SET latin1 COLLATE latin1_german1_ci COMMENT 'it''s'");
-    server.restore("rich", Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/everything.sql")));
+    server.restore("rich", Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/databases/everything.sql")));
     furnish_server(&server);
     let expected = server.everything("rich");
     for told in

@@ -1,10 +1,11 @@
 //! Promise: a PostgreSQL cluster's dumps restore all of it, show one moment, and never look whole when they are not.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::database::{dumps, inspect, list};
 use bakfs::source::generated::Content;
+use bakfs_testing::dumps::{All, Made, Small, all, make, profile, shown};
+use bakfs_testing::postgres::Postgres;
+use bakfs_testing::process::tool;
+use bakfs_testing::{SOON, until};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +13,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::dumps::{All, Made, Small, all, make, profile, shown};
-use support::postgres::Postgres;
-use support::process::tool;
-use support::{SOON, until};
 
 fn furnish(postgres: &Postgres, database: &str, rows: u32) {
     postgres.create(database);
@@ -120,7 +117,7 @@ fn connections(postgres: &Postgres) -> u32 {
 /// Counts in two databases, first in `a` and then in `b`, some hundred times a second until told to stop.
 fn count(postgres: &Postgres, stop: &AtomicBool) -> u32 {
     let mut sessions = ["a", "b"].map(|database| {
-        let mut command = Command::new(support::postgres::programs().join("psql"));
+        let mut command = Command::new(bakfs_testing::postgres::programs().join("psql"));
         command.args(["-X", "-q", "-A", "-t", "-d", database]).env("PGHOST", postgres.socket());
         let command = command.env("PGUSER", "postgres").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();

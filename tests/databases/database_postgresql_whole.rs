@@ -1,19 +1,16 @@
 //! Promise: all of a PostgreSQL server comes back by the documented commands, and what is not dumped is named and kept.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::database::inspect;
+use bakfs_testing::dumps::{all, profile};
+use bakfs_testing::library::size;
+use bakfs_testing::machine::{Machine, below};
+use bakfs_testing::postgres::{Postgres, programs};
+use bakfs_testing::process::{Outcome, run};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use support::dumps::{all, profile};
-use support::library::size;
-use support::machine::{Machine, below};
-use support::postgres::{Postgres, programs};
-use support::process::{Outcome, run};
 
-const RICH: &str = include_str!("support/rich.sql");
+const RICH: &str = include_str!("rich.sql");
 const MAIN: &str = "databases/postgresql/main";
 /// Catalogues of what is in a database, all with an oid; subscriptions are the server's, and in the definitions.
 const CATALOGUES: [&str; 25] = [
@@ -334,7 +331,7 @@ fn what_a_role_may_not_read_costs_itself_and_settings_and_few_connections_nothin
         "rights",
         "CREATE SCHEMA x; CREATE FUNCTION x.row_security_active(oid) RETURNS bool LANGUAGE sql AS 'SELECT true'",
     );
-    let plain = |all: support::dumps::All| {
+    let plain = |all: bakfs_testing::dumps::All| {
         let text = String::from_utf8(all.file(&dump).to_vec()).unwrap();
         text.lines().filter(|line| !line.contains("restrict ")).map(str::to_owned).collect::<Vec<_>>()
     };

@@ -1,18 +1,15 @@
 //! Promise: copies of SQLite databases are whole whatever others write meanwhile, and so is what commands print, or
 //! there is none.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::database::{dumps, inspect, list};
+use bakfs_testing::dumps::{All, Made, Small, all, make, profile, shown};
+use bakfs_testing::machine::{Machine, silent};
+use bakfs_testing::process::{Running, start, tool};
+use bakfs_testing::{SOON, until};
 use rusqlite::{Connection, OpenFlags};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::dumps::{All, Made, Small, all, make, profile, shown};
-use support::machine::{Machine, silent};
-use support::process::{Running, start, tool};
-use support::{SOON, until};
 
 /// Moves amounts between two accounts and notes each move, in transactions that keep the sum 0, and never stops.
 const WRITER: &str = r#"
@@ -111,7 +108,7 @@ fn a_hundred_copies_under_constant_writes_are_whole_in_delete_mode() {
 
 #[test]
 fn a_copy_is_the_same_every_night_has_its_owner_and_leaves_the_source_alone() {
-    support::need_root();
+    bakfs_testing::need_root();
     let dir = tempfile::tempdir().unwrap();
     chown(dir.path(), Some(33), Some(33)).unwrap();
     for mode in ["delete", "wal"] {
@@ -127,7 +124,7 @@ fn a_copy_is_the_same_every_night_has_its_owner_and_leaves_the_source_alone() {
         assert!(one == other && state() == before, "{mode}");
         // The format's versions for reading and writing: 2 is WAL, which does not open where nothing can be written.
         assert_eq!(one[18..20], [1, 1], "{mode}");
-        for (beside, _) in support::files_below(dir.path()) {
+        for (beside, _) in bakfs_testing::files_below(dir.path()) {
             let name = beside.file_name().unwrap().to_str().unwrap().to_owned();
             assert!(["delete", "wal", "wal-shm", "wal-wal"].contains(&&*name), "{name}");
             // What reading has made belongs to the database's owner, who could not write it otherwise.
@@ -259,7 +256,7 @@ fn an_empty_file_is_a_database_a_damaged_one_stays_as_it_is_and_reading_leaves_n
     let names = || {
         let mount = machine.mount();
         let shown = |root: &Path| {
-            let files = support::files_below(&root.join(folder.strip_prefix("/").unwrap()));
+            let files = bakfs_testing::files_below(&root.join(folder.strip_prefix("/").unwrap()));
             let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
             let mut names: Vec<_> = files.into_iter().map(|(path, _)| name(path)).collect();
             names.sort();
@@ -287,7 +284,7 @@ fn an_empty_file_is_a_database_a_damaged_one_stays_as_it_is_and_reading_leaves_n
 
 #[test]
 fn what_a_command_prints_is_stored_unless_it_fails() {
-    support::need_root();
+    bakfs_testing::need_root();
     let command = |name: &str, more: &str| format!("[[profile.test.command]]\nname = \"{name}\"\n{more}\n");
     let text = [
         command("good", "run = \"seq 100000\""),

@@ -1,12 +1,9 @@
 //! Promise: programs that are particular about their files work on the mount: SQLite and git.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::{Outcome, run, tool};
 use std::path::Path;
 use std::process::Command;
-use support::cli::Bakfs;
-use support::process::{Outcome, run, tool};
 
 const QUERY: &str = "SELECT count(*), sum(amount), max(length(note)), \
                      hex(substr(group_concat(hex(raw)), -32)) FROM (SELECT * FROM entries ORDER BY id); \
@@ -71,7 +68,7 @@ fn make_repository(bakfs: &Bakfs, dir: &Path) {
             let text = format!("round {round} of file {file}\n").repeat(1 + file * 10);
             std::fs::write(dir.join(format!("file-{file}.txt")), text).unwrap();
         }
-        std::fs::write(dir.join("blob.bin"), support::noise(round, 200_000)).unwrap();
+        std::fs::write(dir.join("blob.bin"), bakfs_testing::noise(round, 200_000)).unwrap();
         ok(&["add", "-A"]);
         ok(&["commit", "-q", "-m", &format!("round {round}")]);
         if round == 5 {

@@ -1,14 +1,11 @@
 //! Promise: `pg_restore` runs straight from a dump inside the mount, of any day, and a day adds about
 //! what it changed.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, Summary};
+use bakfs_testing::files_below;
+use bakfs_testing::postgres::{Format, Postgres};
 use std::ffi::OsStr;
 use std::path::Path;
-use support::cli::{Bakfs, Summary};
-use support::files_below;
-use support::postgres::{Format, Postgres};
 
 const DAY_1: &str = "2026-03-01T03:00:00Z";
 const DAY_2: &str = "2026-03-02T03:00:00Z";
@@ -173,7 +170,7 @@ fn a_streamed_dump_restores_from_the_mount() {
     postgres.dump("bank", Format::Custom, &file);
     let mut command = bakfs.command(["backup", "--stdin", "/dumps/bank.custom"]);
     command.stdin(std::fs::File::open(&file).unwrap());
-    support::process::start(command, true).finish().expect(0);
+    bakfs_testing::process::start(command, true).finish().expect(0);
     let mount = bakfs.mount();
     let shown = mount.path().join("latest/dumps/bank.custom");
     restore(&postgres, Format::Custom, &shown);

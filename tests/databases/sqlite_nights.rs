@@ -1,13 +1,10 @@
 //! Promise: of an SQLite database that is written to without a pause, every backup is whole in the mount.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::machine::{Machine, below, silent};
+use bakfs_testing::{SOON, until};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::machine::{Machine, below, silent};
-use support::{SOON, until};
 
 const BACKUPS: usize = 100;
 
@@ -16,7 +13,7 @@ struct Early(PathBuf);
 
 impl Early {
     fn make() -> Early {
-        support::need_root();
+        bakfs_testing::need_root();
         let path = PathBuf::from(format!("/bakfs-test-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         Early(path)

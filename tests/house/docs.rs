@@ -1,5 +1,4 @@
 //! The documents name tests; the tests exist.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -1,15 +1,12 @@
 //! Promise: the judges of the other tests can fail. A good copy passes each, a damaged one does not.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::device::Device;
+use bakfs_testing::hostile::{self, DEEP, HUGE, SPECIAL, Scale};
+use bakfs_testing::tools;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use support::compare::{self, Rules};
-use support::device::Device;
-use support::hostile::{self, DEEP, HUGE, SPECIAL, Scale};
-use support::tools;
 
 struct World {
     _device: Device,
@@ -42,7 +39,7 @@ fn tree_and_copy(world: &World) -> (PathBuf, PathBuf) {
 
 #[test]
 fn two_plantings_and_a_copy_are_equal() {
-    support::need_root();
+    bakfs_testing::need_root();
     let world = World::new();
     let [first, second] = ["first", "second"].map(|name| {
         let dir = world.dir(name);
@@ -165,7 +162,7 @@ const DAMAGES: [(&str, Damage); 14] = [
 
 #[test]
 fn every_kind_of_damage_is_found() {
-    support::need_root();
+    bakfs_testing::need_root();
     let world = World::new();
     let (source, _) = tree_and_copy(&world);
     for (what, damage) in DAMAGES {
@@ -182,7 +179,7 @@ fn every_kind_of_damage_is_found() {
 
 #[test]
 fn the_tools_find_a_flipped_byte_and_a_mode() {
-    support::need_root();
+    bakfs_testing::need_root();
     let world = World::new();
     let (source, copy) = tree_and_copy(&world);
     DAMAGES[0].1(&copy);

@@ -1,5 +1,4 @@
 //! Rooms depend on one another in one direction only, and three crates have one door each.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
 //! Promise: nothing on the mount can be changed, by anyone, in any way, and every refusal is one that a
 //! kernel file system mounted read-only would give.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::device::Device;
+use bakfs_testing::users::{NOBODY, ROOT, User, acting_as};
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
 };
@@ -11,10 +12,6 @@ use rustix::io::{Errno, Result};
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use support::cli::Bakfs;
-use support::compare::{self, Rules};
-use support::device::Device;
-use support::users::{NOBODY, ROOT, User, acting_as};
 
 /// What a call needs: the file it is aimed at, a free name beside it, a file elsewhere.
 struct Aim {
@@ -94,7 +91,7 @@ const CALLS: [(&str, Call); 38] = [
     ("setxattr user", |aim| set(aim, "user.new", b"x")),
     ("setxattr trusted", |aim| set(aim, "trusted.new", b"x")),
     ("setxattr ACL", |aim| {
-        use support::hostile::{acl, tag};
+        use bakfs_testing::hostile::{acl, tag};
         let list = [tag::USER_OBJ, tag::GROUP_OBJ, tag::OTHER].map(|kind| (kind, 7, tag::NO_ID));
         set(aim, "system.posix_acl_access", &acl(&list))
     }),
@@ -141,7 +138,7 @@ fn attempt(call: Call, kind: &str, root: &Path, outside: &Path) -> Result<()> {
 
 #[test]
 fn nothing_on_the_mount_can_be_changed() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     open_to_all(&bakfs.path("."));
     let source = bakfs.make_dir("source");
@@ -177,7 +174,7 @@ fn open_to_all(dir: &Path) {
 
 #[test]
 fn writable_maps_of_the_mount_are_refused() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let source = bakfs.make_dir("source");
     plant(&source);
@@ -198,7 +195,7 @@ fn writable_maps_of_the_mount_are_refused() {
 /// The table is worth something: on a writable file system most calls succeed.
 #[test]
 fn the_calls_change_a_writable_tree() {
-    support::need_root();
+    bakfs_testing::need_root();
     let users: [User; 2] = [ROOT, NOBODY];
     for user in users {
         let mut succeeded = std::collections::BTreeSet::new();

@@ -1,17 +1,14 @@
 //! Promise: the mount shows exactly the source, and `restore` brings exactly the source back, as the
 //! kernel and the standard tools see it.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::device::Device;
+use bakfs_testing::hostile::{self, DEEP, HUGE, SPECIAL, Scale};
+use bakfs_testing::tools;
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use support::cli::Bakfs;
-use support::compare::{self, Rules};
-use support::device::Device;
-use support::hostile::{self, DEEP, HUGE, SPECIAL, Scale};
-use support::tools;
 
 /// A world with a file system that takes everything the hostile tree has.
 struct World {
@@ -21,7 +18,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        support::need_root();
+        bakfs_testing::need_root();
         let bakfs = Bakfs::new();
         let device = Device::ext4(&bakfs.path("image"), &bakfs.path("fs"), 6 << 10);
         World { device, bakfs }
@@ -85,7 +82,7 @@ fn sparse_archives_and_copies_out_of_the_mount_are_the_source() {
         OsStr::new("-C"),
         unpacked.as_os_str(),
     ]);
-    support::process::tool("tar", args).expect(0);
+    bakfs_testing::process::tool("tar", args).expect(0);
     compare::trees(&source.join(HUGE), &unpacked, Rules::CP).assert_same("the unpacked archive");
 
     let copy = world.scratch("copy");
@@ -106,7 +103,7 @@ fn copy_of_the_machine(dir: &Path) {
     names.sort();
     let (mut taken, mut left_out) = (0, Vec::new());
     for path in names {
-        let size = support::process::tool("du", [OsStr::new("-sb"), path.as_os_str()]);
+        let size = bakfs_testing::process::tool("du", [OsStr::new("-sb"), path.as_os_str()]);
         let len: u64 = size.text().split('\t').next().unwrap().parse().unwrap();
         if taken + len > SHARE_LIMIT_BYTES {
             left_out.push(path);
@@ -120,7 +117,7 @@ fn copy_of_the_machine(dir: &Path) {
 
 #[test]
 fn etc_and_usr_share_are_the_same_through_the_mount_and_restored() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     let source = bakfs.make_dir("source");
     copy_of_the_machine(&source);
@@ -146,7 +143,7 @@ fn etc_and_usr_share_are_the_same_through_the_mount_and_restored() {
 
 /// Damages what was restored: every 5th file is gone, every 7th is cut in half.
 fn damage(dir: &Path) -> usize {
-    let files = support::files_below(dir);
+    let files = bakfs_testing::files_below(dir);
     let mut damaged = 0;
     for (index, (path, len)) in files.iter().enumerate() {
         if index % 5 == 0 {
@@ -204,7 +201,7 @@ fn restore_never_writes_through_a_symlink_of_the_target() {
     let elsewhere = bakfs.make_dir("elsewhere");
     std::fs::write(elsewhere.join("victim"), b"precious").unwrap();
     let unharmed = |what: &str| {
-        let names = support::files_below(&elsewhere);
+        let names = bakfs_testing::files_below(&elsewhere);
         assert_eq!(names, [(elsewhere.join("victim"), 8)], "{what}: written outside the target");
         assert_eq!(std::fs::read(elsewhere.join("victim")).unwrap(), b"precious", "{what}");
     };

@@ -1,19 +1,16 @@
 //! Promise: a mount that ends leaves nothing behind, however it ends: no process, no file, and no disk that cannot be
 //! unmounted; and what it has to say when it begins is said to who has typed it.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, is_mounted};
+use bakfs_testing::device::Device;
+use bakfs_testing::process::{Outcome, Running, start, tool};
+use bakfs_testing::servers::{self, Service};
+use bakfs_testing::{SOON, files_below, noise, until, write};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use support::cli::{Bakfs, is_mounted};
-use support::device::Device;
-use support::process::{Outcome, Running, start, tool};
-use support::servers::{self, Service};
-use support::{SOON, files_below, noise, until, write};
 
 /// Returns the processes that work for this world: their command lines name a path in it.
 fn processes(bakfs: &Bakfs) -> Vec<String> {
@@ -144,10 +141,10 @@ fn what_a_killed_process_has_left_goes_with_the_next() {
 
 #[test]
 fn a_disk_can_be_unmounted_under_a_mount_that_nobody_reads_and_right_after_it() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     let [image, disk] = ["image", "disk"].map(|name| bakfs.path(name));
-    let mut device = Device::format(support::device::FileSystem::Ext4, &image, &disk, 64);
+    let mut device = Device::format(bakfs_testing::device::FileSystem::Ext4, &image, &disk, 64);
     let repo = disk.join("repo");
     let on_disk = |args: &[&OsStr]| bakfs.run([OsStr::new("--repo"), repo.as_os_str()].iter().chain(args)).expect(0);
     on_disk(&[OsStr::new("init")]);
@@ -178,7 +175,8 @@ fn a_disk_can_be_unmounted_under_a_mount_that_nobody_reads_and_right_after_it() 
 /// Starts a mount in the background with variables.
 fn mount_with(bakfs: &Bakfs, global: &[&str], variables: &[(&str, &str)], program: &str) -> Outcome {
     let mut command = bakfs.wrap("sh");
-    let mut command_line = vec!["-c".to_owned(), program.to_owned(), support::cli::program().display().to_string()];
+    let mut command_line =
+        vec!["-c".to_owned(), program.to_owned(), bakfs_testing::cli::program().display().to_string()];
     command_line.extend(global.iter().map(|argument| (*argument).to_owned()));
     command.args(command_line).envs(variables.iter().copied());
     start(command, false).finish()
@@ -257,7 +255,7 @@ fn warnings_of_the_start_are_told_to_who_has_typed_the_command() {
     let dir = bakfs.path("mnt");
     let (at, repo) = (dir.to_str().unwrap(), bakfs.repo().display().to_string());
     let helper = bakfs.path("mount.fuse.bakfs");
-    std::os::unix::fs::symlink(support::cli::program(), &helper).unwrap();
+    std::os::unix::fs::symlink(bakfs_testing::cli::program(), &helper).unwrap();
     let options = format!("exec {} \"$@\"", helper.display());
     let option = format!("rw,password_file={file}");
     for (arguments, program) in

@@ -1,23 +1,20 @@
 //! Promise: a mount shows what there is, whoever tells of changes or does not: disks that go and come, folders of other
 //! machines, a kernel without watches; and attributes that came after it began.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::format::header::Suite;
 use bakfs::view::View;
 use bakfs_mount::tree::Tree;
+use bakfs_testing::cli::{Bakfs, Mounted, is_mounted};
+use bakfs_testing::device::Device;
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::process::{self, tool};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::users::{self, acting_as};
+use bakfs_testing::{SOON, until};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use support::cli::{Bakfs, Mounted, is_mounted};
-use support::device::Device;
-use support::library::{self, Source, TINY_CHUNKS};
-use support::process::{self, tool};
-use support::stores::MemStore;
-use support::users::{self, acting_as};
-use support::{SOON, until};
 
 /// Unmounts a path when dropped.
 struct Mount(PathBuf);
@@ -44,7 +41,7 @@ fn shows(mount: &Mounted<'_>, source: &Path, text: &str) {
 
 #[test]
 fn a_disk_that_was_away_and_folders_that_are_others_are_followed() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "1").unwrap();
     let [image, disk] = ["image", "disk"].map(|name| bakfs.path(name));
@@ -91,7 +88,7 @@ fn a_disk_that_was_away_and_folders_that_are_others_are_followed() {
 
 #[test]
 fn a_folder_in_which_others_write_is_looked_at_again() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "1").unwrap();
     bakfs.backup([&source]);
@@ -109,7 +106,7 @@ fn a_folder_in_which_others_write_is_looked_at_again() {
 
 #[test]
 fn without_any_watch_there_is_a_mount_that_follows() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "1").unwrap();
     bakfs.backup([&source]);
@@ -119,7 +116,7 @@ fn without_any_watch_there_is_a_mount_that_follows() {
                   until [ \"$(cat \"$M/latest$S/f\")\" = 2 ]; do n=$((n+1)); [ $n -lt 600 ]; sleep 0.1; done; \"$B\" umount \"$M\"";
     let mut command = bakfs.wrap("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-    command.env("B", support::cli::program()).env("M", bakfs.path("mnt")).env("S", &source);
+    command.env("B", bakfs_testing::cli::program()).env("M", bakfs.path("mnt")).env("S", &source);
     process::start(command, false).finish_within(SOON).expect(0);
 }
 
@@ -163,7 +160,7 @@ fn has_xattrs(path: &Path) -> bool {
 
 #[test]
 fn attributes_that_come_later_are_shown_as_soon_as_nobody_is_in_the_mount() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "1").unwrap();
     let first = bakfs.backup([&source]).snapshot().to_owned();
@@ -192,7 +189,7 @@ fn attributes_that_come_later_are_shown_as_soon_as_nobody_is_in_the_mount() {
 
 #[test]
 fn a_working_directory_keeps_a_mount_and_a_run_names_it() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "1").unwrap();
     bakfs.backup([&source]);

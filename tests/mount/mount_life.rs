@@ -1,17 +1,14 @@
 //! Promise: the mount lives with its machine: readers, writers, new snapshots, busy unmounts, a killed
 //! daemon, ordinary users and fstab.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, Mounted, NOBODY, is_mounted};
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::process::{self, tool};
+use bakfs_testing::users::acting_as;
+use bakfs_testing::{SOON, noise, tools, until, users};
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, Mounted, NOBODY, is_mounted};
-use support::compare::{self, Rules};
-use support::process::{self, tool};
-use support::users::acting_as;
-use support::{SOON, noise, tools, until, users};
 
 /// A folder with many small files and some large ones.
 fn plant(dir: &Path, seed: u64) {
@@ -368,7 +365,7 @@ fn mount_dot_fuse_dot_bakfs_is_a_mount_helper() {
         process::run(command).expect(0);
         let mount = bakfs.adopt(bakfs.path("mnt"));
         assert!(mount.at("latest", &source).join("same").exists(), "-o {options}");
-        let (shown, _) = support::cli::mount_options(mount.path()).unwrap();
+        let (shown, _) = bakfs_testing::cli::mount_options(mount.path()).unwrap();
         assert!(shown.split(',').any(|option| option == "ro"), "-o {options} gives {shown}");
         mount.unmount();
     }
@@ -403,7 +400,7 @@ impl Drop for Helper {
 
 #[test]
 fn mount_and_fstab_know_the_type() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = small_world();
     bakfs.backup([&source]);
     let _helper = Helper::install();

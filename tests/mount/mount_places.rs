@@ -1,21 +1,18 @@
 //! Promise: a history can be mounted wherever one may need it: over an automount, over an empty volume, on a read-only
 //! root, without a log; by mount(8) in each of its ways, whose options do what they say.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, is_mounted, mount_options};
+use bakfs_testing::process::{self, Outcome, tool};
+use bakfs_testing::{SOON, until};
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, is_mounted, mount_options};
-use support::process::{self, Outcome, tool};
-use support::{SOON, until};
 
 /// A world with a snapshot of a text and a program.
 fn world() -> (Bakfs, PathBuf) {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     std::fs::write(source.join("f"), "content").unwrap();
     std::fs::copy("/bin/true", source.join("true")).unwrap();
@@ -63,7 +60,7 @@ sys.exit(mounted.returncode)
 fn an_automount_mounts_when_somebody_looks() {
     let (bakfs, source) = world();
     let helper = bakfs.path("mount.fuse.bakfs");
-    symlink(support::cli::program(), &helper).unwrap();
+    symlink(bakfs_testing::cli::program(), &helper).unwrap();
     let dir = bakfs.path("mnt");
     let mut command = bakfs.wrap("setsid");
     command.args(["--wait", "python3", "-c", AUTOMOUNTER]).arg(&dir).arg(&helper).arg(bakfs.repo()).arg(&dir);
@@ -115,7 +112,7 @@ fn without_a_log_there_is_a_mount() {
     let script = "set -e; mount --make-rprivate /; mount --bind \"$T\" \"$T\"; mount -o remount,bind,ro \"$T\"; \
                   \"$B\" mount \"$T/mnt\"; ls \"$T/mnt\"; \"$B\" umount \"$T/mnt\"";
     let mut command = bakfs.wrap("unshare");
-    command.args(["--mount", "sh", "-c", script]).env("T", bakfs.path("")).env("B", support::cli::program());
+    command.args(["--mount", "sh", "-c", script]).env("T", bakfs.path("")).env("B", bakfs_testing::cli::program());
     command.env("BAKFS_CACHE_DIR", bakfs.path("none"));
     let outcome = process::run(command).expect(0).says("without a log");
     assert!(outcome.text().contains("latest"), "{outcome}");
@@ -140,7 +137,7 @@ fn helped(bakfs: &Bakfs, helper: &Path, source: &str, options: &str) -> Outcome 
 fn options_of_mount_do_what_they_say_and_others_are_named() {
     let (bakfs, source) = world();
     let helper = bakfs.path("mount.fuse.bakfs");
-    symlink(support::cli::program(), &helper).unwrap();
+    symlink(bakfs_testing::cli::program(), &helper).unwrap();
     let repo = bakfs.repo().into_os_string().into_string().unwrap();
     for (options, flag, code) in [
         ("ro,noexec", "noexec", 126),
@@ -190,7 +187,7 @@ fn an_ordinary_users_options_reach_the_kernel_too() {
 #[test]
 fn the_helper_may_be_a_link_a_copy_another_name_or_that_of_fuse3() {
     let (bakfs, source) = world();
-    let program = support::cli::program();
+    let program = bakfs_testing::cli::program();
     let [link, copy, name] = ["a", "b", "c"].map(|dir| bakfs.make_dir(dir).join("mount.bakfs"));
     symlink(&program, &link).unwrap();
     std::fs::copy(&program, &copy).unwrap();
@@ -263,13 +260,13 @@ fn who_walks_every_night_through_all_snapshots_is_told_of() {
     let text = format!("[profile.main]\nsources = ['{}']\nschedule = ['daily']\n", source.display());
     std::fs::write(bakfs.path("config/bakfs.toml"), text).unwrap();
     let root = bakfs.make_dir("root");
-    support::write(&root.join("etc/updatedb.conf"), "PRUNEFS=\"NFS fuse.sshfs\"\n");
+    bakfs_testing::write(&root.join("etc/updatedb.conf"), "PRUNEFS=\"NFS fuse.sshfs\"\n");
     let check = || {
         let mut command = bakfs.command(["config", "check"]);
         command.env("BAKFS_SYSTEM_ROOT", &root);
         process::run(command).text()
     };
     assert!(check().contains("add `fuse.bakfs` to PRUNEFS"), "{}", check());
-    support::write(&root.join("etc/updatedb.conf"), "PRUNEFS=\"NFS fuse.bakfs\"\n");
+    bakfs_testing::write(&root.join("etc/updatedb.conf"), "PRUNEFS=\"NFS fuse.bakfs\"\n");
     assert!(!check().contains("updatedb"));
 }

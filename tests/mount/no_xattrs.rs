@@ -1,12 +1,9 @@
 //! A mount that shows no extended attributes gives nobody more than the ACLs it hides.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::tool;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use support::cli::Bakfs;
-use support::process::tool;
 
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777

@@ -1,14 +1,11 @@
 //! Promise: who may read what on the mount is who may read it at the source, access lists included.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, mount_options};
+use bakfs_testing::hostile::{acl, tag};
+use bakfs_testing::users::{NOBODY, ROOT, User, acting_as};
 use rustix::fs::{Access, AtFlags, CWD, XattrFlags};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, mount_options};
-use support::hostile::{acl, tag};
-use support::users::{NOBODY, ROOT, User, acting_as};
 
 const MEMBER: User = User { uid: 1001, gid: 1002, groups: &[4321] };
 const USERS: [User; 3] = [ROOT, MEMBER, NOBODY];
@@ -97,7 +94,7 @@ fn compare_rights(source: &Path, shown: &Path, names: &[String]) -> Vec<String> 
 
 #[test]
 fn access_on_the_mount_is_access_at_the_source() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     std::fs::set_permissions(bakfs.path("."), PermissionsExt::from_mode(0o755)).unwrap();
     let source = bakfs.make_dir("source");
@@ -112,7 +109,7 @@ fn access_on_the_mount_is_access_at_the_source() {
 /// The judge can fail: with the lists gone, rights differ.
 #[test]
 fn lost_access_lists_are_noticed() {
-    support::need_root();
+    bakfs_testing::need_root();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let [with, without] = ["with", "without"].map(|name| dir.path().join(name));
@@ -135,7 +132,7 @@ fn plant_names(root: &Path) -> Vec<String> {
 
 #[test]
 fn the_mount_is_private_read_only_and_without_privileges() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::new();
     std::fs::set_permissions(bakfs.path("."), PermissionsExt::from_mode(0o755)).unwrap();
     let source = bakfs.make_dir("source");
@@ -160,9 +157,9 @@ fn secrets_and_caches_are_for_their_owner_only() {
     bakfs.backup([&source]);
     let mount = bakfs.mount();
     assert_eq!(std::fs::read(mount.at("latest", &source).join("file")).unwrap(), b"content");
-    let keys = support::files_below(&bakfs.path("config"));
+    let keys = bakfs_testing::files_below(&bakfs.path("config"));
     assert!(!keys.is_empty(), "the first backup makes a key");
-    let private = keys.into_iter().chain(support::files_below(&bakfs.path("cache")));
+    let private = keys.into_iter().chain(bakfs_testing::files_below(&bakfs.path("cache")));
     for (path, _) in private {
         // Its own mode, or that of a folder bakfs made above it, keeps others out.
         let dirs = path.ancestors().take_while(|above| *above != bakfs.path("."));

@@ -1,9 +1,8 @@
 //! Promise: every way to read gives the original bytes: random reads, maps, sendfile, direct I/O, seeks
 //! and listings that are left and taken up again.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, Mounted};
+use bakfs_testing::{Dice, noise};
 use rustix::fs::{CWD, Dir, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -12,8 +11,6 @@ use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, Mounted};
-use support::{Dice, noise};
 
 /// Operations of one run over all files.
 const OPERATIONS: usize = 12_000;
@@ -268,7 +265,7 @@ fn a_program_runs_from_the_mount() {
     bakfs.backup([&source]);
     let mount = bakfs.mount();
     let shown = mount.at("latest", &source);
-    let run = |name: &str| support::process::tool(shown.join(name).to_str().unwrap(), [""; 0]);
+    let run = |name: &str| bakfs_testing::process::tool(shown.join(name).to_str().unwrap(), [""; 0]);
     run("true").expect(0);
     assert_eq!(run("script").expect(0).text(), "from the mount\n");
 }

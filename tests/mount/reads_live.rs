@@ -1,10 +1,10 @@
 //! Promise: what is read through the mount is the source, while snapshots come, are forgotten and pruned: by
 //! eight readers at once in every way there is to read, and by fio(1), which verifies what it wrote itself.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::store::local::LocalStore;
+use bakfs_testing::cli::{Bakfs, Mounted};
+use bakfs_testing::process::tool;
+use bakfs_testing::{Dice, library, noise};
 use parking_lot::RwLock;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,9 +12,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::cli::{Bakfs, Mounted};
-use support::process::tool;
-use support::{Dice, library, noise};
 
 const READERS: u64 = 8;
 const FILES: u64 = 6;

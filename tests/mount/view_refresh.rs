@@ -1,19 +1,16 @@
 //! Promise: a look-up by name is right as soon as a backup has ended, also while another reader is just taking
 //! the new snapshot in; and nobody who looks waits for a network that is asked what is new.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::Result;
 use bakfs::format::header::Suite;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
 use bakfs::view::View;
 use bakfs_mount::tree::{Fault, ROOT_INO, Tree, Wait as MountWait};
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::stores::MemStore;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::library::{self, Source, TINY_CHUNKS};
-use support::stores::MemStore;
 
 /// What stops a listing of snapshots.
 #[derive(Default)]
@@ -99,7 +96,9 @@ fn who_looks_while_another_takes_a_snapshot_in_waits_for_it() {
     std::thread::scope(|scope| {
         let closed = Closed::new(&gate);
         let first = scope.spawn(|| view.lookup(ROOT_INO, name.as_bytes(), MountWait::Allowed));
-        support::until("the first reader lists the snapshots", support::SOON, || gate.waiting.load(Ordering::SeqCst));
+        bakfs_testing::until("the first reader lists the snapshots", bakfs_testing::SOON, || {
+            gate.waiting.load(Ordering::SeqCst)
+        });
         let second = view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never);
         drop(closed);
         assert!(matches!(second, Err(Fault::WouldWait)), "{second:?}");
@@ -127,10 +126,10 @@ fn nobody_waits_at_midnight_while_a_store_far_away_is_asked() {
     std::thread::scope(|scope| {
         let closed = Closed::new(&gate);
         let asking = scope.spawn(|| view.look_again());
-        support::until("the store is asked", support::SOON, || gate.waiting.load(Ordering::SeqCst));
+        bakfs_testing::until("the store is asked", bakfs_testing::SOON, || gate.waiting.load(Ordering::SeqCst));
         is_midnight.store(true, Ordering::SeqCst);
         let looking = scope.spawn(|| view.lookup(ROOT_INO, old.as_bytes(), MountWait::Allowed));
-        support::until("it is answered", support::SOON, || looking.is_finished());
+        bakfs_testing::until("it is answered", bakfs_testing::SOON, || looking.is_finished());
         assert!(looking.join().unwrap().is_ok());
         drop(closed);
         asking.join().unwrap().unwrap();

@@ -1,8 +1,5 @@
 //! Promise: a store that shows an older or a smaller state of itself costs nothing that is known of, and marks that
 //! come back after they were deleted say nothing that was taken back.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::backup;
 use bakfs::error::{Error, ErrorKind, Result};
@@ -14,14 +11,14 @@ use bakfs::repo::open::Options;
 use bakfs::repo::write::WriteOptions;
 use bakfs::repo::{Memory, Repository};
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::library::{self, TINY_CHUNKS, size};
+use bakfs_testing::stores::{MemStore, Objects};
+use bakfs_testing::{Dice, noise};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::library::{self, TINY_CHUNKS, size};
-use support::stores::{MemStore, Objects};
-use support::{Dice, noise};
 
 /// Kinds whose listings may be bent.
 const KINDS: [ObjectKind; 4] = [ObjectKind::Pack, ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::Mark];
@@ -242,8 +239,8 @@ struct Moment {
 
 fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for (file, _) in support::files_below(from) {
-        support::write(&to.join(file.strip_prefix(from).unwrap()), std::fs::read(&file).unwrap());
+    for (file, _) in bakfs_testing::files_below(from) {
+        bakfs_testing::write(&to.join(file.strip_prefix(from).unwrap()), std::fs::read(&file).unwrap());
     }
 }
 

@@ -1,17 +1,14 @@
 //! Promise: an I/O error is never success. Every call of a store fails in turn, in every way, once and from
 //! then on, under every workload: what was said to be done is there after a power cut, what was there
 //! before still is, and the next run needs nothing.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::library;
+use bakfs_testing::stores::{Fault, FaultStore, MemStore, Plan};
+use bakfs_testing::workloads::{WORKLOADS, Workload, World};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use support::library;
-use support::stores::{Fault, FaultStore, MemStore, Plan};
-use support::workloads::{WORKLOADS, Workload, World};
 
 /// What a store does otherwise than with EIO, the real binary meets in `faults_real`.
 const FAULTS: [Fault; 4] = [Fault::Io, Fault::NoSpace, Fault::LostReply, Fault::Short];

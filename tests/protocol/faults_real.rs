@@ -1,22 +1,19 @@
 //! Promise: an I/O error is never success, on the real binary: system calls of init, backup, check and restore
 //! fail in turn (strace's fault injection), once and from then on. Exit codes are right, nothing panics, what
 //! was reported is there, what was there before still is, and the next run needs nothing.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::format::header::Suite;
 use bakfs::store::local::LocalStore;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::Device;
+use bakfs_testing::library::{self, History};
+use bakfs_testing::process::{Outcome, start};
+use bakfs_testing::{Dice, SOON};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::cli::Bakfs;
-use support::device::Device;
-use support::library::{self, History};
-use support::process::{Outcome, start};
-use support::{Dice, SOON};
 
 /// Calls that change, open or sync something, and those that read.
 const CALLS: &[&str] = &[
@@ -91,7 +88,7 @@ fn copy(from: &Path, to: &Path) {
 
 impl World {
     fn new() -> World {
-        support::need_root();
+        bakfs_testing::need_root();
         let bakfs = Bakfs::empty();
         let disk = Device::memory(&bakfs.path("disk"), 256);
         let source = disk.path().join("source");
@@ -275,7 +272,7 @@ impl World {
 
     /// Compares a snapshot with the source; `some` of it may be missing.
     fn is_source(&self, shown: &library::Shown, some: bool) -> Result<(), String> {
-        for (path, _) in support::files_below(&self.source) {
+        for (path, _) in bakfs_testing::files_below(&self.source) {
             let stored = shown.files.get(path.as_os_str().as_encoded_bytes()).and_then(|(_, bytes)| bytes.as_ref());
             let is_there = stored.is_some_and(|stored| *stored == std::fs::read(&path).unwrap());
             let may_miss = some && stored.is_none();

@@ -1,23 +1,20 @@
 //! Promise: what is no complete listing is a failed request, whatever it looks like and whichever objects it is of: no
 //! command takes it for an answer, and nothing is deleted by it. A listing that does not end ends.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::Suite;
 use bakfs::store::place::Place;
 use bakfs::store::remote::{Environment, Policy, RemoteOptions, RemoteStore};
 use bakfs::store::{ObjectKind, Store};
+use bakfs_testing::bent::{Bend, Endless, SHAPES, Server, Shape};
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::process::{most_memory_bytes, start};
+use bakfs_testing::{noise, servers, write};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use support::bent::{Bend, Endless, SHAPES, Server, Shape};
-use support::cli::Bakfs;
-use support::library::{self, Source, TINY_CHUNKS};
-use support::process::{most_memory_bytes, start};
-use support::{noise, servers, write};
 
 /// A listing that does not end is given up within this, and within so much memory.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,16 +1,13 @@
 //! Promise: a run that is killed costs that run and nothing else. The real binary is killed (SIGKILL) at random
 //! moments: the next run needs nothing, earlier snapshots are what they were, and leftovers are collected.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::Device;
+use bakfs_testing::ledger::{Ledger, Work};
+use bakfs_testing::process::{run, start};
+use bakfs_testing::{Dice, SOON, library};
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
-use support::cli::Bakfs;
-use support::device::Device;
-use support::ledger::{Ledger, Work};
-use support::process::{run, start};
-use support::{Dice, SOON, library};
 
 const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Backup, Work::Forget, Work::Prune, Work::Repair, Work::Init];
 
@@ -28,7 +25,7 @@ fn killed(ledger: &Ledger<'_>, work: Work, dice: &mut Dice, longest: Duration) -
 
 #[test]
 fn a_killed_run_costs_nothing_else() {
-    support::need_root();
+    bakfs_testing::need_root();
     let seed = library::size("SEED", 5, 5);
     let trials = library::size("KILLS", 1000, 100_000);
     let tally = Mutex::new((0u64, 0u64, Vec::new()));

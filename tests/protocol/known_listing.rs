@@ -1,7 +1,4 @@
 //! Promise: a listing that is short costs nothing: what this machine has seen and the listing lacks is asked for by name.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::crypto::keys::Secret;
 use bakfs::crypto::slot::Credential;
@@ -11,11 +8,11 @@ use bakfs::id::ObjectId;
 use bakfs::repo::Repository;
 use bakfs::repo::open::Options;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::library::{self, KEYS, TINY_CHUNKS};
+use bakfs_testing::stores::MemStore;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
-use support::library::{self, KEYS, TINY_CHUNKS};
-use support::stores::MemStore;
 
 /// A store whose listings lack a snapshot, and which may not answer for it.
 #[derive(Default)]

@@ -1,22 +1,19 @@
 //! Promise: what was reported as committed survives a power cut at that moment, and whatever was there before
 //! is as it was, with no repair. A file system on a loop device loses its power (the shutdown ioctl of ext4 and
 //! XFS drops everything that was not written) at random system calls and moments of the real binary.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::Result;
 use bakfs::format::header::Suite;
 use bakfs::store::local::LocalStore;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::{Device, FileSystem};
+use bakfs_testing::ledger::{Ledger, Work};
+use bakfs_testing::process::start;
+use bakfs_testing::{Dice, SOON, library};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::cli::Bakfs;
-use support::device::{Device, FileSystem};
-use support::ledger::{Ledger, Work};
-use support::process::start;
-use support::{Dice, SOON, library};
 
 const WORKS: &[Work] = &[Work::Backup, Work::Backup, Work::Backup, Work::Forget, Work::Prune, Work::Repair, Work::Init];
 /// The calls that change a disk.
@@ -49,7 +46,7 @@ fn run_and_cut(ledger: &Ledger<'_>, work: Work, longest: Duration, disk: &Device
 
 #[test]
 fn what_was_committed_survives_power_cuts() {
-    support::need_root();
+    bakfs_testing::need_root();
     let seed = library::size("SEED", 11, 11);
     let cuts = library::size("POWER_CUTS", 600, 20_000);
     let tally = Mutex::new((0u64, 0u64, Vec::new()));
@@ -151,7 +148,7 @@ fn lost(file_system: FileSystem, cuts: i64, store: impl Fn(LocalStore) -> Arc<dy
 /// The campaign sees what it is for: without the sync of folders acknowledged snapshots are lost.
 #[test]
 fn without_the_sync_of_folders_snapshots_are_lost() {
-    support::need_root();
+    bakfs_testing::need_root();
     for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
         let without = lost(file_system, 5, |store| Arc::new(WithoutFolderSync(store)));
         let with = lost(file_system, 5, |store| Arc::new(store));

@@ -1,10 +1,7 @@
 //! The cache stays small, and nothing in it is needed.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
 use std::path::{Path, PathBuf};
-use support::cli::Bakfs;
 
 /// Returns the cached segments of the one repository that the cache knows.
 fn segments(bakfs: &Bakfs) -> Vec<PathBuf> {

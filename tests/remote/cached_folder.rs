@@ -1,8 +1,5 @@
 //! The cache of a store far away stays within its bound, may be removed, broken or refused at any time, and what is
 //! read is never anything but what is stored.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::crypto::keys::Secret;
 use bakfs::crypto::slot::Credential;
@@ -12,15 +9,15 @@ use bakfs::repo::Repository;
 use bakfs::repo::open::Options;
 use bakfs::store::cached::{CachedStore, DEFAULT_MAX_BYTES, default_max_bytes};
 use bakfs::store::{Object, Store, Wait};
+use bakfs_testing::far::{FarStore, asked_bytes};
+use bakfs_testing::library::{self, Source};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::users::{NOBODY, acting_as};
+use bakfs_testing::{Dice, noise};
 use proptest::prelude::*;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::far::{FarStore, asked_bytes};
-use support::library::{self, Source};
-use support::stores::MemStore;
-use support::users::{NOBODY, acting_as};
-use support::{Dice, noise};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -55,7 +52,7 @@ struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
     fn new(max_bytes: u64) -> Self {
-        support::need_root();
+        bakfs_testing::need_root();
         let folder = tempfile::tempdir().unwrap();
         let size = std::ffi::CString::new(format!("size={max_bytes}")).unwrap();
         rustix::mount::mount("bakfs-test", folder.path(), "tmpfs", rustix::mount::MountFlags::empty(), &*size).unwrap();

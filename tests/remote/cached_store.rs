@@ -1,17 +1,14 @@
 //! What was read once from far away is not fetched again, what several want is fetched once, and readers that go
 //! on are read ahead of in few requests.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::ErrorKind;
 use bakfs::id::ObjectId;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Object, ObjectKind, Store, Wait};
+use bakfs_testing::far::{FarStore, Request, asked_bytes};
+use bakfs_testing::{Dice, noise, until};
 use std::path::Path;
 use std::sync::Arc;
-use support::far::{FarStore, Request, asked_bytes};
-use support::{Dice, noise, until};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -165,7 +162,7 @@ fn many_small_wishes_become_few_requests() {
     far.await_held(3);
     assert_eq!(far.held(), 3, "one connection is kept for who waits");
     far.release();
-    until("all is there", support::SOON, || {
+    until("all is there", bakfs_testing::SOON, || {
         (0..500).all(|at| store.absent_bytes(pack(1), at * 16_000..at * 16_000 + 5000) == 0)
     });
     let requests = far.take_requests();
@@ -267,12 +264,12 @@ fn a_reader_who_finds_all_there_is_read_ahead_of_too() {
     let store = cached(&far, folder.path());
     let is_there = |start: u64, end: u64| store.absent_bytes(pack(1), start..end) == 0;
     (0..2).for_each(|at| read(&store, &packs[0], at * 64 * KIB, 64 * KIB));
-    until("the first window is there", support::SOON, || is_there(0, 384 * KIB));
+    until("the first window is there", bakfs_testing::SOON, || is_there(0, 384 * KIB));
     for at in 2..6 {
         let mut buffer = [0; 64 << 10];
         store.read_at(pack(1), at * 64 * KIB, &mut buffer, Wait::Never).unwrap();
     }
-    until("more is there, though nobody has waited for it", support::SOON, || is_there(384 * KIB, 512 * KIB));
+    until("more is there, though nobody has waited for it", bakfs_testing::SOON, || is_there(384 * KIB, 512 * KIB));
 }
 
 #[test]
@@ -287,7 +284,7 @@ fn small_objects_are_kept_whole_and_verify_by_their_names() {
         let read = || store.read_whole(kind.object(id), 10_000).unwrap() == bytes;
         assert!(read() && read() && cached(&far, folder.path()).read_whole(kind.object(id), 10_000).unwrap() == bytes);
         assert_eq!(far.take_count(), 1, "{kind:?}");
-        let copies = support::files_below(folder.path());
+        let copies = bakfs_testing::files_below(folder.path());
         let (copy, _) = copies.iter().find(|(path, _)| path.to_string_lossy().contains(&id.to_hex())).unwrap();
         std::fs::write(copy, noise(6, 3000)).unwrap();
         assert!(read() && read());
@@ -318,7 +315,7 @@ fn a_store_that_is_dropped_asks_for_nothing_more() {
     far.await_held(3);
     drop(store);
     far.release();
-    until("the threads have ended", support::SOON, || Arc::strong_count(&far) == 1);
+    until("the threads have ended", bakfs_testing::SOON, || Arc::strong_count(&far) == 1);
     assert_eq!(far.take_requests().len(), 3, "those that were on their way");
 }
 
@@ -353,5 +350,5 @@ fn a_reader_that_goes_on_in_the_next_pack_is_read_ahead_of_at_once() {
     (0..16).for_each(|at| read(&store, &packs[0], at * MIB, MIB));
     far.take_requests();
     read(&store, &packs[1], 0, 2112);
-    until("a whole window is there", support::SOON, || store.absent_bytes(pack(2), 0..MIB) == 0);
+    until("a whole window is there", bakfs_testing::SOON, || store.absent_bytes(pack(2), 0..MIB) == 0);
 }

@@ -1,8 +1,5 @@
 //! Promise: a repository far away is as safe as a local one where replies are lost, is written to by several requests
 //! at a time, goes on where it was interrupted, and is opened with few requests.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::crypto::slot::Credential;
 use bakfs::error::ErrorKind;
@@ -18,15 +15,15 @@ use bakfs::repo::open::{self, Options};
 use bakfs::repo::shared::dated;
 use bakfs::repo::shared::session::Session;
 use bakfs::store::{Object, ObjectKind, Store};
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::lossy::{Fate, LossyStore};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{SOON, noise};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::library::{self, Source, TINY_CHUNKS};
-use support::lossy::{Fate, LossyStore};
-use support::stores::MemStore;
-use support::{SOON, noise};
 
 fn made(chunk_sizes: bakfs::format::config::ChunkSizes) -> Arc<MemStore> {
     let store = Arc::new(MemStore::default());
@@ -137,7 +134,8 @@ fn backups_that_were_never_pruned_are_opened_with_a_dozen_requests() {
     assert!(library::read_all(&mounted).unwrap().lies(&truth).is_empty());
     let writing = library::open_with(store.clone(), Some(cache.path())).unwrap();
     assert!(writing.index().segments().iter().all(|loaded| !loaded.is_bundled));
-    let kept = std::fs::read_dir(cache.path()).unwrap().flatten().flat_map(|entry| support::files_below(&entry.path()));
+    let kept =
+        std::fs::read_dir(cache.path()).unwrap().flatten().flat_map(|entry| bakfs_testing::files_below(&entry.path()));
     assert!(kept.map(|(path, _)| path).all(|path| path.extension().is_none_or(|extension| extension != "gathered")));
     // What it says of index objects that are gone counts for nothing.
     let all: Vec<_> = repository.snapshots().unwrap().iter().map(|listed| listed.id).collect();

@@ -1,8 +1,5 @@
 //! A store far away is ready after a few requests: its index is looked up in pieces where it is, tells the same as
 //! the whole, and comes here by and by.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::check::Subject;
 use bakfs::crypto::keys::{Keys, Secret};
@@ -21,12 +18,12 @@ use bakfs::repo::open::Options;
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
+use bakfs_testing::far::{FarStore, asked_bytes};
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{Dice, noise};
 use std::path::Path;
 use std::sync::Arc;
-use support::far::{FarStore, asked_bytes};
-use support::library::{self, Source, TINY_CHUNKS};
-use support::stores::MemStore;
-use support::{Dice, noise};
 
 const PIECE: usize = 65_536;
 const STORED_PIECE: usize = PIECE + 16;
@@ -195,7 +192,7 @@ fn how_much_there_is_is_told_without_waiting() {
         let lazy = LazySegment::open(&store, &vault(), listed, &Arc::default()).unwrap().unwrap();
         (lazy.pack_bytes(), lazy)
     });
-    support::until("who asks is answered", support::SOON, || asking.is_finished());
+    bakfs_testing::until("who asks is answered", bakfs_testing::SOON, || asking.is_finished());
     let (bytes, lazy) = asking.join().unwrap();
     assert_eq!(bytes, None);
     far.release();
@@ -389,7 +386,7 @@ fn the_whole_index_is_fetched_in_few_long_requests_at_a_time() {
 /// A repository of real files whose index is on demand.
 fn real() -> (Arc<MemStore>, library::History) {
     let source = Source::new();
-    support::write(&source.path().join("large"), noise(77, 8 << 20));
+    bakfs_testing::write(&source.path().join("large"), noise(77, 8 << 20));
     library::plant(&source.path(), 1);
     let memory = Arc::new(MemStore::default());
     library::init(&*memory, Suite::Aes256GcmSiv, 0, TINY_CHUNKS).unwrap();
@@ -423,7 +420,7 @@ fn a_repository_is_read_the_same_and_damage_is_told_or_healed() {
     let (repository, whole) = read(cached(FarStore::new(memory.clone(), 4), folder.path()));
     assert!(whole == history && !repository.index().lazy().is_empty());
     // A copy on this machine that is wrong is fetched anew.
-    for (path, _) in support::files_below(folder.path()) {
+    for (path, _) in bakfs_testing::files_below(folder.path()) {
         let mut bytes = std::fs::read(&path).unwrap();
         let name = path.to_string_lossy().into_owned();
         if let Some(at) = name.contains("index").then(|| find(&bytes, &stored[HEADER + 5 * STORED_PIECE..][..64])) {

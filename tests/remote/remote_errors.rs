@@ -1,16 +1,12 @@
 //! Promise: what goes wrong at a place far away is told in a sentence that says what to do next, in bounded time, and
 //! costs no more than that: what was uploaded before is found again.
-#![allow(clippy::unwrap_used)]
 
-#[path = "support/mod.rs"]
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::{Outcome, start};
+use bakfs_testing::servers::{Place, Server, Service, swift};
+use bakfs_testing::{SOON, files_below, noise, until, write};
 use std::path::Path;
 use std::time::Duration;
-use support::cli::Bakfs;
-use support::process::{Outcome, start};
-use support::servers::{Place, Server, Service, swift};
-use support::{SOON, files_below, noise, until, write};
 
 /// No answer takes longer than the tries of one request: at most 8 within 120 s, and those of a listing afterwards.
 const BOUND: Duration = Duration::from_secs(300);
@@ -118,7 +114,8 @@ fn sftp_names_unknown_servers_and_wrong_keys() {
 #[test]
 fn a_full_disk_behind_sftp_is_not_filled_with_parts_of_packs() {
     let disk = tempfile::tempdir().unwrap();
-    support::process::tool("mount", ["-t", "tmpfs", "-o", "size=6m", "none", disk.path().to_str().unwrap()]).expect(0);
+    bakfs_testing::process::tool("mount", ["-t", "tmpfs", "-o", "size=6m", "none", disk.path().to_str().unwrap()])
+        .expect(0);
     let _unmounted = Unmounted(disk.path());
     let server = Server::start_in(Service::Sftp, disk.path());
     let bakfs = Bakfs::at(&server.place());
@@ -191,7 +188,7 @@ fn a_cache_that_cannot_be_used_costs_time_and_nothing_else() {
     reads(bakfs.path("file/cache").to_str().unwrap());
     // A device that is full after a megabyte.
     let small = bakfs.make_dir("small");
-    support::process::tool("mount", ["-t", "tmpfs", "-o", "size=1m", "none", small.to_str().unwrap()]).expect(0);
+    bakfs_testing::process::tool("mount", ["-t", "tmpfs", "-o", "size=1m", "none", small.to_str().unwrap()]).expect(0);
     let unmounted = Unmounted(&small);
     reads(small.to_str().unwrap());
     bakfs.ok(["--cache-dir", small.to_str().unwrap(), "check", "--read-data"]);
@@ -203,6 +200,6 @@ struct Unmounted<'a>(&'a Path);
 
 impl Drop for Unmounted<'_> {
     fn drop(&mut self) {
-        let _ = support::process::tool("umount", ["-l", self.0.to_str().unwrap()]);
+        let _ = bakfs_testing::process::tool("umount", ["-l", self.0.to_str().unwrap()]);
     }
 }

@@ -1,11 +1,7 @@
 //! The servers of the tests answer another client, rclone, as services do.
-#![allow(clippy::unwrap_used)]
 
-#[path = "support/mod.rs"]
-mod support;
-
-use support::noise;
-use support::servers::{BUCKET, Server, Service};
+use bakfs_testing::noise;
+use bakfs_testing::servers::{BUCKET, Server, Service};
 
 /// Stores a file by rclone, lists, reads and removes it; then once more after the server was killed.
 fn serves(service: Service) {

@@ -1,19 +1,16 @@
 //! Promise: who goes through the directories of a snapshot far away finds the small files of the next ones here, in
 //! whichever order the program goes; and who looks at one directory has nothing else fetched.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::format::header::Suite;
 use bakfs::store::cached::CachedStore;
 use bakfs::view::View;
 use bakfs_mount::tree::{Ino, ROOT_INO, Tree, Wait};
+use bakfs_testing::far::FarStore;
+use bakfs_testing::library::{self, TINY_CHUNKS};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{SOON, noise, until};
 use std::path::Path;
 use std::sync::Arc;
-use support::far::FarStore;
-use support::library::{self, TINY_CHUNKS};
-use support::stores::MemStore;
-use support::{SOON, noise, until};
 
 const DIRECTORIES: u64 = 40;
 const FILES: u64 = 6;

@@ -1,19 +1,16 @@
 //! Promise: `check --read-data` notices every change of a stored object, names it, and names the paths
 //! that cannot be read and no others. What it says to do next works.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::repo::open::Options;
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::{Memory, Repository};
 use bakfs::store::Wait;
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::Outcome;
+use bakfs_testing::{files_below, noise};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::process::Outcome;
-use support::{files_below, noise};
 
 fn world(encryption: &str) -> (Bakfs, PathBuf) {
     let bakfs = Bakfs::empty();
@@ -249,10 +246,10 @@ fn readers_go_on_while_damage_makes_another_look_again() {
 
 #[test]
 fn more_bytes_than_can_be_counted_are_no_damage() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     // Three of them have more bytes than 64 bits count; tmpfs, XFS and btrfs let everybody make them.
-    let disk = support::device::Device::memory(&source.join("tmp"), 4);
+    let disk = bakfs_testing::device::Device::memory(&source.join("tmp"), 4);
     for name in [".x1", ".x2", ".x3"] {
         let file = std::fs::File::create(disk.path().join(name)).unwrap();
         file.set_len(9_223_372_036_854_771_712).unwrap();
@@ -274,7 +271,7 @@ fn more_bytes_than_can_be_counted_are_no_damage() {
     std::fs::write(&path, archive).unwrap();
     let mut tar = std::process::Command::new("tar");
     tar.arg("-xOf").arg(&path).arg(&data[1..]);
-    assert_eq!(support::process::run(tar).expect(0).text(), "precious");
+    assert_eq!(bakfs_testing::process::run(tar).expect(0).text(), "precious");
     let target = disk.path().join("target");
     let restored = bakfs.ok(["-q".as_ref(), "restore".as_ref(), "latest".as_ref(), target.as_os_str()]);
     assert_eq!(restored.stderr, "");
@@ -283,10 +280,10 @@ fn more_bytes_than_can_be_counted_are_no_damage() {
 
 #[test]
 fn attributes_without_number_cost_nothing_else() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     // tmpfs, XFS and btrfs let everybody give a file more attributes than a page of a directory holds.
-    let disk = support::device::Device::memory(&source.join("tmp"), 32);
+    let disk = bakfs_testing::device::Device::memory(&source.join("tmp"), 32);
     for name in ["file", "other"] {
         std::fs::write(disk.path().join(name), name).unwrap();
     }

@@ -1,13 +1,10 @@
 //! Promise: damage in the repository is located. A read gives the original bytes or EIO, only the paths
 //! concerned are lost, and `check` names them.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, Mounted};
+use bakfs_testing::{files_below, noise};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, Mounted};
-use support::{files_below, noise};
 
 const FILES: u64 = 24;
 const FILE_BYTES: usize = 700_000;

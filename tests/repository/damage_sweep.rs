@@ -1,18 +1,15 @@
 //! Promise: every change of stored bytes is noticed. Every byte of every object of a small repository is
 //! flipped, every object cut at every length, and every object put in every other's place: nothing wrong
 //! is ever served, nothing panics, and `check` names the object.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::check::{Subject, check_unopened};
 use bakfs::format::header::Suite;
 use bakfs::store::Object;
+use bakfs_testing::library::{self, History, Source, TINY_CHUNKS};
+use bakfs_testing::stores::{MemStore, Objects};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use support::library::{self, History, Source, TINY_CHUNKS};
-use support::stores::{MemStore, Objects};
 
 /// One change of stored bytes: the object, what is done, and the bytes it gets (`None`: it is removed).
 struct Mutation {

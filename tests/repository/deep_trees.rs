@@ -1,7 +1,4 @@
 //! Promise: no repository can overflow the stack: trees deeper than any path are told, not followed.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::format::page::PageWriter;
 use bakfs::format::snapshot::Snapshot;
@@ -10,9 +7,9 @@ use bakfs::repo::open::Options;
 use bakfs::repo::shared::dated;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::repo::{Memory, Repository};
+use bakfs_testing::cli::Bakfs;
 use rustix::fs::{CWD, Mode, OFlags};
 use std::sync::Arc;
-use support::cli::Bakfs;
 
 /// Stores a snapshot of directories in directories, `depth` deep, with a file in the last.
 fn store_deep(repository: &Arc<Repository>, depth: u64, file: &str, day: i64) {
@@ -104,7 +101,7 @@ fn a_deep_directory_of_one_user_cuts_nothing_of_the_others_short() {
     assert!(bakfs.ok(["find", "of-another-user"]).text().contains("/z/of-another-user"));
     let archive = bakfs.path("archive.tar");
     std::fs::write(&archive, bakfs.ok(["dump", "--archive", "tar", "latest"]).stdout).unwrap();
-    let listed = support::process::tool("tar", ["-tf".as_ref(), archive.as_os_str()]).expect(0).text();
+    let listed = bakfs_testing::process::tool("tar", ["-tf".as_ref(), archive.as_os_str()]).expect(0).text();
     assert!(listed.trim_end().ends_with("/z/of-another-user"), "{} members", listed.lines().count());
     let target = bakfs.path("target");
     bakfs.ok(["restore".as_ref(), "latest".as_ref(), target.as_os_str()]);

@@ -1,14 +1,11 @@
 //! Promise: `forget` hides what no rule keeps and says why, `--undo` brings it back, pins hold, and
 //! nothing is forgotten by contradiction, accident or a wrong clock.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::{self, Outcome};
+use bakfs_testing::{SOON, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::process::{self, Outcome};
-use support::{SOON, until};
 
 fn world() -> (Bakfs, PathBuf) {
     let bakfs = Bakfs::new();
@@ -58,7 +55,7 @@ fn table(outcome: &Outcome) -> Vec<(String, String, String)> {
 fn a_dry_run_names_what_keeps_each_snapshot_and_changes_nothing() {
     let (bakfs, source) = world();
     nights(&bakfs, &source, &["2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02", "2026-02-03"]);
-    let before = support::files_below(&bakfs.repo());
+    let before = bakfs_testing::files_below(&bakfs.repo());
     let rules = ["forget", "--keep-daily", "2", "--keep-monthly", "6/2", "--keep-within", "36h", "--dry-run"];
     let shown = bakfs.ok(rules);
     let row = |verb: &str, day: &str, why: &str| (verb.to_owned(), night(day), why.to_owned());
@@ -80,7 +77,7 @@ fn a_dry_run_names_what_keeps_each_snapshot_and_changes_nothing() {
     let first = &json["groups"][0]["snapshots"][0];
     assert_eq!(texts(&first["reasons"]), ["daily 1 of 2", "monthly 1 of 6/2", "within 36h"]);
     assert_eq!((first["kept"].as_bool(), first["time"].as_str()), (Some(true), Some("2026-02-03T03:00:00Z")));
-    assert_eq!(support::files_below(&bakfs.repo()), before, "a dry run writes nothing");
+    assert_eq!(bakfs_testing::files_below(&bakfs.repo()), before, "a dry run writes nothing");
     assert_eq!(visible(&bakfs).len(), 5);
 }
 
@@ -412,7 +409,7 @@ fn a_clock_ten_years_ahead_costs_no_genuine_snapshot() {
 
 #[test]
 fn an_incomplete_backup_does_not_push_out_the_last_complete_one() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::as_nobody();
     let source = bakfs.make_dir("source");
     std::fs::write(source.join("file"), b"content").unwrap();

@@ -1,14 +1,11 @@
 //! Every format version that was ever written can be read: repositories made by tests/golden/make.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::{Outcome, tool};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::process::{Outcome, tool};
 
 const VERSIONS: [&str; 2] = ["v1", "v2"];
 

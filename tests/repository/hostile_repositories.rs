@@ -1,26 +1,22 @@
 //! Promise: whoever can write a repository, keys and all, cannot harm who reads it. What no honest writer stores
 //! is refused or shown harmless by every command and the mount: nothing is written outside the target, nothing
 //! panics, memory and time are bounded, and the other snapshots stay readable.
-#![allow(clippy::unwrap_used)]
 
-mod attacks;
-mod support;
-
-use attacks::{ATTACKS, Attack};
+use crate::attacks::{ATTACKS, Attack};
 use bakfs::format::header::Suite;
 use bakfs::monitor::Silent;
 use bakfs::repo::objects::object_id;
 use bakfs::store::local::LocalStore;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::Device;
+use bakfs_testing::library::{self, Source};
+use bakfs_testing::process::{Outcome, most_memory_bytes, start};
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{SOON, files_below, noise};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::cli::Bakfs;
-use support::device::Device;
-use support::library::{self, Source};
-use support::process::{Outcome, most_memory_bytes, start};
-use support::stores::MemStore;
-use support::{SOON, files_below, noise};
 
 /// No command takes more memory, stacks included, whatever a repository says.
 const MAX_MEMORY_BYTES: u64 = 384 << 20;
@@ -43,7 +39,7 @@ struct World {
 impl World {
     /// An honest snapshot and, a day later, the attack.
     fn new(attack: &Attack) -> World {
-        support::need_root();
+        bakfs_testing::need_root();
         let bakfs = Bakfs::empty();
         let disk = Device::memory(&bakfs.path("disk"), 128);
         let source = Source::new();

@@ -1,14 +1,11 @@
 //! Promise: the ways into a repository can be listed, added, changed and taken away, and never the last; and what is
 //! stored can be looked into without a secret being shown.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::Outcome;
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::process::Outcome;
 
 /// A repository with a passphrase and a recovery key, and one snapshot.
 struct World {
@@ -172,8 +169,11 @@ fn stored_objects_are_decoded_and_no_secret_is_shown() {
         let names = names(&repo, folder);
         assert!(!names.is_empty());
         for name in names {
-            let len =
-                support::files_below(&repo.join(folder)).into_iter().find(|(path, _)| path.ends_with(&name)).unwrap().1;
+            let len = bakfs_testing::files_below(&repo.join(folder))
+                .into_iter()
+                .find(|(path, _)| path.ends_with(&name))
+                .unwrap()
+                .1;
             assert!(listed.contains(&format!("{name}  {len}\n")), "{folder}/{name} in {listed}");
             let shown = world.with("first", &["debug", "cat", &format!("{folder}/{}", &name[..12])]).expect(0);
             let _: Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -231,7 +231,7 @@ fn a_path_is_told_the_packs_it_needs_and_those_that_are_gone() {
     // Judged by taking the pack away: the file cannot be read without it, and its path can still be told.
     let repo = world.bakfs.repo();
     let pack =
-        support::files_below(&repo.join("packs")).into_iter().find(|(path, _)| path.ends_with(&data[0])).unwrap();
+        bakfs_testing::files_below(&repo.join("packs")).into_iter().find(|(path, _)| path.ends_with(&data[0])).unwrap();
     std::fs::remove_file(pack.0).unwrap();
     world.with("first", &["dump", &of_file]).refused();
     world.with("first", &["ls", &format!("latest:{}", world.source.display())]).expect(0);

@@ -1,8 +1,5 @@
 //! Promise: whoever can write to a place can neither exchange the repository there nor take its newest snapshots away
 //! without every command saying so; and who prunes, copies and makes repositories as usual is told nothing.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::crypto::keys::{Keys, Secret};
 use bakfs::crypto::recovery;
@@ -10,13 +7,13 @@ use bakfs::format::config::{CHUNK_SIZES, Config};
 use bakfs::format::header::Suite;
 use bakfs::format::tree::Time;
 use bakfs::id::RepositoryId;
+use bakfs_testing::cli::{Bakfs, is_mounted};
+use bakfs_testing::process::{Outcome, run};
+use bakfs_testing::write;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::cli::{Bakfs, is_mounted};
-use support::process::{Outcome, run};
-use support::write;
 
 const SECRET: &str = "a line only the owner of the key may read";
 
@@ -171,7 +168,7 @@ fn a_repository_whose_encryption_went_down_is_refused_by_every_command() {
             true => world.forge(),
             false => world.exchange(),
         }
-        let before = support::files_below(&world.bakfs.repo());
+        let before = bakfs_testing::files_below(&world.bakfs.repo());
         let mnt = world.bakfs.path("mnt");
         let mount = format!("mount {}", mnt.display());
         let more = ["backup @", "run --all", "config check", "status", "--accept-unencrypted snapshots", &mount];
@@ -182,7 +179,7 @@ fn a_repository_whose_encryption_went_down_is_refused_by_every_command() {
             assert!(!refused.text().contains("sound"), "{refused}");
         }
         assert!(!is_mounted(&mnt));
-        assert_eq!(support::files_below(&world.bakfs.repo()), before, "nothing was written there");
+        assert_eq!(bakfs_testing::files_below(&world.bakfs.repo()), before, "nothing was written there");
     }
 }
 
@@ -268,7 +265,7 @@ fn a_place_is_the_same_however_it_is_written() {
 #[test]
 fn who_makes_and_copies_repositories_is_told_nothing() {
     let (world, _) = World::with_nights(By::KeyFile);
-    support::process::tool(
+    bakfs_testing::process::tool(
         "cp",
         ["-a", world.bakfs.repo().to_str().unwrap(), world.bakfs.path("copy").to_str().unwrap()],
     );
@@ -313,7 +310,7 @@ impl Loss {
         let paths: Vec<_> = lost.iter().map(|name| world.snapshot_path(name)).collect();
         paths.iter().for_each(|path| std::fs::rename(path, to.join(path.file_name().unwrap())).unwrap());
         if let Loss::AllButTheOldest = self {
-            for (mark, _) in support::files_below(&world.bakfs.repo().join("marks")) {
+            for (mark, _) in bakfs_testing::files_below(&world.bakfs.repo().join("marks")) {
                 std::fs::remove_file(mark).unwrap();
             }
         }
@@ -351,7 +348,7 @@ fn snapshots_that_are_gone_are_named_by_every_command_and_stop_what_deletes() {
         let still: Vec<_> = world.bakfs.objects("packs").into_iter().filter(|pack| packs.contains(pack)).collect();
         assert_eq!(still, packs, "nothing was deleted");
         // Brought back, all is well.
-        for (path, _) in support::files_below(&away) {
+        for (path, _) in bakfs_testing::files_below(&away) {
             std::fs::copy(&path, world.bakfs.repo().join("snapshots").join(path.file_name().unwrap())).unwrap();
         }
         world.is_well("snapshots");
@@ -409,7 +406,7 @@ fn what_other_machines_prune_and_take_back_is_no_loss() {
 #[test]
 fn what_is_known_is_for_its_owner_and_tells_no_secret() {
     let (world, names) = World::with_nights(By::PasswordFile);
-    let files = support::files_below(&world.known());
+    let files = bakfs_testing::files_below(&world.known());
     assert_eq!(files.len(), 2, "one for the place, one for the repository: {files:?}");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&world.known()), 0o700);
@@ -442,7 +439,7 @@ fn what_is_known_is_lost_without_harm() {
         |path| std::fs::remove_file(path).unwrap(),
     ];
     for harm in harms {
-        let files = support::files_below(&world.known());
+        let files = bakfs_testing::files_below(&world.known());
         assert_eq!(files.len(), 2, "what was lost is made again");
         files.iter().for_each(|(path, _)| harm(path));
         world.run("snapshots").expect(0);

@@ -1,8 +1,5 @@
 //! Promise: everything is verified in turn, oldest first, at a bounded cost; what restores and mounts
 //! verify counts; an interrupted check keeps what it has done.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::clock::now_secs;
 use bakfs::format::config::CHUNK_SIZES;
@@ -12,15 +9,15 @@ use bakfs::format::tree::{Content, Entry, Node};
 use bakfs::repo::Repository;
 use bakfs::store::cached::CachedStore;
 use bakfs::store::{Object, Store, Wait};
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::far::FarStore;
+use bakfs_testing::library;
+use bakfs_testing::stores::MemStore;
+use bakfs_testing::{SOON, noise, until};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::cli::{Bakfs, json_of};
-use support::far::FarStore;
-use support::library;
-use support::stores::MemStore;
-use support::{SOON, noise, until};
 
 const DAYS: u64 = 6;
 

@@ -1,15 +1,12 @@
 //! Prune gives room back and loses nothing: beside backups and mounts, after kills, and with objects missing.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::compare::{Rules, trees};
+use bakfs_testing::device::Device;
+use bakfs_testing::process::start;
+use bakfs_testing::{SOON, noise, until};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use support::cli::Bakfs;
-use support::compare::{Rules, trees};
-use support::device::Device;
-use support::process::start;
-use support::{SOON, noise, until};
 
 /// Several frames, and more than one pack's worth of waste when half of it goes.
 const FILE_BYTES: usize = 1 << 20;
@@ -31,7 +28,7 @@ fn backup_with_copy(bakfs: &Bakfs, copies: &Path) -> String {
     let copy = copies.join(&name);
     // The name of a snapshot that was pruned within this second is free again.
     let _ = std::fs::remove_dir_all(&copy);
-    support::process::tool("cp", ["-a", source.to_str().unwrap(), copy.to_str().unwrap()]);
+    bakfs_testing::process::tool("cp", ["-a", source.to_str().unwrap(), copy.to_str().unwrap()]);
     name
 }
 
@@ -59,7 +56,7 @@ fn forgotten_content_goes_and_everything_else_stays() {
     }
     let before = pack_bytes(&bakfs);
     let both = bakfs.ok(["--json", "forget", &names[0], &names[2], "--prune", "--dry-run"]);
-    let would = support::cli::json_of(both)["prune"].clone();
+    let would = bakfs_testing::cli::json_of(both)["prune"].clone();
     bakfs.ok(["forget", &names[0], &names[2]]);
     let planned = bakfs.json(["prune", "--dry-run"]);
     assert_eq!(would, planned, "forget --prune --dry-run tells what both would do");
@@ -146,7 +143,7 @@ fn what_killed_runs_left_is_collected() {
     for name in [".tmp-old", ".tmp-new"] {
         std::fs::write(shard.join(name), b"half").unwrap();
     }
-    support::process::tool("touch", ["-d", "2 days ago", shard.join(".tmp-old").to_str().unwrap()]);
+    bakfs_testing::process::tool("touch", ["-d", "2 days ago", shard.join(".tmp-old").to_str().unwrap()]);
     let done = bakfs.json(["prune", "--accept-missing"]);
     assert!(done["deleted_packs"].as_u64().unwrap() > 0, "{done}");
     assert!(!shard.join(".tmp-old").exists() && shard.join(".tmp-new").exists());
@@ -243,12 +240,12 @@ fn a_listing_that_is_not_whole_deletes_nothing() {
 }
 
 /// Runs a command as another machine would: one that knows nothing of the repository.
-fn elsewhere(bakfs: &Bakfs, args: &[&str]) -> support::process::Outcome {
+fn elsewhere(bakfs: &Bakfs, args: &[&str]) -> bakfs_testing::process::Outcome {
     let mut command = bakfs.command(args);
     for variable in ["BAKFS_STATE_DIR", "BAKFS_CACHE_DIR"] {
         command.env(variable, bakfs.path("elsewhere").join(variable));
     }
-    support::process::run(command)
+    bakfs_testing::process::run(command)
 }
 
 fn newest_snapshot(bakfs: &Bakfs) -> PathBuf {
@@ -265,12 +262,12 @@ fn a_prune_that_deletes_nothing_leaves_word_of_what_it_has_seen() {
         write_files(&source, day, 1);
         bakfs.backup([source.as_os_str()]);
     }
-    let before = support::files_below(&bakfs.repo()).len();
+    let before = bakfs_testing::files_below(&bakfs.repo()).len();
     bakfs.ok(["prune"]);
-    let after = support::files_below(&bakfs.repo());
+    let after = bakfs_testing::files_below(&bakfs.repo());
     assert_eq!((after.len() - before, bakfs.objects("marks").len()), (1, 1), "one mark says what there is");
     bakfs.ok(["prune"]);
-    assert_eq!(support::files_below(&bakfs.repo()), after, "a repeated prune writes nothing");
+    assert_eq!(bakfs_testing::files_below(&bakfs.repo()), after, "a repeated prune writes nothing");
     let (victim, hidden) = (newest_snapshot(&bakfs), bakfs.path("hidden"));
     std::fs::rename(&victim, &hidden).unwrap();
     elsewhere(&bakfs, &["prune"]).expect(1).says("is gone");
@@ -289,7 +286,7 @@ fn a_prune_that_deletes_nothing_leaves_word_of_what_it_has_seen() {
     elsewhere(&bakfs, &["prune"]).expect(0);
     std::fs::rename(&hidden, &victim).unwrap();
     let shown = elsewhere(&bakfs, &["--json", "snapshots"]);
-    assert_eq!(support::cli::json_of(shown).as_array().unwrap().len(), 4);
+    assert_eq!(bakfs_testing::cli::json_of(shown).as_array().unwrap().len(), 4);
 }
 
 #[test]
@@ -345,7 +342,7 @@ fn a_repository_that_cannot_be_written_can_be_read() {
     let (source, copies) = (source(&bakfs), bakfs.make_dir("copies"));
     write_files(&source, 1, 2);
     let name = backup_with_copy(&bakfs, &copies);
-    support::need_root();
+    bakfs_testing::need_root();
     let view = Device::read_only_view(&bakfs.repo(), &bakfs.path("view"));
     let on_view = |args: &[&str]| bakfs.run(["--repo", view.path().to_str().unwrap()].iter().chain(args));
     let to = bakfs.path("restored");
@@ -372,7 +369,7 @@ fn a_repository_that_cannot_be_written_can_be_read() {
 
 #[test]
 fn a_disk_that_is_full_in_the_middle_of_a_prune() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     let device = Device::memory(&bakfs.repo(), 40);
     bakfs.ok(["init", "--encryption", "none"]);
@@ -406,7 +403,7 @@ fn a_clock_ten_years_off_costs_a_backup_elsewhere_its_work_and_nobody_data() {
     let second = backup_with_copy(&bakfs, &copies);
     bakfs.ok(["forget", &first]);
     let is_mark = |path: &Path| path.file_name().unwrap().len() == 64;
-    let mut dice = support::Dice::new(1);
+    let mut dice = bakfs_testing::Dice::new(1);
     let marks = || bakfs.objects("marks").iter().filter(|(path, _)| is_mark(path)).count();
     for (shift, is_elsewhere) in [("+10y", false), ("-10y", false), ("+10y", true), ("-10y", true)] {
         // Something to delete, each time.
@@ -429,7 +426,7 @@ fn a_clock_ten_years_off_costs_a_backup_elsewhere_its_work_and_nobody_data() {
         until("the backup has announced itself", SOON, || marks() > before);
         let mut prune = bakfs.wrap("faketime");
         prune.args(["-f", shift, env!("CARGO_BIN_EXE_bakfs"), "--json", "prune"]);
-        let pruned = support::cli::json_of(support::process::run(prune).expect(0));
+        let pruned = bakfs_testing::cli::json_of(bakfs_testing::process::run(prune).expect(0));
         let waits = !pruned["waiting_for"].as_array().unwrap().is_empty();
         assert_eq!(waits, !is_elsewhere, "only who is seen to live is waited for: {pruned}");
         // An empty stream would be told, whoever commits it.
@@ -450,7 +447,7 @@ fn many_small_objects_become_few() {
         let name = bakfs.backup([source.as_os_str()]).snapshot().to_owned();
         last = name;
     }
-    support::process::tool("cp", ["-a", source.to_str().unwrap(), copies.join(&last).to_str().unwrap()]);
+    bakfs_testing::process::tool("cp", ["-a", source.to_str().unwrap(), copies.join(&last).to_str().unwrap()]);
     assert!(bakfs.objects("index").len() >= 70 && bakfs.objects("packs").len() >= 140);
     // Strays are nobody's objects: left alone, and no reason to stop.
     let strays = ["packs/stray", "packs/07/stray", "index/stray", "marks/stray", "stray"];

@@ -1,15 +1,12 @@
 //! Promise: `bakfs repair` makes the index name what can be read and nothing else, deletes nothing good,
 //! and the next backup stores again what the source still has.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::noise;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use support::cli::{Bakfs, json_of};
-use support::noise;
 
 const DATA_PACK: u8 = 3;
 const TREE_PACK: u8 = 4;
@@ -77,7 +74,8 @@ fn number(report: &Value, field: &str) -> u64 {
 
 /// Asserts that all files of a day are those of the source or cannot be read, and returns the latter.
 fn lost(bakfs: &Bakfs, day: u32, source: &Path) -> Vec<String> {
-    let files = support::files_below(source).into_iter().filter(|(path, _)| day > 1 || !path.ends_with("folder0/new"));
+    let files =
+        bakfs_testing::files_below(source).into_iter().filter(|(path, _)| day > 1 || !path.ends_with("folder0/new"));
     let lost = |(path, _): &(PathBuf, u64)| {
         let dump = bakfs.run(["dump", &format!("2026-03-0{day}:{}", path.display())]);
         assert!(dump.code != 0 || dump.stdout == std::fs::read(path).unwrap(), "{path:?}");

@@ -1,7 +1,4 @@
 //! Promise: a repair that is stopped anywhere has done no harm, and the next one goes on.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::id::ObjectId;
@@ -10,14 +7,14 @@ use bakfs::repair::{self, Options};
 use bakfs::repo::{Memory, Repository, open};
 use bakfs::store::local::LocalStore;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::{run, test_again, tool};
+use bakfs_testing::{files_below, noise};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::cli::{Bakfs, json_of};
-use support::process::{run, tool};
-use support::{files_below, noise};
 
 /// A store that fails from its n-th change on, as if the process had been killed there.
 struct Stops {
@@ -75,8 +72,7 @@ fn a_process_that_is_stopped() {
 
 /// Repairs in a process that stops after some changes; returns whether it came to its end.
 fn stopped_repair(repo: &Path, changes: u64, suspect: ObjectId) -> bool {
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "a_process_that_is_stopped", "--nocapture"]);
+    let mut command = test_again(module_path!(), "a_process_that_is_stopped");
     command.env(TOLD, format!("{}|{changes}|{}", repo.display(), suspect.to_hex()));
     let outcome = run(command);
     assert!(matches!(outcome.code, 0 | 3), "{outcome}");

@@ -1,6 +1,5 @@
 //! Promise: retention rules keep what an independent reading of their definition keeps; more rules never
 //! keep less; what was kept once is kept when the same rules are applied again.
-#![allow(clippy::unwrap_used)]
 
 use bakfs::id::ObjectId;
 use bakfs::retention::group::GroupBy;

@@ -1,17 +1,14 @@
 //! A repository on a disk that several users share: each can read what the others have written, root takes nothing from
 //! its owner, and what somebody may not read is neither damaged nor lost.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::cli::program;
+use bakfs_testing::need_root;
+use bakfs_testing::process::{Outcome, run};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::cli::program;
-use support::need_root;
-use support::process::{Outcome, run};
 
 /// Users every Debian has, `daemon` and `backup`: fusermount3 wants a name.
 const ANNA: u32 = 1;

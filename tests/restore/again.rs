@@ -1,20 +1,14 @@
 //! `bakfs restore` brings back what was backed up, again and again, and nothing outside its target.
-#![allow(clippy::unwrap_used)]
 
-mod over;
-#[path = "../support/mod.rs"]
-mod support;
-mod world;
-
+use crate::world::{Restored, World, assert_same, build_large_zoo, join, noise, show};
+use bakfs_testing::device::Device;
+use bakfs_testing::need_root;
+use bakfs_testing::process::{run, tool};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use support::device::Device;
-use support::need_root;
-use support::process::{run, tool};
-use world::{Restored, World, assert_same, build_large_zoo, join, noise, show};
 
 #[test]
 fn everything_comes_back() {

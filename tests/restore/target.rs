@@ -1,7 +1,4 @@
 //! What is restored is what was stored, and lies below the target.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::{Error, ErrorKind};
 use bakfs::format::codec::Bytes;
@@ -16,6 +13,9 @@ use bakfs::source::read;
 use bakfs::source::stat::{Kind, Stat};
 use bakfs::source::walk::Walk;
 use bakfs::source::xattr;
+use bakfs_testing::need_root;
+use bakfs_testing::users::{NOBODY, acting_as};
+use bakfs_testing::zoo::{ACL, build_zoo};
 use rustix::fs::{Mode, XattrFlags};
 use std::ffi::OsStr;
 use std::fs;
@@ -23,9 +23,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use support::need_root;
-use support::users::{NOBODY, acting_as};
-use support::zoo::{ACL, build_zoo};
 
 fn list(path: &Path) -> Listing {
     Walk::new(0, 1).request_root(path).take().unwrap()

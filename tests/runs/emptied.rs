@@ -1,12 +1,9 @@
 //! Promise: a source or dump that has lost what it held is told, and costs no rule the last snapshot that has it, until
 //! somebody says that it is meant so.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::machine::{Machine, silent};
+use bakfs_testing::process::tool;
 use std::path::Path;
-use support::machine::{Machine, silent};
-use support::process::tool;
 
 /// Makes a machine that keeps two snapshots of a profile `web` of these keys.
 fn keeps_two(text: &str) -> Machine {
@@ -32,7 +29,7 @@ impl Drop for Disk {
     }
 }
 
-fn night(machine: &Machine, day: u32) -> support::process::Outcome {
+fn night(machine: &Machine, day: u32) -> bakfs_testing::process::Outcome {
     machine.run_at(&format!("2026-03-{day:02} 05:15:00"), ["run", "--periodicity", "daily"])
 }
 
@@ -75,7 +72,7 @@ fn an_emptied_source_costs_no_full_snapshot_its_place() {
 
 #[test]
 fn a_disk_that_is_not_mounted_is_noticed_wherever_it_lies() {
-    support::need_root();
+    bakfs_testing::need_root();
     for sources in ["sources = ['@/source/disk']\n", "sources = ['@/source']\n"] {
         let machine = keeps_two(sources);
         machine.write("source/page", "page\n");
@@ -128,16 +125,16 @@ fn a_first_dump_that_is_empty_is_named_unless_it_is_meant_so() {
 
 #[test]
 fn what_is_excluded_from_now_on_and_folders_without_files_are_not_missed() {
-    let (bakfs, source) = support::cli::Bakfs::with_source();
-    (0..200).for_each(|n| support::write(&source.join(format!("cache/{n}")), b"x"));
-    support::write(&source.join("page"), b"page");
+    let (bakfs, source) = bakfs_testing::cli::Bakfs::with_source();
+    (0..200).for_each(|n| bakfs_testing::write(&source.join(format!("cache/{n}")), b"x"));
+    bakfs_testing::write(&source.join("page"), b"page");
     bakfs.backup([&source]);
     bakfs.backup([source.as_os_str(), "--exclude".as_ref(), "cache/*".as_ref()]);
     std::fs::remove_dir_all(source.join("cache")).unwrap();
     std::fs::remove_file(source.join("page")).unwrap();
     // What is not excluded is missed all the same.
     bakfs.backup_outcome([source.as_os_str(), "--exclude".as_ref(), "cache/*".as_ref()]).expect(3);
-    let (bakfs, source) = support::cli::Bakfs::with_source();
+    let (bakfs, source) = bakfs_testing::cli::Bakfs::with_source();
     (0..200).for_each(|n| std::fs::create_dir(source.join(format!("{n}"))).unwrap());
     bakfs.backup([&source]);
     (0..200).for_each(|n| std::fs::remove_dir(source.join(format!("{n}"))).unwrap());
@@ -168,7 +165,7 @@ fn a_file_that_a_program_dumps_into_and_what_is_empty_by_rights() {
 
 #[test]
 fn backups_by_hand_are_looked_at_too() {
-    let (bakfs, source) = support::cli::Bakfs::with_source();
+    let (bakfs, source) = bakfs_testing::cli::Bakfs::with_source();
     std::fs::write(source.join("file"), "x").unwrap();
     bakfs.backup([&source]);
     std::fs::remove_file(source.join("file")).unwrap();

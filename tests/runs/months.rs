@@ -1,16 +1,13 @@
 //! Promises of runs over months: what was missed is made up for, what was killed is told, what a wrong clock noted counts
 //! for nothing, and a success belongs to the repository it went to.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::device::Device;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use support::device::Device;
 
-use support::machine::{Machine, silent};
-use support::process::{run, tool};
-use support::{SOON, until};
+use bakfs_testing::machine::{Machine, silent};
+use bakfs_testing::process::{run, tool};
+use bakfs_testing::{SOON, until};
 
 const QUIET: &str = "[defaults]\ncheck = { every = 'never' }\nprune = { every = 'never' }\n";
 
@@ -290,7 +287,7 @@ fn the_beginning_is_told_before_the_end() {
 
 #[test]
 fn states_that_cannot_be_kept_are_trouble() {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = web("schedule = ['daily']\n");
     let small = machine.path("small");
     let _device = Device::memory(&small, 1);
@@ -314,7 +311,7 @@ fn states_that_cannot_be_kept_are_trouble() {
 
 #[test]
 fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() {
-    support::need_root();
+    bakfs_testing::need_root();
     let hooks = "[profile.web.hooks]\nbefore = 'echo on >> @/mode'\nfinally = 'echo off >> @/mode'\n";
     let machine =
         web(&format!("schedule = ['daily']\n[profile.web.notify]\nmail = 'root'\nsendmail = '@/sendmail'\n{hooks}"));
@@ -377,7 +374,7 @@ fn a_machine_whose_own_folders_are_full_or_read_only_is_backed_up_and_says_so() 
 
 #[test]
 fn runs_take_turns_also_where_no_lock_can_be_made() {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = web("schedule = ['daily']\n[profile.web.hooks]\n\
          before = 'echo on >> @/mode; while [ -e @/hold ]; do sleep 0.05; done'\nfinally = 'echo off >> @/mode'\n");
     let small = machine.path("small");
@@ -410,7 +407,7 @@ fn runs_take_turns_also_where_no_lock_can_be_made() {
 
 #[test]
 fn what_others_must_read_can_be_read_whatever_the_umask() {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = web("");
     let path = machine.path("var/prometheus/node-exporter/bakfs.prom");
     std::fs::set_permissions(machine.path(""), PermissionsExt::from_mode(0o755)).unwrap();

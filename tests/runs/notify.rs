@@ -1,8 +1,5 @@
 //! Promise: people are told of a run that begins, ends or fails; what cannot be told is said so without secrets, and
 //! never more than that.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::error::Error;
 use bakfs::notify;
@@ -10,13 +7,13 @@ use bakfs::settings::Periodicity;
 use bakfs::settings::file::Notify;
 use bakfs::settings::values::Strings;
 use bakfs::state::{Outcome, Run};
+use bakfs_testing::process::tool;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use support::process::tool;
 
 /// What no error and no log may name.
 const SECRET: &str = "2f1c-very-secret";

@@ -1,13 +1,10 @@
 //! Promises of `bakfs run`: hooks around the reading of data, the last of which always runs; never two runs of one
 //! profile; each history thinned by its own rules; trouble told once, and success not at all.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
-use support::device::Device;
-use support::machine::{Machine, below, silent};
-use support::process::tool;
-use support::{SOON, until};
+use bakfs_testing::device::Device;
+use bakfs_testing::machine::{Machine, below, silent};
+use bakfs_testing::process::tool;
+use bakfs_testing::{SOON, until};
 
 const WEB: &str = "[profile.web]\nsources = [\"@/source\"]\nschedule = [\"daily\"]\n";
 
@@ -219,7 +216,7 @@ fn damage_that_the_nightly_check_finds_is_told() {
 
 #[test]
 fn a_disk_that_fills_up_costs_one_profile_and_nothing_that_was_there() {
-    support::need_root();
+    bakfs_testing::need_root();
     let machine = Machine::new(
         "[repository.small]\nrepo = '@/small/repo'\n[profile.small]\nsources = ['@/source']\nrepository = 'small'\n\
          [profile.web]\nsources = ['@/source']\n",
@@ -229,7 +226,7 @@ fn a_disk_that_fills_up_costs_one_profile_and_nothing_that_was_there() {
     let _device = Device::memory(&small, 8);
     machine.ok(["--repo", "small", "init"]);
     silent(&machine.ok(["run", "--all"]));
-    std::fs::write(machine.path("source/noise"), support::noise(1, 20 << 20)).unwrap();
+    std::fs::write(machine.path("source/noise"), bakfs_testing::noise(1, 20 << 20)).unwrap();
     machine.run(["run", "--all"]).expect(1).says("/small failed: ").says("No room left at");
     assert_eq!(machine.tagged("web").len(), 2, "the other profile has run");
     machine.ok(["--repo", "small", "check", "--read-data"]);
@@ -282,7 +279,7 @@ fn what_cannot_be_right_is_refused_with_its_place_and_what_was_meant() {
 #[test]
 fn a_secret_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let machine = Machine { bakfs: support::cli::Bakfs::empty() };
+    let machine = Machine { bakfs: bakfs_testing::cli::Bakfs::empty() };
     let secret = machine.write("passphrase", "correct horse\n");
     machine.configure("password-file = \"@/passphrase\"\n[profile.web]\nsources = ['@/source']\n");
     machine.write("source/page", "hello\n");
@@ -331,7 +328,7 @@ fn nothing_comes_after_off_when_a_run_is_ended() {
 
 #[test]
 fn a_source_that_cannot_be_read_is_missing() {
-    let bakfs = support::cli::Bakfs::as_nobody();
+    let bakfs = bakfs_testing::cli::Bakfs::as_nobody();
     let good = bakfs.make_dir("good");
     let closed = bakfs.make_dir("closed");
     std::fs::write(good.join("file"), "x").unwrap();

@@ -1,10 +1,10 @@
 //! Promise: what profiles have in `schedule` begins by itself, by systemd or cron, when `bakfs schedule list` says so;
 //! nothing that others wrote is touched.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::settings::{Periodicity, Settings};
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::{Outcome, run, start, tool};
+use bakfs_testing::until;
 use jiff::Zoned;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -12,9 +12,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::cli::{Bakfs, json_of};
-use support::process::{Outcome, run, start, tool};
-use support::until;
 
 const ALL: &str = "[profile.web]\nsources = ['/srv/web']\nschedule = ['hourly', 'daily']\n\
     [profile.all]\nsources = ['/']\nschedule = ['daily', 'weekly', 'monthly', 'bimonthly', 'shutdown']\n";
@@ -140,7 +137,7 @@ fn what_decides_here_decides_in_a_scheduled_run_too() {
         anew
     };
     run(here(&["init"])).expect(0);
-    let program = support::cli::program().display().to_string();
+    let program = bakfs_testing::cli::program().display().to_string();
     for manager in ["--cron", "--systemd"] {
         let told = run(here(&["schedule", "install", manager])).expect(0);
         assert!(!told.stderr.contains("No scheduled run"), "{told}");
@@ -389,10 +386,10 @@ fn files_of_others_are_never_touched() {
     let bakfs = Bakfs::empty();
     configure(&bakfs, ALL);
     let foreign = units(&bakfs).join("bakfs-weekly.timer");
-    support::write(&foreign, "# Written by hand\n");
+    bakfs_testing::write(&foreign, "# Written by hand\n");
     let masked = units(&bakfs).join("bakfs-daily.service");
     let cron = bakfs.path("machine/etc/cron.d/bakfs");
-    support::write(&cron, "# Written by bakfs schedule install, but mended by me\n");
+    bakfs_testing::write(&cron, "# Written by bakfs schedule install, but mended by me\n");
     run(schedule(&bakfs, &["install", "--systemd"])).refused().says("bakfs-weekly.timer was not written by bakfs");
     assert_eq!(unit_names(&bakfs), ["bakfs-weekly.timer"], "nothing is half installed");
     run(schedule(&bakfs, &["install", "--cron"])).refused().says("cron.d/bakfs was not written by bakfs");
@@ -420,7 +417,7 @@ fn one_manager_takes_over_from_the_other() {
     ok(&bakfs, &["install", "--systemd"]);
     assert!(!cron.exists());
     assert_eq!(list(&bakfs)[1]["manager"], "systemd");
-    support::write(&bakfs.path("machine/usr/lib/systemd/systemd"), "");
+    bakfs_testing::write(&bakfs.path("machine/usr/lib/systemd/systemd"), "");
     ok(&bakfs, &["install", "--cron"]);
     assert!(unit_names(&bakfs).is_empty() && cron.exists());
     ok(&bakfs, &["install"]);
@@ -509,7 +506,7 @@ fn a_users_crontab_keeps_every_byte_that_is_not_ours() {
 
 #[test]
 fn where_systemd_runs_it_is_told_and_no_shutdown_run_begins_by_the_way() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     configure(&bakfs, "[profile.a]\nsources = ['/a']\nschedule = ['daily', 'shutdown']\n");
     for name in ["units", "cron.d", "booted/systemd/system", "bin"] {
@@ -550,7 +547,7 @@ fn where_systemd_runs_it_is_told_and_no_shutdown_run_begins_by_the_way() {
 
 #[test]
 fn cron_runs_what_is_due_and_after_a_restart_what_was_missed() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::empty();
     let folder = bakfs.make_dir("it's 100% a folder");
     let now = Zoned::now();

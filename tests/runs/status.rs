@@ -1,12 +1,9 @@
 //! Promise: `bakfs status` says how every profile and repository stands, and its exit code tells monitoring.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bakfs::settings::Periodicity;
 use bakfs::state::{Outcome, ProfileState, RepositoryState, Run, StateDir};
+use bakfs_testing::cli::{Bakfs, json_of};
 use std::time::Duration;
-use support::cli::{Bakfs, json_of};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -16,7 +13,7 @@ fn now_secs() -> i64 {
 }
 
 fn configure(bakfs: &Bakfs, text: &str) {
-    support::write(&bakfs.path("config/bakfs.toml"), text);
+    bakfs_testing::write(&bakfs.path("config/bakfs.toml"), text);
 }
 
 fn states(bakfs: &Bakfs) -> StateDir {
@@ -164,7 +161,7 @@ fn a_run_under_way_is_shown_and_not_disturbed() {
 fn a_state_that_is_damaged_counts_as_none_and_is_said_to_be_so() {
     let bakfs = Bakfs::empty();
     configure(&bakfs, TWO);
-    support::write(&bakfs.path("state/profiles/web.json"), "{ \"name\":");
+    bakfs_testing::write(&bakfs.path("state/profiles/web.json"), "{ \"name\":");
     bakfs.run(["status"]).expect(0).says("web.json");
 }
 

@@ -1,16 +1,13 @@
 //! Promise: what people do today with scripts, duply and cron is done by a configuration and `bakfs run`, from a fresh
 //! machine to a restore through the mount. Each test is one of their workflows.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::machine::{Machine, below, silent};
+use bakfs_testing::mariadb::Mariadb;
+use bakfs_testing::postgres::Postgres;
+use bakfs_testing::process::tool;
 use std::ffi::OsStr;
 use std::path::Path;
-use support::compare::{self, Rules};
-use support::machine::{Machine, below, silent};
-use support::mariadb::Mariadb;
-use support::postgres::Postgres;
-use support::process::tool;
 
 /// Makes a small database of a shop.
 fn shop(postgres: &Postgres) {
@@ -226,7 +223,7 @@ fn a_folder_of_profiles_is_picked_up_by_one_schedule() {
     machine.write("wiki/page", "page\n");
     quietly(&machine, "2027-03-01 03:15:00", &["--periodicity", "daily"]);
     assert_eq!(machine.tagged("wiki").len(), 1);
-    let log = support::files_below(&machine.path("log"));
+    let log = bakfs_testing::files_below(&machine.path("log"));
     assert!(!log.is_empty(), "a log is written");
     let mount = machine.mount();
     let dump = mount.path().join("tags/shop-db").join(machine.tagged("shop-db").last().unwrap());
@@ -248,7 +245,7 @@ fn database_and_folder_are_one_set_while_the_site_is_in_maintenance_mode() {
         postgres.socket().display()
     ));
     machine.write("site/files/1", "one\n");
-    let noise = support::noise(1, 200_000);
+    let noise = bakfs_testing::noise(1, 200_000);
     std::fs::write(machine.path("site/files/2"), &noise).unwrap();
     silent(&machine.ok(["run", "site"]));
     assert!(!machine.path("maintenance").exists());

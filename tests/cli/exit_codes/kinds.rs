@@ -1,11 +1,11 @@
 //! One real failure for each kind of error that a person may meet.
 
-use super::support::cli::Bakfs;
-use super::support::device::Device;
-use super::support::process::start;
-use super::support::{SOON, noise, until, write};
-use super::{error_of, support};
+use super::error_of;
 use bakfs::error::ErrorKind;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::device::Device;
+use bakfs_testing::process::start;
+use bakfs_testing::{SOON, noise, until, write};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -85,7 +85,7 @@ fn keys_that_are_wrong_or_not_there_say_where_they_came_from() {
 
 #[test]
 fn damage_rights_room_and_networks_have_their_kinds() {
-    support::need_root();
+    bakfs_testing::need_root();
     let (bakfs, source) = Bakfs::with_source();
     write(&source.join("file"), noise(1, 300_000));
     bakfs.backup([&source]);

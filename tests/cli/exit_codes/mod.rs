@@ -1,21 +1,17 @@
 //! Promise: the exit code, and with `--json` the kind of error, tell what happened: what was not taken whole is no
 //! success, what a store does not give is neither damaged nor lost nor done, and every kind has a word of its own.
-#![allow(clippy::unwrap_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod kinds;
 mod stores;
 
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::{Outcome, run, start, tool};
+use bakfs_testing::{noise, write};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
-use support::cli::{Bakfs, json_of};
-use support::process::{Outcome, run, start, tool};
-use support::{noise, write};
 
 /// Runs a command whose standard output is something else than a file of the test's.
 fn run_into(mut command: Command, stdout: impl Into<Stdio>) -> (i32, String) {
@@ -136,7 +132,7 @@ fn nothing_is_written_where_there_is_no_standard_output() {
     shell.args(["-c", "exec \"$0\" mount --foreground \"$1\" 0<&- 1>&- 2>&-"]);
     shell.arg(bakfs.command([""]).get_program()).arg(&mount);
     let running = start(shell, false);
-    support::until("it is mounted", support::SOON, || support::cli::is_mounted(&mount));
+    bakfs_testing::until("it is mounted", bakfs_testing::SOON, || bakfs_testing::cli::is_mounted(&mount));
     let mounted = bakfs.adopt(mount);
     for number in 0..3 {
         let link = format!("/proc/{}/fd/{number}", mounted.daemons()[0]);
@@ -202,12 +198,12 @@ fn names_that_are_no_text_are_told_apart_in_json() {
 
 #[test]
 fn extended_attributes_can_be_left_out_of_a_restore() {
-    support::need_root();
+    bakfs_testing::need_root();
     let bakfs = Bakfs::as_nobody();
     let source = bakfs.make_dir("source");
     let file = source.join("file");
     write(&file, "content");
-    std::os::unix::fs::chown(&file, Some(support::cli::NOBODY), Some(support::cli::NOBODY)).unwrap();
+    std::os::unix::fs::chown(&file, Some(bakfs_testing::cli::NOBODY), Some(bakfs_testing::cli::NOBODY)).unwrap();
     for attribute in ["user.kept", "user.other"] {
         tool(
             "setfattr",

@@ -1,8 +1,8 @@
 //! What a store does not give, or does not take, is neither damage nor success.
 
-use super::support::cli::Bakfs;
-use super::support::process::{Outcome, start};
-use super::support::{SOON, files_below, noise, write};
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::{Outcome, start};
+use bakfs_testing::{SOON, files_below, noise, write};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! A disk as [`Store`] describes it: which names there may be after a power cut at any moment.
 
-use super::support::Dice;
-use super::support::stores::{MemStore, Objects};
 use bakfs::error::Result;
 use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::Dice;
+use bakfs_testing::stores::{MemStore, Objects};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! What a repository that a crash has left must show, and that the next runs need nothing.
 
-use super::support::library::{self, Shown};
-use super::support::stores::{MemStore, Objects};
 use super::work::World;
 use bakfs::check::{self, Subject};
 use bakfs::error::Error;
@@ -12,6 +10,8 @@ use bakfs::id::ObjectId;
 use bakfs::monitor::Silent;
 use bakfs::repo::Repository;
 use bakfs::store::{Object, ObjectKind};
+use bakfs_testing::library::{self, Shown};
+use bakfs_testing::stores::{MemStore, Objects};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 

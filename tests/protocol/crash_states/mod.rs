@@ -2,24 +2,20 @@
 //! replayed on a disk in memory that keeps of the names which were not synced any subset; a run may also be
 //! killed anywhere, the next one works on what it left, and the power goes after that. Each state is opened
 //! without a cache, read whole and checked; of some, the next backup and prune follow.
-#![allow(clippy::unwrap_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod disk;
 mod judge;
 mod work;
 
 use bakfs::format::header::Suite;
+use bakfs_testing::stores::Objects;
+use bakfs_testing::{Dice, library};
 use disk::{Disk, Flaw, Step};
 use judge::{Expected, Seen};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::stores::Objects;
-use support::{Dice, library};
 use work::{Act, World, in_folder};
 
 /// What there is before an act: what was done completely, and at most one act that was killed.

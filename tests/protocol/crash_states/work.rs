@@ -2,9 +2,6 @@
 
 use super::disk::{Bytes, Recorder, Step};
 use super::judge::{Expected, Fate, digest};
-use super::support::library::{self, TINY_CHUNKS};
-use super::support::noise;
-use super::support::stores::{MemStore, Objects};
 use bakfs::error::{Error, Result};
 use bakfs::format::header::{Kind, Suite};
 use bakfs::format::mark::Mark;
@@ -13,6 +10,9 @@ use bakfs::monitor::Silent;
 use bakfs::repo::Repository;
 use bakfs::repo::objects::{object_id, seal_object};
 use bakfs::store::Object;
+use bakfs_testing::library::{self, TINY_CHUNKS};
+use bakfs_testing::noise;
+use bakfs_testing::stores::{MemStore, Objects};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

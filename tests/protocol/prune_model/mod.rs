@@ -4,7 +4,6 @@
 //! A crash is a process that does nothing more, a pause is one that does nothing for a while, and a put
 //! that takes effect late is one before which its process was paused: all of them are among the orders.
 //! Any session may be taken for dead at any time. With BAKFS_LONG=1 larger models are explored.
-#![allow(clippy::unwrap_used)]
 
 mod explore;
 mod normal;

@@ -1,15 +1,12 @@
 //! Promise: a repository behaves the same wherever it is. One suite, over the local folder and every service's server:
 //! the store by itself, then the product by its command line.
-#![allow(clippy::unwrap_used)]
 
 mod product;
 mod store;
-#[path = "../support/mod.rs"]
-mod support;
 
 use bakfs::store::place::Place as ParsedPlace;
 use bakfs::store::remote::{Environment, RemoteOptions, RemoteStore};
-use support::servers::{Place, Server, Service};
+use bakfs_testing::servers::{Place, Server, Service};
 
 /// Opens the store at a place, as another machine would.
 fn open(place: &Place) -> RemoteStore {
@@ -40,7 +37,7 @@ fn a_local_folder_keeps_the_contract() {
 
 #[test]
 fn memory_keeps_the_contract_of_a_store() {
-    store::keeps_the_contract(&support::stores::MemStore::default(), 1500, false);
+    store::keeps_the_contract(&bakfs_testing::stores::MemStore::default(), 1500, false);
 }
 
 #[test]
@@ -82,11 +79,10 @@ fn sftp_keeps_the_contract() {
         return product::keeps_the_contract(&place.below("product"));
     }
     let server = Server::start(Service::Sftp);
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["sftp_keeps_the_contract", "--exact", "--nocapture"]);
+    let mut command = bakfs_testing::process::test_again(module_path!(), "sftp_keeps_the_contract");
     command.envs(server.environment()).env(PLACE, server.url());
-    let outcome = support::process::run(command);
-    assert!(outcome.code == 0, "{outcome}");
+    let outcome = bakfs_testing::process::run(command);
+    assert!(outcome.code == 0 && outcome.text().contains("1 passed"), "{outcome}");
 }
 
 #[test]

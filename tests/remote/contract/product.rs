@@ -1,11 +1,11 @@
 //! The product by its command line, at a place of any kind.
 
-use crate::support::cli::{Bakfs, json_of};
-use crate::support::compare::{Rules, trees};
-use crate::support::servers::Place;
-use crate::support::{noise, tools, until_settled, write, zoo};
 use bakfs::store::local::LocalStore;
 use bakfs::store::{Names, ObjectKind, Store};
+use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::compare::{Rules, trees};
+use bakfs_testing::servers::Place;
+use bakfs_testing::{noise, tools, until_settled, write, zoo};
 use std::path::Path;
 
 /// Takes a repository through its life.
@@ -64,7 +64,7 @@ fn another_machine_reads_it(place: &Place, writer: &Bakfs, source: &Path, snapsh
 
 fn a_lost_index_is_made_again(place: &Place, bakfs: &Bakfs) {
     let store: Box<dyn Store> = match place.url.contains("://") {
-        true => Box::new(crate::open(place)),
+        true => Box::new(super::open(place)),
         false => Box::new(LocalStore::new(Path::new(&place.url))),
     };
     let index = store.list(ObjectKind::Index).unwrap();

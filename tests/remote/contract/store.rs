@@ -1,9 +1,9 @@
 //! What every store does, asked of the store itself.
 
-use crate::support::noise;
 use bakfs::error::ErrorKind;
 use bakfs::id::ObjectId;
 use bakfs::store::{Names, Object, ObjectKind, Store, Wait};
+use bakfs_testing::noise;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

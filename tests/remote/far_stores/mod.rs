@@ -1,20 +1,16 @@
 //! Promise: a far store is taken as it is: checksums that are none of the bytes, keys that are renewed while a command
 //! runs or a mount stands, addresses of every form, folders no socket fits into. What cannot work says why at once, with
 //! the next step, and repeats no secret.
-#![allow(clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
+use bakfs_testing::bent::Server;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::{Outcome, start};
+use bakfs_testing::servers::{self, Place, Service};
+use bakfs_testing::{SOON, noise, until, write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::bent::Server;
-use support::cli::Bakfs;
-use support::process::{Outcome, start};
-use support::servers::{self, Place, Service};
-use support::{SOON, noise, until, write};
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "tester"), ("AWS_SECRET_ACCESS_KEY", "S3CRET")];
 
@@ -81,7 +77,7 @@ fn renew(bakfs: &Bakfs, token: &str) {
 
 #[test]
 fn a_token_that_is_renewed_in_its_file_is_taken_up_by_a_backup_and_a_mount() {
-    support::need_root();
+    bakfs_testing::need_root();
     let server = Server::start(1000);
     server.take_token("FIRST");
     let bakfs = Bakfs::at(&place(&[("AWS_ENDPOINT_URL", &server.url)]));

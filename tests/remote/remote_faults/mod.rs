@@ -1,10 +1,6 @@
 //! Promise: whatever a service reached over a network does wrong, and whatever happens on the way there, nothing is
 //! reported as done that is not. Each request of each workload meets each fault in turn, at real servers behind a
 //! proxy: the command succeeds with everything right, or fails in bounded time, and the next one needs nothing.
-#![allow(clippy::unwrap_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use bakfs::id::ObjectId;
 use bakfs::store::cached::CachedStore;
@@ -16,6 +12,11 @@ use bakfs_proxy::fault::{Fault, Kind, Plan};
 use bakfs_proxy::http::Proxy;
 use bakfs_proxy::plain::{self, Direction, Passed, Trap, Trouble};
 use bakfs_proxy::record::Record;
+use bakfs_testing::library;
+use bakfs_testing::servers::{Place, Server, Service};
+use bakfs_testing::stores::{MemStore, Objects};
+use bakfs_testing::workloads::{WORKLOADS, Workload, World};
+use bakfs_testing::{Dice, SOON};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,11 +24,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::library;
-use support::servers::{Place, Server, Service};
-use support::stores::{MemStore, Objects};
-use support::workloads::{WORKLOADS, Workload, World};
-use support::{Dice, SOON};
 
 /// Everything that happens once and is over.
 const ONCE: &[Fault] = &[
@@ -324,12 +320,11 @@ fn no_broken_connection_of_ssh_is_success() {
     const PLACE: &str = "BAKFS_REMOTE_FAULTS_PLACE";
     let Ok(url) = std::env::var(PLACE) else {
         let server = Server::start(Service::Sftp);
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["no_broken_connection_of_ssh_is_success", "--exact", "--nocapture"]);
+        let mut command = bakfs_testing::process::test_again(module_path!(), "no_broken_connection_of_ssh_is_success");
         command.envs(server.environment()).env(PLACE, server.url());
-        let outcome = support::process::run(command);
+        let outcome = bakfs_testing::process::run(command);
         println!("{}", outcome.text());
-        assert!(outcome.code == 0, "{outcome}");
+        assert!(outcome.code == 0 && outcome.text().contains("1 passed"), "{outcome}");
         return;
     };
     let port = url.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();

@@ -1,9 +1,9 @@
 //! docs/configuration.md: its texts are configurations, and its keys are those there are.
 
 use super::page::items_of;
-use super::support::cli::Bakfs;
-use super::support::process::Outcome;
-use super::support::write;
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::process::Outcome;
+use bakfs_testing::write;
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Lines of the pages that are not typed as they stand, each with the reason and the test that stands for it.
 
-use super::support::servers::{azure, b2, swift, webdav};
+use bakfs_testing::servers::{azure, b2, swift, webdav};
 
 /// Lines that one test stands for.
 pub struct Elsewhere {

@@ -2,7 +2,6 @@
 //!
 //! A chapter is a table of steps; a step types a line of a page as it stands there, in a world where all paths are the
 //! page's, and compares what comes of it. What cannot be typed here is in `ELSEWHERE`, with the test that stands for it.
-#![allow(clippy::unwrap_used)]
 
 mod configuration;
 mod elsewhere;
@@ -10,15 +9,13 @@ mod page;
 mod plain;
 mod rescue;
 mod server;
-#[path = "../support/mod.rs"]
-mod support;
 mod world;
 
+use bakfs_testing::process::Outcome;
 use elsewhere::ELSEWHERE;
 use page::Item;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use support::process::Outcome;
 use world::World;
 
 /// What is done, in this order.

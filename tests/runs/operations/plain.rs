@@ -1,10 +1,10 @@
 //! A machine without a configuration, by the README's six lines and the sections on keeping, mounting and verifying.
 
 use super::Step::{self, Cron, Given, Shows, Text, Types, TypesWith};
-use super::support::process::Outcome;
-use super::support::{SOON, noise, until};
 use super::world::World;
 use super::{done, silently};
+use bakfs_testing::process::Outcome;
+use bakfs_testing::{SOON, noise, until};
 use std::collections::BTreeSet;
 use std::io::Write;
 

@@ -2,10 +2,10 @@
 //! there".
 
 use super::Step::{self, Given, Types, TypesWith};
-use super::support::compare::{self, Rules};
-use super::support::servers::{PASSWORD, USER};
 use super::world::World;
 use super::{done, silently};
+use bakfs_testing::compare::{self, Rules};
+use bakfs_testing::servers::{PASSWORD, USER};
 use std::os::unix::fs::MetadataExt;
 
 /// What the world has in place of a boot loader writes down how it was called.

@@ -1,12 +1,12 @@
 //! A server with databases, uploads and a repository far away, by the section "A whole server, every night".
 
 use super::Step::{self, Given, Text, Types, TypesWith};
-use super::support::mariadb::Mariadb;
-use super::support::postgres::Postgres;
-use super::support::process::Outcome;
-use super::support::servers::{PASSWORD, Server, Service, USER};
 use super::world::World;
 use super::{done, silently};
+use bakfs_testing::mariadb::Mariadb;
+use bakfs_testing::postgres::Postgres;
+use bakfs_testing::process::Outcome;
+use bakfs_testing::servers::{PASSWORD, Server, Service, USER};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
@@ -84,7 +84,7 @@ pub const STEPS: &[Step] = &[
     Given(|world| std::fs::remove_file(world.path(PHOTO)).unwrap()),
     Types("cp -a /mnt/history/tags/shop/latest/srv/shop/media/photo.jpg /srv/shop/media/", |world, outcome| {
         silently(world, outcome);
-        assert_eq!(std::fs::read(world.path(PHOTO)).unwrap(), super::support::noise(1, 300_000));
+        assert_eq!(std::fs::read(world.path(PHOTO)).unwrap(), bakfs_testing::noise(1, 300_000));
     }),
     Given(|world| drop(mariadb(world).sql("", "DROP DATABASE wiki; DROP USER editor@localhost"))),
     Types("mariadb -e 'CREATE DATABASE wiki' && mariadb wiki < databases/mysql/main/wiki.sql", |world, outcome| {
@@ -249,7 +249,7 @@ fn furnish(world: &mut World) {
     world.write_secret("/etc/bakfs/mysql.cnf", "[client]\nuser = backup\npassword = quite secret\n");
     std::fs::set_permissions(world.path("/etc/bakfs"), PermissionsExt::from_mode(0o755)).unwrap();
 
-    world.write(PHOTO, super::support::noise(1, 300_000));
+    world.write(PHOTO, bakfs_testing::noise(1, 300_000));
     world.write("/srv/shop/media/albums/1.txt", "one\n");
     world.write("/etc/nginx/nginx.conf", "worker_processes 1;\n");
     std::fs::create_dir_all(world.path("/srv/app")).unwrap();

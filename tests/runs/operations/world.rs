@@ -1,11 +1,11 @@
 //! A machine to type in: a root file system of its own in a mount namespace of its own, with this machine's `/usr` and a
 //! copy of its `/etc`, so that every path of the pages is used as it stands and nothing of it is left afterwards.
 
-use super::support::mariadb::Mariadb;
-use super::support::postgres::Postgres;
-use super::support::process::{Outcome, run, tool};
-use super::support::servers::Server;
-use super::support::{cli, need_root, write};
+use bakfs_testing::mariadb::Mariadb;
+use bakfs_testing::postgres::Postgres;
+use bakfs_testing::process::{Outcome, run, tool};
+use bakfs_testing::servers::Server;
+use bakfs_testing::{cli, need_root, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;

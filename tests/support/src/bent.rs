@@ -98,6 +98,7 @@ struct State {
 /// The server, for as long as the process lives.
 #[derive(Clone)]
 pub struct Server {
+    /// What a repository there is called.
     pub url: String,
     page_names: usize,
     state: Arc<Mutex<State>>,

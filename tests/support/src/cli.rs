@@ -13,9 +13,23 @@ use std::process::Command;
 /// Debian's `nobody`: the ordinary user of the tests.
 pub const NOBODY: u32 = 65534;
 
-/// Returns the program under test: `BAKFS_TEST_PROGRAM` names another, such as an earlier one that a new test must fail on.
+/// Returns the program under test: `BAKFS_TEST_PROGRAM` names another, such as an earlier one that a new test must fail
+/// on. Otherwise it is the one Cargo has built for the test: it names that where it runs the test, and builds it beside
+/// the folder of the tests' executables.
 pub fn program() -> PathBuf {
-    std::env::var_os("BAKFS_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_bakfs").into(), PathBuf::from)
+    let named = ["BAKFS_TEST_PROGRAM", "CARGO_BIN_EXE_bakfs"].into_iter().find_map(std::env::var_os);
+    named.map_or_else(
+        || {
+            let test = std::env::current_exe().unwrap();
+            let program = test.parent().and_then(Path::parent).unwrap().join("bakfs");
+            assert!(
+                program.is_file(),
+                "{program:?} is missing: `cargo build` makes it, BAKFS_TEST_PROGRAM names another"
+            );
+            program
+        },
+        PathBuf::from,
+    )
 }
 
 /// One user's bakfs.

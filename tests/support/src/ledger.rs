@@ -101,7 +101,7 @@ impl<'a> Ledger<'a> {
             None => self.bakfs.command([""; 0]),
             Some((program, options)) => {
                 let mut command = self.bakfs.wrap(program);
-                command.args(options).arg(env!("CARGO_BIN_EXE_bakfs"));
+                command.args(options).arg(super::cli::program());
                 command
             }
         };

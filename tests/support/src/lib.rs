@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: each test binary uses its part of it.
-#![allow(dead_code, clippy::unwrap_used)]
+//! What the end-to-end tests share.
+#![allow(clippy::unwrap_used)]
 
 pub mod bent;
 pub mod cli;

@@ -127,6 +127,15 @@ pub fn run(command: Command) -> Outcome {
     start(command, false).finish()
 }
 
+/// Returns a command that runs one test of this executable once more, in a process of its own; `module` is the caller's
+/// `module_path!()`.
+pub fn test_again(module: &str, test: &str) -> Command {
+    let inside = module.split_once("::").map_or_else(String::new, |(_, inside)| format!("{inside}::"));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{inside}{test}"), "--nocapture"]);
+    command
+}
+
 /// Runs a tool in the C locale and UTC, and returns what it answered.
 pub fn tool<S: AsRef<std::ffi::OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Outcome {
     let mut command = Command::new(name);

@@ -11,19 +11,27 @@ use std::thread::JoinHandle;
 /// A body longer than any object a repository has.
 const MAX_BODY_BYTES: usize = 128 << 20;
 
-/// A request; the names of headers are in small letters.
+/// A request.
 pub struct Request {
+    /// GET, POST and so on.
     pub method: String,
+    /// As it was asked for, without the query.
     pub path: String,
+    /// The names and values after the path, decoded.
     pub query: BTreeMap<String, String>,
+    /// Names in small letters, and values.
     pub headers: BTreeMap<String, String>,
+    /// What was sent.
     pub body: Vec<u8>,
 }
 
 /// An answer.
 pub struct Answer {
+    /// 200, 404 and so on.
     pub status: u16,
+    /// Names and values.
     pub headers: Vec<(&'static str, String)>,
+    /// What was sent.
     pub body: Vec<u8>,
 }
 
