@@ -17,22 +17,22 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         lines: &["cargo run --release -- demo"],
         why: "a release build takes minutes: the test runs the demo of the program under test",
-        test: "tests/demo.rs::the_demo_shows_two_days_and_cleans_up",
+        test: "tests/cli/demo.rs::the_demo_shows_two_days_and_cleans_up",
     },
     Elsewhere {
         lines: &["bakfs man DIR"],
         why: "the folder is the test's own",
-        test: "tests/values.rs::the_pattern_language_is_a_page_of_the_manual",
+        test: "tests/cli/values.rs::the_pattern_language_is_a_page_of_the_manual",
     },
     Elsewhere {
         lines: &["bakfs run NAME --allow-empty"],
         why: "the name is the profile's, and something must have been emptied before",
-        test: "tests/emptied.rs::an_emptied_source_costs_no_full_snapshot_its_place",
+        test: "tests/runs/emptied.rs::an_emptied_source_costs_no_full_snapshot_its_place",
     },
     Elsewhere {
         lines: &["tests/run"],
         why: "it is what runs this test, in CI from a fresh system",
-        test: "tests/operations/main.rs::every_line_of_the_pages_has_a_cover",
+        test: "tests/runs/operations/mod.rs::every_line_of_the_pages_has_a_cover",
     },
     Elsewhere {
         lines: &[
@@ -40,17 +40,17 @@ pub const ELSEWHERE: &[Elsewhere] = &[
             "bakfs --repo swift://container/some/repo init",
         ],
         why: "the server's address and key are the test's own",
-        test: "tests/contract/main.rs::swift_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::swift_keeps_the_contract",
     },
     Elsewhere {
         lines: &["bakfs --repo sftp://user@host:2222/srv/backup/repo init", "ssh -p 2222 user@host"],
         why: "the server's user, address and folder are the test's own",
-        test: "tests/contract/main.rs::sftp_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::sftp_keeps_the_contract",
     },
     Elsewhere {
         lines: &["export WEBDAV_USER=... WEBDAV_PASSWORD=...", "bakfs --repo webdavs://host/folder/repo init"],
         why: "the server's address and password are the test's own",
-        test: "tests/contract/main.rs::webdav_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::webdav_keeps_the_contract",
     },
     Elsewhere {
         lines: &[
@@ -58,7 +58,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
             "bakfs --repo azblob://container/some/repo init",
         ],
         why: "Microsoft's service is not called by tests: its emulator is",
-        test: "tests/contract/main.rs::azure_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::azure_keeps_the_contract",
     },
     Elsewhere {
         lines: &[
@@ -67,27 +67,27 @@ pub const ELSEWHERE: &[Elsewhere] = &[
             "gcloud auth application-default login",
         ],
         why: "Google's service is not called by tests: an emulator that checks no credentials is",
-        test: "tests/contract/main.rs::gcs_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::gcs_keeps_the_contract",
     },
     Elsewhere {
         lines: &["export B2_APPLICATION_KEY_ID=... B2_APPLICATION_KEY=...", "bakfs --repo b2://bucket/some/repo init"],
         why: "Backblaze's service is not called by tests: our imitation of its API is",
-        test: "tests/contract/main.rs::b2_keeps_the_contract",
+        test: "tests/remote/contract/mod.rs::b2_keeps_the_contract",
     },
     Elsewhere {
         lines: &["rsync -aHAX --checksum"],
         why: "the name of a way to compare",
-        test: "tests/fidelity.rs::the_tools_find_no_difference_in_a_hostile_tree",
+        test: "tests/mount/fidelity.rs::the_tools_find_no_difference_in_a_hostile_tree",
     },
     Elsewhere {
         lines: &["pg_dump -Fc -Z0", "pg_dump -Fc -Z0 > file"],
         why: "the name of what was measured (benches/databases)",
-        test: "tests/postgres.rs::a_day_of_changes_in_one_place_adds_a_small_share",
+        test: "tests/databases/postgres.rs::a_day_of_changes_in_one_place_adds_a_small_share",
     },
     Elsewhere {
         lines: &["createdb -O -E -l"],
         why: "the names of the options for what the manifest tells",
-        test: "tests/database_postgresql_whole.rs::one_of_everything_comes_back_by_the_documented_commands",
+        test: "tests/databases/database_postgresql_whole.rs::one_of_everything_comes_back_by_the_documented_commands",
     },
 ];
 

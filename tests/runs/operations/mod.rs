@@ -92,7 +92,7 @@ fn every_line_of_the_pages_has_a_cover() {
     let covered: BTreeSet<&str> = typed.chain(elsewhere).collect();
     let lacking = items.iter().filter(|item| !covered.contains(&*item.key));
     let lacking: Vec<_> = lacking.map(|item| format!("{}: {}", item.place, item.key)).collect();
-    let hint = "a step in a chapter of tests/operations, or a place in its ELSEWHERE";
+    let hint = "a step in a chapter of tests/runs/operations, or a place in its ELSEWHERE";
     assert!(lacking.is_empty(), "these lines lack a cover ({hint}):\n{}", lacking.join("\n"));
     let stale: Vec<_> = covered.difference(&of_pages).copied().collect();
     assert!(stale.is_empty(), "no page has these lines any more:\n{}", stale.join("\n"));
