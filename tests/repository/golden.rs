@@ -2,12 +2,15 @@
 
 use bakfs_testing::cli::{Bakfs, json_of};
 use bakfs_testing::process::{Outcome, tool};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 const VERSIONS: [&str; 2] = ["v1", "v2"];
+
+/// The snapshots of each, with the content of one file.
+const DAYS: [(&str, &str); 2] = [("2026-11-19T03-00-00Z", "hello\n"), ("2026-11-20T03-00-00Z", "hello\nmore\n")];
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -27,39 +30,81 @@ fn every_golden_version_is_read() {
     }
 }
 
-fn read(version: &str, encryption: &str) {
-    let bakfs = Bakfs::empty();
-    let repo = bakfs.repo();
-    // The repository as git keeps it: without its empty folders.
-    let kept = golden().join(version).join(encryption);
-    tool("cp", [OsStr::new("-r"), kept.as_os_str(), repo.as_os_str()]).expect(0);
-    for shard in 0..256 {
-        std::fs::create_dir_all(repo.join(format!("packs/{shard:02x}"))).unwrap();
+/// Who reads one of the golden repositories, and with which key.
+struct Reader {
+    bakfs: Bakfs,
+    key: Vec<OsString>,
+    /// The path of its source.
+    source: String,
+}
+
+impl Reader {
+    fn new(version: &str, encryption: &str) -> Reader {
+        let bakfs = Bakfs::empty();
+        let repo = bakfs.repo();
+        // The repository as git keeps it: without its empty folders.
+        let kept = golden().join(version).join(encryption);
+        tool("cp", [OsStr::new("-r"), kept.as_os_str(), repo.as_os_str()]).expect(0);
+        for shard in 0..256 {
+            std::fs::create_dir_all(repo.join(format!("packs/{shard:02x}"))).unwrap();
+        }
+        std::fs::create_dir_all(repo.join("keys")).unwrap();
+        let password = golden().join(version).join("aes256.key");
+        // Where there is no encryption a key would be a sign that the repository was exchanged.
+        let key = if encryption == "none" { vec![] } else { vec!["--password-file".into(), password.into()] };
+        let source = std::fs::read_to_string(golden().join(version).join("source-path")).unwrap().trim().to_owned();
+        Reader { bakfs, key, source }
     }
-    std::fs::create_dir_all(repo.join("keys")).unwrap();
-    let password = golden().join(version).join("aes256.key");
-    let key = [OsStr::new("--password-file"), password.as_os_str()];
-    // Where there is no encryption a key would be a sign that the repository was exchanged.
-    let key = if encryption == "none" { &[][..] } else { &key };
-    let ok = |args: &[&OsStr]| -> Outcome { bakfs.ok([key, args].concat()) };
-    ok(&["check".as_ref(), "--read-data".as_ref()]);
-    let listed = json_of(ok(&["snapshots".as_ref(), "--json".as_ref()]));
-    assert_eq!(listed[0]["name"], "2026-11-19T03-00-00Z");
-    assert_eq!(listed[0]["tags"][0], "first");
-    assert_eq!(listed[1]["name"], "2026-11-20T03-00-00Z");
-    let source = std::fs::read_to_string(golden().join(version).join("source-path")).unwrap();
-    for (snapshot, hello) in [("2026-11-19T03-00-00Z", "hello\n"), ("2026-11-20T03-00-00Z", "hello\nmore\n")] {
-        let target = bakfs.path(snapshot);
-        ok(&["restore".as_ref(), snapshot.as_ref(), target.as_os_str()]);
-        check_tree(&target.join(source.trim().trim_start_matches('/')), hello);
+
+    fn ok(&self, args: &[&OsStr]) -> Outcome {
+        let key: Vec<_> = self.key.iter().map(|word| &**word).collect();
+        self.bakfs.ok([&key, args].concat())
+    }
+
+    fn check(&self) {
+        self.ok(&["check".as_ref(), "--read-data".as_ref()]);
+        let listed = json_of(self.ok(&["snapshots".as_ref(), "--json".as_ref()]));
+        assert_eq!(listed[0]["name"], DAYS[0].0);
+        assert_eq!(listed[0]["tags"][0], "first");
+        assert_eq!(listed[1]["name"], DAYS[1].0);
+    }
+}
+
+#[test]
+fn anyone_checks_every_golden_version_and_reads_its_files() {
+    for (version, encryption) in VERSIONS.iter().flat_map(|version| [(version, "aes256"), (version, "none")]) {
+        let reader = Reader::new(version, encryption);
+        reader.check();
+        for (snapshot, hello) in DAYS {
+            let dump = |name: &str| {
+                let path = format!("{snapshot}:{}/{name}", reader.source);
+                reader.ok(&["dump".as_ref(), path.as_ref()]).text()
+            };
+            assert_eq!(dump("hello"), hello);
+            assert_eq!(dump("sub/many-7"), "7");
+            assert!(dump("numbers") == numbers());
+        }
+    }
+}
+
+fn numbers() -> String {
+    (1..=200_000).map(|n| format!("{n}\n")).collect()
+}
+
+fn read(version: &str, encryption: &str) {
+    let reader = Reader::new(version, encryption);
+    reader.check();
+    for (snapshot, hello) in DAYS {
+        let target = reader.bakfs.path(snapshot);
+        reader.ok(&["restore".as_ref(), snapshot.as_ref(), target.as_os_str()]);
+        check_tree(&target.join(reader.source.trim_start_matches('/')), hello);
     }
 }
 
 fn check_tree(tree: &Path, hello: &str) {
     let stat = |name: &str| std::fs::symlink_metadata(tree.join(name)).unwrap();
     assert_eq!(std::fs::read_to_string(tree.join("hello")).unwrap(), hello);
-    let numbers: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
-    assert!(std::fs::read_to_string(tree.join("numbers")).unwrap() == numbers);
+    assert!(std::fs::read_to_string(tree.join("numbers")).unwrap() == numbers());
     assert_eq!(stat("numbers").mode() & 0o7777, 0o4750);
     assert_eq!((stat("numbers").mtime(), stat("numbers").mtime_nsec()), (1_580_608_922, 123_456_789));
     assert_eq!((stat("hello").ino(), stat("hello").nlink()), (stat("sub/hello-again").ino(), 2));

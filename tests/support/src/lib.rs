@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
-#![allow(clippy::unwrap_used)]
+// A world is made, not taken by default; and what fails in a test panics.
+#![allow(clippy::new_without_default, clippy::unwrap_used)]
 
 pub mod bent;
 pub mod cli;
