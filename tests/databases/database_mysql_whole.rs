@@ -100,7 +100,7 @@ fn one_of_everything_comes_back_by_the_documented_commands_object_by_object() {
     assert!(dumped.failed.is_empty(), "{:?}", dumped.failed);
     assert_eq!(lacking(&dumped, "rich.sql"), [""; 0]);
     let notes = dumped.manifest(&format!("{MAIN}/rich.sql"))["notes"].to_string();
-    assert!(notes.contains("the rows of 1 tables are kept elsewhere and not dumped: mrg"), "{notes}");
+    assert!(notes.contains("the rows of 1 table are kept elsewhere and not dumped: mrg"), "{notes}");
 
     let dump = written(dumped.file(&format!("{MAIN}/rich.sql")), dir.path());
     fresh.sql("", "INSTALL SONAME 'ha_archive'");
