@@ -3,18 +3,15 @@
 //! and an end to each. What gives an answer not seen before is mutated further.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod memory;
 mod mutate;
 mod targets;
 
+use bakfs_testing::{Dice, library};
 use mutate::Pool;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::{Dice, library};
 use targets::Target;
 
 /// No input takes more memory.

@@ -1,6 +1,6 @@
 //! Inputs, and how they are changed.
 
-use super::support::Dice;
+use bakfs_testing::Dice;
 use std::collections::HashSet;
 
 /// No input grows beyond this.

@@ -1,7 +1,5 @@
 //! Parsers of stored bytes, each with real objects to begin from.
 
-use super::support::library::{self, Source, TINY_CHUNKS};
-use super::support::stores::{MemStore, Objects};
 use bakfs::crypto::keys::Secret;
 use bakfs::crypto::seal::Role;
 use bakfs::crypto::slot::{self, Credential};
@@ -22,6 +20,8 @@ use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::read::pack::read_directory;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::stores::{MemStore, Objects};
 use std::sync::Arc;
 
 /// A parser and inputs it knows.

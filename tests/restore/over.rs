@@ -1,11 +1,11 @@
 //! A restore over what is there: it is looked at, not believed.
 
-use crate::support::cli::json_of;
-use crate::support::device::Device;
-use crate::support::need_root;
-use crate::support::process::{run, tool};
-use crate::support::users::{NOBODY, acting_as};
 use crate::world::{World, assert_same, join, noise};
+use bakfs_testing::cli::json_of;
+use bakfs_testing::device::Device;
+use bakfs_testing::need_root;
+use bakfs_testing::process::{run, tool};
+use bakfs_testing::users::{NOBODY, acting_as};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -313,7 +313,7 @@ fn an_include_that_matches_nothing_is_named() {
 }
 
 /// Runs a script in a mount namespace in which `who` is a user with this number.
-fn where_user_is(world: &World, number: u32, script: &str, args: &[&OsStr]) -> crate::support::process::Outcome {
+fn where_user_is(world: &World, number: u32, script: &str, args: &[&OsStr]) -> bakfs_testing::process::Outcome {
     for (file, line) in
         [("passwd", format!("who:x:{number}:{number}::/:/bin/sh")), ("group", format!("who:x:{number}:"))]
     {
@@ -322,7 +322,7 @@ fn where_user_is(world: &World, number: u32, script: &str, args: &[&OsStr]) -> c
     }
     let bind = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/group\" /etc/group && shift && ";
     let mut shell = world.bakfs.wrap("unshare");
-    shell.args(["-m", "sh", "-c", &format!("{bind}{script}")]).arg(crate::support::cli::program()).arg(world.at("."));
+    shell.args(["-m", "sh", "-c", &format!("{bind}{script}")]).arg(bakfs_testing::cli::program()).arg(world.at("."));
     shell.args(args);
     run(shell)
 }

@@ -1,11 +1,11 @@
 //! A repository with a source, everything a source can hold, and the comparison of two trees.
 
-use crate::support::cli::Bakfs;
-use crate::support::zoo::build_zoo;
 use bakfs::source::listing::Listing;
 use bakfs::source::stat::{Kind, Stat};
 use bakfs::source::walk::Walk;
 use bakfs::source::{read, xattr};
+use bakfs_testing::cli::Bakfs;
+use bakfs_testing::zoo::build_zoo;
 use rustix::fs::CWD;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;

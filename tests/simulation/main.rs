@@ -8,17 +8,15 @@ mod audit;
 mod design;
 mod random;
 mod store;
-#[path = "../support/mod.rs"]
-mod support;
 mod world;
 
+use bakfs_testing::library::size;
 use design::Design;
 use parking_lot::Mutex;
 use random::{Random, mix};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use store::SimStore;
-use support::library::size;
 use world::{Counts, Role, World};
 
 /// What came of a seed.

@@ -1,0 +1,138 @@
+//! Promise: a look-up by name is right as soon as a backup has ended, also while another reader is just taking
+//! the new snapshot in; and nobody who looks waits for a network that is asked what is new.
+
+use bakfs::error::Result;
+use bakfs::format::header::Suite;
+use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::view::View;
+use bakfs_mount::tree::{Fault, ROOT_INO, Tree, Wait as MountWait};
+use bakfs_testing::library::{self, Source, TINY_CHUNKS};
+use bakfs_testing::stores::MemStore;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What stops a listing of snapshots.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    waiting: AtomicBool,
+    opened: Condvar,
+}
+
+/// Keeps a gate closed.
+struct Closed<'a>(&'a Gate);
+
+impl<'a> Closed<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        *gate.is_closed.lock() = true;
+        Closed(gate)
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        *self.0.is_closed.lock() = false;
+        self.0.opened.notify_all();
+    }
+}
+
+/// A store whose listings of snapshots wait at a gate.
+struct Gated {
+    inner: Arc<MemStore>,
+    gate: Arc<Gate>,
+    is_far: bool,
+}
+
+impl Store for Gated {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.inner.put(object, bytes)
+    }
+    fn barrier(&self, names: Names) -> Result<()> {
+        self.inner.barrier(names)
+    }
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        self.inner.len_bytes(object)
+    }
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        self.inner.read_at(object, offset, buffer, wait)
+    }
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        if kind == ObjectKind::Snapshot {
+            let mut is_closed = self.gate.is_closed.lock();
+            self.gate.waiting.store(*is_closed, Ordering::SeqCst);
+            self.gate.opened.wait_while(&mut is_closed, |is_closed| *is_closed);
+        }
+        self.inner.list(kind)
+    }
+    fn delete(&self, object: Object) -> Result<()> {
+        self.inner.delete(object)
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn is_far(&self) -> bool {
+        self.is_far
+    }
+}
+
+#[test]
+fn who_looks_while_another_takes_a_snapshot_in_waits_for_it() {
+    let source = Source::new();
+    let inner = Arc::new(MemStore::default());
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    let writer = library::open(inner.clone()).unwrap();
+    library::back_up(&writer, &source.path(), 0).unwrap();
+
+    let gate = Arc::new(Gate::default());
+    let store = Gated { inner, gate: gate.clone(), is_far: false };
+    let news = Arc::new(AtomicBool::new(false));
+    let heard = news.clone();
+    let changed = Box::new(move || heard.swap(false, Ordering::SeqCst));
+    let view = View::new(library::open(Arc::new(store)).unwrap(), false, changed).unwrap();
+
+    let name = library::back_up(&writer, &source.path(), 1).unwrap().snapshot.name;
+    news.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let closed = Closed::new(&gate);
+        let first = scope.spawn(|| view.lookup(ROOT_INO, name.as_bytes(), MountWait::Allowed));
+        bakfs_testing::until("the first reader lists the snapshots", bakfs_testing::SOON, || {
+            gate.waiting.load(Ordering::SeqCst)
+        });
+        let second = view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never);
+        drop(closed);
+        assert!(matches!(second, Err(Fault::WouldWait)), "{second:?}");
+        assert!(first.join().unwrap().is_ok());
+    });
+    assert!(view.lookup(ROOT_INO, name.as_bytes(), MountWait::Never).is_ok());
+}
+
+#[test]
+fn nobody_waits_at_midnight_while_a_store_far_away_is_asked() {
+    let source = Source::new();
+    let inner = Arc::new(MemStore::default());
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    let writer = library::open(inner.clone()).unwrap();
+    let old = library::back_up(&writer, &source.path(), 0).unwrap().snapshot.name;
+
+    let gate = Arc::new(Gate::default());
+    let store = Gated { inner, gate: gate.clone(), is_far: true };
+    let is_midnight = Arc::new(AtomicBool::new(false));
+    let heard = is_midnight.clone();
+    let changed = Box::new(move || heard.swap(false, Ordering::SeqCst));
+    let view = View::new(library::open(Arc::new(store)).unwrap(), false, changed).unwrap();
+
+    let new = library::back_up(&writer, &source.path(), 1).unwrap().snapshot.name;
+    std::thread::scope(|scope| {
+        let closed = Closed::new(&gate);
+        let asking = scope.spawn(|| view.look_again());
+        bakfs_testing::until("the store is asked", bakfs_testing::SOON, || gate.waiting.load(Ordering::SeqCst));
+        is_midnight.store(true, Ordering::SeqCst);
+        let looking = scope.spawn(|| view.lookup(ROOT_INO, old.as_bytes(), MountWait::Allowed));
+        bakfs_testing::until("it is answered", bakfs_testing::SOON, || looking.is_finished());
+        assert!(looking.join().unwrap().is_ok());
+        drop(closed);
+        asking.join().unwrap().unwrap();
+    });
+    assert!(view.lookup(ROOT_INO, new.as_bytes(), MountWait::Never).is_ok());
+}

@@ -1,0 +1,11 @@
+//! Profiles, schedules, notices, and what the pages tell to type.
+#![allow(clippy::unwrap_used)]
+
+mod emptied;
+mod months;
+mod notify;
+mod operations;
+mod run;
+mod schedule;
+mod status;
+mod workflows;
