@@ -8,8 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
 use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
-use crate::repo::Repository;
-use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, look, recognise_in};
+use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, Unlocked, WhyEncrypted, look, recognise_in};
 use crate::spelling::nearest;
 use crate::state::StateDir;
 use crate::store::local::LocalStore;
@@ -195,18 +194,14 @@ impl Access {
             .or_else(|| environment::is_set(environment::PASSWORD).then(|| environment::PASSWORD.into())))
     }
 
-    /// Opens the repository where it is, with the credentials that `credentials` gives for its id.
-    pub fn open_by(
-        &self,
-        options: &Options<'_>,
-        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
-    ) -> Result<Repository> {
+    /// Unlocks the repository where it is, with the credentials that `credentials` gives for its id.
+    pub fn unlock_by(&self, credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>) -> Result<Unlocked> {
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options {
             known: Some(&known),
             why_encrypted: Some(&*why_encrypted),
             keyring: Some(&self.keyring),
-            ..*options
+            ..Options::default()
         };
         let asked = Cell::new(None);
         let credentials = |id: &RepositoryId| {
@@ -215,14 +210,13 @@ impl Access {
             Ok(found)
         };
         let opened = match self.place()? {
-            Place::Local(path) => Repository::open(&path, &options, credentials),
-            Place::Remote(_) => Repository::open_far(self.store()?, &options, credentials),
+            Place::Local(path) => Unlocked::at_folder(&path, &options, credentials),
+            Place::Remote(_) => Unlocked::at_far(self.store()?, &options, credentials),
         };
-        let repository = opened.map_err(|error| match (error.kind(), asked.get()) {
+        opened.map_err(|error| match (error.kind(), asked.get()) {
             (ErrorKind::Locked, Some(id)) => Error::new(ErrorKind::Locked, self.wrong_key(&id)).because(error),
             _ => self.explained(error),
-        })?;
-        Ok(repository)
+        })
     }
 
     /// Says where a passphrase or key that opens nothing came from, and what else there is.

@@ -4,11 +4,15 @@
 pub mod credentials;
 pub mod folders;
 pub mod known;
+pub mod make;
 
 use crate::error::{Context, Error, Result};
-use crate::repo::Repository;
-use crate::repo::open::Options;
+#[cfg(feature = "mount")]
+use crate::machine::updatedb::FS_TYPE;
+use crate::repo::index::load::IndexLoad;
+use crate::repo::open::{Options, Unlocked};
 use crate::repo::unlock::Keyring;
+use crate::repo::{Memory, Repository};
 use crate::settings::profile::check_repository;
 use crate::settings::read::{self, Places};
 use crate::settings::values::check_absolute;
@@ -250,8 +254,28 @@ impl Access {
         self.cache_size.map_or_else(|| Ok(default_max_bytes(&self.cache_base()?)), Ok)
     }
 
-    /// Opens the repository where it is. Its warnings are the caller's to tell.
-    pub fn open(&self, options: &Options<'_>) -> Result<Repository> {
-        self.open_by(options, |id| self.credentials(id))
+    /// Unlocks the repository where it is.
+    pub fn unlock(&self) -> Result<Unlocked> {
+        self.unlock_by(|id| self.credentials(id))
+    }
+
+    /// Loads an unlocked repository with the usual cache and bounds of memory, its index whole or by pieces. Its warnings
+    /// are the caller's to tell.
+    pub fn load(&self, unlocked: &mut Unlocked, memory: Memory, index: IndexLoad) -> Result<Repository> {
+        let cache = self.cache_base()?;
+        let cache_max_bytes = self.cache_max_bytes()?;
+        unlocked.load(&Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() })
+    }
+
+    /// Returns what is of this program and no part of any backup, which would copy all snapshots into the next one: the
+    /// repository, the caches, and where histories are mounted.
+    pub fn own_paths(&self) -> Result<Vec<PathBuf>> {
+        let place = self.place()?;
+        let cache = self.cache_base()?;
+        let own = place.folder().into_iter().chain([&*cache]);
+        let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        #[cfg(feature = "mount")]
+        paths.extend(bakfs_mount::mounts_of_type(FS_TYPE).into_iter().map(|mounted| mounted.path));
+        Ok(paths)
     }
 }

@@ -66,8 +66,11 @@ const MAX_EVENTS: usize = 4096;
 /// Stack of the director, which descends with the tree.
 const DIRECTOR_STACK_BYTES: usize = 64 << 20;
 
+/// See [`Options::is_ended`].
+pub type IsEnded = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What to back up, and how.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Options {
     /// Paths as the user wrote them.
     pub paths: Vec<PathBuf>,
@@ -95,7 +98,7 @@ pub struct Options {
     pub dry_run: bool,
     /// Tells whether the run is being ended, asked before the snapshot is committed: what was read after its last hook
     /// is not what was meant.
-    pub is_ended: Option<fn() -> bool>,
+    pub is_ended: Option<IsEnded>,
     /// How to write.
     pub write: WriteOptions,
 }
@@ -269,7 +272,7 @@ pub fn run_with(
         let why = assembled.troubles.first().map_or(String::new(), |trouble| format!(": {}", trouble.message));
         return Err(Error::new(ErrorKind::Io, format!("Nothing could be dumped, and nothing was committed{why}")));
     }
-    if options.is_ended.is_some_and(|is_ended| is_ended()) {
+    if options.is_ended.as_ref().is_some_and(|is_ended| is_ended()) {
         return Err(Error::new(ErrorKind::Io, "The run is being ended: nothing was committed"));
     }
     // A source that is one file, and could not be read.

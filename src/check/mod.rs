@@ -9,6 +9,7 @@ mod objects;
 mod packs;
 mod paths;
 mod trees;
+pub mod uncached;
 
 use crate::clock::now_secs;
 use crate::error::{Error, Result};

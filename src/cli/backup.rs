@@ -4,12 +4,12 @@ use super::open::Global;
 use super::output::{count, counted, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, cost, init};
+use crate::access::make::Made;
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
-use crate::format::header::Suite;
 use crate::format::snapshot::{INCOMPLETE_TAG, RUN_TAGS};
-use crate::repo::Repository;
-use crate::repo::open::{Found, look};
+use crate::repo::Memory;
+use crate::repo::index::load::IndexLoad;
 use crate::repo::shared::dated::time;
 use crate::repo::shared::names::parse_time;
 use crate::repo::write::WriteOptions;
@@ -19,7 +19,6 @@ use crate::store::Traffic;
 use crate::text;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Options of `bakfs backup`.
 #[derive(Debug, clap::Args)]
@@ -61,17 +60,6 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", default_value_t = crate::repo::write::DEFAULT_LEVEL,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
-}
-
-/// Returns what a backup never contains: backing it up would copy all snapshots into the next one.
-pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
-    let place = global.access.place()?;
-    let cache = global.access.cache_base()?;
-    let own = place.folder().into_iter().chain([&*cache]);
-    let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
-    #[cfg(feature = "mount")]
-    paths.extend(bakfs_mount::mounts_of_type(super::mount_point::FS_TYPE).into_iter().map(|mounted| mounted.path));
-    Ok(paths)
 }
 
 /// Refuses tags that would make this a run of a profile, or a snapshot that lacks something.
@@ -121,7 +109,7 @@ impl Args {
             tags,
             host,
             time: self.time.as_ref().map(stated).transpose()?,
-            apart: apart(global)?,
+            apart: global.access.own_paths()?,
             tells_servers: false,
             dry_run: self.dry_run,
             is_ended: None,
@@ -130,25 +118,15 @@ impl Args {
     }
 }
 
-/// Opens the repository; the default one is made where it is missing.
-pub(super) fn open_or_make(global: &Global) -> Result<Arc<Repository>, Error> {
-    let place = global.access.place()?;
-    let folder = place.folder().filter(|_| global.access.is_default_repo().unwrap_or(false));
-    if let Some(folder) = folder
-        && matches!(look(folder)?, Found::Nothing | Found::HalfMade)
-    {
-        global.access.require_unknown()?;
-        let made = init::make(global, Suite::Aes256GcmSiv)?;
-        init::tell(global, &made)?;
-    }
-    global.open()
-}
-
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = args.options(global)?;
     let place = global.access.place()?;
-    let repository = open_or_make(global)?;
+    let mut made = |made: &Made| {
+        init::tell(&global.access, made);
+        Ok(())
+    };
+    let repository = global.load(global.access.unlock_or_make(&mut made)?, Memory::default(), IndexLoad::Whole)?;
     let progress = Progress::new("Backing up", !global.quiet && !global.json);
     let outcome = match &args.stdin {
         Some(name) => {

@@ -1,26 +1,19 @@
 //! `bakfs check`: whether everything stored is sound.
 
 use super::open::Global;
-use super::output::{count, counted, readable, set_json, size};
+use super::output::{count, counted, heed, readable, set_json, size};
 use super::progress::Progress;
 use super::{Status, cost, memory, stdout};
+use crate::check::uncached::Uncached;
 use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
 use crate::clock::now_secs;
 use crate::error::{Error, ErrorKind};
-use crate::monitor::Monitor;
 use crate::quantity::time::Window;
 use crate::quantity::{Share, parse_share};
-use crate::repo::Repository;
-use crate::repo::open::Options;
-use crate::repo::read::ledger::Ledger;
 use crate::repo::shared::foreign;
 use crate::store::{Object, Traffic};
-use crate::trust::folder;
 use jiff::{Timestamp, Zoned};
 use std::io::{IsTerminal, Write};
-
-/// What is read ahead of a repository far away lies in the empty cache, and makes room for what comes next.
-const READ_AHEAD_BYTES: u64 = 256 << 20;
 
 /// Options of `bakfs check`.
 #[derive(Debug, clap::Args)]
@@ -52,55 +45,30 @@ impl Args {
     }
 }
 
-/// Opens the repository with an empty cache: what is checked is what is stored.
-pub fn open(global: &Global) -> Result<(Repository, Option<tempfile::TempDir>), Error> {
+/// Opens the repository with an empty cache: what is checked is what is stored. Where it cannot be opened, what can be
+/// said of its objects without keys is said.
+pub fn open(global: &Global) -> Result<Uncached, Error> {
     let base = global.access.cache_base()?;
-    let fresh = folder::make(&base, folder::PRIVATE).and_then(|()| folder::scratch("check-", Some(&base)));
-    let fresh = fresh.or_else(|_| folder::scratch("bakfs-check-", None)).ok();
-    let options = Options {
-        cache_base: fresh.as_ref().map(tempfile::TempDir::path),
-        cache_max_bytes: READ_AHEAD_BYTES,
-        memory: memory::SMALL,
-        ..Options::default()
-    };
-    match global.open_at(&options) {
-        Ok(repository) => Ok((repository, fresh)),
-        Err(error) => {
-            if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged)
-            {
-                for (object, problem) in check::check_unopened(&*global.access.store()?).unwrap_or_default() {
-                    warn!("bakfs: {object}: {problem}: bring it back from a copy");
-                }
+    let opened = global.access.unlock().and_then(|mut unlocked| Uncached::load(&mut unlocked, &base));
+    let opened = opened.inspect_err(|error| {
+        if matches!(error.kind(), ErrorKind::Locked | ErrorKind::NoKey | ErrorKind::Damaged | ErrorKind::Exchanged) {
+            let objects = global.access.store().and_then(|store| check::check_unopened(&*store));
+            for (object, problem) in objects.unwrap_or_default() {
+                warn!("bakfs: {object}: {problem}: bring it back from a copy");
             }
-            Err(error)
         }
-    }
-}
-
-fn check_opened(
-    global: &Global,
-    repository: &Repository,
-    read: Option<Selection>,
-    monitor: &dyn Monitor,
-) -> Result<Report, Error> {
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let ledger = Ledger::open(&global.access.cache_base()?, &repository.id()).ok();
-    check::run(repository, check::Options { read, threads }, ledger.as_ref(), monitor)
-}
-
-/// Verifies the structure and what is selected, and prints nothing.
-pub fn check(global: &Global, read: Option<Selection>, monitor: &dyn Monitor) -> Result<Report, Error> {
-    let (repository, _cache) = open(global)?;
-    check_opened(global, &repository, read, monitor)
+    })?;
+    heed(&opened);
+    Ok(opened)
 }
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
-    let (repository, _cache) = open(global)?;
+    let repository = open(global)?;
     let progress = Progress::new("Checking", !global.quiet && !global.json);
     let read = args.selection()?;
-    let report = check_opened(global, &repository, read, &progress);
+    let report = repository.check(read, &progress);
     progress.finish();
     let report = report?;
     if global.json {

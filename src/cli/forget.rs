@@ -9,10 +9,10 @@ use super::{Status, keep, memory, prune, scope, stdout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
-use crate::repo::Repository;
 use crate::repo::shared::dated;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::names;
+use crate::repo::{Memory, Repository};
 use crate::retention::group::Key;
 use crate::retention::{self, Decision, Group, Reason};
 use jiff::Timestamp;
@@ -93,7 +93,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     }
     args.keep.rules()?;
     memory::spare();
-    let repository = global.open_with(memory::SMALL)?;
+    let repository = global.open_with(Memory::SMALL)?;
     if args.undo {
         return undo(global, args, &repository);
     }

@@ -1,10 +1,5 @@
 //! Memory of the commands whose need must not grow with the repository.
 
-use crate::repo::Memory;
-
-/// Caches of a mount, which lives for weeks beside what the machine is for, and of what reads everything once.
-pub const SMALL: Memory = Memory { frames_bytes: 16 << 20, pages_bytes: 8 << 20 };
-
 /// Makes the allocator give back what it does not need; called before there are threads. Measured after reading
 /// 55 000 files through a mount: 45 MiB are held instead of 90.
 #[cfg(target_env = "gnu")]

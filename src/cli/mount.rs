@@ -7,6 +7,7 @@ use super::mount_point::{check_mountpoint, real_path};
 use super::open::Global;
 use super::{Status, cost, memory, mount_log, service, signals};
 use crate::error::{Context, Error, ErrorKind};
+use crate::repo::Memory;
 use crate::repo::index::load::IndexLoad;
 use crate::text;
 use crate::view::View;
@@ -101,7 +102,7 @@ fn foreground(global: &Global, args: &Args) -> anyhow::Result<Status> {
 
 /// Mounts, and tells what a person should know of it; returns who keeps the mount.
 fn start(global: &Global, args: &Args) -> anyhow::Result<Keeper> {
-    let repository = global.open_indexed(memory::SMALL, IndexLoad::OnDemand)?;
+    let repository = global.open_indexed(Memory::SMALL, IndexLoad::OnDemand)?;
     let real = real_path(&args.mountpoint)?;
     let place = global.access.place()?;
     let source = Source {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The file system's type in /proc/mounts and /etc/fstab.
-pub const FS_TYPE: &str = "fuse.bakfs";
+pub use crate::machine::updatedb::FS_TYPE;
 /// What is said where updatedb(8) would walk through every snapshot of a mount.
 pub const PRUNE: &str =
     "it would walk through all snapshots of a mounted history: add `fuse.bakfs` to PRUNEFS in /etc/updatedb.conf";

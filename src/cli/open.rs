@@ -5,7 +5,7 @@ use crate::access::{Access, Prompt};
 use crate::error::{Context, Error, Result};
 use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::index::load::IndexLoad;
-use crate::repo::open::Options;
+use crate::repo::open::Unlocked;
 use crate::repo::{Memory, Repository};
 use crate::settings::Repository as Configured;
 use crate::store::place::Place;
@@ -170,24 +170,18 @@ impl Global {
 
     /// Opens the repository with bounds for its caches, its index whole or by pieces.
     pub fn open_indexed(&self, memory: Memory, index: IndexLoad) -> Result<Arc<Repository>> {
-        let cache = self.access.cache_base()?;
-        let cache_max_bytes = self.access.cache_max_bytes()?;
-        let options = Options { cache_base: Some(&cache), cache_max_bytes, memory, index, ..Options::default() };
-        let repository = self.open_at(&options)?;
-        // A run has them in its record, and other commands that are quiet tell them when they end.
+        self.load(self.access.unlock()?, memory, index)
+    }
+
+    /// Loads the repository that was unlocked, and tells its warnings.
+    pub fn load(&self, mut unlocked: Unlocked, memory: Memory, index: IndexLoad) -> Result<Arc<Repository>> {
+        let repository = self.access.load(&mut unlocked, memory, index)?;
+        output::heed(&repository);
+        // Commands that are quiet tell them when they end.
         if !self.quiet {
             output::tell_warnings(&repository);
         }
         Ok(Arc::new(repository))
-    }
-}
-
-impl Global {
-    /// Opens the repository where it is.
-    pub fn open_at(&self, options: &Options<'_>) -> Result<Repository> {
-        let repository = self.access.open(options)?;
-        output::heed(&repository);
-        Ok(repository)
     }
 }
 

@@ -4,23 +4,13 @@ use super::open::Global;
 use super::output::{are, count, counted, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, memory};
-use crate::error::{Error, ErrorKind};
-use crate::format::mark;
 use crate::id::ObjectId;
-use crate::monitor::Monitor;
-use crate::prune::{self, Options, Report};
+use crate::prune::Report;
+use crate::prune::policy::Policy;
 use crate::quantity::time::Window;
-use crate::repo::Repository;
-use crate::repo::shared::dated;
-use crate::repo::shared::session::{is_surely_alive, is_surely_dead};
-use crate::repo::write::WriteOptions;
-use crate::trust::folder;
+use crate::repo::{Memory, Repository};
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Two prunes that begin at once both stop: they try again after a moment of their own.
-const ATTEMPTS: u32 = 4;
 
 /// Options of `bakfs prune`.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,17 +29,20 @@ pub struct Args {
     dead_after: Window,
 }
 
-impl Default for Args {
-    fn default() -> Self {
-        let dead_after = "7d".parse().expect("a duration");
-        Args { max_waste: 0.1, dry_run: false, accept_missing: false, dead_after }
-    }
-}
-
 impl Args {
     /// Returns those of a prune after a forget.
     pub fn after_forget(dry_run: bool, accept_missing: bool) -> Self {
-        Args { dry_run, accept_missing, ..Args::default() }
+        let Policy { max_waste, dead_after, .. } = Policy::default();
+        Args { max_waste, dry_run, accept_missing, dead_after }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            max_waste: self.max_waste,
+            dry_run: self.dry_run,
+            accept_missing: self.accept_missing,
+            dead_after: self.dead_after.clone(),
+        }
     }
 }
 
@@ -61,7 +54,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
-    let report = prune(global, args, &global.open_with(memory::SMALL)?, &[])?;
+    let report = prune(global, args, &global.open_with(Memory::SMALL)?, &[])?;
     if global.json {
         say!("{}", json(&report, args.dry_run));
     }
@@ -95,15 +88,10 @@ fn status(report: &Report) -> Status {
     Status::Incomplete
 }
 
-/// Prunes as the command does by itself, and prints nothing.
-pub fn prune_quietly(global: &Global, monitor: &dyn Monitor) -> Result<Report, Error> {
-    let repository = global.open_with(memory::SMALL)?;
-    prune_opened(global, &Args::default(), &repository, &[], monitor)
-}
-
 fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: &[ObjectId]) -> anyhow::Result<Report> {
     let progress = Progress::new("Pruning", !global.quiet && !global.json);
-    let report = prune_opened(global, args, repository, forgotten, &progress);
+    let base = global.access.cache_base()?;
+    let report = args.policy().prune(repository, forgotten, &base, &progress);
     progress.finish();
     tell_warnings(repository);
     let report = report?;
@@ -111,62 +99,6 @@ fn prune(global: &Global, args: &Args, repository: &Arc<Repository>, forgotten: 
         tell(&report, args.dry_run);
     }
     Ok(report)
-}
-
-fn prune_opened(
-    global: &Global,
-    args: &Args,
-    repository: &Arc<Repository>,
-    forgotten: &[ObjectId],
-    monitor: &dyn Monitor,
-) -> Result<Report, Error> {
-    let now = jiff::Zoned::now();
-    let oldest = args.dead_after.start(&now);
-    // A clock may have been as far ahead as it may be behind.
-    let newest = now.timestamp() + now.timestamp().duration_since(oldest);
-    let is_dead = |session: &mark::SessionMark| {
-        let is_silent = !(oldest..=newest).contains(&dated::timestamp(session.started));
-        is_surely_dead(session) || is_silent && !is_surely_alive(session)
-    };
-    let base = global.access.cache_base()?;
-    let scratch = folder::scratch("prune-", Some(&base)).or_else(|_| folder::scratch("bakfs-prune-", None)).ok();
-    let options = Options {
-        max_waste: args.max_waste,
-        dry_run: args.dry_run,
-        forgotten,
-        accept_missing: args.accept_missing,
-        scratch: scratch.as_ref().map(tempfile::TempDir::path),
-        write: WriteOptions::default(),
-        is_dead: &is_dead,
-    };
-    let mut attempt = 1;
-    let report = loop {
-        match prune::run(repository, &options, monitor) {
-            Err(error) if error.kind() == ErrorKind::Busy && attempt < ATTEMPTS => {
-                std::thread::sleep(Duration::from_millis(u64::from(attempt) * (50 + u64::from(random_byte()))));
-                attempt += 1;
-            }
-            report => break report,
-        }
-    };
-    if report.is_ok() && args.accept_missing && !args.dry_run {
-        repository.accept_missing()?;
-    }
-    report.map_err(|error| match error.kind() {
-        ErrorKind::Full => Error::new(
-            ErrorKind::Full,
-            "No room to copy what is still needed: nothing was lost; `bakfs prune --max-waste 100%` deletes only what \
-             nothing needs, and copies nothing",
-        )
-        .because(error),
-        _ => error,
-    })
-}
-
-fn random_byte() -> u8 {
-    let mut byte = [0];
-    crate::random::fill_random(&mut byte);
-    byte[0]
 }
 
 /// Writes what was done, or would be.

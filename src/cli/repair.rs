@@ -8,10 +8,8 @@ use super::{Status, stdout};
 use crate::check::{self, Finding, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};
-use crate::repo::read::ledger::Ledger;
 use crate::store::Object;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 
 /// Options of `bakfs repair`.
 #[derive(Debug, clap::Args)]
@@ -33,11 +31,9 @@ pub struct Args {
 }
 
 fn look(global: &Global, read: Option<Selection>, verb: &str) -> anyhow::Result<check::Report> {
-    let (repository, _cache) = open(global)?;
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let ledger = Ledger::open(&global.access.cache_base()?, &repository.id()).ok();
+    let repository = open(global)?;
     let progress = Progress::new(verb, !global.quiet && !global.json);
-    let report = check::run(&repository, check::Options { read, threads }, ledger.as_ref(), &progress);
+    let report = repository.check(read, &progress);
     progress.finish();
     Ok(report?)
 }
@@ -52,10 +48,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     });
     let options = Options { suspects: suspects.collect(), dry_run: args.dry_run };
     let done = {
-        let (repository, _cache) = open(global)?;
+        let repository = open(global)?;
         repository.missing_snapshots()?;
         let progress = Progress::new("Repairing", !global.quiet && !global.json);
-        let done = repair::run(&Arc::new(repository), &options, &progress);
+        let done = repair::run(&repository, &options, &progress);
         progress.finish();
         done?
     };

@@ -4,25 +4,17 @@ use super::configured::place_of;
 use super::open::Global;
 use super::progress::Progress;
 use super::states::states_of;
-use super::{Status, backup, check, prune, signals, states, telling};
-use crate::backup::Options;
-use crate::check::{Report, Selection};
-use crate::clock::now_secs;
+use super::{Status, init, signals, states, telling};
+use crate::access::Access;
 use crate::error::{Error, Result};
-use crate::job::{self, Host, Job, Ran, thin};
+use crate::job::{self, Event, Job, Ran, Stop, thin};
 use crate::log::Log;
-use crate::monitor::Monitor;
 use crate::notify::Telling;
-use crate::process;
-use crate::quantity::time::{Jitter, Window};
-use crate::repo::Repository;
-use crate::repo::write::WriteOptions;
-use crate::settings::{Periodicity, Profile, Settings, excludes};
-use crate::source::exclude::Excludes;
+use crate::quantity::time::Jitter;
+use crate::settings::{Periodicity, Profile, Settings};
 use crate::state::metrics::metrics;
 use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
 use crate::store::remote::close_connections;
-use std::sync::Arc;
 
 /// Options of `bakfs run`.
 #[derive(Debug, clap::Args)]
@@ -92,15 +84,6 @@ fn is_missed(global: &Global, settings: &Settings, state: &StateDir, profile: &P
     began.is_none_or(|began| settings.schedule.is_missed(kind, began, &now))
 }
 
-/// What a profile's run needs of the program.
-struct RunHost<'a> {
-    global: Global,
-    profile: &'a Profile,
-    progress: Progress,
-    log: LogTarget,
-    allow_empty: bool,
-}
-
 /// Where lines of the log go.
 enum LogTarget {
     /// Standard output, which is the journal's (systemd.exec(5), JOURNAL_STREAM).
@@ -117,68 +100,25 @@ impl LogTarget {
             _ => LogTarget::File(Log::open(&crate::access::folders::log_dir(settings), "bakfs")),
         }
     }
-}
 
-impl Host for RunHost<'_> {
-    fn open(&self) -> Result<Arc<Repository>> {
-        backup::open_or_make(&self.global)
-    }
-
-    fn options(&self) -> Result<Options> {
-        let profile = self.profile;
-        let write = WriteOptions::default();
-        // What profiles share need not lie below the sources of each.
-        let (own, own_files) = profile.own_excludes();
-        let own: Vec<String> = own.iter().filter(|glob| !excludes::is_about_built_in(glob)).cloned().collect();
-        Ok(Options {
-            paths: profile.sources.clone(),
-            told_excludes: Excludes::in_profile(&profile.name, &own, own_files)?,
-            excludes: Excludes::in_profile(&profile.name, &profile.excludes, &profile.exclude_files)?,
-            exclude_caches: profile.exclude_caches,
-            one_file_system: profile.one_file_system,
-            allow_empty: profile.allow_empty || self.allow_empty,
-            tags: Vec::new(),
-            host: thin::host_of(profile),
-            time: None,
-            apart: backup::apart(&self.global)?,
-            tells_servers: true,
-            dry_run: false,
-            is_ended: Some(process::is_ended),
-            write: WriteOptions { level: profile.compression.unwrap_or(write.level), ..write },
-        })
-    }
-
-    fn check(&self) -> Result<Report> {
-        let before_secs = age_secs(&self.profile.check_max_age);
-        let selection = Selection { share: self.profile.check_share, before_secs: Some(before_secs) };
-        check::check(&self.global, Some(selection), &self.progress)
-    }
-
-    fn prune(&self) -> Result<crate::prune::Report> {
-        prune::prune_quietly(&self.global, &self.progress)
-    }
-
-    fn killed(&self, earlier: &Run) {
-        telling::killed(self.profile, earlier);
-    }
-
-    fn log(&self, line: &str) {
+    fn line(&self, line: &str) {
         tracing::info!("{line}");
-        match &self.log {
+        match self {
             // 6: informational (sd-daemon(3)).
             LogTarget::Journal => say!("<6>{}", super::output::readable(line.as_bytes())),
             LogTarget::File(log) => log.line(line),
         }
     }
-
-    fn monitor(&self) -> &dyn Monitor {
-        &self.progress
-    }
 }
 
-/// Returns the moment that lies so long ago.
-fn age_secs(window: &Window) -> u64 {
-    u64::try_from(window.start(&jiff::Zoned::now()).as_second()).unwrap_or(0).min(now_secs())
+/// Takes what is told of a profile's run.
+fn hear(access: &Access, profile: &Profile, log: &LogTarget, event: Event<'_>) {
+    match event {
+        Event::Line(line) => log.line(line),
+        Event::Killed(earlier) => telling::killed(profile, earlier),
+        Event::Made(made) => init::tell(access, made),
+        Event::Opened(repository) => super::output::heed(repository),
+    }
 }
 
 /// Runs the command.
@@ -209,10 +149,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         // What has run while this one waited is not missed any more.
         chosen.retain(|profile| is_missed(global, &settings, &state, profile, periodicity));
     }
-    end_cleanly_on_signals(&state, &chosen)?;
+    let stop = Stop::default();
+    end_cleanly_on_signals(&state, &stop, &chosen)?;
     let mut told = Vec::new();
     for profile in chosen {
-        let run = run_one(global, args, &settings, profile, periodicity, &state);
+        let run = run_one(global, args, &settings, profile, periodicity, &state, &stop);
         status = worse(status, run.as_ref().map_or(Status::Done, status_of));
         told.extend(run);
     }
@@ -274,16 +215,33 @@ fn run_one(
     profile: &Profile,
     periodicity: Periodicity,
     state: &StateDir,
+    stop: &Stop,
 ) -> Option<Run> {
-    let run_host = run_host(global, settings, profile, args.allow_empty);
+    let progress = Progress::new(&format!("Running {}", profile.name), !global.quiet && !global.json);
+    let access = global.access.for_repository(settings.repository_of(profile));
+    let log = LogTarget::of_process(settings);
     let place = place_of(global, settings, profile);
-    let job = Job { profile, periodicity, state, place: place.clone(), host: &run_host };
+    let job = Job {
+        profile,
+        periodicity,
+        access: &access,
+        place: place.clone(),
+        allow_empty: args.allow_empty,
+        state,
+        stop,
+        tell: &|event| hear(&access, profile, &log, event),
+        monitor: &progress,
+    };
     let mut start = Telling::default();
     let ran = job.run(|| start = Telling::start(&profile.notify));
-    run_host.progress.finish();
+    progress.finish();
     super::output::drop_notes();
     let run = match ran {
         Ok(Ran::Ended(run)) => run,
+        // Who has stopped it ends the process.
+        Ok(Ran::Stopped) => loop {
+            std::thread::park();
+        },
         Ok(Ran::LeftOut(why)) => {
             warn!("bakfs: {}", why.chain());
             return None;
@@ -314,21 +272,13 @@ fn write_metrics(global: &Global, settings: &Settings, state: &StateDir, ended: 
     }
 }
 
-fn run_host<'a>(global: &Global, settings: &'a Settings, profile: &'a Profile, allow_empty: bool) -> RunHost<'a> {
-    let shown = !global.quiet && !global.json;
-    let progress = Progress::new(&format!("Running {}", profile.name), shown);
-    let mut global = global.for_repository(settings.repository_of(profile));
-    global.quiet = true;
-    RunHost { global, profile, progress, log: LogTarget::of_process(settings), allow_empty }
-}
-
 /// Records and tells of killed runs, and runs the last hooks they owe, whatever has become of their profiles since.
 fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
     let mut status = Status::Done;
     let mut recovered = Vec::new();
     for profile in state.owing() {
         let job::Recovered { killed, problems } =
-            job::recover(state, &profile, &|line| tracing::info!("{profile}: {line}"));
+            job::recover(state, &profile, &Stop::default(), &|line| tracing::info!("{profile}: {line}"));
         for problem in problems {
             warn!("bakfs: {profile}: {problem}");
             status = Status::Failed;
@@ -354,12 +304,12 @@ fn recover(global: &Global, settings: &Settings, state: &StateDir) -> Status {
 }
 
 /// Ends this process when it is asked to, after the last hook of the run that is under way.
-fn end_cleanly_on_signals(state: &StateDir, profiles: &[&Profile]) -> anyhow::Result<()> {
-    let state = state.clone();
+fn end_cleanly_on_signals(state: &StateDir, stop: &Stop, profiles: &[&Profile]) -> anyhow::Result<()> {
+    let (state, stop) = (state.clone(), stop.clone());
     let profiles: Vec<Profile> = profiles.iter().map(|profile| (*profile).clone()).collect();
     signals::handle(move |signal| {
         let why = format!("The run was ended by signal {signal}");
-        if let Some(run) = job::end(&state, &why)
+        if let Some(run) = stop.end(&state, &why)
             && let Some(profile) = profiles.iter().find(|profile| profile.name == run.profile)
         {
             telling::trouble(&thin::host_of(profile), &run);

@@ -4,12 +4,12 @@ use super::local::{account, dump_limit, is_program, owner};
 use super::manifest::{Manifest, Subject, names};
 use super::{Plan, Report};
 use crate::error::{Error, Result};
-use crate::process::Program;
+use crate::process::{Program, Stop};
 use crate::settings::file::CommandSource;
 use std::path::Path;
 
-fn program(source: &CommandSource) -> Result<Program> {
-    let mut program = Program::new(source.run.arguments());
+fn program(source: &CommandSource, stop: &Stop) -> Result<Program> {
+    let mut program = Program::new(source.run.arguments()).stopped_by(stop);
     if program.arguments.is_empty() {
         return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
     }
@@ -19,9 +19,9 @@ fn program(source: &CommandSource) -> Result<Program> {
 }
 
 /// Adds a command's output to what is dumped.
-pub fn plan(source: &CommandSource, plan: &mut Plan) {
+pub fn plan(source: &CommandSource, stop: &Stop, plan: &mut Plan) {
     let path = names("command", &[source.name.as_bytes()]);
-    let program = match program(source) {
+    let program = match program(source, stop) {
         Err(error) => return plan.fail(&path, error),
         Ok(program) => program,
     };
@@ -43,7 +43,7 @@ pub fn plan(source: &CommandSource, plan: &mut Plan) {
 /// Tells whether a command can be run.
 pub fn inspect(source: &CommandSource, report: &mut Report) {
     let subject = format!("command {}", source.name);
-    let program = match program(source) {
+    let program = match program(source, &Stop::default()) {
         Err(error) => return report.error(&subject, &error),
         Ok(program) => program,
     };

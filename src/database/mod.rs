@@ -13,6 +13,7 @@ mod postgresql;
 mod sqlite;
 
 use crate::error::Error;
+use crate::process::Stop;
 use crate::settings::Profile;
 use crate::source::generated::{Generated, Replaced, ServerFolder};
 use local::Temporary;
@@ -55,9 +56,10 @@ pub struct Database {
     pub bytes: Option<u64>,
 }
 
-/// Lists what a profile dumps, asking servers for their databases. Nothing is dumped before its turn.
-pub fn dumps(profile: &Profile) -> Dumps {
-    let Plan { units, failed, replaced, notes } = Plan::of(profile);
+/// Lists what a profile dumps, asking servers for their databases. Nothing is dumped before its turn, and `stop` ends
+/// every program that dumps.
+pub fn dumps(profile: &Profile, stop: &Stop) -> Dumps {
+    let Plan { units, failed, replaced, notes } = Plan::of(profile, stop);
     let mut generated: Vec<_> = units.into_iter().flat_map(|unit| [unit.dump, unit.manifest]).collect();
     generated.sort_by(|one, other| one.path.cmp(&other.path));
     Dumps { generated, failed, replaced, notes }
@@ -85,7 +87,7 @@ pub fn inspect(profile: &Profile) -> Inspected {
 
 /// Lists a profile's dumps, and what cannot be dumped.
 pub fn list(profile: &Profile) -> (Vec<Database>, Vec<(PathBuf, Error)>) {
-    let Plan { units, failed, .. } = Plan::of(profile);
+    let Plan { units, failed, .. } = Plan::of(profile, &Stop::default());
     let database = |unit: Unit| Database { path: absolute(&unit.dump.path), bytes: unit.database_bytes };
     (units.into_iter().map(database).collect(), failed)
 }
@@ -100,13 +102,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(profile: &Profile) -> Plan {
+    fn of(profile: &Profile, stop: &Stop) -> Plan {
         let temporary = Temporary::new(profile.temporary_dir.as_deref());
         let mut plan = Plan::default();
-        profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, &mut plan));
-        profile.mysql.iter().for_each(|server| mysql::plan(server, &temporary, &mut plan));
+        profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, stop, &mut plan));
+        profile.mysql.iter().for_each(|server| mysql::plan(server, &temporary, stop, &mut plan));
         profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, &mut plan));
-        profile.command.iter().for_each(|source| command::plan(source, &mut plan));
+        profile.command.iter().for_each(|source| command::plan(source, stop, &mut plan));
         plan.part();
         plan
     }

@@ -1,7 +1,7 @@
 //! Commands around the reading of data, told what has become of it by their environment.
 
 use crate::error::{Error, Result};
-use crate::process::{self, Program};
+use crate::process::{self, Program, Stop};
 use crate::settings::profile;
 use crate::settings::values::Command;
 use crate::state::pending::Pending;
@@ -15,6 +15,8 @@ const FINALLY: &str = "finally";
 pub struct Hooks<'a> {
     /// What they are.
     pub hooks: &'a profile::Hooks,
+    /// What ends them, but for the one that always runs.
+    pub stop: &'a Stop,
     /// Where their words go.
     pub log: &'a dyn Fn(&str),
 }
@@ -55,7 +57,12 @@ impl Hooks<'_> {
 
     fn run(&self, name: &str, command: Option<&Command>, run: &Run) -> Result<()> {
         match command {
-            Some(command) => hook(name, command.arguments(), self.hooks.timeout_secs, run, self.log),
+            Some(command) => {
+                let mut program = Program::new(command.arguments());
+                program.timeout = self.hooks.timeout_secs.map(Duration::from_secs);
+                program.stop = (name != FINALLY).then(|| self.stop.clone());
+                hook(name, program, run, self.log)
+            }
             None => Ok(()),
         }
     }
@@ -63,13 +70,12 @@ impl Hooks<'_> {
 
 /// Runs the last hook of a run that was killed.
 pub fn run_owed(owed: &Pending, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
-    hook(FINALLY, owed.finally.clone(), owed.timeout_secs, run, log)
+    let mut program = Program::new(&owed.finally);
+    program.timeout = owed.timeout_secs.map(Duration::from_secs);
+    hook(FINALLY, program, run, log)
 }
 
-fn hook(name: &str, arguments: Vec<String>, timeout_secs: Option<u64>, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
-    let mut program = Program::new(arguments);
-    program.is_last = name == FINALLY;
-    program.timeout = timeout_secs.map(Duration::from_secs);
+fn hook(name: &str, mut program: Program, run: &Run, log: &dyn Fn(&str)) -> Result<()> {
     for (variable, value) in environment(name, run) {
         program = program.env(variable, value);
     }

@@ -8,50 +8,55 @@
 //! What reads data comes first and ends as soon as it can: a site in maintenance mode waits for nothing else.
 
 mod hooks;
+mod record;
+mod recover;
+mod stop;
 pub mod thin;
 mod troubles;
 
+use crate::access::Access;
+use crate::access::make::Made;
 use crate::backup::{self, Options};
-use crate::check::Report;
+use crate::check::Selection;
+use crate::check::uncached::Uncached;
 use crate::database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process;
-use crate::prune;
+use crate::monitor::Monitor;
+use crate::prune::policy::Policy;
+use crate::quantity::time::Window;
 use crate::quantity::{are, counted};
-use crate::repo::Repository;
-use crate::settings::{Periodicity, Profile};
+use crate::repo::index::load::IndexLoad;
+use crate::repo::open::Unlocked;
+use crate::repo::write::WriteOptions;
+use crate::repo::{Memory, Repository};
+use crate::settings::{Periodicity, Profile, excludes};
+use crate::source::exclude::Excludes;
 use crate::state::lock::Turn;
 use crate::state::pending::Pending;
 use crate::state::{Outcome, RepositoryState, Run, StateDir};
 use hooks::Hooks;
-use parking_lot::Mutex;
+pub use record::not_begun;
+use record::{blank, record, unnoted};
+use recover::settle_owed;
+pub use recover::{Recovered, recover};
 use std::sync::Arc;
 use std::time::Duration;
+pub use stop::Stop;
 use troubles::Troubles;
 
 /// How long a run waits for another kind of run of the same profile.
 const PATIENCE: Duration = Duration::from_hours(6);
 
-/// How it begins that the folder of states is full or cannot be written, which is no reason not to make a snapshot.
-const UNNOTED: &str = "What this run does cannot be noted, so that `bakfs status` and catching up go by what is old (make \
-                       room there, or mend the folder)";
-
-/// What a run needs of the program around it.
-pub trait Host {
-    /// Opens the profile's repository.
-    fn open(&self) -> Result<Arc<Repository>>;
-    /// Returns how the profile's files are backed up.
-    fn options(&self) -> Result<Options>;
-    /// Verifies the structure and a part of the data.
-    fn check(&self) -> Result<Report>;
-    /// Gives back the room of what no snapshot needs.
-    fn prune(&self) -> Result<prune::Report>;
-    /// Tells of an earlier run of the profile that was killed: nobody has yet.
-    fn killed(&self, earlier: &Run);
-    /// Takes a line of the log.
-    fn log(&self, line: &str);
-    /// Shows progress, where somebody looks.
-    fn monitor(&self) -> &dyn crate::monitor::Monitor;
+/// What is told of a run while it is made.
+pub enum Event<'a> {
+    /// A line of the log.
+    Line(&'a str),
+    /// An earlier run of the profile was killed: nobody has been told yet.
+    Killed(&'a Run),
+    /// The default repository was missing, and was made.
+    Made(&'a Made),
+    /// What goes wrong with the repository is collected in it.
+    Opened(&'a Repository),
 }
 
 /// A run that is to be made.
@@ -60,173 +65,46 @@ pub struct Job<'a> {
     pub profile: &'a Profile,
     /// The kind of run.
     pub periodicity: Periodicity,
-    /// Where states are kept.
-    pub state: &'a StateDir,
+    /// The profile's repository.
+    pub access: &'a Access,
     /// Where the repository is, without secrets.
     pub place: String,
-    /// What it needs of the program.
-    pub host: &'a dyn Host,
-}
-
-/// Held while a last hook runs: a signal and the run itself never run it both.
-static LAST_HOOK: Mutex<()> = Mutex::new(());
-/// The run that is under way in this process, as far as it has come.
-static UNDER_WAY: Mutex<Option<Run>> = Mutex::new(None);
-
-/// Ends the run that is under way in this process, for `why`: its programs are killed, its last hook is run unless it
-/// has been, and its record is kept. Returns the record; the process is to end then.
-pub fn end(state: &StateDir, why: &str) -> Option<Run> {
-    process::end_all();
-    let _turn = LAST_HOOK.lock();
-    let mut run = UNDER_WAY.lock().take()?;
-    run.ended_secs = now_secs();
-    run.problems.insert(0, why.to_string());
-    run.judge();
-    let mut left = None;
-    match state.owed(&run.profile) {
-        Ok(Some(owed)) if owed.process == std::process::id() && !owed.finally.is_empty() => {
-            let result = hooks::run_owed(&owed, &run, &|line| tracing::info!("{}: {line}", run.profile));
-            let failure = result.err().map(|error| error.chain());
-            run.problems.extend(failure.clone());
-            left = failure.map(|failure| Pending { failure: Some(failure), run: None, ..owed });
-        }
-        Ok(_) => {}
-        Err(error) => run.problems.push(error.chain()),
-    }
-    record(state, &mut run, None, left.as_ref());
-    Some(run)
-}
-
-/// Keeps the record of a run to the repository of an id, as far as that is known, and after it what is left to be done: nothing, or its last hook
-/// once more. What cannot be kept is a problem of the run.
-fn record(state: &StateDir, run: &mut Run, id: Option<&str>, left: Option<&Pending>) {
-    run.judge();
-    let mut known = state.profile(&run.profile);
-    known.turn_to(&run.repository, id);
-    known.add(run.clone());
-    let kept = state.keep_profile(&known);
-    // Otherwise the next run would take it for one that was killed.
-    let noted = match left {
-        None => state.settle(&run.profile),
-        Some(left) => state.owe(&run.profile, left),
-    };
-    [kept, noted].into_iter().filter_map(Result::err).for_each(|error| unnoted(run, &error));
-    run.judge();
-}
-
-/// Makes it a problem of a run that something of it cannot be noted; what follows of the same is no other problem.
-fn unnoted(run: &mut Run, error: &Error) {
-    if !run.problems.iter().any(|problem| problem.starts_with(UNNOTED)) {
-        run.problems.push(format!("{UNNOTED}: {}", error.chain()));
-    }
-}
-
-/// What came of looking after a run that was killed.
-#[derive(Debug, Default)]
-pub struct Recovered {
-    /// Its record, where it had none.
-    pub killed: Option<Run>,
-    /// What went wrong now.
-    pub problems: Vec<String>,
-}
-
-/// Records a killed run of a profile and runs the last hook it owes, unless a run of it is under way: that needs nothing
-/// of the configuration.
-pub fn recover(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered {
-    match state.lock(profile, Periodicity::Manual, Duration::ZERO) {
-        Ok(_lock) => settle_owed(state, profile, log),
-        Err(error) if error.kind() == ErrorKind::Busy => Recovered::default(),
-        Err(error) => Recovered { killed: None, problems: vec![error.chain()] },
-    }
-}
-
-/// Makes the record of a run that could not begin.
-pub fn not_begun(profile: &str, periodicity: Periodicity, place: &str, error: &Error) -> Run {
-    let mut run = blank(profile, periodicity, place);
-    run.problems.push(error.chain());
-    run
-}
-
-/// Records a run that was killed before it could be, and runs its last hook. Only the holder of the profile's lock may.
-fn settle_owed(state: &StateDir, profile: &str, log: &dyn Fn(&str)) -> Recovered {
-    let owed = match state.owed(profile) {
-        Ok(None) => return Recovered::default(),
-        Ok(Some(owed)) => owed,
-        Err(error) => return Recovered { killed: None, problems: vec![error.chain()] },
-    };
-    let mut killed = owed.killed(now_secs()).filter(|run| !state.profile(profile).has(run));
-    let name = match (&killed, &owed.failure) {
-        (Some(_), _) | (None, None) => "a killed run",
-        (None, Some(_)) => "an earlier run, which had failed then too",
-    };
-    let _turn = LAST_HOOK.lock();
-    let mut left = None;
-    let mut problems = Vec::new();
-    if !owed.finally.is_empty() {
-        log(&format!("the last hook of {name}: it is run now"));
-        let earlier = killed.clone().unwrap_or_else(|| {
-            let mut earlier = blank(profile, owed.periodicity, "");
-            earlier
-                .problems
-                .push(owed.failure.clone().unwrap_or_else(|| "The run was killed before it had ended".into()));
-            earlier
-        });
-        if let Err(error) = hooks::run_owed(&owed, &earlier, log) {
-            problems.push(format!("The last hook of {name}: {}", error.chain()));
-            left = Some(Pending { failure: Some(error.chain()), run: None, ..owed });
-        }
-    }
-    if let Some(run) = &mut killed {
-        log("an earlier run was killed");
-        record(state, run, None, left.as_ref());
-    } else {
-        let noted = left.map_or_else(|| state.settle(profile), |left| state.owe(profile, &left));
-        problems.extend(noted.err().map(|error| error.chain()));
-    }
-    Recovered { killed, problems }
-}
-
-fn blank(profile: &str, periodicity: Periodicity, place: &str) -> Run {
-    Run {
-        profile: profile.to_string(),
-        periodicity,
-        repository: place.to_string(),
-        started_secs: now_secs(),
-        ended_secs: now_secs(),
-        outcome: Outcome::Failed,
-        snapshot: None,
-        snapshot_id: None,
-        problems: Vec::new(),
-        notes: Vec::new(),
-        files: 0,
-        content_bytes: 0,
-        added_bytes: 0,
-        packed_bytes: 0,
-        dumps: Vec::new(),
-        forgotten: 0,
-        checked: false,
-        pruned: false,
-    }
+    /// Whether a source or dump may have lost all it held, beside what the profile says.
+    pub allow_empty: bool,
+    /// Where states are kept.
+    pub state: &'a StateDir,
+    /// Ends it.
+    pub stop: &'a Stop,
+    /// Is told of it.
+    pub tell: &'a dyn Fn(Event<'_>),
+    /// Sees how far it is.
+    pub monitor: &'a dyn Monitor,
 }
 
 /// What the part of a run came to that reads data.
-#[derive(Default)]
-struct Made {
+struct BackedUp {
     /// The repository the snapshot is in, if there is one.
-    repository: Option<Arc<Repository>>,
+    opened: Option<Opened>,
     /// The last hook, if it is still owed.
     left: Option<Pending>,
 }
 
-/// Waits for the process to be ended by who has taken the run over.
-fn wait_for_the_end() -> ! {
-    loop {
-        std::thread::park();
-    }
+/// A run was stopped: who has done so has taken it over, its last hook and its record.
+struct Stopped;
+
+/// The repository of a run.
+struct Opened {
+    unlocked: Unlocked,
+    repository: Arc<Repository>,
 }
 
 fn now_secs() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+/// Returns the moment that lies so long ago.
+fn age_secs(window: &Window) -> u64 {
+    u64::try_from(window.start(&jiff::Zoned::now()).as_second()).unwrap_or(0).min(crate::clock::now_secs())
 }
 
 /// What came of a run.
@@ -236,6 +114,8 @@ pub enum Ran {
     Ended(Run),
     /// One of the same kind is still under way, and this one was left out.
     LeftOut(Error),
+    /// It was stopped: [`Stop::end`] has its record.
+    Stopped,
 }
 
 impl Job<'_> {
@@ -248,24 +128,23 @@ impl Job<'_> {
                 return Ok(Ran::LeftOut(error));
             }
         };
-        let earlier = settle_owed(self.state, &self.profile.name, &|line| self.log(line));
-        earlier.killed.iter().for_each(|run| self.host.killed(run));
+        let earlier = settle_owed(self.state, &self.profile.name, self.stop, &|line| self.log(line));
+        earlier.killed.iter().for_each(|run| (self.tell)(Event::Killed(run)));
         let mut run = self.blank();
         run.problems.extend(earlier.problems);
         lock.flaw().into_iter().for_each(|flaw| unnoted(&mut run, flaw));
         self.log("begins");
-        *UNDER_WAY.lock() = Some(run.clone());
+        self.stop.begin(&run);
         began();
-        let Made { repository, left } = self.back_up(&mut run);
-        let id = repository.as_ref().map(|repository| repository.id().to_string());
-        if let Some(repository) = repository {
-            self.maintain(repository, &mut run);
+        let Ok(BackedUp { opened, left }) = self.back_up(&mut run) else { return Ok(Ran::Stopped) };
+        let id = opened.as_ref().map(|opened| opened.unlocked.id().to_string());
+        if let Some(opened) = opened {
+            self.maintain(opened, &mut run);
         }
-        // From here on this thread tells of the run: who ends the process waits.
-        let turn = LAST_HOOK.lock();
-        if UNDER_WAY.lock().take().is_none() {
-            drop(turn);
-            wait_for_the_end();
+        // From here on this thread tells of the run: who stops it waits.
+        let _turn = self.stop.last_hook();
+        if !self.stop.finish() {
+            return Ok(Ran::Stopped);
         }
         run.ended_secs = now_secs();
         record(self.state, &mut run, id.as_deref(), left.as_ref());
@@ -281,23 +160,23 @@ impl Job<'_> {
     }
 
     fn log(&self, line: &str) {
-        self.host.log(&format!("{} {}: {line}", self.profile.name, self.periodicity));
+        (self.tell)(Event::Line(&format!("{} {}: {line}", self.profile.name, self.periodicity)));
     }
 
     /// Makes the snapshot, with the hooks around it.
-    fn back_up(&self, run: &mut Run) -> Made {
-        if process::is_ended() {
-            wait_for_the_end();
+    fn back_up(&self, run: &mut Run) -> Result<BackedUp, Stopped> {
+        if self.stop.is_stopped() {
+            return Err(Stopped);
         }
         let log = |line: &str| self.log(line);
-        let hooks = Hooks { hooks: &self.profile.hooks, log: &log };
+        let hooks = Hooks { hooks: &self.profile.hooks, stop: self.stop.programs(), log: &log };
         let owed = hooks.owed(run);
         if let Err(error) = self.state.owe(&self.profile.name, &owed) {
             unnoted(run, &error);
         }
         let made = hooks.before(run).and_then(|()| self.snapshot(run));
-        let repository = match made {
-            Ok(repository) => Some(repository),
+        let opened = match made {
+            Ok(opened) => Some(opened),
             Err(error) => {
                 run.problems.insert(0, error.chain());
                 None
@@ -307,10 +186,9 @@ impl Job<'_> {
             Outcome::Success => hooks.after(run),
             _ => hooks.on_failure(run),
         };
-        let turn = LAST_HOOK.lock();
-        if process::is_ended() {
-            drop(turn);
-            wait_for_the_end();
+        let turn = self.stop.last_hook();
+        if self.stop.is_stopped() {
+            return Err(Stopped);
         }
         let finally = hooks.finally(run);
         let failure = finally.err().map(|error| error.chain());
@@ -321,24 +199,53 @@ impl Job<'_> {
         if let Err(error) = self.state.owe(&self.profile.name, &owed) {
             unnoted(run, &error);
         }
-        // Unless it was taken over.
-        if let Some(known) = &mut *UNDER_WAY.lock() {
-            known.clone_from(run);
-        }
+        self.stop.goes_on(run);
         drop(turn);
         let left = owed.failure.is_some().then_some(Pending { run: None, ..owed });
-        Made { repository, left }
+        Ok(BackedUp { opened, left })
+    }
+
+    /// Returns how the profile's files are backed up.
+    fn options(&self) -> Result<Options> {
+        let profile = self.profile;
+        let write = WriteOptions::default();
+        // What profiles share need not lie below the sources of each.
+        let (own, own_files) = profile.own_excludes();
+        let own: Vec<String> = own.iter().filter(|glob| !excludes::is_about_built_in(glob)).cloned().collect();
+        let stop = self.stop.clone();
+        Ok(Options {
+            paths: profile.sources.clone(),
+            told_excludes: Excludes::in_profile(&profile.name, &own, own_files)?,
+            excludes: Excludes::in_profile(&profile.name, &profile.excludes, &profile.exclude_files)?,
+            exclude_caches: profile.exclude_caches,
+            one_file_system: profile.one_file_system,
+            allow_empty: profile.allow_empty || self.allow_empty,
+            tags: profile.tags_of(self.periodicity),
+            host: thin::host_of(profile),
+            time: None,
+            apart: self.access.own_paths()?,
+            tells_servers: true,
+            dry_run: false,
+            is_ended: Some(Arc::new(move || stop.is_stopped())),
+            write: WriteOptions { level: profile.compression.unwrap_or(write.level), ..write },
+        })
     }
 
     /// Dumps databases and reads files into a snapshot.
-    fn snapshot(&self, run: &mut Run) -> Result<Arc<Repository>> {
-        let repository = self.host.open()?;
-        let mut options = self.host.options()?;
-        options.tags = self.profile.tags_of(self.periodicity);
-        let database::Dumps { generated, failed, replaced, notes } = database::dumps(self.profile);
+    fn snapshot(&self, run: &mut Run) -> Result<Opened> {
+        let mut made = |made: &Made| {
+            (self.tell)(Event::Made(made));
+            Ok(())
+        };
+        let mut unlocked = self.access.unlock_or_make(&mut made)?;
+        let repository = Arc::new(self.access.load(&mut unlocked, Memory::default(), IndexLoad::Whole)?);
+        (self.tell)(Event::Opened(&repository));
+        let options = self.options()?;
+        let database::Dumps { generated, failed, replaced, notes } =
+            database::dumps(self.profile, self.stop.programs());
         notes.iter().for_each(|note| self.log(note));
         let names: Vec<String> = generated.iter().map(|dump| thin::path_text(&dump.path)).collect();
-        let troubles = Troubles::new(self.host.monitor());
+        let troubles = Troubles::new(self.monitor);
         let outcome = backup::run_with(&repository, &options, backup::Dumps { generated, failed, replaced }, &troubles);
         let outcome = outcome.map_err(|error| match error.kind() {
             ErrorKind::Full => Error::new(
@@ -375,11 +282,12 @@ impl Job<'_> {
             summary.added_bytes,
             summary.packed_bytes
         ));
-        Ok(repository)
+        Ok(Opened { unlocked, repository })
     }
 
     /// Forgets, verifies and prunes by the profile's rules; what fails is told, and the rest is done.
-    fn maintain(&self, repository: Arc<Repository>, run: &mut Run) {
+    fn maintain(&self, opened: Opened, run: &mut Run) {
+        let Opened { mut unlocked, repository } = opened;
         match thin::forget(&repository, self.profile) {
             Ok(names) => {
                 run.forgotten = names.len() as u64;
@@ -388,15 +296,15 @@ impl Job<'_> {
             Err(error) => run.problems.push(format!("Nothing was forgotten: {}", error.chain())),
         }
         let id = repository.id().to_string();
-        // What follows opens it with caches of its own size.
+        // What follows loads it with caches of its own size.
         drop(repository);
         let belief = self.state.belief(run.started_secs);
         let mut state = self.state.repository(&self.place, Some(&id)).believed(&belief);
         if is_due(self.profile.check_every_secs, state.last_check_secs, run.started_secs) {
-            self.check(run, &mut state);
+            self.check(&mut unlocked, run, &mut state);
         }
         if is_due(self.profile.prune_every_secs, state.last_prune_secs, run.started_secs) {
-            self.prune(run, &mut state);
+            self.prune(&mut unlocked, run, &mut state);
         }
         if (run.checked || run.pruned)
             && let Err(error) = self.state.keep_repository(&state, Some(&id))
@@ -405,8 +313,15 @@ impl Job<'_> {
         }
     }
 
-    fn check(&self, run: &mut Run, state: &mut RepositoryState) {
-        let report = match self.host.check() {
+    fn check(&self, unlocked: &mut Unlocked, run: &mut Run, state: &mut RepositoryState) {
+        let before_secs = age_secs(&self.profile.check_max_age);
+        let selection = Selection { share: self.profile.check_share, before_secs: Some(before_secs) };
+        let checked = self.access.cache_base().and_then(|base| {
+            let stored = Uncached::load(unlocked, &base)?;
+            (self.tell)(Event::Opened(&stored));
+            stored.check(Some(selection), self.monitor)
+        });
+        let report = match checked {
             Ok(report) => report,
             Err(error) => {
                 run.problems.push(format!("The repository could not be verified: {}", error.chain()));
@@ -432,8 +347,13 @@ impl Job<'_> {
         }
     }
 
-    fn prune(&self, run: &mut Run, state: &mut RepositoryState) {
-        match self.host.prune() {
+    fn prune(&self, unlocked: &mut Unlocked, run: &mut Run, state: &mut RepositoryState) {
+        let pruned = self.access.cache_base().and_then(|base| {
+            let repository = Arc::new(self.access.load(unlocked, Memory::SMALL, IndexLoad::Whole)?);
+            (self.tell)(Event::Opened(&repository));
+            Policy::default().prune(&repository, &[], &base, self.monitor)
+        });
+        match pruned {
             Ok(report) => {
                 run.pruned = true;
                 state.last_prune_secs = Some(now_secs());

@@ -2,6 +2,8 @@
 
 use super::Machine;
 
+/// The type of the file systems that mounted histories are.
+pub const FS_TYPE: &str = "fuse.bakfs";
 /// Its configuration (updatedb.conf(5)).
 pub const CONFIGURATION: &str = "etc/updatedb.conf";
 

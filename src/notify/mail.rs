@@ -25,8 +25,6 @@ pub fn send(notify: &Notify, addresses: &[String], host: &str, message: &Message
     check(notify, addresses)?;
     let mut program = Program::new([sendmail(notify)]).arg("-t").arg("-oi");
     program.timeout = Some(TIMEOUT);
-    // A run that is being ended tells of it.
-    program.is_last = true;
     program.input = Some(compose(&sender(notify), addresses, host, message).into_bytes());
     let (status, words) = program.run()?;
     if status.success() {

@@ -14,6 +14,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,33 +29,41 @@ const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"];
 /// What a program answers on standard output, where it is asked something.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
-/// The programs that run, each in a session and so in a group of its own.
-static RUNNING: Mutex<Groups> = Mutex::new(Groups { are_ended: false, groups: BTreeSet::new() });
+/// What ends the programs of one job, whichever of its threads has started them. Clones end the same programs.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Mutex<Groups>>);
 
+/// The programs that run, each in a session and so in a group of its own.
+#[derive(Debug, Default)]
 struct Groups {
-    are_ended: bool,
+    is_stopped: bool,
     groups: BTreeSet<u32>,
 }
 
-/// A program that runs; it leaves the list when dropped.
-struct Member(u32);
+impl Stop {
+    /// Kills all programs it is of, and lets no other one start.
+    pub fn stop(&self) {
+        let mut running = self.0.lock();
+        running.is_stopped = true;
+        running.groups.iter().for_each(|group| kill_group(*group));
+    }
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        RUNNING.lock().groups.remove(&self.0);
+    /// Returns whether it has been used.
+    pub fn is_stopped(&self) -> bool {
+        self.0.lock().is_stopped
     }
 }
 
-/// Kills all programs that run, but for last ones, and lets no other one start: this process is being ended.
-pub fn end_all() {
-    let mut running = RUNNING.lock();
-    running.are_ended = true;
-    running.groups.iter().for_each(|group| kill_group(*group));
+/// A program that runs; it leaves the list when dropped.
+struct Member {
+    group: u32,
+    stop: Stop,
 }
 
-/// Returns whether this process is being ended.
-pub fn is_ended() -> bool {
-    RUNNING.lock().are_ended
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.0.lock().groups.remove(&self.group);
+    }
 }
 
 /// The user another program runs as.
@@ -112,8 +121,8 @@ pub struct Program {
     pub timeout: Option<Duration>,
     /// The folder it runs in; `/` without it.
     pub folder: Option<PathBuf>,
-    /// Whether it runs although this process is being ended ([`end_all`]).
-    pub is_last: bool,
+    /// What ends it; without one it runs even while its job is being stopped.
+    pub stop: Option<Stop>,
     /// What it reads on standard input; nothing without it.
     pub input: Option<Vec<u8>>,
 }
@@ -134,6 +143,12 @@ impl Program {
     /// Adds a variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_os_string(), value.as_ref().to_os_string()));
+        self
+    }
+
+    /// Has something end it.
+    pub fn stopped_by(mut self, stop: &Stop) -> Self {
+        self.stop = Some(stop.clone());
         self
     }
 
@@ -200,19 +215,18 @@ impl Program {
 
     fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {
         self.refuse_changeable()?;
-        // Held while it starts, so that `end_all` misses none.
-        let mut running = RUNNING.lock();
-        if running.are_ended && !self.is_last {
+        let starting = || format!("Cannot start {}: is it installed?", self.name());
+        let Some(stop) = &self.stop else { return Ok((command.spawn().context(starting)?, None)) };
+        // Held while it starts, so that a stop misses none.
+        let mut running = stop.0.lock();
+        if running.is_stopped {
             let message = format!("{} was not started: this run is being ended", self.name());
             return Err(Error::new(ErrorKind::Io, message));
         }
-        let child = command.spawn().context(|| format!("Cannot start {}: is it installed?", self.name()))?;
+        let child = command.spawn().context(starting)?;
         let group = child.id();
-        if self.is_last {
-            return Ok((child, None));
-        }
         running.groups.insert(group);
-        Ok((child, Some(Member(group))))
+        Ok((child, Some(Member { group, stop: stop.clone() })))
     }
 
     /// Starts it with its standard output as a stream.
@@ -460,6 +474,29 @@ mod tests {
         assert!(error.contains("was killed"), "{error}");
         // What is left behind is not waited for.
         assert_eq!(shell("echo yes; sleep 1000 >/dev/null &").answer().unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn a_stop_ends_the_programs_of_one_job_and_no_others() {
+        let (stop, other) = (Stop::default(), Stop::default());
+        let waiting = |stop: &Stop| shell("echo begun; exec sleep 1000").stopped_by(stop).stream().unwrap();
+        let (mut stopped, mut running) = (waiting(&stop), waiting(&other));
+        let mut begun = [0; 6];
+        for output in [&mut stopped, &mut running] {
+            output.read_exact(&mut begun).unwrap();
+            assert_eq!(&begun, b"begun\n");
+        }
+        stop.clone().stop();
+        let ended = stopped.read(&mut begun).unwrap_err().to_string();
+        assert!(ended.contains("signal 9"), "{ended}");
+        let refused = shell("true").stopped_by(&stop).answer().unwrap_err().chain();
+        assert!(refused.contains("this run is being ended"), "{refused}");
+        assert!(stop.is_stopped() && !other.is_stopped());
+        assert_eq!(running.child.as_mut().unwrap().try_wait().unwrap(), None, "what another job runs goes on");
+        assert_eq!(shell("echo last").answer().unwrap(), "last\n", "what nothing ends goes on too");
+        assert!(other.0.lock().groups.len() == 1 && stop.0.lock().groups.len() == 1);
+        drop((stopped, running));
+        assert!(other.0.lock().groups.is_empty() && stop.0.lock().groups.is_empty());
     }
 
     #[test]

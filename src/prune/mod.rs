@@ -5,6 +5,7 @@
 
 mod catalog;
 mod guard;
+pub mod policy;
 mod select;
 mod sweep;
 mod turn;

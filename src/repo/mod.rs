@@ -39,6 +39,11 @@ pub struct Memory {
     pub pages_bytes: usize,
 }
 
+impl Memory {
+    /// That of what lives for weeks beside what the machine is for, as a mount, and of what reads everything once.
+    pub const SMALL: Memory = Memory { frames_bytes: 16 << 20, pages_bytes: 8 << 20 };
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Memory { frames_bytes: 32 << 20, pages_bytes: 24 << 20 }
@@ -81,7 +86,7 @@ fn add(texts: &mut Vec<String>, text: String) {
 
 /// An unlocked repository with its index: who it is, its index, what was read of it, and what processes share through it.
 pub struct Repository {
-    vault: Vault,
+    vault: Arc<Vault>,
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     cache: Option<Cache>,

@@ -8,7 +8,7 @@ use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
 use crate::id::RepositoryId;
-use crate::known::{Address, Identity, Known, Visit};
+use crate::known::{Address, Identity, Known, Visit, Visited};
 use crate::repo::Memory;
 use crate::repo::Repository;
 use crate::repo::index::cache::Cache;
@@ -17,7 +17,7 @@ use crate::repo::index::load;
 use crate::repo::index::load::IndexLoad;
 use crate::repo::read::ReadCaches;
 use crate::repo::shared::Shared;
-use crate::repo::unlock::{Keyring, Unlocked, find_master};
+use crate::repo::unlock::{Keyring, Master, find_master};
 use crate::repo::write::put::{Attempts, put_anew};
 use crate::store::cached::CachedStore;
 use crate::store::local::LocalStore;
@@ -222,9 +222,20 @@ pub struct Options<'a> {
 /// See [`Options::why_encrypted`].
 pub type WhyEncrypted = dyn Fn(&RepositoryId) -> Option<String>;
 
-impl Repository {
-    /// Opens the repository in a local folder, with the credentials that `credentials` gives for its id.
-    pub fn open(
+/// A repository that was unlocked: whose it is, its keys and its store. What it holds may be loaded from it several
+/// times, each with caches of its own, and nobody is asked again.
+#[derive(Clone)]
+pub struct Unlocked {
+    vault: Arc<Vault>,
+    config: Config,
+    store: Arc<dyn Store>,
+    known: Option<Visited>,
+    notes: Vec<String>,
+}
+
+impl Unlocked {
+    /// Unlocks the repository in a local folder, with the credentials that `credentials` gives for its id.
+    pub fn at_folder(
         path: &Path,
         options: &Options<'_>,
         credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
@@ -255,11 +266,11 @@ impl Repository {
         }
         let store = Arc::new(LocalStore::new(path));
         let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
-        Self::unlock_with(store, Address::of_folder(path), &config, options, credentials)
+        Self::with_config(store, Address::of_folder(path), &config, options, credentials)
     }
 
-    /// Opens the repository at a place far away, where there may be none.
-    pub fn open_far(
+    /// Unlocks the repository at a place far away, where there may be none.
+    pub fn at_far(
         store: Arc<dyn Store>,
         options: &Options<'_>,
         credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
@@ -277,10 +288,89 @@ impl Repository {
         })?;
         let config = Zeroizing::new(config);
         let address = address_of(&*store);
-        Self::unlock_with(store, address, &config, options, credentials)
+        Self::with_config(store, address, &config, options, credentials)
     }
 
-    /// Unlocks the repository in a store and loads its index.
+    fn with_config(
+        store: Arc<dyn Store>,
+        address: Address,
+        config: &[u8],
+        options: &Options<'_>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        let unlocked = unlock_keys(&*store, address, config, options, credentials);
+        wipe_stack::<UNLOCK_STACK_BYTES>();
+        let (stored, visit, keys, notes) = unlocked?;
+        let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
+        let vault = Arc::new(Vault::new(keys, stored.suite, stored.repository));
+        Ok(Unlocked { vault, config: stored.config, store, known, notes })
+    }
+
+    /// Returns the repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.vault.repository()
+    }
+
+    /// Loads the index, and makes caches as large as `options` say. What is to be noted of how it was unlocked is noted
+    /// in what is loaded first.
+    pub fn load(&mut self, options: &Options<'_>) -> Result<Repository> {
+        let cache = match options.cache_base {
+            Some(base) => match Cache::open(base, &self.id()) {
+                Ok(cache) => Some(cache),
+                Err(error) => {
+                    let why = error.chain();
+                    tracing::warn!(
+                        "Working without a cache, which takes longer: {why}, or name another folder with --cache-dir"
+                    );
+                    None
+                }
+            },
+            None => None,
+        };
+        let is_far = self.store.is_far();
+        let store: Arc<dyn Store> = match options.cache_max_bytes {
+            max_bytes if is_far && max_bytes > 0 => {
+                Arc::new(CachedStore::open(self.store.clone(), cache.as_ref().map(Cache::folder), max_bytes))
+            }
+            _ => self.store.clone(),
+        };
+        let index_load = if is_far { options.index } else { IndexLoad::Whole };
+        let repository = Repository {
+            vault: self.vault.clone(),
+            config: self.config.clone(),
+            store,
+            cache,
+            live: LiveIndex::new(index_load, options.cache_max_bytes / load::CACHE_PART),
+            caches: ReadCaches::new(options.memory),
+            shared: Shared::new(self.known.clone()),
+            warnings: Arc::default(),
+        };
+        std::mem::take(&mut self.notes).into_iter().for_each(|text| repository.note(text));
+        repository.refresh_index()?;
+        Ok(repository)
+    }
+}
+
+impl Repository {
+    /// Opens the repository in a local folder, with the credentials that `credentials` gives for its id.
+    pub fn open(
+        path: &Path,
+        options: &Options<'_>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        Unlocked::at_folder(path, options, credentials)?.load(options)
+    }
+
+    /// Opens the repository at a place far away, where there may be none.
+    pub fn open_far(
+        store: Arc<dyn Store>,
+        options: &Options<'_>,
+        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
+    ) -> Result<Self> {
+        Unlocked::at_far(store, options, credentials)?.load(options)
+    }
+
+    /// Opens the repository in a store, whatever that is.
     pub fn unlock(
         store: Arc<dyn Store>,
         options: &Options<'_>,
@@ -288,7 +378,7 @@ impl Repository {
     ) -> Result<Self> {
         let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
         let address = address_of(&*store);
-        Self::unlock_with(store, address, &config, options, credentials)
+        Unlocked::with_config(store, address, &config, options, credentials)?.load(options)
     }
 
     /// Fails where another repository has come to the place since this one was opened. Of a place far away nothing is
@@ -312,52 +402,6 @@ impl Repository {
             )),
         }
     }
-
-    fn unlock_with(
-        store: Arc<dyn Store>,
-        address: Address,
-        config: &[u8],
-        options: &Options<'_>,
-        credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
-    ) -> Result<Self> {
-        let unlocked = unlock_keys(&*store, address, config, options, credentials);
-        wipe_stack::<UNLOCK_STACK_BYTES>();
-        let (stored, visit, keys, notes) = unlocked?;
-        let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
-        let cache = match options.cache_base {
-            Some(base) => match Cache::open(base, &stored.repository) {
-                Ok(cache) => Some(cache),
-                Err(error) => {
-                    let why = error.chain();
-                    tracing::warn!(
-                        "Working without a cache, which takes longer: {why}, or name another folder with --cache-dir"
-                    );
-                    None
-                }
-            },
-            None => None,
-        };
-        let store: Arc<dyn Store> = match options.cache_max_bytes {
-            max_bytes if store.is_far() && max_bytes > 0 => {
-                Arc::new(CachedStore::open(store, cache.as_ref().map(Cache::folder), max_bytes))
-            }
-            _ => store,
-        };
-        let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
-        let repository = Repository {
-            vault: Vault::new(keys, stored.suite, stored.repository),
-            config: stored.config,
-            store,
-            cache,
-            live: LiveIndex::new(index_load, options.cache_max_bytes / load::CACHE_PART),
-            caches: ReadCaches::new(options.memory),
-            shared: Shared::new(known),
-            warnings: Arc::default(),
-        };
-        notes.into_iter().for_each(|text| repository.note(text));
-        repository.refresh_index()?;
-        Ok(repository)
-    }
 }
 
 /// Finds the master key, and forgets it for the keys that are made from it.
@@ -372,8 +416,8 @@ fn unlock_keys(
     let mut stored = decode(store, config)?;
     // Before any credential is asked for or used: it may not be what they are for.
     let visit = recognise(address, &stored, config, options)?;
-    let Unlocked { master, notes } = match stored.config.open_key {
-        Some(key) if stored.suite == Suite::Plain => Unlocked { master: Secret(key), notes: Vec::new() },
+    let Master { master, notes } = match stored.config.open_key {
+        Some(key) if stored.suite == Suite::Plain => Master { master: Secret(key), notes: Vec::new() },
         _ => find_master(store, stored.repository, &credentials(&stored.repository)?, options.keyring)?,
     };
     let keys = Keys::derive(&master);

@@ -19,7 +19,7 @@ pub(crate) const MAX_KEY_BYTES: u64 = 64 << 10;
 const MAX_USUAL_SLOTS: u64 = 64;
 
 /// What was found.
-pub(in crate::repo) struct Unlocked {
+pub(in crate::repo) struct Master {
     /// The master key.
     pub master: Secret,
     /// What is wrong with other slots: this one needs none of them.
@@ -85,11 +85,11 @@ pub(in crate::repo) fn find_master(
     repository: RepositoryId,
     credentials: &[Credential],
     keyring: Option<&Keyring>,
-) -> Result<Unlocked> {
+) -> Result<Master> {
     let known =
         keyring.and_then(|keyring| credentials.iter().find_map(|credential| keyring.find(repository, credential)));
     if let Some(master) = known {
-        return Ok(Unlocked { master, notes: Vec::new() });
+        return Ok(Master { master, notes: Vec::new() });
     }
     let listed = store.list(ObjectKind::Key)?;
     if listed.is_empty() {
@@ -120,7 +120,7 @@ pub(in crate::repo) fn find_master(
             if let Some(keyring) = keyring {
                 keyring.keep(repository, credential, &master);
             }
-            return Ok(Unlocked { master, notes });
+            return Ok(Master { master, notes });
         }
     }
     if left_out > 0 {

@@ -12,7 +12,6 @@ use crate::id::RepositoryId;
 use crate::machine::survey::Budget;
 use crate::notify;
 use crate::repo::index::load::IndexLoad;
-use crate::repo::open::Options;
 use crate::repo::{Memory, Repository};
 use crate::schedule;
 use crate::settings::{Profile, Settings};
@@ -176,11 +175,6 @@ fn repository(global: &Global, settings: &Settings, profile: &Profile) -> Vec<Fi
 }
 
 fn open(global: &Global) -> Result<Repository> {
-    let cache = global.access.cache_base()?;
-    let cache_max_bytes = global.access.cache_max_bytes()?;
-    let memory = Memory::default();
-    let options =
-        Options { cache_base: Some(&cache), cache_max_bytes, memory, index: IndexLoad::OnDemand, ..Options::default() };
     // A run has nobody who could type a passphrase.
     let credentials = |id: &RepositoryId| match global.access.given_credential()? {
         Some(given) => Ok(vec![given]),
@@ -194,5 +188,6 @@ fn open(global: &Global) -> Result<Repository> {
         }
         None => global.access.credentials(id),
     };
-    global.access.open_by(&options, credentials)
+    let mut unlocked = global.access.unlock_by(credentials)?;
+    global.access.load(&mut unlocked, Memory::default(), IndexLoad::OnDemand)
 }

@@ -7,6 +7,7 @@ use super::server::Server;
 use super::{Source, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
+use crate::process::Stop;
 use crate::quantity::counted;
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
@@ -14,7 +15,7 @@ use crate::settings::profile::mysql_name;
 /// Tries a server for real.
 pub fn inspect(settings: &Mysql, temporary: &Temporary, report: &mut Report) {
     let subject = format!("mysql {}", mysql_name(settings));
-    let mut server = match Server::new(settings, temporary) {
+    let mut server = match Server::new(settings, temporary, &Stop::default()) {
         Err(error) => return report.error(&subject, &error),
         Ok(server) => server,
     };

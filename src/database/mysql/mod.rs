@@ -18,6 +18,7 @@ use super::local::{Temporary, owner};
 use super::manifest::{Manifest, Record, Subject, names};
 use super::name::file_name;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Stop;
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
 use crate::source::generated::Replaced;
@@ -40,10 +41,10 @@ struct Source {
 }
 
 /// Adds a server's databases to what is dumped.
-pub fn plan(settings: &Mysql, temporary: &Temporary, plan: &mut Plan) {
+pub fn plan(settings: &Mysql, temporary: &Temporary, stop: &Stop, plan: &mut Plan) {
     let folder = |name: &[u8]| names("mysql", &[mysql_name(settings).as_bytes(), name]);
     let dump_name = |database: &str| file_name(database, ".sql", USERS);
-    let source = match Source::open(settings, temporary) {
+    let source = match Source::open(settings, temporary, stop) {
         Err(error) => return plan.fail(&names("mysql", &[mysql_name(settings).as_bytes()]), error),
         Ok(source) => Arc::new(source),
     };
@@ -84,8 +85,8 @@ pub fn plan(settings: &Mysql, temporary: &Temporary, plan: &mut Plan) {
 }
 
 impl Source {
-    fn open(settings: &Mysql, temporary: &Temporary) -> Result<Self> {
-        let mut server = Server::new(settings, temporary)?;
+    fn open(settings: &Mysql, temporary: &Temporary, stop: &Stop) -> Result<Self> {
+        let mut server = Server::new(settings, temporary, stop)?;
         let facts = server.facts()?;
         let program = DumpProgram::find(&server, &facts)?;
         Ok(Source { server, facts, program })

@@ -6,7 +6,7 @@ use super::rights::Rights;
 use crate::database::local::{Temporary, account, check_secret, dump_limit};
 use crate::database::pattern::Patterns;
 use crate::error::{Error, Result};
-use crate::process::{Account, Program};
+use crate::process::{Account, Program, Stop};
 use crate::settings::file::Mysql;
 use crate::settings::profile::mysql_name;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ pub struct Server {
     /// How it is reached.
     pub connection: Connection,
     client: PathBuf,
+    stop: Stop,
 }
 
 /// What a server tells of itself.
@@ -82,7 +83,7 @@ pub struct Choice {
 
 impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
-    pub fn new(settings: &Mysql, temporary: &Temporary) -> Result<Self> {
+    pub fn new(settings: &Mysql, temporary: &Temporary, stop: &Stop) -> Result<Self> {
         let account = account(settings.user.as_deref())?;
         if let Some(file) = &settings.option_file {
             check_secret(file, account.as_ref(), true)?;
@@ -93,7 +94,7 @@ impl Server {
         let client = find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?;
         let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
         let name = mysql_name(settings).to_string();
-        let mut server = Server { name, settings: settings.clone(), account, connection, client };
+        let mut server = Server { name, settings: settings.clone(), account, connection, client, stop: stop.clone() };
         // What the profile says goes before what option files say.
         let is_here = match &settings.host {
             Some(host) => host == "localhost",
@@ -124,7 +125,7 @@ impl Server {
 
     /// Makes a client program that connects to this server.
     pub fn program(&self, path: &Path) -> Program {
-        let mut program = Program::new([path.as_os_str()]);
+        let mut program = Program::new([path.as_os_str()]).stopped_by(&self.stop);
         program.account = self.account.clone();
         program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;

@@ -7,6 +7,7 @@ use super::server::{Facts, Known, Server};
 use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
+use crate::process::Stop;
 use crate::quantity::counted;
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
@@ -14,7 +15,7 @@ use crate::settings::profile::postgresql_name;
 /// Tries a cluster for real.
 pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report) {
     let subject = format!("postgresql {}", postgresql_name(settings));
-    let server = match Server::new(settings) {
+    let server = match Server::new(settings, &Stop::default()) {
         Err(error) => return report.error(&subject, &error),
         Ok(server) => server,
     };

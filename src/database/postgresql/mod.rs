@@ -13,7 +13,7 @@ use super::local::{Temporary, owner};
 use super::manifest::{MAX_TABLES, Manifest, Record, Subject, Table, names};
 use super::name::file_name;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::Program;
+use crate::process::{Program, Stop};
 use crate::settings::file::{PgFormat, Postgresql};
 use crate::settings::profile::postgresql_name;
 use crate::source::generated::Replaced;
@@ -79,9 +79,9 @@ const PROPERTIES: &str = "SELECT json_build_object('owner', pg_get_userbyid(datd
 const STOP_ON_ERRORS: &[u8] = b"\\set ON_ERROR_STOP on\n";
 
 /// Adds a cluster's databases to what is dumped.
-pub fn plan(settings: &Postgresql, temporary: &Temporary, plan: &mut Plan) {
+pub fn plan(settings: &Postgresql, temporary: &Temporary, stop: &Stop, plan: &mut Plan) {
     let folder = |name: &[u8]| names("postgresql", &[postgresql_name(settings).as_bytes(), name]);
-    let cluster = match Cluster::open(settings, temporary) {
+    let cluster = match Cluster::open(settings, temporary, stop) {
         Err(error) => return plan.fail(&names("postgresql", &[postgresql_name(settings).as_bytes()]), error),
         Ok(opened) => Arc::new(opened),
     };
@@ -124,8 +124,8 @@ fn dropped(name: &str) -> String {
 
 impl Cluster {
     /// Asks a cluster for its databases.
-    fn open(settings: &Postgresql, temporary: &Temporary) -> Result<Self> {
-        let server = Server::new(settings)?;
+    fn open(settings: &Postgresql, temporary: &Temporary, stop: &Stop) -> Result<Self> {
+        let server = Server::new(settings, stop)?;
         let facts = server.facts()?;
         let programs = Programs::find(Version { number: facts.version_num }, settings.bin_dir.as_deref())?;
         let choice = choose(settings, &facts, |known| is_untouched(&server, &programs, &known.name));

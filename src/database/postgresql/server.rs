@@ -3,7 +3,7 @@
 use super::programs::psql;
 use crate::database::local::{account, check_secret, dump_limit};
 use crate::error::{Error, Result};
-use crate::process::{Account, Program};
+use crate::process::{Account, Program, Stop};
 use crate::settings::file::Postgresql;
 use crate::settings::profile::postgresql_name;
 use serde::Deserialize;
@@ -49,6 +49,7 @@ pub struct Server {
     /// The account programs run as, if another one than ours.
     pub account: Option<Account>,
     psql: PathBuf,
+    stop: Stop,
 }
 
 /// What a server tells of itself.
@@ -98,7 +99,7 @@ const FACTS: &str = "SELECT json_build_object(
 
 impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
-    pub fn new(settings: &Postgresql) -> Result<Self> {
+    pub fn new(settings: &Postgresql, stop: &Stop) -> Result<Self> {
         let is_local = settings.host.as_ref().is_none_or(|host| host.starts_with(['/', '@']));
         let by_peer = (is_local && rustix::process::geteuid().is_root()).then_some("postgres");
         let account = account(settings.user.as_deref().or(by_peer))?;
@@ -108,12 +109,13 @@ impl Server {
         }
         check_options(&settings.options)?;
         let psql = psql(settings.bin_dir.as_deref())?;
-        Ok(Server { name: postgresql_name(settings).to_string(), settings: settings.clone(), account, psql })
+        let name = postgresql_name(settings).to_string();
+        Ok(Server { name, settings: settings.clone(), account, psql, stop: stop.clone() })
     }
 
     /// Makes a client program that connects to this server.
     pub fn program(&self, path: &Path) -> Program {
-        let mut program = Program::new([path.as_os_str()]).arg("--no-password");
+        let mut program = Program::new([path.as_os_str()]).arg("--no-password").stopped_by(&self.stop);
         program.account = self.account.clone();
         program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;

@@ -67,7 +67,7 @@ pub fn make(content: Content) -> Made {
 
 /// Makes all dumps of a profile.
 pub fn all(text: &str) -> All {
-    let Dumps { generated, failed, .. } = dumps(&profile(text));
+    let Dumps { generated, failed, .. } = dumps(&profile(text), &bakfs::process::Stop::default());
     assert!(generated.is_sorted_by(|one, other| one.path < other.path), "sorted, and each path once");
     let (mut made, mut lacks) = (BTreeMap::new(), BTreeMap::new());
     for generated in generated {
