@@ -41,7 +41,7 @@ impl Args {
             max_waste: self.max_waste,
             dry_run: self.dry_run,
             accept_missing: self.accept_missing,
-            dead_after: self.dead_after.clone(),
+            dead_after: self.dead_after,
         }
     }
 }

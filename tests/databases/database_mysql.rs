@@ -1,6 +1,7 @@
 //! Promise: dumps of a MySQL or MariaDB server restore all of it, and never look whole when they are not.
 
 use bakfs::database::{dumps, inspect, list};
+use bakfs::process::Stop;
 use bakfs::source::generated::Content;
 use bakfs_testing::dumps::{All, Made, all, make, profile};
 use bakfs_testing::mariadb::Mariadb;
@@ -119,7 +120,7 @@ fn a_dump_that_dies_half_way_is_no_dump() {
     };
     let ways: [(&dyn Fn(), &str); 2] = [(&at_server, "failed with exit code 3"), (&here, "killed by signal 9")];
     for (end, told) in ways {
-        let mut generated = dumps(&profile(&text)).generated.into_iter();
+        let mut generated = dumps(&profile(&text), &Stop::default()).generated.into_iter();
         let (dump, manifest) = (generated.next().unwrap(), generated.next().unwrap());
         let Content::Stream(start) = dump.content else { panic!("a stream") };
         let mut stream = start().unwrap();

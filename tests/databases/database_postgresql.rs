@@ -1,6 +1,7 @@
 //! Promise: a PostgreSQL cluster's dumps restore all of it, show one moment, and never look whole when they are not.
 
 use bakfs::database::{dumps, inspect, list};
+use bakfs::process::Stop;
 use bakfs::source::generated::Content;
 use bakfs_testing::dumps::{All, Made, Small, all, make, profile, shown};
 use bakfs_testing::postgres::Postgres;
@@ -205,7 +206,7 @@ fn a_dump_that_dies_half_way_is_no_dump() {
         (&here, "killed by signal 9"),
     ];
     for (end, told) in ways {
-        let mut generated = dumps(&profile(&text)).generated.into_iter();
+        let mut generated = dumps(&profile(&text), &Stop::default()).generated.into_iter();
         let (dump, manifest) = (generated.next().unwrap(), generated.next().unwrap());
         assert_eq!(shown(&dump), path);
         let Content::Stream(start) = dump.content else { panic!("a stream") };
@@ -231,7 +232,7 @@ fn sessions_begin_with_the_first_dump_and_end_with_the_last_however_it_ends() {
     postgres.sql("postgres", "ALTER SYSTEM SET idle_in_transaction_session_timeout = '50ms'");
     postgres.sql("postgres", "SELECT pg_reload_conf()");
     let text = section(&postgres, "globals = false\n");
-    let mut generated = dumps(&profile(&text)).generated.into_iter();
+    let mut generated = dumps(&profile(&text), &Stop::default()).generated.into_iter();
     assert_eq!(connections(&postgres), 0);
     let first = make(generated.next().unwrap().content);
     assert!(matches!(first, Made::File(_)));
@@ -300,7 +301,8 @@ fn a_cluster_of_very_many_databases_is_dumped_at_several_moments() {
     for at in 0..50 {
         postgres.create(&format!("db{at}"));
     }
-    let mut generated = dumps(&profile(&section(&postgres, "globals = false\n"))).generated.into_iter();
+    let mut generated =
+        dumps(&profile(&section(&postgres, "globals = false\n")), &Stop::default()).generated.into_iter();
     assert_eq!(generated.len(), 2 * 51);
     assert!(matches!(make(generated.next().unwrap().content), Made::File(_)));
     let most = connections(&postgres);

@@ -2,6 +2,7 @@
 //! there is none.
 
 use bakfs::database::{dumps, inspect, list};
+use bakfs::process::Stop;
 use bakfs_testing::dumps::{All, Made, Small, all, make, profile, shown};
 use bakfs_testing::machine::{Machine, silent};
 use bakfs_testing::process::{Running, start, tool};
@@ -118,7 +119,7 @@ fn a_copy_is_the_same_every_night_has_its_owner_and_leaves_the_source_alone() {
         let state = || (std::fs::read(&path).unwrap(), path.metadata().unwrap().mtime_nsec());
         let before = state();
         let text = section(&path, "");
-        let generated = dumps(&profile(&text)).generated;
+        let generated = dumps(&profile(&text), &Stop::default()).generated;
         assert!(generated.iter().all(|generated| generated.owner == (33, 34)));
         let [one, other] = [(); 2].map(|()| all(&text).file(&dump_path(&path)).to_vec());
         assert!(one == other && state() == before, "{mode}");
@@ -311,12 +312,13 @@ fn what_a_command_prints_is_stored_unless_it_fails() {
     ] {
         assert!(all.error(&at(name)).contains(told), "{}", all.error(&at(name)));
     }
-    let owners: Vec<_> = dumps(&profile(&text)).generated.iter().map(|made| (shown(made), made.owner)).collect();
+    let owners: Vec<_> =
+        dumps(&profile(&text), &Stop::default()).generated.iter().map(|made| (shown(made), made.owner)).collect();
     assert!(owners.contains(&(at("list"), (65534, 65534))) && owners.contains(&(at("good"), (0, 0))));
     let found = inspect(&profile(&text)).inspections;
     let problems: Vec<_> = found.iter().filter(|found| found.is_problem).map(|found| &*found.subject).collect();
     assert_eq!(problems, ["command gone", "command whose"]);
-    let mut left = dumps(&profile(&command("left", "run = \"true\""))).generated;
+    let mut left = dumps(&profile(&command("left", "run = \"true\"")), &Stop::default()).generated;
     let Made::File(manifest) = make(left.remove(1).content) else { panic!("a manifest") };
     assert!(String::from_utf8(manifest).unwrap().contains("the dump was not begun"));
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod emptied;
+mod jobs;
 mod months;
 mod notify;
 mod operations;
