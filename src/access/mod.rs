@@ -108,6 +108,16 @@ fn place_of(text: &OsStr) -> Result<Place> {
     }
 }
 
+#[cfg(feature = "mount")]
+fn mounted_histories() -> Vec<PathBuf> {
+    bakfs_mount::mounts_of_type(FS_TYPE).into_iter().map(|mounted| mounted.path).collect()
+}
+
+#[cfg(not(feature = "mount"))]
+fn mounted_histories() -> Vec<PathBuf> {
+    Vec::new()
+}
+
 impl Access {
     /// Returns the path of the configuration, whether there is one or not.
     pub fn config_path(&self) -> PathBuf {
@@ -273,9 +283,6 @@ impl Access {
         let place = self.place()?;
         let cache = self.cache_base()?;
         let own = place.folder().into_iter().chain([&*cache]);
-        let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
-        #[cfg(feature = "mount")]
-        paths.extend(bakfs_mount::mounts_of_type(FS_TYPE).into_iter().map(|mounted| mounted.path));
-        Ok(paths)
+        Ok(own.filter_map(|path| std::fs::canonicalize(path).ok()).chain(mounted_histories()).collect())
     }
 }

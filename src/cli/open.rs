@@ -8,6 +8,7 @@ use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Unlocked;
 use crate::repo::{Memory, Repository};
 use crate::settings::Repository as Configured;
+#[cfg(feature = "mount")]
 use crate::store::place::Place;
 use crate::{text, variable};
 use clap::Args;

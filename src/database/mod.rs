@@ -3,19 +3,30 @@
 //! A dump is a [`Generated`] file below `/databases`, and beside it a manifest, `<dump>.json`. It is streamed into the
 //! snapshot by the program that makes it; that program's failure is the stream's, so no half dump is ever kept.
 
+#[cfg(not(feature = "databases"))]
+mod absent;
 mod command;
+#[cfg_attr(not(feature = "databases"), allow(dead_code))]
 mod local;
+#[cfg_attr(not(feature = "databases"), allow(dead_code))]
 mod manifest;
+#[cfg(feature = "databases")]
 mod mysql;
+#[cfg(feature = "databases")]
 mod name;
+#[cfg(feature = "databases")]
 mod pattern;
+#[cfg(feature = "databases")]
 mod postgresql;
+#[cfg(feature = "databases")]
 mod sqlite;
 
 use crate::error::Error;
 use crate::process::Stop;
 use crate::settings::Profile;
 use crate::source::generated::{Generated, Replaced, ServerFolder};
+#[cfg(not(feature = "databases"))]
+use absent::{mysql, postgresql, sqlite};
 use local::Temporary;
 use manifest::{Unit, absolute};
 use std::collections::BTreeSet;
@@ -107,7 +118,7 @@ impl Plan {
         let mut plan = Plan::default();
         profile.postgresql.iter().for_each(|cluster| postgresql::plan(cluster, &temporary, stop, &mut plan));
         profile.mysql.iter().for_each(|server| mysql::plan(server, &temporary, stop, &mut plan));
-        profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, &mut plan));
+        profile.sqlite.iter().for_each(|files| sqlite::plan(files, &temporary, stop, &mut plan));
         profile.command.iter().for_each(|source| command::plan(source, stop, &mut plan));
         plan.part();
         plan
@@ -154,6 +165,7 @@ impl Report {
         self.inspections.push(Inspection { subject: subject.to_string(), text, is_problem, is_hint: false });
     }
 
+    #[cfg_attr(not(feature = "databases"), allow(dead_code))]
     fn hint(&mut self, subject: &str, text: impl Into<String>) {
         let (subject, text) = (subject.to_string(), text.into());
         self.inspections.push(Inspection { subject, text, is_problem: false, is_hint: true });

@@ -6,6 +6,7 @@ mod find;
 use super::local::{Temporary, mebibytes};
 use super::manifest::{Manifest, Subject, names};
 use super::{Plan, Report};
+use crate::process::Stop;
 use crate::settings::file::Sqlite;
 use crate::source::generated::Replaced;
 use copy::Copying;
@@ -48,7 +49,7 @@ fn copying(settings: &Sqlite, path: &Path, temporary: &Temporary) -> Copying {
 }
 
 /// Adds the databases of a path or glob to what is dumped.
-pub fn plan(settings: &Sqlite, temporary: &Temporary, plan: &mut Plan) {
+pub fn plan(settings: &Sqlite, temporary: &Temporary, _: &Stop, plan: &mut Plan) {
     let Found { files, failed, .. } = find(&settings.path);
     for (path, error) in failed {
         plan.fail(&dump_names(&path), error);

@@ -1,0 +1,62 @@
+//! In the place of the databases, where this program was built without the feature `databases`: what a profile dumps is an
+//! error then, and never left out in silence.
+
+use super::local::Temporary;
+use super::manifest::names;
+use super::{Plan, Report};
+use crate::error::{Error, ErrorKind};
+use crate::process::Stop;
+
+fn absent() -> Error {
+    let message = "This bakfs was built without the feature `databases` and dumps none: install one that was built with it, \
+                   or take the database out of the profile and dump it by a `command`";
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+macro_rules! absent {
+    ($kind:ident, $settings:ty, $name:expr) => {
+        pub mod $kind {
+            use super::*;
+
+            pub fn plan(settings: &$settings, _: &Temporary, _: &Stop, plan: &mut Plan) {
+                let name: String = $name(settings);
+                let below: Vec<&[u8]> = name.split('/').filter(|part| !part.is_empty()).map(str::as_bytes).collect();
+                plan.fail(&names(stringify!($kind), &below), absent());
+            }
+
+            pub fn inspect(settings: &$settings, _: &Temporary, report: &mut Report) {
+                let name: String = $name(settings);
+                report.error(&format!("{} {name}", stringify!($kind)), &absent());
+            }
+        }
+    };
+}
+
+absent!(postgresql, crate::settings::file::Postgresql, |it| crate::settings::profile::postgresql_name(it).to_string());
+absent!(mysql, crate::settings::file::Mysql, |it| crate::settings::profile::mysql_name(it).to_string());
+absent!(sqlite, crate::settings::file::Sqlite, |it: &crate::settings::file::Sqlite| it.path.display().to_string());
+
+#[cfg(test)]
+mod tests {
+    use crate::database::{dumps, inspect, list};
+    use crate::process::Stop;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_database_that_cannot_be_dumped_is_an_error_and_a_command_is_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bakfs.toml");
+        let text = "repo = '/nowhere'\n[profile.p]\npostgresql = [{}]\nmysql = [{}]\nsqlite = [{ path = '/srv/a.db' }]\n\
+                    command = [{ name = 'c', run = 'true' }]\n";
+        std::fs::write(&path, text).unwrap();
+        let settings = Settings::read(&path).unwrap();
+        let profile = settings.profile("p").unwrap();
+        let made = dumps(profile, &Stop::default());
+        assert_eq!(made.generated.len(), 2, "the command's output and its manifest");
+        let failed: Vec<_> = made.failed.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        assert_eq!(failed, ["/databases/mysql/main", "/databases/postgresql/main", "/databases/sqlite/srv/a.db"]);
+        assert!(made.failed.iter().all(|(_, error)| error.chain().contains("without the feature `databases`")));
+        assert_eq!(inspect(profile).inspections.iter().filter(|found| found.is_problem).count(), 3);
+        assert_eq!((list(profile).0.len(), list(profile).1.len()), (1, 3));
+    }
+}
