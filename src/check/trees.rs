@@ -37,14 +37,14 @@ impl Sums {
     }
 }
 
-struct Job {
+struct PendingDirectory {
     directory: Directory,
     depth: usize,
 }
 
 #[derive(Default)]
-struct Jobs {
-    waiting: Vec<Job>,
+struct PendingDirectories {
+    waiting: Vec<PendingDirectory>,
     busy: usize,
 }
 
@@ -55,7 +55,7 @@ struct Trees<'a> {
     /// Directories that were taken up, with what was said of them.
     claims: Mutex<HashSet<u128>>,
     needed_spare: Mutex<HashSet<ObjectId>>,
-    jobs: Mutex<Jobs>,
+    jobs: Mutex<PendingDirectories>,
     changed: Condvar,
     /// The first failure that tells nothing of what is stored: then nobody can say whether it is sound.
     failure: Mutex<Option<Error>>,
@@ -76,7 +76,7 @@ pub fn check(check: &Check<'_>, snapshots: &[Listed]) -> Result<Seen> {
         changed: Condvar::new(),
         failure: Mutex::default(),
     };
-    let roots = snapshots.iter().rev().map(|listed| Job { directory: listed.snapshot.root, depth: 0 });
+    let roots = snapshots.iter().rev().map(|listed| PendingDirectory { directory: listed.snapshot.root, depth: 0 });
     trees.jobs.lock().waiting.extend(roots);
     std::thread::scope(|scope| {
         for _ in 1..check.threads {
@@ -112,7 +112,7 @@ impl Trees<'_> {
         }
     }
 
-    fn directory(&self, job: &Job) {
+    fn directory(&self, job: &PendingDirectory) {
         let Directory { page, entries, total_files, total_bytes } = job.directory;
         let mut claim = blake3::Hasher::new();
         claim.update(&page.0);
@@ -130,7 +130,8 @@ impl Trees<'_> {
         let sums = self.page(&page, u32::MAX, None, &mut below);
         if !below.is_empty() {
             let mut jobs = self.jobs.lock();
-            jobs.waiting.extend(below.into_iter().map(|directory| Job { directory, depth: job.depth + 1 }));
+            jobs.waiting
+                .extend(below.into_iter().map(|directory| PendingDirectory { directory, depth: job.depth + 1 }));
             drop(jobs);
             self.changed.notify_all();
         }

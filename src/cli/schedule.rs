@@ -3,8 +3,8 @@
 use super::open::Global;
 use super::output::readable;
 use super::{Status, scheduled, stdout};
-use crate::schedule::place::Report;
-use crate::schedule::{self, Entry, Installed, Manager, Place};
+use crate::schedule::destination::Report;
+use crate::schedule::{self, Destination, Entry, Installed, Manager};
 use clap::Subcommand;
 use jiff::Zoned;
 use serde_json::json;
@@ -46,12 +46,12 @@ struct InstallArgs {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
-    let place = Place::of_process()?;
+    let destination = Destination::of_process()?;
     match &args.verb {
-        Verb::Install(args) => install(global, args, &place)?,
-        Verb::List => list(global, &place)?,
+        Verb::Install(args) => install(global, args, &destination)?,
+        Verb::List => list(global, &destination)?,
         Verb::Remove => {
-            let report = place.remove()?;
+            let report = destination.remove()?;
             if report.removed.is_empty() && !global.quiet && !global.json {
                 say!("Nothing was installed");
             }
@@ -61,7 +61,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result<()> {
+fn install(global: &Global, args: &InstallArgs, destination: &Destination) -> anyhow::Result<()> {
     let settings = global.access.settings()?;
     let invocation = scheduled::invocation(global, &settings)?;
     for told in scheduled::left_behind(global, &settings) {
@@ -70,13 +70,13 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
     let manager = match (args.systemd, args.cron) {
         (true, _) => Manager::Systemd,
         (_, true) => Manager::Cron,
-        _ => place.usual_manager(),
+        _ => destination.usual_manager(),
     };
     if args.print {
-        for warning in place.warnings(manager, &settings) {
+        for warning in destination.warnings(manager, &settings) {
             warn!("bakfs: warning: {warning}");
         }
-        let texts = place.texts(manager, &settings, &invocation);
+        let texts = destination.texts(manager, &settings, &invocation);
         let mut out = stdout::listing(global.json);
         if global.json {
             let texts: serde_json::Map<_, _> = texts.into_iter().map(|(name, text)| (name, text.into())).collect();
@@ -93,7 +93,7 @@ fn install(global: &Global, args: &InstallArgs, place: &Place) -> anyhow::Result
     if schedule::wanted(&settings).is_empty() {
         warn!("bakfs: warning: no profile has a `schedule`, as in `schedule = [\"daily\"]`: nothing runs by itself");
     }
-    tell(global, &place.install(manager, &settings, &invocation)?);
+    tell(global, &destination.install(manager, &settings, &invocation)?);
     Ok(())
 }
 
@@ -113,9 +113,9 @@ fn tell(global: &Global, report: &Report) {
     }
 }
 
-fn list(global: &Global, place: &Place) -> anyhow::Result<()> {
+fn list(global: &Global, destination: &Destination) -> anyhow::Result<()> {
     let settings = global.access.settings()?;
-    let entries = place.entries(&settings, &scheduled::invocation(global, &settings)?)?;
+    let entries = destination.entries(&settings, &scheduled::invocation(global, &settings)?)?;
     let now = Zoned::now();
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));

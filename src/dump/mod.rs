@@ -30,7 +30,7 @@ enum Next {
     Piece(Receiver<Result<Vec<u8>>>),
 }
 
-struct Job {
+struct Piece {
     extents: Vec<Extent>,
     done: Sender<Result<Vec<u8>>>,
 }
@@ -43,14 +43,14 @@ pub fn file(repository: &Repository, content: &Content, size: u64, threads: usiz
         return out.write_all(&bytes).context(writing);
     }
     let threads = threads.max(1);
-    let (jobs, jobs_in) = bounded::<Job>(threads * PIECES_AHEAD);
+    let (jobs, jobs_in) = bounded::<Piece>(threads * PIECES_AHEAD);
     let (order, order_in) = bounded::<Next>(threads * PIECES_AHEAD);
     let (spare, spare_in) = bounded::<Vec<u8>>(threads * PIECES_AHEAD + threads);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (jobs_in, spare_in) = (jobs_in.clone(), spare_in.clone());
             scope.spawn(move || {
-                for Job { extents, done } in jobs_in {
+                for Piece { extents, done } in jobs_in {
                     let buffer = spare_in.try_recv().unwrap_or_default();
                     // The writer that has gone has failed, and says so.
                     let _ = done.send(decode(repository, &extents, buffer));
@@ -81,7 +81,13 @@ fn gone() -> Error {
 }
 
 /// Cuts the file's extents into pieces and hands them out in order.
-fn plan(repository: &Repository, content: &Content, size: u64, jobs: &Sender<Job>, order: &Sender<Next>) -> Result<()> {
+fn plan(
+    repository: &Repository,
+    content: &Content,
+    size: u64,
+    jobs: &Sender<Piece>,
+    order: &Sender<Next>,
+) -> Result<()> {
     let mut extents = Vec::new();
     let mut bytes = 0;
     let mut stopped = false;
@@ -90,7 +96,7 @@ fn plan(repository: &Repository, content: &Content, size: u64, jobs: &Sender<Job
             return true;
         }
         let (done, piece) = bounded(1);
-        let job = Job { extents: std::mem::take(extents), done };
+        let job = Piece { extents: std::mem::take(extents), done };
         order.send(Next::Piece(piece)).is_ok() && jobs.send(job).is_ok()
     };
     let walked = repository.for_each_extent(content, 0, size, Wait::Allowed, &mut |_, extent| {

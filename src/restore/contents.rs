@@ -1,11 +1,11 @@
 //! Writing files: runs of small ones, ranges of large ones, and the links between names.
 
 use super::file::{File, Old};
-use super::links::{self, Claim, Key, Links, Place};
+use super::links::{self, Claim, Key, Links, NameAt};
 use super::overwrite::Fate;
 use super::target::{Dir, How};
 use super::tree::{Closed, Folder};
-use super::{Job, add};
+use super::{Restore, add};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Content, Entry, Node};
 use crate::repo::read::tree::Leaf;
@@ -89,14 +89,14 @@ enum Plan {
 
 /// What the writing threads share.
 pub(super) struct Writers<'a> {
-    pub(super) job: &'a Job<'a>,
+    pub(super) job: &'a Restore<'a>,
     links: Links,
     /// Which files are made anew, whatever is there; all others are done.
     only: Option<HashSet<Key>>,
 }
 
 impl<'a> Writers<'a> {
-    pub(super) fn new(job: &'a Job<'a>, only: Option<HashSet<Key>>) -> Self {
+    pub(super) fn new(job: &'a Restore<'a>, only: Option<HashSet<Key>>) -> Self {
         Writers { job, links: Links::default(), only }
     }
 
@@ -240,7 +240,7 @@ impl<'a> Writers<'a> {
     }
 
     /// Makes a file another name of the first; where that cannot be, a file of its own.
-    fn link(&self, key: Key, folder: &Folder, dir: &Dir, entry: &Entry, first: &Place, buffer: &mut Vec<u8>) {
+    fn link(&self, key: Key, folder: &Folder, dir: &Dir, entry: &Entry, first: &NameAt, buffer: &mut Vec<u8>) {
         let linked = match first.folder.open() {
             Ok(first_dir) => self.link_to(dir, entry, first, &first_dir),
             Err(Closed::Failed(_, error)) => Err(error),
@@ -263,7 +263,7 @@ impl<'a> Writers<'a> {
         }
     }
 
-    fn link_to(&self, dir: &Dir, entry: &Entry, first: &Place, first_dir: &Dir) -> Result<How> {
+    fn link_to(&self, dir: &Dir, entry: &Entry, first: &NameAt, first_dir: &Dir) -> Result<How> {
         if let Some(there) = dir.look(&entry.name)?
             && (there.dev, there.ino) != first.id
             && self.job.options.overwrite.fate(&there, &entry.meta) == Fate::Skipped
@@ -279,7 +279,7 @@ impl<'a> Writers<'a> {
         let how = how.filter(|how| *how != How::Skipped);
         let id = dir.look(&entry.name).ok().flatten().map(|there| (there.dev, there.ino));
         let id = id.or(self.job.options.dry_run.then_some((0, 0)));
-        let place = how.zip(id).map(|(how, id)| Place {
+        let place = how.zip(id).map(|(how, id)| NameAt {
             folder: folder.clone(),
             name: entry.name.clone(),
             id,

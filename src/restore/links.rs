@@ -25,7 +25,7 @@ pub(super) type Waiting = (Arc<Folder>, Entry);
 
 /// A name that is there.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct NameAt {
     pub(super) folder: Arc<Folder>,
     pub(super) name: Bytes,
     pub(super) id: Id,
@@ -40,14 +40,14 @@ pub(super) enum Claim {
     /// It is the first: it is written, and [`Links::settle`] called.
     Write,
     /// It becomes a link to this name, and [`Links::linked`] is called.
-    Link(Place),
+    Link(NameAt),
     /// The first is being written: whoever does that takes care of this one too.
     Waits,
 }
 
 enum State {
     Writing(Vec<Waiting>),
-    Written(Place),
+    Written(NameAt),
 }
 
 struct Linked {
@@ -82,7 +82,7 @@ impl Links {
 
     /// Notes that the first name is there; `None`: that it could not be written, which leaves the next name to
     /// be the first. Returns the names that waited.
-    pub(super) fn settle(&self, key: Key, written: Option<Place>) -> Vec<Waiting> {
+    pub(super) fn settle(&self, key: Key, written: Option<NameAt>) -> Vec<Waiting> {
         let mut files = self.files.lock();
         let Some(file) = files.remove(&key) else { return Vec::new() };
         let State::Writing(waiting) = file.state else { return Vec::new() };
@@ -106,7 +106,7 @@ impl Links {
         }
     }
 
-    fn look_for_strangers(&self, key: Key, place: &Place, dir: &Dir, name: &[u8]) {
+    fn look_for_strangers(&self, key: Key, place: &NameAt, dir: &Dir, name: &[u8]) {
         let is_strange = || dir.look(name).ok().flatten().is_some_and(|there| there.nlink > place.nlink);
         if place.is_kept && is_strange() {
             self.strangers.lock().insert(key);

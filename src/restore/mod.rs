@@ -172,7 +172,7 @@ impl Counts {
 }
 
 /// What all threads share.
-struct Job<'a> {
+struct Restore<'a> {
     repository: &'a Repository,
     snapshot: &'a Snapshot,
     options: &'a Options,
@@ -191,7 +191,7 @@ struct Job<'a> {
     has_failed: AtomicBool,
 }
 
-impl Job<'_> {
+impl Restore<'_> {
     /// Names what could not be restored: `name` in `folder`, or `folder` itself where it is empty.
     fn trouble(&self, folder: &Folder, name: &[u8], error: Error) {
         if error.kind() == ErrorKind::Full {
@@ -344,7 +344,7 @@ pub fn run(
     let (files, bytes) = entry.totals();
     monitor.expect(files, bytes);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let job = Job {
+    let job = Restore {
         repository,
         snapshot,
         options,
@@ -371,7 +371,7 @@ pub fn run(
         job.is_again.store(true, Ordering::Relaxed);
         pass(&job, root(), Some(strangers))?;
     }
-    let Job { failure, counts, owner_changed, .. } = job;
+    let Restore { failure, counts, owner_changed, .. } = job;
     if let Some(error) = failure.into_inner() {
         let message = format!(
             "No room left at {}: make room and repeat the restore, it goes on where it stopped",
@@ -388,7 +388,7 @@ pub fn run(
 
 /// Walks through the tree once; of the files with several names only `only` are made anew, where that is given.
 /// Returns those that were there and have names which they have not in the snapshot.
-fn pass(job: &Job<'_>, root: Arc<Folder>, only: Option<HashSet<links::Key>>) -> Result<HashSet<links::Key>> {
+fn pass(job: &Restore<'_>, root: Arc<Folder>, only: Option<HashSet<links::Key>>) -> Result<HashSet<links::Key>> {
     let (work, work_in) = bounded::<Work>(MAX_WORK);
     let writers = Writers::new(job, only);
     std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 use super::contents::{Work, Writers};
 use super::filter::Verdict;
 use super::tree::Folder;
-use super::{Job, Options};
+use super::{Options, Restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
@@ -41,7 +41,7 @@ struct Level {
 
 /// A walk through a tree.
 pub(super) struct Walk<'a> {
-    job: &'a Job<'a>,
+    job: &'a Restore<'a>,
     options: &'a Options,
     workers: Workers<'a>,
     levels: Vec<Level>,
@@ -79,7 +79,7 @@ impl Level {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(job: &'a Job<'a>, options: &'a Options, workers: Workers<'a>) -> Self {
+    pub(super) fn new(job: &'a Restore<'a>, options: &'a Options, workers: Workers<'a>) -> Self {
         Walk { job, options, workers, levels: Vec::new(), path: Vec::new() }
     }
 

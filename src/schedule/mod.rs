@@ -1,14 +1,14 @@
 //! Scheduled runs: systemd's timers, or a crontab where there is no systemd.
 //!
-//! [`systemd`] and [`cron`] make the texts, [`place`] is where they are kept on this machine.
+//! [`systemd`] and [`cron`] make the texts, [`destination`] is where they are kept on this machine.
 
 pub mod cron;
-pub mod place;
+pub mod destination;
 pub mod systemd;
 
 use crate::error::{Context, Error, Result};
 use crate::settings::{Periodicity, Profile, Settings};
-pub use place::Place;
+pub use destination::Destination;
 use std::path::{Path, PathBuf};
 
 /// What files begin with that bakfs writes: only such files are ever overwritten or removed.
@@ -169,7 +169,7 @@ impl Entry {
 /// Returns the schedule of every periodicity that a profile has or that is installed, as it is on this machine; outdated
 /// is what does not begin runs as `invocation` would.
 pub fn installed(settings: &Settings, invocation: &Invocation) -> Result<Vec<Entry>> {
-    Place::of_process()?.entries(settings, invocation)
+    Destination::of_process()?.entries(settings, invocation)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which of a cluster's databases are dumped, and what is left out for which reason.
 
 use super::programs::Programs;
-use super::server::{Facts, Known, Server, connection};
+use super::server::{Facts, Server, ServerDatabase, connection};
 use crate::database::pattern::Patterns;
 use crate::settings::file::Postgresql;
 use std::io::{BufRead, BufReader};
@@ -28,7 +28,7 @@ pub struct Choice {
 
 /// Chooses by the configuration: without a list all databases, user's templates too, but for what initdb has made and
 /// nobody has changed.
-pub fn choose(settings: &Postgresql, facts: &Facts, is_untouched: impl Fn(&Known) -> bool) -> Choice {
+pub fn choose(settings: &Postgresql, facts: &Facts, is_untouched: impl Fn(&ServerDatabase) -> bool) -> Choice {
     let patterns = Patterns::new(&settings.exclude);
     let is_out = |name: &str| patterns.any(name);
     let idle = patterns.idle(facts.databases.iter().map(|known| &*known.name));

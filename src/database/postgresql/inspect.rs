@@ -3,7 +3,7 @@
 use super::choice::{Choice, choose, is_untouched};
 use super::programs::{Programs, Version};
 use super::rights::lacking;
-use super::server::{Facts, Known, Server};
+use super::server::{Facts, Server, ServerDatabase};
 use super::{GLOBALS, dropped, files};
 use crate::database::Report;
 use crate::database::local::{Temporary, mebibytes};
@@ -32,7 +32,7 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
         }
     }
     let is_untouched =
-        |known: &Known| programs.as_ref().is_ok_and(|programs| is_untouched(&server, programs, &known.name));
+        |known: &ServerDatabase| programs.as_ref().is_ok_and(|programs| is_untouched(&server, programs, &known.name));
     let choice = choose(settings, &facts, is_untouched);
     told(&choice, &subject, report);
     let databases = choice.databases;

@@ -19,12 +19,12 @@ use crate::settings::profile::postgresql_name;
 use crate::source::generated::Replaced;
 use choice::{Choice, choose, is_untouched};
 pub use inspect::inspect;
-use moment::{Moment, Session};
+use moment::{Moment, SnapshotSession};
 use parking_lot::Mutex;
 use programs::{Programs, Version};
 use rights::Lacking;
 use serde::Deserialize;
-use server::{Facts, Known, Server, connection, patiently};
+use server::{Facts, Server, ServerDatabase, connection, patiently};
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ const FIRST_BYTES: usize = 64 << 10;
 
 /// A database that is about to be dumped.
 struct Begun {
-    session: Option<Session>,
+    session: Option<SnapshotSession>,
     /// Its size.
     bytes: Option<u64>,
     /// The options that leave out what the role may not read.
@@ -173,7 +173,7 @@ impl Cluster {
         }
     }
 
-    fn unit(self: &Arc<Self>, known: &Known, path: Vec<Vec<u8>>) -> super::Unit {
+    fn unit(self: &Arc<Self>, known: &ServerDatabase, path: Vec<Vec<u8>>) -> super::Unit {
         let name = known.name.clone();
         let is_folder = self.server.settings.format == PgFormat::Directory;
         let format = match self.server.settings.format {
@@ -341,7 +341,7 @@ impl Cluster {
 /// A dump's output, beside the session that keeps its snapshot.
 struct Held {
     output: Box<dyn Read + Send>,
-    session: Option<Session>,
+    session: Option<SnapshotSession>,
 }
 
 impl Read for Held {

@@ -35,7 +35,7 @@ const EXPORT: &str = "SELECT pg_catalog.txid_current_snapshot() || ' ' || pg_cat
 const AGAIN: &str = "ROLLBACK;";
 
 /// A session that keeps a snapshot for as long as it lives.
-pub struct Session {
+pub struct SnapshotSession {
     talk: Conversation,
     /// The transactions the snapshot sees.
     pub moment: String,
@@ -43,11 +43,11 @@ pub struct Session {
     pub snapshot: String,
 }
 
-impl Session {
+impl SnapshotSession {
     fn open(server: &Server, database: &str) -> Result<Self> {
         let mut talk = server.psql(database).converse()?;
         talk.say(SETTLE)?;
-        Ok(Session { talk, moment: String::new(), snapshot: String::new() })
+        Ok(SnapshotSession { talk, moment: String::new(), snapshot: String::new() })
     }
 
     fn hear_snapshot(&mut self) -> Result<()> {
@@ -76,7 +76,7 @@ fn spare(server: &Server, asked_in: &str) -> usize {
 pub struct Moment {
     /// Databases whose turn has not come.
     waiting: Vec<String>,
-    sessions: BTreeMap<String, Session>,
+    sessions: BTreeMap<String, SnapshotSession>,
     /// Why databases have no session.
     lost: BTreeMap<String, String>,
     /// How long it took to take the snapshots, where they do not show one moment.
@@ -128,7 +128,7 @@ impl Moment {
     /// Opens sessions, all as close together as possible.
     fn at(server: &Server, databases: &[String]) -> Self {
         let mut moment = Moment::default();
-        let opened = databases.iter().map(|database| (database.clone(), Session::open(server, database)));
+        let opened = databases.iter().map(|database| (database.clone(), SnapshotSession::open(server, database)));
         moment.keep(opened.collect());
         moment.each(|session| session.talk.hear(ANSWER_LIMIT).map(drop));
         let started = Instant::now();
@@ -138,7 +138,7 @@ impl Moment {
             moment.each(|session| session.talk.hear(ANSWER_LIMIT).map(drop));
             let asked = Instant::now();
             moment.each(|session| session.talk.say(EXPORT));
-            moment.each(Session::hear_snapshot);
+            moment.each(SnapshotSession::hear_snapshot);
             if moment.is_one() {
                 break;
             }
@@ -153,9 +153,9 @@ impl Moment {
     }
 
     /// Does something in each session; those in which it fails are left.
-    fn each(&mut self, mut act: impl FnMut(&mut Session) -> Result<()>) {
+    fn each(&mut self, mut act: impl FnMut(&mut SnapshotSession) -> Result<()>) {
         let sessions = std::mem::take(&mut self.sessions);
-        let done = |(database, mut session): (String, Session)| {
+        let done = |(database, mut session): (String, SnapshotSession)| {
             let outcome = act(&mut session).map(|()| session);
             (database, outcome)
         };
@@ -163,7 +163,7 @@ impl Moment {
         self.keep(outcomes);
     }
 
-    fn keep(&mut self, outcomes: Vec<(String, Result<Session>)>) {
+    fn keep(&mut self, outcomes: Vec<(String, Result<SnapshotSession>)>) {
         for (database, outcome) in outcomes {
             match outcome {
                 Ok(session) => drop(self.sessions.insert(database, session)),
@@ -179,7 +179,7 @@ impl Moment {
     }
 
     /// Hands over the session of a database, and records what its dump shows.
-    pub fn take(&mut self, database: &str, record: &Record) -> Option<Session> {
+    pub fn take(&mut self, database: &str, record: &Record) -> Option<SnapshotSession> {
         if let Some(why) = self.lost.get(database) {
             record.note(format!("the dump shows a moment of its own, for no snapshot could be exported: {why}"));
         }

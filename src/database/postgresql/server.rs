@@ -66,7 +66,7 @@ pub struct Facts {
     /// The role.
     pub role: String,
     /// All databases.
-    pub databases: Vec<Known>,
+    pub databases: Vec<ServerDatabase>,
     /// The database these were asked in.
     #[serde(skip)]
     pub asked_in: String,
@@ -74,7 +74,7 @@ pub struct Facts {
 
 /// A database of a server.
 #[derive(Debug, Deserialize)]
-pub struct Known {
+pub struct ServerDatabase {
     /// Its name.
     pub name: String,
     /// Its size; `None` where the role may not connect to it.

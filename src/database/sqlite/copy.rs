@@ -29,8 +29,8 @@ pub struct Copying {
     pub temporary: Temporary,
 }
 
-/// What is known of a database.
-struct Known {
+/// How a database is laid out.
+struct Layout {
     page_bytes: u64,
     page_count: u64,
     journal_mode: String,
@@ -40,7 +40,7 @@ impl Copying {
     /// Makes the copy, verifies it, and returns it. It has no name any more: it is gone when it is closed.
     pub fn start(&self, record: &Record) -> Result<File> {
         let source = self.open()?;
-        let known = self.known(&source)?;
+        let known = self.layout(&source)?;
         let bytes = known.page_bytes * known.page_count;
         let is_wal = known.journal_mode == "wal";
         record.change(|manifest| {
@@ -83,7 +83,7 @@ impl Copying {
 
     /// Opens the database for a moment; returns its journal mode.
     pub fn look(&self) -> Result<String> {
-        Ok(self.known(&self.open()?)?.journal_mode)
+        Ok(self.layout(&self.open()?)?.journal_mode)
     }
 
     /// Opens the database with a read transaction, which no writer can make begin again.
@@ -133,13 +133,13 @@ impl Copying {
         is_empty && read.is_ok() && header[18..] == [2, 2]
     }
 
-    fn known(&self, source: &Connection) -> Result<Known> {
+    fn layout(&self, source: &Connection) -> Result<Layout> {
         let ask = |name: &str| source.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let read = || {
             let journal_mode = source.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
             let number = |number: i64| u64::try_from(number).unwrap_or(0);
             let (page_bytes, page_count) = (number(ask("page_size")?), number(ask("page_count")?));
-            Ok(Known { page_bytes, page_count, journal_mode })
+            Ok(Layout { page_bytes, page_count, journal_mode })
         };
         read().map_err(|error| self.failed("read it", error))
     }

@@ -57,7 +57,7 @@ struct Encoded {
     chunks: Vec<(ChunkId, u32)>,
 }
 
-struct Job {
+struct FrameJob {
     kind: ChunkKind,
     frame: PlainFrame,
     done: Sender<Encoded>,
@@ -67,7 +67,7 @@ struct Job {
 pub struct Writer {
     shared: Arc<Pipeline>,
     open: [PlainFrame; 2],
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<FrameJob>>,
     order: Option<Sender<Receiver<Encoded>>>,
     threads: Vec<JoinHandle<()>>,
     added_bytes: u64,
@@ -94,7 +94,7 @@ impl Writer {
     pub fn new(repository: Arc<Repository>, options: WriteOptions) -> Self {
         let shared = Arc::new(Pipeline::new(repository));
         let threads = options.threads.max(1);
-        let (jobs, jobs_in) = bounded::<Job>(threads * 2);
+        let (jobs, jobs_in) = bounded::<FrameJob>(threads * 2);
         let (order, order_in) = bounded::<Receiver<Encoded>>(threads * 4);
         let (packs, packs_in) = bounded::<FinishedPack>(0);
         let mut writer = Writer {
@@ -162,7 +162,7 @@ impl Writer {
     fn send(&mut self, kind: ChunkKind, frame: PlainFrame) -> Result<()> {
         let (done, encoded) = bounded(1);
         let sent = self.order.as_ref().is_some_and(|order| order.send(encoded).is_ok())
-            && self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { kind, frame, done }).is_ok());
+            && self.jobs.as_ref().is_some_and(|jobs| jobs.send(FrameJob { kind, frame, done }).is_ok());
         if sent && !self.shared.has_failed() {
             return Ok(());
         }
@@ -220,9 +220,9 @@ impl PageSink for Writer {
     }
 }
 
-fn compress(jobs: &Receiver<Job>, level: i32) {
+fn compress(jobs: &Receiver<FrameJob>, level: i32) {
     let mut encoder = Encoder::new(level);
-    for Job { kind, frame, done } in jobs {
+    for FrameJob { kind, frame, done } in jobs {
         let mut bytes = Vec::with_capacity(frame.bytes.len());
         let codec = encoder.encode(&frame.bytes, &mut bytes);
         let plain_bytes = u32::try_from(frame.bytes.len()).expect("a frame is at most 4 MiB");

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine's, or a user's, places for schedules.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Destination {
     /// Where systemd is expected, or the folder it is looked for in.
     system: PathBuf,
     /// Whether services may be started: not below another root.
@@ -48,7 +48,7 @@ pub struct Report {
 /// How the user's crontab is called.
 const CRONTAB: &str = "the user's crontab";
 
-impl Place {
+impl Destination {
     /// Finds the places of this process's user, or of what `BAKFS_SYSTEM_ROOT` names.
     pub fn of_process() -> Result<Self> {
         let root = std::env::var_os(ROOT_VARIABLE).map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
@@ -71,7 +71,7 @@ impl Place {
             }
         }
         let style = Style { launcher, names_user: cron_file.is_some() };
-        Ok(Place { system, is_own, is_user, units, cron_file, style })
+        Ok(Destination { system, is_own, is_user, units, cron_file, style })
     }
 
     /// Returns what begins runs here if nobody says otherwise: systemd where it runs (sd_booted(3)), or where another
@@ -86,7 +86,7 @@ impl Place {
         self.is_own && self.usual_manager() == Manager::Systemd
     }
 
-    /// Returns the names and texts of what [`Place::install`] would write.
+    /// Returns the names and texts of what [`Destination::install`] would write.
     pub fn texts(&self, manager: Manager, settings: &Settings, invocation: &Invocation) -> Vec<(String, String)> {
         let wanted = wanted(settings);
         match manager {
@@ -211,7 +211,7 @@ fn installed_lines(text: &str, wanted: &[String], periodicity: Periodicity) -> I
 }
 
 /// Units.
-impl Place {
+impl Destination {
     /// Returns the link that enables a periodicity's unit, and where it leads.
     fn link(&self, periodicity: Periodicity) -> Option<(PathBuf, PathBuf)> {
         let name = systemd::names(periodicity).pop()?;
@@ -315,7 +315,7 @@ impl Place {
 }
 
 /// cron.
-impl Place {
+impl Destination {
     /// Reads what is before, in and after bakfs's own lines; `None` where there is no crontab or no cron.
     fn read_cron(&self) -> Result<Option<Crontab>> {
         match &self.cron_file {
