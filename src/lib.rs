@@ -81,6 +81,7 @@ pub mod state;
 pub mod stats;
 pub mod store;
 pub mod text;
+pub mod traffic;
 pub mod trust;
 pub mod variable;
 #[cfg(feature = "mount")]

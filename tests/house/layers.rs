@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("path", &[]),
     ("pattern", &[]),
     ("text", &["pattern"]),
+    ("traffic", &[]),
     ("variable", &["error", "spelling"]),
     ("format", &["id", "error", "quantity"]),
     ("source", &["accounts", "error", "format", "path", "pattern", "text"]),
@@ -36,7 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("notify", &["error", "quantity", "settings", "process", "state", "spelling", "trust", "text"]),
     ("schedule", &["error", "settings", "process", "variable", "trust"]),
-    ("store", &["id", "error", "random", "text", "trust", "quantity"]),
+    ("store", &["id", "error", "random", "text", "traffic", "trust", "quantity"]),
     ("known", &["id", "error", "random", "format", "crypto", "path", "trust"]),
     (
         "repo",

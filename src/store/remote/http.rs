@@ -6,7 +6,7 @@ use super::limit::{Limit, PIECE_BYTES};
 use super::page::Page;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quantity::counted;
-use crate::store::Traffic;
+use crate::traffic::Traffic;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;

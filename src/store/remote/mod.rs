@@ -32,7 +32,7 @@ pub use retry::Policy;
 pub use ssh::close as close_connections;
 
 use super::place::Remote;
-use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use super::{Hints, Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use explain::{Task, explain};
@@ -496,7 +496,9 @@ impl Store for RemoteStore {
             None => self.place.to_string(),
         }
     }
+}
 
+impl Hints for RemoteStore {
     fn connections(&self) -> usize {
         self.connections
     }
