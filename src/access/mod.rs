@@ -6,6 +6,8 @@ pub mod folders;
 pub mod known;
 
 use crate::error::{Context, Error, Result};
+use crate::place::{Place, Remote};
+use crate::remote::{Environment, RemoteOptions};
 use crate::repo::Repository;
 use crate::repo::open::Options;
 use crate::repo::unlock::Keyring;
@@ -16,8 +18,7 @@ use crate::settings::{Repository as Configured, Settings};
 use crate::store::Store;
 use crate::store::cached::default_max_bytes;
 use crate::store::local::LocalStore;
-use crate::store::place::{Place, Remote};
-use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
+use crate::store::remote::RemoteStore;
 use crate::text;
 use credentials::Answers;
 use folders::{config_folder, folder};

@@ -15,13 +15,13 @@ use crate::monitor::Monitor;
 use crate::notify::Telling;
 use crate::process;
 use crate::quantity::time::{Jitter, Window};
+use crate::remote::close_connections;
 use crate::repo::Repository;
 use crate::repo::write::WriteOptions;
 use crate::settings::{Periodicity, Profile, Settings, excludes};
 use crate::source::exclude::Excludes;
 use crate::state::metrics::metrics;
 use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
-use crate::store::remote::close_connections;
 use std::sync::Arc;
 
 /// Options of `bakfs run`.

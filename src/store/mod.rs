@@ -8,7 +8,6 @@ mod decorator;
 pub mod fresh;
 mod hints;
 pub mod local;
-pub mod place;
 pub mod remote;
 mod sharing;
 
