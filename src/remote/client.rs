@@ -212,8 +212,9 @@ impl Client {
         self.block_on(self.whole(path, max_bytes))
     }
 
-    /// Lists what lies in a folder, whose path ends with a slash, or with `is_deep` everything whose path begins with it,
-    /// as far as `keep` takes it. A listing that may be incomplete is an error.
+    /// Lists what lies in a folder, whose path ends with a slash, as far as `keep` takes it; with `is_deep` everything
+    /// whose path begins with it, which only buckets know: elsewhere it is an error. A listing that may be incomplete is
+    /// one too.
     pub fn list<T>(
         &self,
         folder: &str,
@@ -238,7 +239,8 @@ impl Client {
         &self.policy
     }
 
-    pub(crate) fn has_folders(&self) -> bool {
+    /// Returns whether it has folders, and not only names that begin alike.
+    pub fn has_folders(&self) -> bool {
         !matches!(self.place, Remote::Bucket { .. })
     }
 
@@ -407,15 +409,17 @@ impl Client {
         bounds: &Bounds,
         keep: &dyn Fn(Item) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let task = Task { verb: "list", name: folder };
+        if is_deep && self.has_folders() {
+            let message = format!("Cannot list all below {folder} at {} at once: list folder by folder", self.place);
+            return Err(Error::usage(message));
+        }
         let list = async |session: &Session| session.list(folder, is_deep, bounds, keep).await;
-        self.retried(task, self.spec_of_listing(bounds), list).await
+        self.retried(task_of_listing(folder), self.spec_of_listing(bounds), list).await
     }
 
     /// Lists what lies in a folder, nothing where it does not exist.
     pub(crate) async fn listed_or_none<T>(
         &self,
-        task: Task<'_>,
         folder: &str,
         bounds: &Bounds,
         keep: &dyn Fn(Item) -> Option<T>,
@@ -424,7 +428,7 @@ impl Client {
             Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
             listed => listed,
         };
-        self.retried(task, self.spec_of_listing(bounds), list).await
+        self.retried(task_of_listing(folder), self.spec_of_listing(bounds), list).await
     }
 
     fn spec_of_listing(&self, bounds: &Bounds) -> RequestSpec {
@@ -443,6 +447,10 @@ impl Client {
         })
         .await
     }
+}
+
+fn task_of_listing(folder: &str) -> Task<'_> {
+    Task { verb: "list", name: if folder.is_empty() { "what is" } else { folder } }
 }
 
 impl Drop for Client {

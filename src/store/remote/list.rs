@@ -78,9 +78,7 @@ impl RemoteStore {
         keep: &(dyn Fn(Item) -> Option<T> + Sync),
     ) -> Result<Vec<T>> {
         match may_be_missing {
-            true => {
-                self.client.listed_or_none(Task { verb: "list", name: folder }, folder, &bounds_of(kind), keep).await
-            }
+            true => self.client.listed_or_none(folder, &bounds_of(kind), keep).await,
             false => self.client.listed(folder, false, &bounds_of(kind), keep).await,
         }
     }

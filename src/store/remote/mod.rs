@@ -77,8 +77,7 @@ impl RemoteStore {
                 return Ok(Contents { has_config: true, names: Vec::new() });
             }
             let sample = Bounds { max_page_bytes: Some(MAX_PAGE_BYTES), ..Bounds::sample(MAX_LOOKED_AT) };
-            let task = Task { verb: "list", name: "what is" };
-            let names = self.client.listed_or_none(task, "", &sample, &|item| Some(item.path));
+            let names = self.client.listed_or_none("", &sample, &|item| Some(item.path));
             Ok(Contents { has_config: false, names: names.await? })
         })
     }
