@@ -9,6 +9,8 @@ pub mod make;
 use crate::error::{Context, Error, Result};
 #[cfg(feature = "mount")]
 use crate::machine::updatedb::FS_TYPE;
+use crate::place::{Place, Remote};
+use crate::remote::{Environment, RemoteOptions};
 use crate::repo::index::load::IndexLoad;
 use crate::repo::open::{Options, Unlocked};
 use crate::repo::unlock::Keyring;
@@ -20,8 +22,7 @@ use crate::settings::{Repository as Configured, Settings};
 use crate::store::Store;
 use crate::store::cached::default_max_bytes;
 use crate::store::local::LocalStore;
-use crate::store::place::{Place, Remote};
-use crate::store::remote::{Environment, RemoteOptions, RemoteStore};
+use crate::store::remote::RemoteStore;
 use crate::text;
 use credentials::Answers;
 use folders::{config_folder, folder};

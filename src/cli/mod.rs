@@ -78,7 +78,7 @@ pub mod telling;
 mod usage;
 
 use crate::error::ErrorKind;
-use crate::store::remote::close_connections;
+use crate::remote::close_connections;
 use clap::{CommandFactory, Parser, Subcommand};
 use open::Global;
 use std::process::ExitCode;

@@ -3,13 +3,12 @@
 use super::{output, signals};
 use crate::access::{Access, Prompt};
 use crate::error::{Context, Error, Result};
+use crate::place::Place;
 use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Unlocked;
 use crate::repo::{Memory, Repository};
 use crate::settings::Repository as Configured;
-#[cfg(feature = "mount")]
-use crate::store::place::Place;
 use crate::{text, variable};
 use clap::Args;
 use std::ffi::{OsStr, OsString};

@@ -11,10 +11,10 @@ use crate::job::{self, Event, Job, Ran, Stop, thin};
 use crate::log::Log;
 use crate::notify::Telling;
 use crate::quantity::time::Jitter;
+use crate::remote::close_connections;
 use crate::settings::{Periodicity, Profile, Settings};
 use crate::state::metrics::metrics;
 use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
-use crate::store::remote::close_connections;
 
 /// Options of `bakfs run`.
 #[derive(Debug, clap::Args)]

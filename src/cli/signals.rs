@@ -1,7 +1,7 @@
 //! Signals that end a command (SIGINT, SIGTERM, SIGHUP), and what must not outlive it.
 
 use crate::error::{Context, Result};
-use crate::store::remote::close_connections;
+use crate::remote::close_connections;
 use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::id::ObjectId;
-    use crate::store::{Listed, Names, Object, ObjectKind, Wait};
+    use crate::store::{Hints, Listed, Names, Object, ObjectKind, Wait};
     use std::collections::HashSet;
 
     struct Wide(usize);
@@ -80,6 +80,12 @@ mod tests {
         fn location(&self) -> String {
             "nowhere".into()
         }
+        fn sweep(&self) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    impl Hints for Wide {
         fn connections(&self) -> usize {
             self.0
         }

@@ -5,7 +5,7 @@
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
 use super::sharing::{Sharing, failure};
-use super::{Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
+use super::{Hints, Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
 use crate::quantity::counted;
@@ -360,6 +360,12 @@ impl Store for LocalStore {
         Ok(swept)
     }
 
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+impl Hints for LocalStore {
     fn close_idle(&self) {
         let used_since = self.now_millis().saturating_sub(MAX_IDLE.as_millis() as u64);
         let mut open = self.open.lock();
@@ -380,10 +386,6 @@ impl Store for LocalStore {
             files: told.f_files,
             free_files: told.f_ffree,
         })
-    }
-
-    fn location(&self) -> String {
-        self.root.display().to_string()
     }
 }
 

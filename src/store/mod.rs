@@ -1,11 +1,19 @@
 //! Where objects are kept: names and bytes. Knows neither format nor keys.
+//!
+//! [`Store`] is what every store must do, [`Hints`] what one may know besides. A store around another one is a
+//! [`Decorator`], which states only what it changes.
 
 pub mod cached;
+mod decorator;
 pub mod fresh;
+mod hints;
 pub mod local;
-pub mod place;
 pub mod remote;
 mod sharing;
+
+pub use crate::traffic::Traffic;
+pub use decorator::Decorator;
+pub use hints::{Hints, Room};
 
 use crate::error::Result;
 use crate::id::ObjectId;
@@ -150,7 +158,9 @@ pub enum Names {
 }
 
 /// A place for immutable objects. All calls may run at the same time.
-pub trait Store: Send + Sync {
+///
+/// Only what follows from other methods has a default.
+pub trait Store: Hints {
     /// Stores an object whole. Its bytes must be durable before its name appears, and it must never
     /// be seen in part. An object that exists already is left alone and is a success: names of all
     /// objects but the configuration tell their bytes.
@@ -174,10 +184,7 @@ pub trait Store: Send + Sync {
     /// Hands the bytes of a range to `each` as they come, with where they begin, in order and without gaps; after a
     /// request that failed on its way they come again from the start. Fails as [`Store::read_at`] does.
     fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
-        let mut buffer = vec![0; (range.end - range.start) as usize];
-        self.read_at(object, range.start, &mut buffer, Wait::Allowed)?;
-        each(range.start, &buffer);
-        Ok(())
+        read_through_at_once(self, object, range, each)
     }
 
     /// Lists the objects of a kind, in no order. A listing that may be incomplete must be an error.
@@ -188,9 +195,7 @@ pub trait Store: Send + Sync {
     fn delete(&self, object: Object) -> Result<()>;
 
     /// Removes what puts that were interrupted more than a day ago have left; returns how much.
-    fn sweep(&self) -> Result<u64> {
-        Ok(0)
-    }
+    fn sweep(&self) -> Result<u64>;
 
     /// Tells the place, for messages.
     fn location(&self) -> String;
@@ -210,103 +215,19 @@ pub trait Store: Send + Sync {
         self.read_at(object, 0, &mut bytes, Wait::Allowed)?;
         Ok(bytes)
     }
-
-    /// Tells an object's length, for a store that would have to ask for it. Only a hint, which may be wrong.
-    fn expect_len(&self, _object: Object, _len_bytes: u64) {}
-
-    /// Asks for bytes that will be read soon, and does not wait for them. Only a hint.
-    fn want(&self, _object: Object, _range: Range<u64>) {}
-
-    /// Returns how much is worth asking for beforehand by [`Store::want`]: more would be dropped.
-    fn max_wanted_bytes(&self) -> u64 {
-        0
-    }
-
-    /// Returns how many bytes of a range reading it would fetch from afar.
-    fn absent_bytes(&self, _object: Object, _range: Range<u64>) -> u64 {
-        0
-    }
-
-    /// Forgets a copy of an object's bytes that did not verify. False where there are no copies: what was read is
-    /// what is stored. True may be told for ever: one more look is enough.
-    fn distrust(&self, _object: Object, _range: Range<u64>) -> bool {
-        false
-    }
-
-    /// Returns since when bytes of an object may be a copy kept here, in seconds since 1970; `None` where every read is
-    /// of what is stored.
-    fn copied_since_secs(&self, _object: Object) -> Option<u64> {
-        None
-    }
-
-    /// Returns how many calls at a time are worth making: 1 where the next is as fast as the first.
-    fn connections(&self) -> usize {
-        1
-    }
-
-    /// Returns whether every call takes a round trip over a network.
-    fn is_far(&self) -> bool {
-        false
-    }
-
-    /// Closes files that nobody has read for a moment, so that the disk they are on can be unmounted. Whoever keeps a
-    /// store open for long calls it now and then.
-    fn close_idle(&self) {}
-
-    /// Returns how much room there is where the objects are; `None` where that is not told, as by services far away.
-    fn room(&self) -> Option<Room> {
-        None
-    }
-
-    /// Returns what was asked of the place so far, and what went each way; nothing for a local folder.
-    fn traffic(&self) -> Traffic {
-        Traffic::default()
-    }
 }
 
-/// The room of a file system (statvfs(3)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Its size.
-    pub total_bytes: u64,
-    /// What is free, with what is kept for root.
-    pub free_bytes: u64,
-    /// What an ordinary user may fill.
-    pub available_bytes: u64,
-    /// How many files it can have; 0 where there is no bound.
-    pub files: u64,
-    /// How many more.
-    pub free_files: u64,
-}
-
-/// Requests to a place far away, by kind, and bytes in each direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Traffic {
-    /// Reads of objects or parts of them.
-    pub gets: u64,
-    /// Objects stored.
-    pub puts: u64,
-    /// Pages of listings.
-    pub lists: u64,
-    /// Questions for an object's length.
-    pub stats: u64,
-    /// Removals.
-    pub deletes: u64,
-    /// Whatever else a service asks for: names of objects changed, folders made, leave to enter.
-    pub others: u64,
-    /// How many of all these were made again after a failure.
-    pub retries: u64,
-    /// Content that came.
-    pub received_bytes: u64,
-    /// Content that went.
-    pub sent_bytes: u64,
-}
-
-impl Traffic {
-    /// Returns the number of all requests.
-    pub fn requests(&self) -> u64 {
-        self.gets + self.puts + self.lists + self.stats + self.deletes + self.others
-    }
+/// Does [`Store::read_through`] by one [`Store::read_at`], for stores that have nothing better.
+pub fn read_through_at_once<S: Store + ?Sized>(
+    store: &S,
+    object: Object,
+    range: Range<u64>,
+    each: &mut dyn FnMut(u64, &[u8]),
+) -> Result<()> {
+    let mut buffer = vec![0; (range.end - range.start) as usize];
+    store.read_at(object, range.start, &mut buffer, Wait::Allowed)?;
+    each(range.start, &buffer);
+    Ok(())
 }
 
 /// Makes the error of an object no reader takes.

@@ -104,7 +104,7 @@ fn programs_have_a_session_of_their_own_no_descriptors_and_no_secrets() {
 #[test]
 fn every_secret_of_a_service_is_known_as_one() {
     let sources = ["aws", "environment", "login", "netrc", "openstack", "service", "settings", "mod"];
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/remote");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/remote");
     let mut names = BTreeSet::new();
     for source in sources {
         let text = std::fs::read_to_string(folder.join(format!("{source}.rs"))).unwrap();

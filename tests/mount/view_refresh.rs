@@ -3,7 +3,7 @@
 
 use bakfs::error::Result;
 use bakfs::format::header::Suite;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Listed, ObjectKind, Store};
 use bakfs::view::View;
 use bakfs_mount::tree::{Fault, ROOT_INO, Tree, Wait as MountWait};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
@@ -44,18 +44,9 @@ struct Gated {
     is_far: bool,
 }
 
-impl Store for Gated {
-    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
-        self.inner.put(object, bytes)
-    }
-    fn barrier(&self, names: Names) -> Result<()> {
-        self.inner.barrier(names)
-    }
-    fn len_bytes(&self, object: Object) -> Result<u64> {
-        self.inner.len_bytes(object)
-    }
-    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
-        self.inner.read_at(object, offset, buffer, wait)
+impl Decorator for Gated {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
         if kind == ObjectKind::Snapshot {
@@ -64,12 +55,6 @@ impl Store for Gated {
             self.gate.opened.wait_while(&mut is_closed, |is_closed| *is_closed);
         }
         self.inner.list(kind)
-    }
-    fn delete(&self, object: Object) -> Result<()> {
-        self.inner.delete(object)
-    }
-    fn location(&self) -> String {
-        self.inner.location()
     }
     fn is_far(&self) -> bool {
         self.is_far

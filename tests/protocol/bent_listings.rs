@@ -10,12 +10,13 @@ use bakfs::monitor::{Monitor, Silent};
 use bakfs::repo::open::Options;
 use bakfs::repo::write::WriteOptions;
 use bakfs::repo::{Memory, Repository};
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Wait};
 use bakfs_testing::library::{self, TINY_CHUNKS, size};
 use bakfs_testing::stores::{MemStore, Objects};
 use bakfs_testing::{Dice, noise};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,13 +60,13 @@ impl BentStore {
     }
 }
 
-impl Store for BentStore {
-    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
-        self.inner.put(object, bytes).inspect(|()| self.changed())
+impl Decorator for BentStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    fn barrier(&self, names: Names) -> Result<()> {
-        self.inner.barrier(names)
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.inner.put(object, bytes).inspect(|()| self.changed())
     }
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
@@ -76,6 +77,16 @@ impl Store for BentStore {
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
         self.hear(object)?;
         self.inner.read_at(object, offset, buffer, wait)
+    }
+
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.hear(object)?;
+        self.inner.read_through(object, range, each)
+    }
+
+    fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        self.hear(object)?;
+        self.inner.read_whole(object, max_bytes)
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
@@ -112,10 +123,6 @@ impl Store for BentStore {
 
     fn delete(&self, object: Object) -> Result<()> {
         self.inner.delete(object).inspect(|()| self.changed())
-    }
-
-    fn location(&self) -> String {
-        "memory".into()
     }
 }
 

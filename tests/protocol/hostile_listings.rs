@@ -3,8 +3,9 @@
 
 use bakfs::error::{ErrorKind, Result};
 use bakfs::format::header::Suite;
-use bakfs::store::place::Place;
-use bakfs::store::remote::{Environment, Policy, RemoteOptions, RemoteStore};
+use bakfs::place::Place;
+use bakfs::remote::{Environment, Policy, RemoteOptions};
+use bakfs::store::remote::RemoteStore;
 use bakfs::store::{ObjectKind, Store};
 use bakfs_testing::bent::{Bend, Endless, SHAPES, Server, Shape};
 use bakfs_testing::cli::Bakfs;

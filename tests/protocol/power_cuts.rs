@@ -5,7 +5,7 @@
 use bakfs::error::Result;
 use bakfs::format::header::Suite;
 use bakfs::store::local::LocalStore;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Names, Store};
 use bakfs_testing::cli::Bakfs;
 use bakfs_testing::device::{Device, FileSystem};
 use bakfs_testing::ledger::{Ledger, Work};
@@ -94,27 +94,12 @@ fn what_was_committed_survives_power_cuts() {
 /// A local folder whose barriers sync no folder.
 struct WithoutFolderSync(LocalStore);
 
-impl Store for WithoutFolderSync {
-    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
-        self.0.put(object, bytes)
+impl Decorator for WithoutFolderSync {
+    fn inner(&self) -> &dyn Store {
+        &self.0
     }
     fn barrier(&self, _: Names) -> Result<()> {
         Ok(())
-    }
-    fn len_bytes(&self, object: Object) -> Result<u64> {
-        self.0.len_bytes(object)
-    }
-    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
-        self.0.read_at(object, offset, buffer, wait)
-    }
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        self.0.list(kind)
-    }
-    fn delete(&self, object: Object) -> Result<()> {
-        self.0.delete(object)
-    }
-    fn location(&self) -> String {
-        self.0.location()
     }
 }
 

@@ -8,7 +8,7 @@ use bakfs::id::{ObjectId, RepositoryId, to_hex};
 use bakfs::repo::Repository;
 use bakfs::repo::open::Options;
 use bakfs::store::cached::{CachedStore, DEFAULT_MAX_BYTES, default_max_bytes};
-use bakfs::store::{Object, Store, Wait};
+use bakfs::store::{Hints, Object, Store, Wait};
 use bakfs_testing::far::{FarStore, asked_bytes};
 use bakfs_testing::library::{self, Source};
 use bakfs_testing::stores::MemStore;

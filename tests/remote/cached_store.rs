@@ -4,7 +4,7 @@
 use bakfs::error::ErrorKind;
 use bakfs::id::ObjectId;
 use bakfs::store::cached::CachedStore;
-use bakfs::store::{Object, ObjectKind, Store, Wait};
+use bakfs::store::{Hints, Object, ObjectKind, Store, Wait};
 use bakfs_testing::far::{FarStore, Request, asked_bytes};
 use bakfs_testing::{Dice, noise, until};
 use std::path::Path;

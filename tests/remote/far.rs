@@ -14,7 +14,7 @@ use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::open::{self, Options};
 use bakfs::repo::shared::dated;
 use bakfs::repo::shared::session::Session;
-use bakfs::store::{Object, ObjectKind, Store};
+use bakfs::store::{Hints, Object, ObjectKind, Store};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
 use bakfs_testing::lossy::{Fate, LossyStore};
 use bakfs_testing::stores::MemStore;

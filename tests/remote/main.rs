@@ -8,6 +8,7 @@ mod contract;
 mod far;
 mod far_stores;
 mod index_on_demand;
+mod paths;
 mod remote_errors;
 mod remote_faults;
 mod servers;

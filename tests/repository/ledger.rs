@@ -8,7 +8,7 @@ use bakfs::format::index::PackEntry;
 use bakfs::format::tree::{Content, Entry, Node};
 use bakfs::repo::Repository;
 use bakfs::store::cached::CachedStore;
-use bakfs::store::{Object, Store, Wait};
+use bakfs::store::{Hints, Object, Store, Wait};
 use bakfs_testing::cli::{Bakfs, json_of};
 use bakfs_testing::far::FarStore;
 use bakfs_testing::library;

@@ -6,7 +6,7 @@ use bakfs::monitor::Silent;
 use bakfs::repair::{self, Options};
 use bakfs::repo::{Memory, Repository, open};
 use bakfs::store::local::LocalStore;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Names, Object, Store};
 use bakfs_testing::cli::{Bakfs, json_of};
 use bakfs_testing::process::{run, test_again, tool};
 use bakfs_testing::{files_below, noise};
@@ -29,7 +29,10 @@ impl Stops {
     }
 }
 
-impl Store for Stops {
+impl Decorator for Stops {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.change()?;
         self.inner.put(object, bytes)
@@ -38,21 +41,9 @@ impl Store for Stops {
         self.change()?;
         self.inner.barrier(names)
     }
-    fn len_bytes(&self, object: Object) -> Result<u64> {
-        self.inner.len_bytes(object)
-    }
-    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
-        self.inner.read_at(object, offset, buffer, wait)
-    }
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        self.inner.list(kind)
-    }
     fn delete(&self, object: Object) -> Result<()> {
         self.change()?;
         self.inner.delete(object)
-    }
-    fn location(&self) -> String {
-        self.inner.location()
     }
 }
 

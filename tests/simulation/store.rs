@@ -5,7 +5,7 @@ use crate::world::{Role, State, World, kind_of};
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::mark::{Mark, SessionKind};
 use bakfs::repo::shared::session::Process;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Hints, Listed, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::MutexGuard;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -270,7 +270,13 @@ impl Store for SimStore {
         })
     }
 
+    fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     fn location(&self) -> String {
         "a simulated store".into()
     }
 }
+
+impl Hints for SimStore {}

@@ -3,7 +3,7 @@
 //!
 //! Small objects are kept whole, as files that verify by their names. Of packs and index objects the ranges that
 //! were read are kept (`sparse copy`), sealed as they are stored: whoever opens them verifies them, and asks for
-//! others by [`Store::distrust`]. Nothing in the folder is needed, and all of it may be removed at any time.
+//! others by [`super::Hints::distrust`]. Nothing in the folder is needed, and all of it may be removed at any time.
 
 mod bits;
 mod fetch;
@@ -15,7 +15,7 @@ mod sparse_copy;
 mod streams;
 
 use super::local::would_wait;
-use super::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use super::{Decorator, Listed, Object, ObjectKind, Store, Wait, read_through_at_once};
 use crate::error::Result;
 use crate::id::ObjectId;
 use fetch::Fetcher;
@@ -52,10 +52,6 @@ impl CachedStore {
         CachedStore { fetcher: Arc::new(Fetcher::new(inner, SparseCopies::new(folder, max_bytes))) }
     }
 
-    fn inner(&self) -> &dyn Store {
-        &*self.fetcher.inner
-    }
-
     fn folder(&self) -> Option<&Folder> {
         self.fetcher.copies.folder.as_ref()
     }
@@ -85,17 +81,9 @@ impl Drop for CachedStore {
     }
 }
 
-impl Store for CachedStore {
-    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
-        self.inner().put(object, bytes)
-    }
-
-    fn barrier(&self, names: Names) -> Result<()> {
-        self.inner().barrier(names)
-    }
-
-    fn len_bytes(&self, object: Object) -> Result<u64> {
-        self.inner().len_bytes(object)
+impl Decorator for CachedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.fetcher.inner
     }
 
     fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
@@ -107,10 +95,16 @@ impl Store for CachedStore {
         }
     }
 
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        read_through_at_once(self, object, range, each)
+    }
+
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
         let listed = self.inner().list(kind)?;
         if matches!(kind, ObjectKind::Pack | ObjectKind::Index) {
-            listed.iter().for_each(|Listed { id, len_bytes }| self.expect_len(kind.object(*id), *len_bytes));
+            listed
+                .iter()
+                .for_each(|Listed { id, len_bytes }| Decorator::expect_len(self, kind.object(*id), *len_bytes));
         }
         self.fetcher.copies.tidy();
         Ok(listed)
@@ -120,18 +114,6 @@ impl Store for CachedStore {
         self.inner().delete(object)?;
         self.fetcher.copies.remove(object);
         Ok(())
-    }
-
-    fn sweep(&self) -> Result<u64> {
-        self.inner().sweep()
-    }
-
-    fn location(&self) -> String {
-        self.inner().location()
-    }
-
-    fn address(&self) -> String {
-        self.inner().address()
     }
 
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
@@ -204,21 +186,5 @@ impl Store for CachedStore {
             Copy::Whole(_) => self.folder().is_some_and(|folder| folder.has(object)).then_some(0),
             Copy::Sparse => Some(self.fetcher.copies.existing(object)?.made_secs()),
         }
-    }
-
-    fn connections(&self) -> usize {
-        self.inner().connections()
-    }
-
-    fn is_far(&self) -> bool {
-        self.inner().is_far()
-    }
-
-    fn close_idle(&self) {
-        self.inner().close_idle();
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner().traffic()
     }
 }

@@ -1,19 +1,12 @@
 //! What servers with folders need besides: the folders themselves, and the removal of what interrupted puts left.
 
-use super::explain::Task;
-use super::failure::{Cause, Failure};
-use super::http::Purpose;
-use super::list::Item;
-use super::list::{Bounds, shard_of};
-use super::{RemoteStore, Terms, id_of};
+use super::list::shard_of;
+use super::{RemoteStore, id_of};
 use crate::error::Result;
-use crate::id::to_hex;
-use crate::random::fill_random;
+use crate::remote::{Bounds, Cause, Failure, Item, Purpose, RequestSpec, Session, TEMPORARY, Task};
 use crate::store::ObjectKind;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// Start of the names of objects that are being stored.
-pub(super) const TEMPORARY: &str = ".tmp-";
 /// One that is older was left by a writer that died.
 const MAX_PUT_AGE_SECS: i64 = 24 * 60 * 60;
 
@@ -22,25 +15,27 @@ impl RemoteStore {
     pub(super) async fn make_folders(&self) -> Result<()> {
         for folder in ObjectKind::ALL.map(|kind| format!("{}/", kind.folder())) {
             let task = Task { verb: "make the folder", name: &folder };
-            self.retried(task, Terms::of(Purpose::Other), async |session| session.create_folder(&folder).await).await?;
+            let make = async |session: &Session| session.create_folder(&folder).await;
+            self.client.retried(task, RequestSpec::of(Purpose::Other), make).await?;
         }
-        if self.is_sftp() { self.require_folders().await } else { Ok(()) }
+        if self.client.is_sftp() { self.require_folders().await } else { Ok(()) }
     }
 
     /// Fails where the folders were not made: OpenDAL takes every refusal of SFTP's for a folder that is there.
     async fn require_folders(&self) -> Result<()> {
         let folder = format!("{}/", ObjectKind::Key.folder());
         let task = Task { verb: "make the folder", name: &folder };
-        let bounds = Bounds { max_objects: 1, is_sample: true };
-        let terms = Terms::of(Purpose::List);
-        self.retried(task, terms, async |session| match session.list(&folder, false, &bounds, &Some).await {
-            Err(failure) if failure.cause == Cause::NotFound => {
-                session.probe().await?;
-                Err(Failure::lasting(Cause::Other, "the server has not made it, and does not say why"))
-            }
-            listed => listed.map(drop),
-        })
-        .await
+        let bounds = Bounds::sample(1);
+        let spec = RequestSpec::of(Purpose::List);
+        self.client
+            .retried(task, spec, async |session| match session.list(&folder, false, &bounds, &Some).await {
+                Err(failure) if failure.cause == Cause::NotFound => {
+                    session.probe().await?;
+                    Err(Failure::lasting(Cause::Other, "the server has not made it, and does not say why"))
+                }
+                listed => listed.map(drop),
+            })
+            .await
     }
 
     /// Removes what puts that were interrupted more than a day ago have left; returns how much.
@@ -69,21 +64,12 @@ impl RemoteStore {
             let left: Vec<String> = seen.into_iter().flatten().collect();
             for name in &left {
                 let path = format!("{folder}{name}");
-                let task = Task { verb: "remove", name: &path };
-                let terms = Terms::of(Purpose::Delete);
-                self.retried(task, terms, async |session| session.delete(&path).await).await?;
+                self.client.removed(&path).await?;
             }
             Ok(left.len() as u64)
         });
-        swept.buffer_unordered(self.connections).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+        swept.buffer_unordered(self.client.connections()).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
     }
-}
-
-/// Draws a name that nobody else has for what is being stored.
-pub(super) fn temporary_name() -> String {
-    let mut random = [0; 12];
-    fill_random(&mut random);
-    format!("{TEMPORARY}{}", to_hex(&random))
 }
 
 fn name_of(item: &Item) -> &str {

@@ -1,11 +1,8 @@
 //! Listing objects: by prefix where names are all there is, folder by folder elsewhere.
 
-use super::explain::Task;
-use super::failure::{Cause, Failure};
-use super::http::{MAX_ANSWER_BYTES, Purpose};
-use super::{RemoteStore, Terms, Tries, id_of};
+use super::{RemoteStore, id_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::quantity::{are, counted};
+use crate::remote::{Attempts, Bounds, Cause, Failure, Item, Task};
 use crate::store::{Listed, Object, ObjectKind};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,86 +12,47 @@ use tokio::time::Instant;
 /// The longest pause between two looks at a listing that lags behind.
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(5);
 
-/// Names of a listing that are no objects may be so many, and as many as it has objects.
-const MAX_STRAYS: usize = 1 << 16;
-/// No page is longer: a service sends at most 10 000 names on one, most 1000.
-pub(super) const MAX_PAGE_BYTES: u64 = 16 << 20;
 /// No listing of key slots, which are read before anything is known of a repository, is longer or takes longer.
 const MAX_KEYS_BYTES: u64 = 4 << 20;
 const MAX_KEYS_TIME: Duration = Duration::from_secs(30);
 /// Of objects that a listing lacks and that were there before, so many are looked for one by one.
 const MAX_LOOKED_FOR: usize = 64;
 
-/// One entry of a listing, with its path below the repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub path: String,
-    pub len_bytes: u64,
-    pub is_folder: bool,
-    pub modified_secs: Option<i64>,
-}
-
-/// How far one listing goes.
-pub(super) struct Bounds {
-    /// What it may have.
-    pub max_objects: usize,
-    /// Whether it ends at its bound, and does not fail there.
-    pub is_sample: bool,
-}
-
-impl Bounds {
-    /// Fails for good beyond the bounds: another try would be as long.
-    pub fn hold(&self, kept: usize, seen: usize) -> Result<(), Failure> {
-        let text = if kept > self.max_objects {
-            format!("the listing has more than {}, more than any repository has", counted(self.max_objects, "object"))
-        } else if seen > 2 * kept + MAX_STRAYS {
-            format!("of {} in the listing only {kept} {} of objects, and it goes on", counted(seen, "name"), are(kept))
-        } else {
-            return Ok(());
-        };
-        Err(Failure::lasting(Cause::Other, text))
-    }
-}
-
 impl RemoteStore {
     /// Lists the objects of a kind; a page or folder that fails fails it, and so does an object that an earlier listing
     /// had, that this store has not removed, and that is there all the same.
     pub(super) async fn listed(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        let mut tries = Tries::new();
+        let mut attempts = Attempts::new();
         let folder = format!("{}/", kind.folder());
         let task = Task { verb: "list", name: &folder };
         loop {
             let mut listed =
-                if self.has_folders() { self.in_folders(kind).await? } else { self.below_prefix(kind).await? };
+                if self.client.has_folders() { self.in_folders(kind).await? } else { self.below_prefix(kind).await? };
             listed.sort_unstable_by_key(|listed| listed.id);
             listed.dedup_by_key(|listed| listed.id);
             let lacking = self.shown.lock().lacking(kind, &listed, MAX_LOOKED_FOR);
             let looked_for = stream::iter(lacking).map(|object| async move {
                 let path = object.path();
-                let found = self.found(Task { verb: "look for", name: &path }, &path).await?;
+                let found = self.client.found(Task { verb: "look for", name: &path }, &path).await?;
                 Ok::<_, Error>(found.map(|_| object))
             });
-            let found: Vec<_> = looked_for.buffer_unordered(self.connections).try_collect().await?;
+            let found: Vec<_> = looked_for.buffer_unordered(self.client.connections()).try_collect().await?;
             let Some(object) = found.into_iter().flatten().next() else {
                 self.shown.lock().note(kind, &listed);
                 return Ok(listed);
             };
             let text = format!("the listing lacks {object}, which is there");
             let failure = Failure::passing(Cause::Busy, text);
-            if !self.goes_on(&failure, &mut tries).await {
-                return Err(tries.explain(&self.place, task, &failure));
+            if !self.client.goes_on(&failure, &mut attempts).await {
+                return Err(self.client.explain(task, &failure, &attempts));
             }
         }
     }
 
     async fn below_prefix(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
         let prefix = format!("{}/", kind.folder());
-        let task = Task { verb: "list", name: &prefix };
-        let bounds = Bounds { max_objects: kind.max_objects(), is_sample: false };
-        self.retried(task, self.terms_of_listing(kind), async |session| {
-            session.list(&prefix, kind == ObjectKind::Pack, &bounds, &|item| listed_of(kind, &item)).await
-        })
-        .await
+        let is_deep = kind == ObjectKind::Pack;
+        self.client.listed(&prefix, is_deep, &bounds_of(kind), &|item| listed_of(kind, &item)).await
     }
 
     async fn in_folders(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
@@ -107,7 +65,7 @@ impl RemoteStore {
         let shards = self.folder(kind, &folder, false, &|item| shard_of(&item)).await?;
         let listings = stream::iter(shards)
             .map(|shard| async move { self.folder(kind, &shard, true, &|item| listed_of(kind, &item)).await });
-        let listed: Vec<Vec<Listed>> = listings.buffer_unordered(self.connections).try_collect().await?;
+        let listed: Vec<Vec<Listed>> = listings.buffer_unordered(self.client.connections()).try_collect().await?;
         Ok(listed.into_iter().flatten().collect())
     }
 
@@ -119,31 +77,16 @@ impl RemoteStore {
         may_be_missing: bool,
         keep: &(dyn Fn(Item) -> Option<T> + Sync),
     ) -> Result<Vec<T>> {
-        let task = Task { verb: "list", name: folder };
-        let bounds = Bounds { max_objects: kind.max_objects(), is_sample: false };
-        self.retried(task, self.terms_of_listing(kind), async |session| {
-            match session.list(folder, false, &bounds, keep).await {
-                Err(failure) if may_be_missing && failure.cause == Cause::NotFound => Ok(Vec::new()),
-                items => items,
-            }
-        })
-        .await
-    }
-
-    fn terms_of_listing(&self, kind: ObjectKind) -> Terms {
-        let (max_body_bytes, max_time) = match kind {
-            ObjectKind::Key => (MAX_KEYS_BYTES, Some(MAX_KEYS_TIME)),
-            // All of a folder is one page.
-            _ if self.has_folders() => (MAX_ANSWER_BYTES, None),
-            _ => (MAX_PAGE_BYTES, None),
-        };
-        Terms { max_body_bytes, max_time, ..Terms::of(Purpose::List) }
+        match may_be_missing {
+            true => self.client.listed_or_none(folder, &bounds_of(kind), keep).await,
+            false => self.client.listed(folder, false, &bounds_of(kind), keep).await,
+        }
     }
 
     /// Asks for listings until they show what was put (true) and no longer what was removed (false).
     pub(super) async fn wait_for_listings(&self, unlisted: &BTreeMap<Object, bool>) -> Result<()> {
         let start = Instant::now();
-        let mut pause = self.policy.first_pause;
+        let mut pause = self.client.policy().first_pause;
         let kinds = ObjectKind::ALL.into_iter().filter(|kind| unlisted.keys().any(|object| is_of(*kind, object)));
         for kind in kinds {
             loop {
@@ -156,7 +99,7 @@ impl RemoteStore {
                         && self.unlisted.lock().get(*object) == Some(*is_put)
                 };
                 let Some((object, is_put)) = unlisted.iter().find(is_late) else { break };
-                if start.elapsed() >= self.policy.max_lag {
+                if start.elapsed() >= self.client.policy().max_lag {
                     let state = if *is_put { "does not show yet" } else { "still shows" };
                     return Err(Error::new(
                         ErrorKind::Io,
@@ -164,7 +107,7 @@ impl RemoteStore {
                             "The listing of {}/ at {} {state} {object} after {} s: the server's listings lag far \
                              behind, try again later",
                             kind.folder(),
-                            self.place,
+                            self.client.place(),
                             start.elapsed().as_secs()
                         ),
                     ));
@@ -174,6 +117,14 @@ impl RemoteStore {
             }
         }
         Ok(())
+    }
+}
+
+fn bounds_of(kind: ObjectKind) -> Bounds {
+    let bounds = Bounds::whole(kind.max_objects(), "repository");
+    match kind {
+        ObjectKind::Key => Bounds { max_page_bytes: Some(MAX_KEYS_BYTES), max_time: Some(MAX_KEYS_TIME), ..bounds },
+        _ => bounds,
     }
 }
 

@@ -1,9 +1,11 @@
 //! The store against a server that fails in every way.
 
 use super::*;
-use crate::store::place::Place;
+use crate::place::Place;
 use server::{Answer, Objects, Request, Server};
-use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 mod answers;
 mod server;

@@ -1,7 +1,7 @@
 //! A disk as [`Store`] describes it: which names there may be after a power cut at any moment.
 
 use bakfs::error::Result;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Names, Object, Store};
 use bakfs_testing::Dice;
 use bakfs_testing::stores::{MemStore, Objects};
 use parking_lot::Mutex;
@@ -48,7 +48,11 @@ impl Recorder {
     }
 }
 
-impl Store for Recorder {
+impl Decorator for Recorder {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.step(Step::Put(object.path(), Arc::new(bytes.to_vec())), || self.inner.put(object, bytes))
     }
@@ -57,24 +61,8 @@ impl Store for Recorder {
         self.step(Step::Barrier(names), || self.inner.barrier(names))
     }
 
-    fn len_bytes(&self, object: Object) -> Result<u64> {
-        self.inner.len_bytes(object)
-    }
-
-    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
-        self.inner.read_at(object, offset, buffer, wait)
-    }
-
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        self.inner.list(kind)
-    }
-
     fn delete(&self, object: Object) -> Result<()> {
         self.step(Step::Delete(object.path()), || self.inner.delete(object))
-    }
-
-    fn location(&self) -> String {
-        "memory".into()
     }
 }
 

@@ -4,8 +4,9 @@
 mod product;
 mod store;
 
-use bakfs::store::place::Place as ParsedPlace;
-use bakfs::store::remote::{Environment, RemoteOptions, RemoteStore};
+use bakfs::place::Place as ParsedPlace;
+use bakfs::remote::{Environment, RemoteOptions};
+use bakfs::store::remote::RemoteStore;
 use bakfs_testing::servers::{Place, Server, Service};
 
 /// Opens the store at a place, as another machine would.

@@ -3,9 +3,10 @@
 //! proxy: the command succeeds with everything right, or fails in bounded time, and the next one needs nothing.
 
 use bakfs::id::ObjectId;
+use bakfs::place::Place as ParsedPlace;
+use bakfs::remote::{Environment, Policy, RemoteOptions};
 use bakfs::store::cached::CachedStore;
-use bakfs::store::place::Place as ParsedPlace;
-use bakfs::store::remote::{Environment, Policy, RemoteOptions, RemoteStore};
+use bakfs::store::remote::RemoteStore;
 use bakfs::store::{Object, ObjectKind, Store};
 use bakfs_proxy::cable::Length;
 use bakfs_proxy::fault::{Fault, Kind, Plan};

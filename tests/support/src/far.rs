@@ -3,7 +3,7 @@
 
 use super::stores::MemStore;
 use bakfs::error::{Error, ErrorKind, Result};
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Object, Store, Wait};
 use parking_lot::{Condvar, Mutex};
 use std::ops::Range;
 use std::sync::Arc;
@@ -112,13 +112,9 @@ impl FarStore {
     }
 }
 
-impl Store for FarStore {
-    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
-        self.inner.put(object, bytes)
-    }
-
-    fn barrier(&self, names: Names) -> Result<()> {
-        self.inner.barrier(names)
+impl Decorator for FarStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     fn len_bytes(&self, object: Object) -> Result<u64> {
@@ -153,7 +149,7 @@ impl Store for FarStore {
     /// Hands over what it reads as a server whose first answer breaks off: half of it, and then all, in odd pieces.
     fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
         let mut bytes = vec![0; (range.end - range.start) as usize];
-        self.read_at(object, range.start, &mut bytes, Wait::Allowed)?;
+        Decorator::read_at(self, object, range.start, &mut bytes, Wait::Allowed)?;
         for part in [&bytes[..bytes.len() / 2], &bytes[..]] {
             let mut offset = range.start;
             for piece in part.chunks(10_007) {
@@ -162,18 +158,6 @@ impl Store for FarStore {
             }
         }
         Ok(())
-    }
-
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        self.inner.list(kind)
-    }
-
-    fn delete(&self, object: Object) -> Result<()> {
-        self.inner.delete(object)
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
     }
 
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {

@@ -2,8 +2,9 @@
 
 use super::stores::MemStore;
 use bakfs::error::{Error, ErrorKind, Result};
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Traffic, Wait};
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -102,7 +103,11 @@ impl LossyStore {
     }
 }
 
-impl Store for LossyStore {
+impl Decorator for LossyStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.count(|traffic| {
             traffic.puts += 1;
@@ -125,10 +130,6 @@ impl Store for LossyStore {
         }
     }
 
-    fn barrier(&self, names: Names) -> Result<()> {
-        self.inner.barrier(names)
-    }
-
     fn len_bytes(&self, object: Object) -> Result<u64> {
         self.count(|traffic| traffic.stats += 1);
         self.inner.len_bytes(object)
@@ -138,6 +139,12 @@ impl Store for LossyStore {
         self.count(|traffic| traffic.gets += 1);
         self.reach(object)?;
         self.inner.read_at(object, offset, buffer, wait)
+    }
+
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.count(|traffic| traffic.gets += 1);
+        self.reach(object)?;
+        self.inner.read_through(object, range, each)
     }
 
     fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {

@@ -2,9 +2,10 @@
 
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::id::ObjectId;
-use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Hints, Listed, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Objects by their paths.
@@ -116,10 +117,16 @@ impl Store for MemStore {
         Ok(())
     }
 
+    fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     fn location(&self) -> String {
         "memory".into()
     }
 }
+
+impl Hints for MemStore {}
 
 /// What a call that fails does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,12 +150,14 @@ pub enum Call {
     Barrier,
     /// [`Store::len_bytes`].
     Len,
-    /// [`Store::read_at`].
+    /// [`Store::read_at`], [`Store::read_through`] or [`Store::read_whole`].
     Read,
     /// [`Store::list`].
     List,
     /// [`Store::delete`].
     Delete,
+    /// [`Store::sweep`].
+    Sweep,
 }
 
 /// When a store fails, and how.
@@ -218,7 +227,11 @@ impl FaultStore {
     }
 }
 
-impl Store for FaultStore {
+impl Decorator for FaultStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
         self.run(Call::Put, || self.inner.put(object, bytes))
     }
@@ -241,6 +254,14 @@ impl Store for FaultStore {
         outcome
     }
 
+    fn read_through(&self, object: Object, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
+        self.run(Call::Read, || self.inner.read_through(object, range, each))
+    }
+
+    fn read_whole(&self, object: Object, max_bytes: u64) -> Result<Vec<u8>> {
+        self.run(Call::Read, || self.inner.read_whole(object, max_bytes))
+    }
+
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
         self.run(Call::List, || self.inner.list(kind))
     }
@@ -249,7 +270,7 @@ impl Store for FaultStore {
         self.run(Call::Delete, || self.inner.delete(object))
     }
 
-    fn location(&self) -> String {
-        self.inner.location()
+    fn sweep(&self) -> Result<u64> {
+        self.run(Call::Sweep, || self.inner.sweep())
     }
 }

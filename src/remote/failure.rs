@@ -1,4 +1,4 @@
-//! Why one try of one operation failed: what may have happened all the same, whether to try again, and what to say.
+//! Why one attempt at one operation failed: what may have happened all the same, whether to try again, and what to say.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -10,7 +10,7 @@ const MAX_WORDS: usize = 160;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// The object or folder does not exist.
     NotFound,
     /// The bucket or container does not exist.
@@ -55,25 +55,25 @@ pub(super) enum Cause {
     Other,
 }
 
-/// A failed try.
+/// A failed attempt.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// What went wrong.
     pub cause: Cause,
     /// What is shown: without secrets, signed URLs and what else the server knows.
     pub text: String,
-    /// Whether the next try may go better.
+    /// Whether the next attempt may go better.
     pub is_temporary: bool,
     /// Whether the server may have done, or may still do, what it was asked for.
     pub may_have_happened: bool,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// Whether the credentials have been renewed since: the next try goes with others.
+    /// Whether the credentials have been renewed since: the next attempt goes with others.
     pub is_renewed: bool,
 }
 
 impl Failure {
-    /// Makes one after which nothing has happened, and the next try would go the same way.
+    /// Makes one after which nothing has happened, and the next attempt would go the same way.
     pub fn lasting(cause: Cause, text: impl Into<String>) -> Self {
         Failure {
             cause,
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// Makes one after which nothing has happened, and the next try may go better.
+    /// Makes one after which nothing has happened, and the next attempt may go better.
     pub fn passing(cause: Cause, text: impl Into<String>) -> Self {
         Failure { is_temporary: true, ..Failure::lasting(cause, text) }
     }
@@ -101,8 +101,8 @@ impl Failure {
         !self.is_temporary && matches!(self.cause, Denied | Elsewhere | Expired | NoCredentials | Other)
     }
 
-    /// Judges it as that of a request for leave to enter, which says nothing of any object.
-    pub fn of_entering(self) -> Self {
+    /// Judges it as that of a login, which says nothing of any object.
+    pub fn of_login(self) -> Self {
         let text = format!("logging in: {}", self.text);
         match self.cause {
             Cause::NotFound | Cause::NoBucket | Cause::NoFolder | Cause::Exists | Cause::Short | Cause::TooLong => {
@@ -113,7 +113,7 @@ impl Failure {
     }
 
     /// Judges an answer of an HTTP server that is not the expected one.
-    pub fn of_reply(reply: &Reply) -> Self {
+    pub(super) fn of_reply(reply: &Reply) -> Self {
         let text = reply.to_string();
         let code = reply.code.as_str();
         let failure = match (reply.status, code) {

@@ -13,7 +13,7 @@ type Sections = BTreeMap<String, BTreeMap<String, Secret>>;
 const LENT: [&str; 3] =
     ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
-/// Variables of all ways in.
+/// Variables of all ways to log in.
 pub(super) const LOGIN: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"];
 
 /// Collects the settings of a bucket.

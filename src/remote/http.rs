@@ -6,7 +6,7 @@ use super::limit::{Limit, PIECE_BYTES};
 use super::page::Page;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quantity::counted;
-use crate::store::Traffic;
+use crate::traffic::Traffic;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
@@ -29,15 +29,15 @@ const UPLOAD_PIECE_BYTES: usize = 64 << 10;
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     Get,
     Put,
     List,
     Stat,
     Delete,
     Other,
-    /// Asking for leave to enter: nothing of what a call is for.
-    Enter,
+    /// Logging in: nothing of what a call is for.
+    Login,
 }
 
 /// Requests by purpose, and bytes.
@@ -62,7 +62,7 @@ impl Counters {
             lists: requests(Purpose::List),
             stats: requests(Purpose::Stat),
             deletes: requests(Purpose::Delete),
-            others: requests(Purpose::Other) + requests(Purpose::Enter),
+            others: requests(Purpose::Other) + requests(Purpose::Login),
             retries: self.retries.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
@@ -71,7 +71,7 @@ impl Counters {
 }
 
 /// A client with its connections, limits and counters.
-pub(super) struct Client {
+pub(super) struct HttpClient {
     http: reqwest::Client,
     upload: Option<Limit>,
     download: Option<Limit>,
@@ -82,20 +82,20 @@ pub(super) struct Client {
     pub counters: Counters,
 }
 
-/// One try of one operation, which may take several requests.
+/// One attempt at one operation, which may take several requests.
 pub(super) struct Call {
     pub purpose: Purpose,
-    pub client: Arc<Client>,
+    pub client: Arc<HttpClient>,
     /// A longer body of an answer to a read is refused, and a longer page of a listing.
     pub max_body_bytes: u64,
     /// Checksums of what is stored, for services that take one.
-    pub digest: Option<Digest>,
+    pub checksums: Option<Checksums>,
     notes: Mutex<Notes>,
 }
 
 /// Checksums services know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Digest {
+pub(crate) struct Checksums {
     pub md5: [u8; 16],
     /// Empty where the service asks for another.
     pub sha1_hex: String,
@@ -115,8 +115,8 @@ struct Notes {
     range_start: Option<u64>,
     /// Whether a request went out that does what the call is for: what goes before it changes nothing.
     was_begun: bool,
-    /// Whether the last request asked for leave to enter.
-    is_entering: bool,
+    /// Whether the last request was of a login.
+    is_login: bool,
     listing: Listing,
 }
 
@@ -139,7 +139,12 @@ const CRAWL_LISTING: Duration = Duration::from_secs(600);
 const MAX_IDLE_PAGES: usize = 1000;
 
 impl Call {
-    pub fn new(client: Arc<Client>, purpose: Purpose, max_body_bytes: u64, digest: Option<Digest>) -> Arc<Self> {
+    pub fn new(
+        client: Arc<HttpClient>,
+        purpose: Purpose,
+        max_body_bytes: u64,
+        checksums: Option<Checksums>,
+    ) -> Arc<Self> {
         let notes = Notes {
             moved_at: Instant::now(),
             begun_at: Instant::now(),
@@ -149,10 +154,10 @@ impl Call {
             has_opaque_etag: false,
             range_start: None,
             was_begun: false,
-            is_entering: false,
+            is_login: false,
             listing: Listing { begun_at: Instant::now(), kept: 0, kept_before: 0, first: None, idle_pages: 0 },
         };
-        Arc::new(Call { purpose, client, max_body_bytes, digest, notes: Mutex::new(notes) })
+        Arc::new(Call { purpose, client, max_body_bytes, checksums, notes: Mutex::new(notes) })
     }
 
     /// Notes that something moves, now or at a time to come.
@@ -201,9 +206,9 @@ impl Call {
         self.notes.lock().reply.status
     }
 
-    /// Returns whether the last request asked for leave to enter.
-    pub fn is_entering(&self) -> bool {
-        self.notes.lock().is_entering
+    /// Returns whether the last request was of a login.
+    pub fn is_login(&self) -> bool {
+        self.notes.lock().is_login
     }
 
     /// Returns whether the last answer's ETag is something else than an MD5.
@@ -222,7 +227,7 @@ impl Call {
         let answered = notes.reply.status != 0;
         let failure = notes.failure.clone().or_else(|| answered.then(|| Failure::of_reply(&notes.reply)))?;
         let failure = Failure { may_have_happened: failure.may_have_happened && notes.was_begun, ..failure };
-        Some(if notes.is_entering { failure.of_entering() } else { failure })
+        Some(if notes.is_login { failure.of_login() } else { failure })
     }
 
     /// Notes why the last request failed, whatever its status says.
@@ -263,7 +268,7 @@ impl Call {
     }
 }
 
-impl Client {
+impl HttpClient {
     /// Makes a client; limits are bytes per second.
     pub fn new(
         upload: Option<u64>,
@@ -293,7 +298,7 @@ impl Client {
         })?;
         let limit = |bytes_per_sec: Option<u64>| bytes_per_sec.map(Limit::new);
         let (upload, download, counters) = (limit(upload), limit(download), Counters::default());
-        Ok(Client { http, upload, download, signs_time, proxy, counters })
+        Ok(HttpClient { http, upload, download, signs_time, proxy, counters })
     }
 
     /// Sends a request of a call and returns the head of the answer with its body to come.
@@ -311,7 +316,7 @@ impl Client {
             notes.reply = Reply::default();
             notes.failure = None;
             notes.was_begun |= purpose == call.purpose;
-            notes.is_entering = purpose == Purpose::Enter;
+            notes.is_login = purpose == Purpose::Login;
         }
         call.touch(Instant::now());
         let is_head = request.method() == http::Method::HEAD;

@@ -2,35 +2,46 @@
 
 use super::failure::{Cause, Failure};
 use crate::error::{Error, ErrorKind};
-use crate::store::Object;
-use crate::store::place::{Remote, Service};
+use crate::place::{Remote, Service};
 use std::time::Duration;
 
 /// What is attempted on what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Task<'a> {
+pub(crate) struct Task<'a> {
     /// A verb: `read`, `store`.
     pub verb: &'a str,
-    /// An object or folder.
+    /// A path, or what it is called.
     pub name: &'a str,
 }
 
 /// Makes an error of the last failure.
-pub(super) fn explain(place: &Remote, task: Task<'_>, failure: &Failure, tries: u32, elapsed: Duration) -> Error {
+///
+/// `landmark` is what lies at every place in use ([`super::Client::with_landmark`]).
+pub(super) fn explain(
+    place: &Remote,
+    task: Task<'_>,
+    failure: &Failure,
+    attempts: u32,
+    elapsed: Duration,
+    landmark: Option<&str>,
+) -> Error {
     let Task { verb, name } = task;
-    let tried = match tries {
+    let tried = match attempts {
         0 | 1 => String::new(),
-        _ => format!(" (tried {tries} times in {} s)", elapsed.as_secs()),
+        _ => format!(" (tried {attempts} times in {} s)", elapsed.as_secs()),
     };
     let advice = advice(place, failure.cause);
-    Error::new(kind(failure.cause, name), format!("Cannot {verb} {name} at {place}: {}{tried}{advice}", failure.text))
+    Error::new(
+        kind(failure.cause, landmark == Some(name)),
+        format!("Cannot {verb} {name} at {place}: {}{tried}{advice}", failure.text),
+    )
 }
 
-fn kind(cause: Cause, name: &str) -> ErrorKind {
+fn kind(cause: Cause, is_landmark: bool) -> ErrorKind {
     match cause {
         Cause::NotFound => ErrorKind::NotFound,
-        // Without its bucket there is no repository; that one of its objects is gone is not said by that.
-        Cause::NoBucket | Cause::NoFolder if name == Object::Config.path() => ErrorKind::NotFound,
+        // Without its bucket a place is not in use; that one of its other files is gone is not said by that.
+        Cause::NoBucket | Cause::NoFolder if is_landmark => ErrorKind::NotFound,
         Cause::NoBucket | Cause::NoFolder => ErrorKind::Io,
         Cause::Exists => ErrorKind::Exists,
         Cause::NoCredentials | Cause::Denied | Cause::Expired | Cause::Skew | Cause::HostKey => ErrorKind::Denied,
@@ -101,7 +112,7 @@ fn advice(place: &Remote, cause: Cause) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::place::Place;
+    use crate::place::Place;
 
     #[test]
     fn every_failure_says_what_to_do_next() {
@@ -126,7 +137,7 @@ mod tests {
             (&sftp, Cause::Unreachable, ErrorKind::Unreachable, "port"),
         ] {
             let failure = Failure::lasting(cause, "words");
-            let error = explain(place, task, &failure, 3, Duration::from_secs(7));
+            let error = explain(place, task, &failure, 3, Duration::from_secs(7), Some("config"));
             assert_eq!(error.kind(), kind, "{cause:?}");
             let text = error.chain();
             assert!(text.starts_with("Cannot read config at ") && text.contains(expected), "{text}");

@@ -1,16 +1,17 @@
-//! The one door to OpenDAL: the operations a store is made of, each as one try that tells how it failed.
+//! The one door to OpenDAL: single operations, each as one attempt that tells how it failed.
 //!
 //! None of OpenDAL's layers is used: its retry layer was seen to store wrong bytes, and to say nothing of it.
 
 use super::checksum::{base64, parse_md5};
 use super::environment::Environment;
 use super::failure::{Cause, Failure, plain};
-use super::http::{Body, Call, Client, Purpose};
-use super::list::{Bounds, Item};
+use super::http::{Body, Call, HttpClient, Purpose};
+use super::listing::{Bounds, Item};
 use super::login::{self, Login};
 use super::page::{Form, look_over};
 use super::settings::Settings;
-use crate::store::place::Remote;
+use super::temporary::temporary_name;
+use crate::place::Remote;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use opendal::options::ListOptions;
@@ -24,43 +25,43 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Where OpenDAL's own service for B2 asks for leave to enter.
+/// Where OpenDAL's own service for B2 logs in.
 const B2_API: &str = "https://api.backblazeb2.com";
 /// A page of B2 has 100 items if not told otherwise; up to 1000 cost the same (B2 Native API, b2_list_file_names).
 const B2_PAGE_ITEMS: usize = 1000;
-/// What is asked before a service is entered is answered in at most this.
+/// What is asked to log in is answered in at most this.
 const MAX_LOGIN_BYTES: u64 = 4 << 20;
 const SHORT: &str = "it ends before the bytes that were asked for";
 
-/// A service with what it needs to be entered.
+/// A service with what it takes to log in.
 pub(super) struct Service {
     place: Remote,
     environment: Environment,
-    client: Arc<Client>,
-    entry: Mutex<Entry>,
+    client: Arc<HttpClient>,
+    in_use: Mutex<InUse>,
 }
 
 /// The settings in use, and what was made of them.
-struct Entry {
+struct InUse {
     settings: Settings,
     /// Counts how often the credentials were renewed.
     number: u64,
     operator: Option<Operator>,
 }
 
-/// What a service tells of an object.
+/// What a service tells of an object: a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
+pub(crate) struct ObjectMetadata {
     pub len_bytes: Option<u64>,
     pub md5: Option<[u8; 16]>,
 }
 
-/// A service as one try sees it.
-pub(super) struct Session {
+/// A service as one attempt sees it.
+pub(crate) struct Session {
     operator: Operator,
     call: Arc<Call>,
-    /// With which credentials it was entered ([`Service::renew`]).
-    pub entry: u64,
+    /// With which credentials it was logged in ([`Service::renew`]).
+    pub credentials: u64,
     /// What the paths of this session begin with.
     prefix: String,
     is_http: bool,
@@ -72,41 +73,41 @@ pub(super) struct Session {
 }
 
 impl Service {
-    pub fn new(place: Remote, environment: Environment, settings: Settings, client: Arc<Client>) -> Self {
-        let entry = Mutex::new(Entry { settings, number: 0, operator: None });
-        Service { place, environment, client, entry }
+    pub fn new(place: Remote, environment: Environment, settings: Settings, client: Arc<HttpClient>) -> Self {
+        let in_use = Mutex::new(InUse { settings, number: 0, operator: None });
+        Service { place, environment, client, in_use }
     }
 
     /// Reads the credentials of the place again; returns whether they are others than those a session with this
-    /// number was entered with. What cannot be read leaves them as they are.
+    /// number was logged in with. What cannot be read leaves them as they are.
     pub async fn renew(&self, number: Option<u64>, is_expired: bool) -> bool {
-        let mut entry = self.entry.lock().await;
-        if number.is_some_and(|number| number < entry.number) {
+        let mut in_use = self.in_use.lock().await;
+        if number.is_some_and(|number| number < in_use.number) {
             return true;
         }
         let Ok(settings) = Settings::collect(&self.place, self.environment.clone()) else { return false };
         // Those that are lent are asked for by the service's library, anew when it begins anew.
-        if settings.has_same_keys(&entry.settings) && !(is_expired && settings.has_lent_keys()) {
+        if settings.has_same_keys(&in_use.settings) && !(is_expired && settings.has_lent_keys()) {
             return false;
         }
         tracing::info!("{}: the credentials were renewed, and are read again", self.place);
-        *entry = Entry { settings, number: entry.number + 1, operator: None };
+        *in_use = InUse { settings, number: in_use.number + 1, operator: None };
         true
     }
 
-    /// Enters the service, or goes on where it was entered before.
+    /// Logs in, or goes on where that was done before.
     pub async fn session(&self, call: Arc<Call>) -> Result<Session, Failure> {
-        let mut entry = self.entry.lock().await;
-        let operator = match &entry.operator {
+        let mut in_use = self.in_use.lock().await;
+        let operator = match &in_use.operator {
             Some(operator) => operator.clone(),
             None => {
                 let asking = Call::new(self.client.clone(), Purpose::Other, MAX_LOGIN_BYTES, None);
-                let made = operator(&entry.settings, &asking).await?;
-                entry.operator.insert(made).clone()
+                let made = operator(&in_use.settings, &asking).await?;
+                in_use.operator.insert(made).clone()
             }
         };
         call.touch(Instant::now());
-        let settings = &entry.settings;
+        let settings = &in_use.settings;
         let (b2_api, prefix) = match settings {
             Settings::B2(settings) => (settings.api.clone(), String::new()),
             Settings::Sftp(settings) => (None, format!("{}/", settings.path)),
@@ -118,7 +119,7 @@ impl Service {
         Ok(Session {
             operator: operator.with_context(context),
             call,
-            entry: entry.number,
+            credentials: in_use.number,
             prefix,
             is_http: !matches!(settings, Settings::Sftp(_)),
             has_folders: matches!(settings, Settings::Sftp(_) | Settings::WebDav(_)),
@@ -128,9 +129,9 @@ impl Service {
         })
     }
 
-    /// Has the next try enter the service anew: tokens have expired, or a connection does not answer.
-    pub async fn leave(&self) {
-        self.entry.lock().await.operator = None;
+    /// Has the next attempt log in anew: tokens have expired, or a connection does not answer.
+    pub async fn log_out(&self) {
+        self.in_use.lock().await.operator = None;
     }
 }
 
@@ -257,7 +258,7 @@ impl Transport {
             Some(Operation::Stat) => Purpose::Stat,
             Some(Operation::Delete) => Purpose::Delete,
             Some(_) => Purpose::Other,
-            None => Purpose::Enter,
+            None => Purpose::Login,
         }
     }
 
@@ -271,11 +272,11 @@ impl Transport {
         if request.method().as_str() == "MOVE" {
             request.headers_mut().insert("overwrite", http::HeaderValue::from_static("F"));
         }
-        let Some(digest) = self.call.digest.as_ref().filter(|_| purpose == Purpose::Put) else { return Ok(()) };
+        let Some(checksums) = self.call.checksums.as_ref().filter(|_| purpose == Purpose::Put) else { return Ok(()) };
         let (name, value) = match self.digest_as {
-            DigestHeader::ContentMd5 => ("content-md5", base64(&digest.md5)),
-            DigestHeader::Etag => ("etag", crate::id::to_hex(&digest.md5)),
-            DigestHeader::Sha1 => ("x-bz-content-sha1", digest.sha1_hex.clone()),
+            DigestHeader::ContentMd5 => ("content-md5", base64(&checksums.md5)),
+            DigestHeader::Etag => ("etag", crate::id::to_hex(&checksums.md5)),
+            DigestHeader::Sha1 => ("x-bz-content-sha1", checksums.sha1_hex.clone()),
             DigestHeader::None => return Ok(()),
         };
         request.headers_mut().insert(name, value.parse()?);
@@ -328,7 +329,7 @@ impl Session {
         if self.is_http {
             let stored = self.operator.write(&self.at(path), body).await.map_err(|error| self.unless_missing(error))?;
             // The length is OpenDAL's own: that of what was sent.
-            return Ok(self.told(&stored).md5);
+            return Ok(self.metadata(&stored).md5);
         }
         let mut writer = self.operator.writer(&self.at(path)).await.map_err(failed)?;
         while !body.is_empty() {
@@ -341,7 +342,7 @@ impl Session {
     }
 
     /// Tells of an object.
-    pub async fn stat(&self, path: &str) -> Result<Told, Failure> {
+    pub async fn stat(&self, path: &str) -> Result<ObjectMetadata, Failure> {
         self.count(Purpose::Stat);
         let failed = |error| match self.failed(&error) {
             // The answer to HEAD has no body that tells which it is.
@@ -354,7 +355,7 @@ impl Session {
         if !found.is_file() {
             return Err(Failure::lasting(Cause::Other, "it is no file"));
         }
-        Ok(self.told(&found))
+        Ok(self.metadata(&found))
     }
 
     /// Reads a range of an object, or all of it up to the call's bound; `each` gets the pieces as they come, with
@@ -402,7 +403,7 @@ impl Session {
         Ok(came_bytes)
     }
 
-    /// Lists what lies in a folder, or everything whose name begins with it, as far as `keep` takes it. A try that does
+    /// Lists what lies in a folder, or everything whose name begins with it, as far as `keep` takes it. An attempt that does
     /// not stay within its bounds fails for good, but for a sample, which ends there.
     pub async fn list<T>(
         &self,
@@ -487,7 +488,7 @@ impl Session {
             let above = folder.trim_end_matches('/').rfind('/').map_or(0, |end| end + 1);
             folder = &folder[..above];
         }
-        let path = format!("{folder}{}", super::folders::temporary_name());
+        let path = format!("{folder}{}", temporary_name());
         let failed = |error| self.failed(&error);
         let mut writer = self.operator.writer(&path).await.map_err(failed)?;
         writer.write(Bytes::from_static(b"x")).await.map_err(failed)?;
@@ -506,10 +507,10 @@ impl Session {
         }
     }
 
-    fn told(&self, metadata: &opendal::Metadata) -> Told {
+    fn metadata(&self, metadata: &opendal::Metadata) -> ObjectMetadata {
         let etag = metadata.etag().filter(|_| self.has_md5_etags && !self.call.has_opaque_etag());
         let md5 = metadata.content_md5().and_then(parse_md5);
-        Told {
+        ObjectMetadata {
             len_bytes: metadata.is_file().then(|| metadata.content_length()),
             md5: md5.or_else(|| parse_md5(etag?.trim_start_matches("W/").trim_matches('"'))),
         }
@@ -526,7 +527,7 @@ impl Session {
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        let answered_well = (200..300).contains(&self.call.status()) && !self.call.is_entering();
+        let answered_well = (200..300).contains(&self.call.status()) && !self.call.is_login();
         if error.message() == "reader got too little data" {
             return Failure::passing(Cause::Short, SHORT);
         }
@@ -550,7 +551,7 @@ impl Session {
 /// Returns whether a path, however a server writes it, ends in a name right below a folder.
 fn lies_in(path: &str, folder: &str) -> bool {
     let above = path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above);
-    // The repository's own folder has no name below itself.
+    // The place's own folder has no name below itself.
     folder.is_empty() || folder == "/" || last_name(above) == last_name(folder)
 }
 

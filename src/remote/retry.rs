@@ -1,16 +1,16 @@
-//! When a failed try is made again.
+//! When a failed attempt is made again.
 
 use super::failure::{Cause, Failure};
 use std::time::Duration;
 
-/// How often and how long a failure is met with another try.
+/// How often and how long a failure is met with another attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// Tries of one operation.
+    /// Attempts at one operation.
     pub max_tries: u32,
-    /// No try begins later than this after the first.
+    /// No attempt begins later than this after the first.
     pub max_elapsed: Duration,
-    /// The longest pause after the first try; it doubles with each.
+    /// The longest pause after the first attempt; it doubles with each.
     pub first_pause: Duration,
     /// No pause is longer, but for what a server asks for.
     pub max_pause: Duration,
@@ -34,19 +34,19 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns how long to wait before the next try, or none if there is none. `random` is from 0 to 1: the pause is
+    /// Returns how long to wait before the next attempt, or none if there is none. `random` is from 0 to 1: the pause is
     /// anything up to its bound, so that many clients do not come back together (full jitter).
-    pub(super) fn pause(&self, failure: &Failure, tries: u32, elapsed: Duration, random: f64) -> Option<Duration> {
+    pub(super) fn pause(&self, failure: &Failure, attempts: u32, elapsed: Duration, random: f64) -> Option<Duration> {
         // An object that ends too early mostly is damaged, and a page about something else mostly comes again; what came
         // may have been cut on the way all the same.
         let max_tries = match failure.cause {
             Cause::Short | Cause::NoListing => self.max_tries.min(3),
             _ => self.max_tries,
         };
-        if !failure.is_temporary || tries >= max_tries {
+        if !failure.is_temporary || attempts >= max_tries {
             return None;
         }
-        let bound = self.first_pause.saturating_mul(1 << (tries - 1).min(20)).min(self.max_pause);
+        let bound = self.first_pause.saturating_mul(1 << (attempts - 1).min(20)).min(self.max_pause);
         let pause = bound.mul_f64(random) + failure.retry_after.unwrap_or_default();
         (elapsed + pause <= self.max_elapsed).then_some(pause)
     }

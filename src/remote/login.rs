@@ -1,15 +1,15 @@
-//! What is asked before a service can be entered: a token of Swift, the id of a bucket at B2.
+//! What is asked to log in to a service: a token of Swift, the id of a bucket at B2.
 
 use super::failure::{Cause, Failure, plain};
 use super::http::{Call, Purpose};
-use super::logins::{B2, Secret, Swift, SwiftEntry};
+use super::logins::{B2, Secret, Swift, SwiftLogin};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Leave to enter Swift.
+/// A login at Swift.
 pub(super) struct Login {
     pub storage_url: String,
     pub token: Secret,
@@ -17,17 +17,17 @@ pub(super) struct Login {
 
 /// Asks for a token of Swift.
 pub(super) async fn swift(settings: &Swift, call: &Arc<Call>) -> Result<Login, Failure> {
-    match &settings.entry {
-        SwiftEntry::Token { storage_url, token } => {
+    match &settings.login {
+        SwiftLogin::Token { storage_url, token } => {
             Ok(Login { storage_url: storage_url.clone(), token: token.clone() })
         }
-        SwiftEntry::V1 { url, user, key } => {
+        SwiftLogin::V1 { url, user, key } => {
             let request = Request::get(url).header("x-auth-user", user).header("x-auth-key", key.as_str());
             let answer = ask(call, request, Bytes::new()).await?;
             let storage_url = header(&answer, "x-storage-url")?;
             Ok(Login { storage_url, token: Secret::new(header(&answer, "x-auth-token")?) })
         }
-        SwiftEntry::V3 { url, body, storage_url } => {
+        SwiftLogin::V3 { url, body, storage_url } => {
             let request = Request::post(url).header("content-type", "application/json");
             let answer = ask(call, request, Bytes::copy_from_slice(body.as_bytes())).await?;
             let token = Secret::new(header(&answer, "x-subject-token")?);
@@ -69,17 +69,17 @@ pub(super) async fn b2_bucket_id(settings: &B2, call: &Arc<Call>) -> Result<Stri
     let pair = Secret::new(format!("{}:{}", *settings.key_id, *settings.key));
     let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()));
     let request = Request::get(format!("{api}/b2api/v2/b2_authorize_account")).header("authorization", basic);
-    let leave = json_of(&ask(call, request, Bytes::new()).await?)?;
+    let authorized = json_of(&ask(call, request, Bytes::new()).await?)?;
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    if text(&leave, "/allowed/bucketName").as_ref() == Some(&settings.bucket)
-        && let Some(id) = text(&leave, "/allowed/bucketId")
+    if text(&authorized, "/allowed/bucketName").as_ref() == Some(&settings.bucket)
+        && let Some(id) = text(&authorized, "/allowed/bucketId")
     {
         return Ok(id);
     }
     let unfit = || Failure::lasting(Cause::Other, "the answer to b2_authorize_account makes no sense");
-    let token = text(&leave, "/authorizationToken").ok_or_else(unfit)?;
-    let api = text(&leave, "/apiUrl").ok_or_else(unfit)?;
-    let account = text(&leave, "/accountId").ok_or_else(unfit)?;
+    let token = text(&authorized, "/authorizationToken").ok_or_else(unfit)?;
+    let api = text(&authorized, "/apiUrl").ok_or_else(unfit)?;
+    let account = text(&authorized, "/accountId").ok_or_else(unfit)?;
     let body = json!({ "accountId": account, "bucketName": settings.bucket }).to_string();
     let request = Request::post(format!("{api}/b2api/v2/b2_list_buckets")).header("authorization", token);
     let found = json_of(&ask(call, request, body.into()).await?)?;
@@ -92,7 +92,7 @@ async fn ask(call: &Arc<Call>, request: http::request::Builder, body: Bytes) -> 
     let unfit = |_| Failure::lasting(Cause::Other, "the address to log in at, or a secret, makes no sense");
     let request = request.body(body).map_err(unfit)?;
     let failed = |failure: Failure| call.failure().unwrap_or(failure);
-    let answer = call.client.fetch(call, Purpose::Enter, request).await.map_err(failed)?;
+    let answer = call.client.fetch(call, Purpose::Login, request).await.map_err(failed)?;
     let (parts, mut body) = answer.into_parts();
     let mut bytes = Vec::new();
     while let Some(piece) = body.next().await {

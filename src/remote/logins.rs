@@ -34,15 +34,15 @@ pub(super) struct B2 {
 pub(super) struct Swift {
     pub container: String,
     pub root: String,
-    pub entry: SwiftEntry,
+    pub login: SwiftLogin,
     /// Chooses among the endpoints of a catalogue.
     pub region: Option<String>,
     pub interface: String,
 }
 
-/// The ways into Swift.
+/// The ways to log in to Swift.
 #[derive(PartialEq, Eq)]
-pub(super) enum SwiftEntry {
+pub(super) enum SwiftLogin {
     /// A token somebody else has asked for.
     Token { storage_url: String, token: Secret },
     /// Swift's own (TempAuth, "auth v1").

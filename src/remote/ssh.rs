@@ -42,14 +42,14 @@ struct Own {
     /// Set for good with the first connection: ssh's library asks once.
     path: Option<PathBuf>,
     lock: Option<File>,
-    /// The stores that use it.
+    /// The clients that use it.
     users: Vec<Arc<User>>,
     is_closed: bool,
 }
 
 static OWN: Mutex<Own> = Mutex::new(Own { path: None, lock: None, users: Vec::new(), is_closed: false });
 
-/// A store, as far as its connections go.
+/// A client, as far as its connections go.
 pub(super) struct User {
     pub service: Arc<Service>,
     /// Of operations at a time.
@@ -62,7 +62,7 @@ impl User {
     /// Lets no more operations begin, and gives up connections that wait for one.
     fn leave(&self) {
         self.permits.close();
-        let leaving = async { tokio::time::timeout(MAX_END, self.service.leave()).await };
+        let leaving = async { tokio::time::timeout(MAX_END, self.service.log_out()).await };
         // One that hangs ends with its process.
         let _ = self.runtime.block_on(leaving);
     }
@@ -73,7 +73,7 @@ impl User {
     }
 }
 
-/// A store's use of the folder, which goes with the last of them.
+/// A client's use of the folder, which goes with the last of them.
 pub(super) struct Sockets(Arc<User>);
 
 impl Sockets {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::ErrorKind;
-use crate::store::place::Place;
+use crate::place::Place;
 use std::fs;
 
 fn collect(url: &str, variables: &[(&str, &str)]) -> Result<Settings> {
@@ -91,7 +91,7 @@ fn the_ways_into_swift_are_told_apart() {
         ("OS_REGION_NAME", "north"),
     ];
     let settings = swift(&password);
-    let SwiftEntry::V3 { url, body, .. } = &settings.entry else { panic!() };
+    let SwiftLogin::V3 { url, body, .. } = &settings.login else { panic!() };
     assert_eq!(url, "https://keystone:5000/v3/auth/tokens");
     assert_eq!((settings.region.as_deref(), &*settings.interface), (Some("north"), "public"));
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -107,13 +107,13 @@ fn the_ways_into_swift_are_told_apart() {
         ("OS_APPLICATION_CREDENTIAL_ID", "id"),
         ("OS_APPLICATION_CREDENTIAL_SECRET", "secret"),
     ];
-    let SwiftEntry::V3 { url, body, .. } = swift(&application).entry else { panic!() };
+    let SwiftLogin::V3 { url, body, .. } = swift(&application).login else { panic!() };
     assert_eq!(url, "https://keystone/identity/v3/auth/tokens");
     assert!(body.contains("\"application_credential\":{\"id\":\"id\",\"secret\":\"secret\"}"), "{}", *body);
     let own = [("ST_AUTH", "http://h/auth/v1.0"), ("ST_USER", "a:u"), ("ST_KEY", "k")];
-    assert!(matches!(swift(&own).entry, SwiftEntry::V1 { .. }));
+    assert!(matches!(swift(&own).login, SwiftLogin::V1 { .. }));
     let token = [("OS_STORAGE_URL", "http://h/v1/AUTH_a"), ("OS_AUTH_TOKEN", "t")];
-    assert!(matches!(swift(&token).entry, SwiftEntry::Token { .. }));
+    assert!(matches!(swift(&token).login, SwiftLogin::Token { .. }));
     assert!(collect("swift://c", &[("OS_AUTH_URL", "x"), ("OS_USERNAME", "me")]).is_err());
 }
 
@@ -166,9 +166,9 @@ fn a_place_with_a_login_of_its_own_takes_no_part_of_the_environments() {
     assert_eq!((&**id, &**secret, token, &*settings.region), ("f", "F", None, "eu"));
     assert_eq!(&**s3("s3://other", &variables).keys.unwrap().0, "e");
     let entry = |url: &str| match collect(url, &variables) {
-        Ok(Settings::Swift(settings)) => settings.entry,
+        Ok(Settings::Swift(settings)) => settings.login,
         _ => panic!("{url}"),
     };
-    assert!(matches!(entry("swift://container/p"), SwiftEntry::V1 { url, .. } if url == "https://own"));
-    assert!(matches!(entry("swift://other"), SwiftEntry::V3 { .. }));
+    assert!(matches!(entry("swift://container/p"), SwiftLogin::V1 { url, .. } if url == "https://own"));
+    assert!(matches!(entry("swift://other"), SwiftLogin::V3 { .. }));
 }

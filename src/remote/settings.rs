@@ -1,15 +1,15 @@
 //! The settings of each service, from the usual places of each.
 
 use super::environment::{Environment, Sources};
-use super::logins::{Azblob, B2, Gcs, S3, Secret, Sftp, Swift, SwiftEntry, WebDav, is_machine_of};
+use super::logins::{Azblob, B2, Gcs, S3, Secret, Sftp, Swift, SwiftLogin, WebDav, is_machine_of};
 use super::{aws, openstack};
 use crate::error::{Error, Result};
-use crate::store::place::{Remote, Service};
+use crate::place::{Remote, Service};
 use crate::text;
 use std::path::PathBuf;
 use std::sync::Once;
 
-/// What it takes to enter a place.
+/// What it takes to log in at a place.
 pub(super) enum Settings {
     S3(S3),
     B2(B2),
@@ -31,7 +31,7 @@ impl Settings {
         match (self, other) {
             (Settings::S3(a), Settings::S3(b)) => a.keys == b.keys,
             (Settings::B2(a), Settings::B2(b)) => (&a.key_id, &a.key) == (&b.key_id, &b.key),
-            (Settings::Swift(a), Settings::Swift(b)) => a.entry == b.entry,
+            (Settings::Swift(a), Settings::Swift(b)) => a.login == b.login,
             (Settings::WebDav(a), Settings::WebDav(b)) => a.login == b.login,
             (Settings::Azblob(a), Settings::Azblob(b)) => (&a.key, &a.sas_token) == (&b.key, &b.sas_token),
             // ssh and Google's library read their own files.
@@ -55,10 +55,10 @@ impl Settings {
             Settings::B2(settings) => settings.api.clone(),
             Settings::Gcs(settings) => settings.endpoint.clone(),
             Settings::Azblob(settings) => Some(settings.endpoint.clone()),
-            Settings::Swift(settings) => Some(match &settings.entry {
-                SwiftEntry::Token { storage_url: url, .. }
-                | SwiftEntry::V1 { url, .. }
-                | SwiftEntry::V3 { url, .. } => url.clone(),
+            Settings::Swift(settings) => Some(match &settings.login {
+                SwiftLogin::Token { storage_url: url, .. }
+                | SwiftLogin::V1 { url, .. }
+                | SwiftLogin::V3 { url, .. } => url.clone(),
             }),
             Settings::Sftp(_) | Settings::WebDav(_) => None,
         }

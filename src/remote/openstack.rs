@@ -1,11 +1,11 @@
 //! OpenStack's environment variables, as a provider's RC file sets them, and those of Swift's own logins.
 
 use super::environment::Sources;
-use super::logins::{Secret, Swift, SwiftEntry};
+use super::logins::{Secret, Swift, SwiftLogin};
 use crate::error::Result;
 use serde_json::{Value, json};
 
-/// Variables of all ways in.
+/// Variables of all ways to log in.
 pub(super) const LOGIN: [&str; 20] = [
     "ST_AUTH",
     "ST_USER",
@@ -34,14 +34,14 @@ pub(super) fn settings(container: &str, prefix: &str, url: &str, sources: &Sourc
     let setting = |name: &str| sources.setting(name).map(str::to_owned);
     let [auth, user, key] = sources.secrets(["ST_AUTH", "ST_USER", "ST_KEY"]);
     let [storage_url, token] = sources.secrets(["OS_STORAGE_URL", "OS_AUTH_TOKEN"]);
-    let entry = if let Some((auth, body)) = setting("OS_AUTH_URL").zip(request_for_token(sources)) {
+    let login = if let Some((auth, body)) = setting("OS_AUTH_URL").zip(request_for_token(sources)) {
         let base = auth.trim_end_matches('/').trim_end_matches("/v2.0").trim_end_matches("/v3");
         let url = format!("{base}/v3/auth/tokens");
-        SwiftEntry::V3 { url, body: Secret::new(body.to_string()), storage_url: setting("OS_STORAGE_URL") }
+        SwiftLogin::V3 { url, body: Secret::new(body.to_string()), storage_url: setting("OS_STORAGE_URL") }
     } else if let (Some(auth), Some(user), Some(key)) = (auth, user, key) {
-        SwiftEntry::V1 { url: auth.to_string(), user: user.to_string(), key }
+        SwiftLogin::V1 { url: auth.to_string(), user: user.to_string(), key }
     } else if let (Some(storage_url), Some(token)) = (storage_url, token) {
-        SwiftEntry::Token { storage_url: storage_url.to_string(), token }
+        SwiftLogin::Token { storage_url: storage_url.to_string(), token }
     } else {
         let of_duplicity = match sources.environment.get("SWIFT_AUTHURL") {
             Some(_) => "; SWIFT_AUTHURL, SWIFT_USERNAME and SWIFT_PASSWORD are called ST_AUTH, ST_USER and ST_KEY here",
@@ -58,7 +58,7 @@ pub(super) fn settings(container: &str, prefix: &str, url: &str, sources: &Sourc
     Ok(Swift {
         container: container.into(),
         root: prefix.into(),
-        entry,
+        login,
         region: setting("OS_REGION_NAME"),
         interface: interface.map_or("public".into(), |name| name.trim_end_matches("URL").to_owned()),
     })
