@@ -4,7 +4,8 @@
 use super::stat::Stat;
 use crate::format::tree::Time;
 use rustix::fs::{AtFlags, StatxFlags};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -84,6 +85,28 @@ const ELSEWHERE: [&str; 16] = [
 ];
 /// Types in memory or over several devices whose changes are this kernel's alone; those on one block device are too.
 const LOCAL_WITHOUT_DEVICE: [&str; 6] = ["btrfs", "overlay", "ramfs", "tmpfs", "ubifs", "zfs"];
+/// File systems that show the kernel's state and keep nothing (magic numbers: include/uapi/linux/magic.h).
+const PSEUDO: [u32; 19] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x1cd1,      // devpts
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6165_676c, // pstore
+    0xcafe_4a11, // bpf
+    0x6265_6570, // configfs
+    0x1980_0202, // mqueue
+    0x9584_58f6, // hugetlbfs
+    0xde5e_81e4, // efivarfs
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x0187,      // autofs
+    0x6e73_6673, // nsfs
+    0xf97c_ff8c, // selinuxfs
+];
 /// Devices lie upon one another no deeper than this.
 const MAX_DEVICE_DEPTH: usize = 8;
 
@@ -145,6 +168,17 @@ impl FileSystems {
             .filter_map(|line| Some(unescape(line.split(|c| *c == b' ').nth(4)?)))
             .collect()
     }
+}
+
+/// Returns where file systems should be mounted (fstab(5)); none where that cannot be read.
+pub(super) fn listed_mount_points() -> HashSet<PathBuf> {
+    let text = std::fs::read("/etc/fstab").unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#"));
+    let second = |line: &[u8]| {
+        let word = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).nth(1)?;
+        Some(PathBuf::from(OsString::from_vec(unescape(word))))
+    };
+    lines.filter_map(second).collect()
 }
 
 /// One line of mountinfo (proc_pid_mountinfo(5)).
@@ -220,6 +254,11 @@ pub fn is_elsewhere(kind: &str) -> bool {
 fn is_shown(mount: &Mount) -> bool {
     SHOWN.binary_search(&&*mount.kind).is_ok()
         || mount.kind == "fuse" && SHOWN_FUSE_SOURCES.iter().any(|source| source.as_bytes() == mount.source)
+}
+
+/// Returns whether an open directory only shows the kernel's state, by the file system's type alone.
+pub(super) fn is_pseudo(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(dir).is_ok_and(|found| PSEUDO.contains(&(found.f_type as u32)))
 }
 
 /// Returns whether a device number is a disk's: file systems without one have numbers of major 0.
