@@ -1,4 +1,7 @@
-//! Backing up: a director walks the sources, readers read what is new, the assembler builds the tree.
+//! Backing up, in three steps: a plan decides what of, and compared with which snapshot (`plan`); a pipeline reads and
+//! stores the tree (`pipeline`); a commit makes a snapshot of it (`commit`).
+//!
+//! In the pipeline a director walks the source, readers read what is new, the assembler builds the tree.
 //!
 //! ```text
 //!  scanners -> director --events, in tree order--> assembler -> Writer (frames, packs, index)
@@ -23,6 +26,7 @@ mod pipeline;
 mod plan;
 mod roots;
 mod servers;
+mod subvolumes;
 mod unchanged;
 mod walk;
 

@@ -11,12 +11,12 @@ use super::generated::PendingDumps;
 use super::parent::{Cursor, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;
+use super::subvolumes::Subvolumes;
 use super::unchanged::Unchanged;
 use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
-use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::read::walk::MAX_DEPTH;
 use crate::repo::write::walked;
@@ -84,43 +84,6 @@ pub struct Walked {
     pub unmounted: Vec<Vec<u8>>,
     /// Folders of which dumps stand for files.
     pub left: Vec<Vec<u8>>,
-}
-
-/// Subvolumes that were left out with other file systems, though nothing is mounted there.
-#[derive(Debug, Default)]
-pub struct Subvolumes {
-    count: u64,
-    first: Vec<Vec<u8>>,
-}
-
-/// So many subvolumes that were left out are named.
-const MAX_NAMED: usize = 5;
-
-impl Subvolumes {
-    fn add(&mut self, path: Vec<u8>) {
-        self.count += 1;
-        if self.first.len() < MAX_NAMED {
-            self.first.push(path);
-        }
-    }
-
-    /// Returns what is to be told, if there were any.
-    pub fn told(&self) -> Option<String> {
-        let names: Vec<_> = self.first.iter().map(|path| path.escape_ascii().to_string()).collect();
-        if self.count == 0 {
-            return None;
-        }
-        let (what, are) = (counted(self.count, "subvolume"), are(self.count));
-        let more = match self.count - names.len() as u64 {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Some(format!(
-            "{what} {are} not in the backup, because --one-file-system leaves them out as it does other file systems: {}{more}: \
-             name them as sources, or exclude them",
-            names.join(", ")
-        ))
-    }
 }
 
 impl<S: Source> Director<'_, S> {

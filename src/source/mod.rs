@@ -10,6 +10,7 @@ pub mod empty;
 pub mod exclude;
 pub mod filesystem;
 pub mod generated;
+mod ioctls;
 pub mod listing;
 pub mod owners;
 pub mod read;
