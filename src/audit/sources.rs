@@ -8,7 +8,7 @@ use crate::path;
 use crate::quantity::{counted, size};
 use crate::settings::Profile;
 use crate::settings::excludes::{BUILT_IN, is_about_built_in};
-use crate::source::exclude::{Excludes, Idle, Source};
+use crate::source::exclude::{Excludes, Idle, SourcePath};
 use crate::source::generated::ServerFolder;
 use crate::source::servers::{Kind, place_of, served};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn check(profile: &Profile, machine: &Machine, replaced: &[ServerFolder], bu
     let mut findings: Vec<Finding> = profile.sources.iter().map(|source| readable(name, source)).collect();
     let led = led(profile);
     let excludes = Excludes::in_profile(name, &profile.excludes, &profile.exclude_files);
-    let excludes = match excludes.and_then(|excludes| excludes.through_links(&led)) {
+    let excludes = match excludes.and_then(|excludes| excludes.through_links(&led, &path::real)) {
         Ok(excludes) => excludes,
         Err(error) => {
             findings.push(Finding::problem(format!("{name}: exclude"), error.chain()));
@@ -59,17 +59,17 @@ fn readable(profile: &str, source: &Path) -> Finding {
 }
 
 /// Returns a profile's sources with where they lead.
-pub fn led(profile: &Profile) -> Vec<Source> {
+pub fn led(profile: &Profile) -> Vec<SourcePath> {
     let led = |given: &PathBuf| {
         // A source that is a link means the link and what it leads to.
         let ends = [false, true].into_iter().filter_map(|follows| path::resolve(given, follows).ok());
-        ends.map(|end| Source { given: given.clone(), real: end.path }).collect::<Vec<_>>()
+        ends.map(|end| SourcePath { given: given.clone(), real: end.path }).collect::<Vec<_>>()
     };
     profile.sources.iter().flat_map(led).collect()
 }
 
 /// Names its own excludes that leave out nothing, for they lie below no source.
-fn idle(profile: &Profile, led: &[Source]) -> Vec<Finding> {
+fn idle(profile: &Profile, led: &[SourcePath]) -> Vec<Finding> {
     let (own, own_files) = profile.own_excludes();
     let Ok(own) = Excludes::in_profile(&profile.name, own, own_files) else { return Vec::new() };
     let hint = |idle: Idle| {
@@ -82,7 +82,7 @@ fn idle(profile: &Profile, led: &[Source]) -> Vec<Finding> {
         profile.sources.iter().any(|source| source.ancestors().any(|folder| one.excludes(folder, true)))
     };
     let is_told = |idle: &Idle| !is_about_built_in(&idle.text) && !is_contradiction(idle);
-    own.idle(led).into_iter().filter(is_told).map(hint).collect()
+    own.idle(led, &path::real).into_iter().filter(is_told).map(hint).collect()
 }
 
 /// Names excludes of the defaults that lie below no source of any profile.
@@ -97,7 +97,7 @@ pub fn idle_defaults(profiles: &[&Profile]) -> Vec<Finding> {
         let read = read.and_then(|globs| Ok((globs, Excludes::new(&[], files)?)));
         let Ok((globs, files)) = read else { return Vec::new() };
         let led = led(profile);
-        globs.idle(&led).into_iter().chain(files.idle(&led)).collect()
+        globs.idle(&led, &path::real).into_iter().chain(files.idle(&led, &path::real)).collect()
     };
     let mut all = profiles.iter().map(of_profile);
     let mut everywhere: Vec<Idle> = all.next().unwrap_or_default();

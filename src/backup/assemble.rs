@@ -1,8 +1,8 @@
 //! The assembler: takes events in tree order and builds pages, extents and the summary.
 
+use super::budget::Budget;
 use super::content::Piece;
-use super::event::{Change, Event, Tally};
-use super::{Budget, EMPTY, trouble};
+use super::event::{Change, Counts, Event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::PageWriter;
@@ -11,12 +11,15 @@ use crate::format::tree::{Content, Directory, Entry, Extent, HOLE, MAX_INLINE_EX
 use crate::monitor::Monitor;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::write::{Writer, Written};
-use crate::source::stat::{Kind, Stat};
+use crate::source::stat::Stat;
 use crossbeam_channel::Receiver;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// Makes an empty directory's place in a tree.
+const EMPTY: Directory = Directory { page: HOLE, entries: 0, total_files: 0, total_bytes: 0 };
 
 /// A complete tree.
 pub struct Assembled {
@@ -96,8 +99,8 @@ impl<'a> Assembler<'a> {
                     self.early.insert(entry.name.to_vec(), entry);
                 }
                 Event::Entry(entry, change) => self.entry(*entry, change)?,
-                Event::Kept(entry) => self.push(*entry)?,
-                Event::Counted(tally) => self.count(tally),
+                Event::Reused(entry) => self.push(*entry)?,
+                Event::Counted(counts) => self.count(counts),
                 Event::File { name, stat, change, pieces, permit_bytes } => {
                     let taken = self.file(name, &stat, change, pieces);
                     self.budget.give(permit_bytes);
@@ -131,7 +134,7 @@ impl<'a> Assembler<'a> {
         self.monitor.trouble(Path::new(OsStr::from_bytes(&path)), &message);
         self.summary.errors += 1;
         if self.troubles.len() < MAX_TROUBLES {
-            self.troubles.push(trouble(path, message));
+            self.troubles.push(Trouble { path: Bytes(path), message });
         }
     }
 
@@ -208,10 +211,10 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn count(&mut self, tally: Tally) {
-        self.has_xattrs |= tally.has_xattrs;
-        self.summary.files_unmodified += tally.files;
-        self.monitor.advance(tally.entries, tally.bytes);
+    fn count(&mut self, counts: Counts) {
+        self.has_xattrs |= counts.has_xattrs;
+        self.summary.files_unmodified += counts.files;
+        self.monitor.advance(counts.entries, counts.bytes);
     }
 
     fn entry(&mut self, entry: Entry, change: Change) -> Result<()> {
@@ -352,27 +355,5 @@ impl Extents {
             Some(pages) => Content::List(pages.finish(writer)?.0),
             None => Content::Extents(self.first),
         })
-    }
-}
-
-/// Describes a stream as if it were a file that was listed.
-pub fn stat_of_stream(meta: &Meta) -> Stat {
-    Stat {
-        kind: Kind::File,
-        mode: meta.mode,
-        uid: meta.uid,
-        gid: meta.gid,
-        nlink: meta.nlink,
-        size_bytes: 0,
-        blocks: 0,
-        mtime: meta.mtime,
-        ctime: meta.ctime,
-        btime: None,
-        ino: 0,
-        dev: 0,
-        rdev_major: 0,
-        rdev_minor: 0,
-        mount_id: 0,
-        automount: false,
     }
 }

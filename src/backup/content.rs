@@ -5,11 +5,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Meta, marks};
 use crate::id::ChunkId;
 use crate::repo::Repository;
-use crate::source::read::{self, OpenFile};
 use crate::source::stat::Stat;
+use crate::source::{Source, SourceFile};
 use crossbeam_channel::{Receiver, Sender};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// How often a file that changes while it is read is read in all.
@@ -42,9 +41,9 @@ pub enum Piece {
 }
 
 /// A file to read.
-pub struct Job {
+pub struct Job<D> {
     /// Its directory.
-    pub dir: Arc<OwnedFd>,
+    pub dir: Arc<D>,
     /// Its name there.
     pub name: Vec<u8>,
     /// What it was when the directory was listed.
@@ -113,23 +112,23 @@ impl Cutter {
     }
 
     /// Reads one file and hands over its pieces.
-    pub fn read_file(&self, job: &Job) {
+    pub fn read_file<S: Source>(&self, source: &S, job: &Job<S::Dir>) {
         // When nobody takes the pieces any more there is nobody to tell.
-        let _ = self.try_read_file(job);
+        let _ = self.try_read_file(source, job);
     }
 
-    fn try_read_file(&self, job: &Job) -> Result<(), Closed> {
+    fn try_read_file<S: Source>(&self, source: &S, job: &Job<S::Dir>) -> Result<(), Closed> {
         let pieces = &job.pieces;
         let send = |piece| pieces.send(piece).map_err(|_| Closed);
         let mut stat = job.stat.clone();
         for attempt in 1..=ATTEMPTS {
-            let file = match read::open(job.dir.as_fd(), &job.name, &stat) {
+            let file = match source.open(&job.dir, &job.name, &stat) {
                 Ok(file) => file,
                 Err(error) if error.kind() == ErrorKind::Replaced && attempt < ATTEMPTS => {
                     // Another file took the name, as editors and log rotation do: that one is read.
-                    match Stat::at(job.dir.as_fd(), &job.name) {
+                    match source.look_again(&job.dir, &job.name) {
                         Ok(now) => stat = now,
-                        Err(error) => return send(Piece::Failed(Error::io("vanished while it was backed up", error))),
+                        Err(error) => return send(Piece::Failed(error)),
                     }
                     send(Piece::Again)?;
                     continue;
@@ -161,7 +160,7 @@ impl Cutter {
         Ok(())
     }
 
-    fn read_runs(&self, file: &OpenFile, pieces: &Sender<Piece>) -> Result<Result<()>, Closed> {
+    fn read_runs(&self, file: &impl SourceFile, pieces: &Sender<Piece>) -> Result<Result<()>, Closed> {
         for segment in file.segments() {
             let segment = match segment {
                 Ok(segment) => segment,
@@ -217,9 +216,9 @@ impl Cutter {
     }
 
     /// Reads files until there are no more.
-    pub fn serve(&self, jobs: &Receiver<Job>) {
+    pub fn serve<S: Source>(&self, source: &S, jobs: &Receiver<Job<S::Dir>>) {
         for job in jobs {
-            self.read_file(&job);
+            self.read_file(source, &job);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Counts what a first backup will read, for whoever looks at its progress: by the walk of a backup, without reading.
 
-use super::DIRECTOR_STACK_BYTES;
 use super::event::Event;
 use super::roots::Roots;
-use super::walk::Director;
+use super::walk::{DIRECTOR_STACK_BYTES, Director};
+use crate::source::Source;
 use crate::source::walk::Walk;
 use crossbeam_channel::Receiver;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Directories are listed by so many threads: the backup's own come first.
@@ -14,8 +15,8 @@ const THREADS: usize = 2;
 const WINDOW_ENTRIES: usize = 1 << 12;
 
 /// Returns the scanner threads of a count.
-pub(super) fn walk() -> Walk {
-    Walk::new(THREADS, WINDOW_ENTRIES)
+pub(super) fn walk<S: Source>(source: Arc<S>) -> Walk<S> {
+    Walk::of(source, THREADS, WINDOW_ENTRIES)
 }
 
 /// What there is to back up.
@@ -29,8 +30,8 @@ pub(super) struct Total {
 
 /// Counts what a director that reads nothing, and knows of no parent, tells of; `None` where it was ended before. What dumps
 /// will be is not known, and not counted; what they stand for is left out.
-pub(super) fn count(
-    mut director: Director<'_>,
+pub(super) fn count<S: Source>(
+    mut director: Director<'_, S>,
     events: Receiver<Event>,
     roots: &Roots,
     is_ended: &AtomicBool,
@@ -59,7 +60,7 @@ fn total(events: Receiver<Event>, is_ended: &AtomicBool) -> Option<Total> {
                 total.files += 1;
                 total.bytes = total.bytes.saturating_add(stat.size_bytes);
             }
-            Event::Leave | Event::LeaveEarly | Event::Kept(_) | Event::Counted(_) | Event::Trouble(..) => {}
+            Event::Leave | Event::LeaveEarly | Event::Reused(_) | Event::Counted(_) | Event::Trouble(..) => {}
             // The backup itself says why.
             Event::Failed(_) => return None,
         }

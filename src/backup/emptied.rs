@@ -11,8 +11,8 @@ use crate::repo::Repository;
 use crate::repo::read::walk::Visitor;
 use crate::repo::shared::dated;
 use crate::repo::shared::listed::Listed;
+use crate::source::Source;
 use crate::source::exclude::Excludes;
-use crate::source::filesystem::unescape;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -30,38 +30,43 @@ const ROOT_INODES: [u64; 9] = [1, 2, 3, 5, 34, 64, 96, 128, 256];
 
 /// What may have lost what it held.
 #[derive(Debug, Default)]
-pub struct Suspects<'a> {
+pub struct Suspects {
     /// Sources, and folders below them.
     pub folders: BTreeSet<Vec<u8>>,
     /// Dumps, by path.
     pub dumps: BTreeSet<Vec<u8>>,
     /// Folders of which dumps stand for files: what an earlier snapshot had of them is not missed.
     pub left: Vec<Vec<u8>>,
-    /// What is left out now, and may have been backed up before.
-    pub excludes: Option<&'a Excludes>,
 }
 
-impl<'a> Suspects<'a> {
+impl Suspects {
     /// Takes the sources and dumps of a backup, and what its parent has told already.
     pub fn new(sources: &[Vec<u8>], dumps: impl Iterator<Item = Vec<u8>>, parent: Option<&Snapshot>) -> Self {
         let told = parent.iter().flat_map(|parent| &parent.troubles);
         let told = told.filter(|trouble| trouble.message.starts_with(LOST)).map(|trouble| trouble.path.to_vec());
         let dumps: BTreeSet<_> = dumps.collect();
         let folders = sources.iter().cloned().chain(told).filter(|path| !dumps.contains(path)).collect();
-        Suspects { folders, dumps, left: Vec::new(), excludes: None }
+        Suspects { folders, dumps, left: Vec::new() }
     }
 
     /// Returns what an entry of an earlier snapshot had of what is not excluded now.
-    fn wanted_of(&self, repository: &Repository, path: &[u8], had: &Entry) -> Option<(u64, u64)> {
-        let (Some(excludes), Node::Directory(directory)) = (self.excludes, &had.node) else { return totals(had) };
+    fn wanted_of(repository: &Repository, path: &[u8], had: &Entry, excludes: &Excludes) -> Option<(u64, u64)> {
+        let Node::Directory(directory) = &had.node else { return totals(had) };
         let mut counting = Counting { excludes, files: 0, bytes: 0 };
         // What cannot be read of it is told by `bakfs check`.
         let _ = repository.walk(path, directory, &mut counting);
         Some((counting.files, counting.bytes))
     }
 
-    /// Returns which of them have lost what the last complete snapshot of the same kind has of them, and what to say.
-    pub fn lost(&self, repository: &Repository, history: &[Listed], snapshot: &Snapshot) -> Vec<Trouble> {
+    /// Returns which of them have lost what the last complete snapshot of the same kind has of them, and what to say. What
+    /// `excludes` leave out now may have been backed up before, and is not missed.
+    pub fn lost(
+        &self,
+        repository: &Repository,
+        history: &[Listed],
+        snapshot: &Snapshot,
+        excludes: &Excludes,
+    ) -> Vec<Trouble> {
         let now = dated::timestamp(snapshot.started);
         let tags = |snapshot: &Snapshot| snapshot.plain_tags().map(str::to_string).collect::<BTreeSet<_>>();
         let own = tags(snapshot);
@@ -89,7 +94,7 @@ impl<'a> Suspects<'a> {
             let left = left.fold((0u64, 0u64), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)));
             let text = compared(&has, unread, totals(&had)?, left, &had, is_dump)?;
             // Only now is it worth a look through the whole of it.
-            let wanted = self.wanted_of(repository, path, &had)?;
+            let wanted = Self::wanted_of(repository, path, &had, excludes)?;
             compared(&has, unread, wanted, left, &had, is_dump)?;
             let why = if is_dump { "Has the program that dumps it failed?" } else { "Is its disk mounted?" };
             let message = format!(
@@ -177,20 +182,14 @@ fn compared(
 /// Mount points that nothing may be mounted at.
 #[derive(Debug)]
 pub struct MountPoints {
-    /// Those of /etc/fstab.
+    /// Those that are written down, as in /etc/fstab.
     listed: HashSet<PathBuf>,
 }
 
 impl MountPoints {
-    /// Reads those of the machine (fstab(5)); none where that cannot be read.
-    pub fn of_machine() -> Self {
-        let text = std::fs::read("/etc/fstab").unwrap_or_default();
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#"));
-        let second = |line: &[u8]| {
-            let word = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).nth(1)?;
-            Some(PathBuf::from(OsString::from_vec(unescape(word))))
-        };
-        MountPoints { listed: lines.filter_map(second).collect() }
+    /// Asks a source.
+    pub fn of(source: &impl Source) -> Self {
+        MountPoints { listed: source.mount_points() }
     }
 
     /// Returns whether a folder was a mount point when it had an inode number, and is another folder now.
@@ -204,6 +203,7 @@ impl MountPoints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::filesystem::unescape;
 
     #[test]
     fn next_to_nothing_is_lost_and_little_is_not() {

@@ -28,10 +28,10 @@ pub enum Event {
     LeaveEarly,
     /// A finished entry of the directory that is open.
     Entry(Box<Entry>, Change),
-    /// An entry of the directory that is open, as the parent snapshot has it; counted apart.
-    Kept(Box<Entry>),
-    /// What was kept.
-    Counted(Tally),
+    /// An entry of the directory that is open, as the parent snapshot has it; counted by [`Event::Counted`].
+    Reused(Box<Entry>),
+    /// What was reused.
+    Counted(Counts),
     /// A file whose content comes through a channel, and the permit to give back afterwards.
     File {
         /// Its name.
@@ -58,7 +58,7 @@ pub struct Stopped;
 
 /// What was taken over, counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct Counts {
     /// Entries of every type.
     pub entries: u64,
     /// Those that are no directories.
@@ -69,7 +69,7 @@ pub struct Tally {
     pub has_xattrs: bool,
 }
 
-impl Tally {
+impl Counts {
     /// Counts an entry that is no directory.
     pub(super) fn add(&mut self, entry: &Entry) {
         if matches!(entry.node, Node::Directory(_)) {

@@ -13,11 +13,11 @@ use crate::id::ObjectId;
 use crate::repo::Repository;
 use crate::repo::read::walk::Visitor;
 use crate::repo::write::walked::{Walked, WalkedFileSystem, WalkedPlace};
-use crate::source::filesystem::{Clock, FileSystem, FileSystems};
+use crate::source::Source;
+use crate::source::filesystem::{Clock, FileSystem};
 use crate::source::listing::Listing;
 use crate::source::stat::{Kind, Stat};
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -114,10 +114,10 @@ pub struct Position {
 }
 
 /// The file systems of a walk, and what may be taken over from the parent on each.
-pub struct Freshness<'a> {
+pub struct Freshness<'a, S> {
     repository: &'a Repository,
+    source: &'a S,
     known: Option<Known<'a>>,
-    file_systems: FileSystems,
     met: Vec<Met>,
     places: Vec<WalkedPlace>,
     position: Option<Position>,
@@ -125,21 +125,21 @@ pub struct Freshness<'a> {
     began: Instant,
 }
 
-impl<'a> Freshness<'a> {
+impl<'a, S: Source> Freshness<'a, S> {
     /// Begins a walk at `started`.
-    pub fn new(repository: &'a Repository, parent: Option<Parent<'a>>, started: Time) -> Self {
+    pub fn new(repository: &'a Repository, source: &'a S, parent: Option<Parent<'a>>, started: Time) -> Self {
         let known = parent.map(|parent| {
             let walked = repository.walked(&parent.id);
             let places = walked.iter().flat_map(|walked| &walked.places);
             let places = places.map(|place| (place.path.0.clone(), place.file_system)).collect();
             // Without a record the tree is looked through, up to where other file systems begin now.
-            let mount_points = if walked.is_none() { FileSystems::mount_points() } else { Vec::new() };
+            let mount_points = if walked.is_none() { source.mounts() } else { Vec::new() };
             Known { parent, walked, places, mount_points: mount_points.into_iter().collect() }
         });
         Freshness {
             repository,
+            source,
             known,
-            file_systems: FileSystems::default(),
             met: Vec::new(),
             places: Vec::new(),
             position: None,
@@ -150,7 +150,7 @@ impl<'a> Freshness<'a> {
 
     /// Enters a directory, `directory` in the parent; `path` is empty for the root. Returns where the walk was, to be
     /// given to [`Freshness::leave`].
-    pub fn enter(&mut self, path: &[u8], listing: &Listing, directory: Option<&Directory>) -> Option<Position> {
+    pub fn enter(&mut self, path: &[u8], listing: &Listing<S::Dir>, directory: Option<&Directory>) -> Option<Position> {
         let before = self.position;
         let at = (listing.stat.mount_id, listing.stat.dev);
         let begins = self.known.as_ref().and_then(|known| known.places.get(path).copied());
@@ -178,11 +178,6 @@ impl<'a> Freshness<'a> {
     /// Goes back to where the walk was.
     pub fn leave(&mut self, before: Option<Position>) {
         self.position = before;
-    }
-
-    /// Returns whether the directory that is open lies on a file system that keeps nothing itself.
-    pub fn is_shown(&mut self, listing: &Listing) -> bool {
-        self.file_systems.of(listing.fd.as_fd(), &listing.stat).is_shown
     }
 
     /// Returns whether something in the directory that is open is as the parent has it, and cannot have changed since
@@ -224,8 +219,8 @@ impl<'a> Freshness<'a> {
         Walked { places: self.places, file_systems: file_systems.collect() }
     }
 
-    fn meet(&mut self, path: &[u8], listing: &Listing) -> usize {
-        let file_system = self.file_systems.of(listing.fd.as_fd(), &listing.stat);
+    fn meet(&mut self, path: &[u8], listing: &Listing<S::Dir>) -> usize {
+        let file_system = self.source.file_system(&listing.dir, &listing.stat);
         let met = self.met.iter().position(|met| Arc::ptr_eq(&met.file_system, &file_system));
         let met = met.unwrap_or_else(|| {
             let mut newest = Newest::default();

@@ -1,10 +1,12 @@
 //! Dumps: folders and files that no disk holds, and what of them is still to be made.
 
 use super::content::Cutter;
-use crate::error::Error;
-use crate::source::generated::{Generated, Replaced};
+use super::{own_ids, roots};
+use crate::error::{Error, Result};
+use crate::source::generated::{Content, Generated, Replaced};
 use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// What is made while it is backed up.
 #[derive(Default)]
@@ -17,8 +19,30 @@ pub struct Dumps {
     pub replaced: Vec<Replaced>,
 }
 
-/// What is still to be made.
-pub struct Making<'a> {
+impl Dumps {
+    /// Takes standard input, or another stream, as the file `name`: all that is backed up. Fails where that is no
+    /// absolute path.
+    pub(super) fn of_input(name: &Path, input: Box<dyn Read + Send>) -> Result<Self> {
+        let path: Vec<_> = roots::names(name).collect();
+        if !name.is_absolute() || path.is_empty() || path.len() != name.components().count() - 1 {
+            return Err(Error::usage(format!(
+                "`{}` cannot name the stream: give it an absolute path, as /db/shop.sql",
+                name.display()
+            )));
+        }
+        let content = Content::Input(Box::new(|| Ok(input)));
+        let stream = Generated { path, owner: own_ids(), is_note: false, lacks: Default::default(), content };
+        Ok(Dumps { generated: vec![stream], ..Dumps::default() })
+    }
+
+    /// Returns whether nothing is made, nor should have been.
+    pub(super) fn is_empty(&self) -> bool {
+        self.generated.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// Dumps that are still to be made, and how it went with those before.
+pub struct PendingDumps<'a> {
     pub(super) waiting: VecDeque<Generated>,
     /// The folders that are open, from the root on.
     pub(super) open: Vec<Vec<u8>>,
@@ -31,10 +55,10 @@ pub struct Making<'a> {
     pub missing: u64,
 }
 
-impl<'a> Making<'a> {
+impl<'a> PendingDumps<'a> {
     /// Takes what is to be made.
     pub fn new(generated: Vec<Generated>, cutter: &'a Cutter) -> Self {
-        Making { waiting: generated.into(), open: Vec::new(), cutter, whole: HashSet::new(), made: 0, missing: 0 }
+        PendingDumps { waiting: generated.into(), open: Vec::new(), cutter, whole: HashSet::new(), made: 0, missing: 0 }
     }
 
     /// Returns whether something is to be made at this name of the root.

@@ -3,11 +3,12 @@
 use super::content::Piece;
 use super::event::{Change, Event, Stopped, without_slash};
 use super::walk::Director;
-use super::{assemble, now};
+use super::{made, own_ids};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
-use crate::format::tree::Meta;
+use crate::source::Source;
 use crate::source::generated::{Content, Generated};
+use crate::source::stat::{Kind, Stat};
 use crossbeam_channel::bounded;
 use rustix::fs::{Mode, OFlags, openat};
 use std::fs::File;
@@ -18,30 +19,27 @@ use std::path::{Path, PathBuf};
 /// The most files of a folder that is made: all are open at once.
 const MAX_FILES: usize = 100_000;
 
-/// Describes something that is made: for its owner alone.
-fn meta(mode: u32, (uid, gid): (u32, u32), nlink: u32) -> Meta {
-    let time = now();
-    Meta { mode, uid, gid, mtime: time, ctime: time, nlink, ..Meta::default() }
-}
-
-impl Director<'_> {
+impl<S: Source> Director<'_, S> {
     /// Makes all there is to make, before any file is read: what of the disk dumps stand for is known then, and no
     /// file that is closed ends the locks the copy of an SQLite database relies on (fcntl(2), advisory record locking).
     pub(super) fn make_all(&mut self) -> Result<(), Stopped> {
-        while let Some(next) = self.making.waiting.pop_front() {
+        while let Some(next) = self.dumps.waiting.pop_front() {
             self.open_folders(&next)?;
             let Some(file) = next.path.last().cloned() else { continue };
-            let missing = self.making.missing;
-            self.owners.note(next.owner.0, next.owner.1);
+            let missing = self.dumps.missing;
+            self.owners.note(self.source, next.owner.0, next.owner.1);
+            let is_input = next.is_input();
             let done = match next.content {
-                Content::Stream(start) => match start() {
+                Content::Stream(start) | Content::Input(start) => match start() {
                     Ok(mut stream) => {
                         let mut counted = Counted { stream: &mut *stream, bytes: 0 };
                         let is_whole = self.stream(&file, next.owner, &mut counted)?;
-                        let is_empty = is_whole && counted.bytes == 0 && !next.is_note && !self.options.allow_empty;
-                        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) +=
+                        let is_allowed = next.is_note || self.options.allow_empty && !is_input;
+                        let is_empty = is_whole && counted.bytes == 0 && !is_allowed;
+                        *(if is_whole { &mut self.dumps.made } else { &mut self.dumps.missing }) +=
                             u64::from(!next.is_note || !is_whole);
                         match is_empty {
+                            true if is_input => self.missing(&file, &Error::new(ErrorKind::Io, EMPTY_INPUT)),
                             true => self.missing(&file, &Error::new(ErrorKind::Io, EMPTY)),
                             false => Ok(()),
                         }
@@ -55,11 +53,11 @@ impl Director<'_> {
             };
             done?;
             for text in std::mem::take(&mut *next.lacks.lock()) {
-                self.making.missing += 1;
+                self.dumps.missing += 1;
                 self.tell(Event::Trouble(Bytes(file.clone()), text))?;
             }
-            if self.making.missing == missing {
-                self.making.whole.insert(next.path);
+            if self.dumps.missing == missing {
+                self.dumps.whole.insert(next.path);
             }
         }
         self.close_folders(0)
@@ -75,48 +73,48 @@ impl Director<'_> {
     }
 
     fn missing(&mut self, name: &[u8], error: &Error) -> Result<(), Stopped> {
-        self.making.missing += 1;
+        self.dumps.missing += 1;
         self.tell(Event::Trouble(name.into(), error.chain()))
     }
 
     fn open_folders(&mut self, next: &Generated) -> Result<(), Stopped> {
         let folders = &next.path[..next.path.len().saturating_sub(1)];
-        let same = self.making.open.iter().zip(folders).take_while(|(open, folder)| open == folder).count();
+        let same = self.dumps.open.iter().zip(folders).take_while(|(open, folder)| open == folder).count();
         self.close_folders(same)?;
         for (depth, folder) in folders.iter().enumerate().skip(same) {
-            let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
             // Its owner's alone, or to be passed through by each owner of something below.
-            let meta = match self.making.owner_below(next, depth + 1) {
-                Some(owner) => meta(0o700, owner, 2),
-                None => meta(0o711, ours, 2),
+            let meta = match self.dumps.owner_below(next, depth + 1) {
+                _ if next.is_input() => made(0o755, own_ids(), 2),
+                Some(owner) => made(0o700, owner, 2),
+                None => made(0o711, own_ids(), 2),
             };
             self.tell(Event::Enter(Bytes(folder.clone()), Box::new(meta)))?;
-            self.making.open.push(folder.clone());
+            self.dumps.open.push(folder.clone());
         }
         Ok(())
     }
 
     fn close_folders(&mut self, depth: usize) -> Result<(), Stopped> {
-        while self.making.open.len() > depth {
-            self.making.open.pop();
+        while self.dumps.open.len() > depth {
+            self.dumps.open.pop();
             // Other names of the root may come before it.
-            self.tell(if self.making.open.is_empty() { Event::LeaveEarly } else { Event::Leave })?;
+            self.tell(if self.dumps.open.is_empty() { Event::LeaveEarly } else { Event::Leave })?;
         }
         Ok(())
     }
 
     /// Hands a stream over as a file; returns whether it was whole.
     fn stream(&mut self, name: &[u8], owner: (u32, u32), stream: &mut dyn Read) -> Result<bool, Stopped> {
-        let meta = meta(0o600, owner, 1);
+        let meta = made(0o600, owner, 1);
         let (sender, pieces) = bounded::<Piece>(2);
         self.tell(Event::File {
             name: name.into(),
-            stat: Box::new(assemble::stat_of_stream(&meta)),
+            stat: Box::new(Stat::of_made(Kind::File, &meta)),
             change: Change::New,
             pieces: Some(pieces),
             permit_bytes: 0,
         })?;
-        Ok(self.making.cutter.read_stream(stream, meta, &sender))
+        Ok(self.dumps.cutter.read_stream(stream, meta, &sender))
     }
 
     /// Hands a folder of files over. All of them are open before the first is read; a disk that cannot read one after
@@ -126,12 +124,12 @@ impl Director<'_> {
             Ok(files) => files,
             Err(error) => return self.missing(name, &error),
         };
-        self.tell(Event::Enter(name.into(), Box::new(meta(0o700, owner, 2))))?;
+        self.tell(Event::Enter(name.into(), Box::new(made(0o700, owner, 2))))?;
         let mut is_whole = true;
         for (file, mut stream) in files {
             is_whole &= self.stream(&file, owner, &mut stream)?;
         }
-        *(if is_whole { &mut self.making.made } else { &mut self.making.missing }) += 1;
+        *(if is_whole { &mut self.dumps.made } else { &mut self.dumps.missing }) += 1;
         self.tell(Event::Leave)
     }
 }
@@ -139,6 +137,10 @@ impl Director<'_> {
 /// What writes a dump may fail, and a pipe does not tell.
 const EMPTY: &str = "the dump is empty: it is stored as an empty file, and what was to write it may have failed. If it is \
                      meant so, write `allow-empty = true` in the profile";
+
+/// The same of standard input, for which there is no profile.
+const EMPTY_INPUT: &str =
+    "standard input was empty: it is stored as an empty file, and what was to write it may have failed";
 
 /// A stream, and how much came of it.
 struct Counted<'a> {

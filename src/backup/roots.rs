@@ -1,8 +1,8 @@
 //! Where a backup starts: the paths that were asked for, as one tree from `/` on.
 
 use crate::error::{Context, Error, Result};
-use crate::path::{self, Resolved};
-use crate::source::exclude::Source;
+use crate::source::Source;
+use crate::source::exclude::SourcePath;
 use crate::text;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +25,7 @@ pub struct Roots {
     /// The paths that were asked for, absolute and without `.` and `..`.
     pub paths: Vec<Vec<u8>>,
     /// The same, each as it was given and as where it leads.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourcePath>,
     /// Paths that were asked for and cannot be used, and why.
     pub missing: Vec<(PathBuf, Error)>,
 }
@@ -33,10 +33,10 @@ pub struct Roots {
 impl Roots {
     /// Joins paths as a user wrote them; fails when none can be used, unless dumps are backed up too. A path that is a
     /// symbolic link means the link and what it leads to, so that both are there after a restore.
-    pub fn new(paths: &[PathBuf], has_dumps: bool) -> Result<Self> {
+    pub fn new(source: &impl Source, paths: &[PathBuf], has_dumps: bool) -> Result<Self> {
         let mut roots = Roots::default();
         for path in paths {
-            if let Err(error) = roots.join(path) {
+            if let Err(error) = roots.join(source, path) {
                 let shown = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 roots.missing.push((shown, error));
             }
@@ -51,28 +51,15 @@ impl Roots {
     }
 
     /// Adds a path; the links on the way to it are backed up too, so that it leads to the same files in the snapshot.
-    fn join(&mut self, path: &Path) -> Result<()> {
+    fn join(&mut self, source: &impl Source, path: &Path) -> Result<()> {
         if let Some(why) = text::refused(path) {
             return Err(Error::usage(format!("Cannot back up {why}")));
         }
         let absolute = std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))?;
-        let what = || format!("Cannot back up {}: check the path", absolute.display());
-        let here = path::resolve(&absolute, false)
-            .context(|| format!("Cannot follow the path {}: check it", absolute.display()))?;
-        let looked = std::fs::symlink_metadata(&here.path).context(what)?;
-        self.links(&here);
+        let found = source.find(&absolute)?;
+        found.links.iter().for_each(|link| self.node(link).is_source = true);
         let given = clean(&absolute);
-        if looked.is_symlink()
-            && let Ok(target) = std::fs::canonicalize(&absolute)
-        {
-            self.add(&here.path, &given);
-            if let Ok(through) = path::resolve(&absolute, true) {
-                self.links(&through);
-            }
-            self.add(&target, &given);
-        } else {
-            self.add(&here.path, &given);
-        }
+        [found.path].iter().chain(&found.target).for_each(|path| self.add(path, &given));
         Ok(())
     }
 
@@ -84,13 +71,9 @@ impl Roots {
         node
     }
 
-    fn links(&mut self, resolved: &Resolved) {
-        resolved.links.iter().for_each(|link| self.node(link).is_source = true);
-    }
-
     fn add(&mut self, path: &Path, given: &Path) {
         self.node(path).is_source = true;
-        self.sources.push(Source { given: given.to_path_buf(), real: path.to_path_buf() });
+        self.sources.push(SourcePath { given: given.to_path_buf(), real: path.to_path_buf() });
         let path = path.as_os_str().as_bytes().to_vec();
         if !self.paths.contains(&path) {
             self.paths.push(path);
@@ -114,6 +97,7 @@ pub fn names(path: &Path) -> impl Iterator<Item = Vec<u8>> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::disk::Disk;
 
     #[test]
     fn paths_become_one_tree_and_links_lead_to_their_targets() {
@@ -121,7 +105,8 @@ mod tests {
         let base = std::fs::canonicalize(folder.path()).unwrap();
         std::fs::create_dir_all(base.join("data/sub")).unwrap();
         std::os::unix::fs::symlink("data", base.join("link")).unwrap();
-        let roots = Roots::new(&[base.join("link/"), base.join("data/sub/../sub")], false).unwrap();
+        let disk = Disk::default();
+        let roots = Roots::new(&disk, &[base.join("link/"), base.join("data/sub/../sub")], false).unwrap();
         let mut node = &roots.root;
         for name in names(&base) {
             assert!(!node.is_source);
@@ -130,7 +115,7 @@ mod tests {
         assert!(node.below[&b"link"[..]].is_source && node.below[&b"data"[..]].is_source);
         assert!(node.below[&b"data"[..]].below[&b"sub"[..]].is_source);
         std::os::unix::fs::symlink(&base, base.join("data/sub/up")).unwrap();
-        let through = Roots::new(&[base.join("data/sub/up/link/sub")], false).unwrap();
+        let through = Roots::new(&disk, &[base.join("data/sub/up/link/sub")], false).unwrap();
         let real = base.join("data/sub");
         assert_eq!(through.paths, [real.as_os_str().as_bytes()]);
         let mut node = &through.root;
@@ -139,9 +124,9 @@ mod tests {
         }
         assert!(node.below[&b"link"[..]].is_source);
         assert!(node.below[&b"data"[..]].below[&b"sub"[..]].below[&b"up"[..]].is_source);
-        assert!(Roots::new(&[base.join("missing")], false).unwrap_err().chain().contains("missing"));
-        assert!(Roots::new(&[], false).is_err() && Roots::new(&[], true).is_ok());
-        let partly = Roots::new(&[base.join("missing"), base.join("data")], false).unwrap();
+        assert!(Roots::new(&disk, &[base.join("missing")], false).unwrap_err().chain().contains("missing"));
+        assert!(Roots::new(&disk, &[], false).is_err() && Roots::new(&disk, &[], true).is_ok());
+        let partly = Roots::new(&disk, &[base.join("missing"), base.join("data")], false).unwrap();
         assert_eq!((partly.paths.len(), partly.missing.len()), (1, 1));
     }
 }

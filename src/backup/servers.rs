@@ -16,7 +16,7 @@ type Keeps = fn(&OsStr, bool) -> bool;
 pub struct Servers {
     replaced: Vec<Replaced>,
     /// By device and inode: what dumps stand for, with what is kept of it.
-    apart: HashMap<(u64, u64), Option<Keeps>>,
+    replaced_places: HashMap<(u64, u64), Option<Keeps>>,
     /// What was to be left out, and is not, for a dump is not whole.
     unsettled: HashSet<(u64, u64)>,
     /// Asked for when the first such folder is met.
@@ -39,7 +39,7 @@ impl Servers {
         for Replaced { is_whole, by, files: own, folders } in self.replaced.drain(..) {
             if is_whole && (self.are_all_whole || by.iter().all(|dump| whole.contains(dump))) {
                 files.extend(own.iter().map(|path| path.as_os_str().as_bytes().to_vec()));
-                self.apart.extend(folders.iter().map(|ServerFolder { place, keeps, .. }| (*place, *keeps)));
+                self.replaced_places.extend(folders.iter().map(|ServerFolder { place, keeps, .. }| (*place, *keeps)));
             } else {
                 self.unsettled.extend(folders.iter().map(|folder| folder.place));
             }
@@ -49,20 +49,20 @@ impl Servers {
 
     /// Returns what is kept of a folder that dumps stand for.
     pub fn keeps(&self, folder: &Stat) -> Option<Keeps> {
-        *self.apart.get(&(folder.dev, folder.ino))?
+        *self.replaced_places.get(&(folder.dev, folder.ino))?
     }
 
     /// Returns whether dumps stand for all of a folder.
-    pub fn is_apart(&self, stat: &Stat) -> bool {
-        !self.apart.is_empty() && matches!(self.apart.get(&(stat.dev, stat.ino)), Some(None))
+    pub fn is_replaced(&self, stat: &Stat) -> bool {
+        !self.replaced_places.is_empty() && matches!(self.replaced_places.get(&(stat.dev, stat.ino)), Some(None))
     }
 
     /// Returns what is to be said of a folder whose files are backed up while a server writes to them.
-    pub fn told(&mut self, listing: &Listing) -> Option<String> {
+    pub fn told<D>(&mut self, listing: &Listing<D>) -> Option<String> {
         let has = |name: &str| listing.entries.binary_search_by(|entry| entry.name[..].cmp(name.as_bytes())).is_ok();
         let kind = Kind::of_names(has).filter(|_| self.are_told)?;
         let place = (listing.stat.dev, listing.stat.ino);
-        if self.apart.contains_key(&place) {
+        if self.replaced_places.contains_key(&place) {
             return None;
         }
         if !self.served.get_or_insert_with(served).iter().any(|served| served.place == place) {

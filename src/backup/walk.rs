@@ -1,107 +1,107 @@
 //! The director: walks the sources in order, compares with the parent snapshot, and tells what there
 //! is to do as a stream of events in the order of the tree.
 
+use super::Options;
+use super::budget::Budget;
 use super::content::{Job, PIECE_BYTES};
 use super::emptied::MountPoints;
 use super::event::{Change, Event, Stopped, without_slash};
 use super::fresh::Freshness;
-use super::generated::Making;
-use super::kept::Held;
+use super::generated::PendingDumps;
 use super::parent::{Cursor, Known, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;
-use super::{Budget, Options};
+use super::subvolumes::Subvolumes;
+use super::unchanged::Unchanged;
 use crate::error::{Error, Result};
 use crate::format::codec::Bytes;
 use crate::format::page::is_valid_name;
 use crate::format::tree::{Directory, Entry, Meta, Node, marks};
-use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::read::walk::MAX_DEPTH;
+use crate::repo::write::walked;
+use crate::source::Source;
 use crate::source::exclude::{CACHE_TAG_NAME, Excludes, is_tagged_cache};
 use crate::source::listing::{Listing, Scanned};
 use crate::source::owners::Owners;
-use crate::source::read::read_link;
 use crate::source::stat::Kind;
 use crate::source::walk::{Ticket, Walk};
-use crate::source::xattr;
 use crossbeam_channel::{Sender, bounded};
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Stack of the director, which descends with the tree.
+pub const DIRECTOR_STACK_BYTES: usize = 64 << 20;
+
 /// Walks the sources.
-pub struct Director<'a> {
+pub struct Director<'a, S: Source> {
     pub(super) repository: &'a Repository,
+    pub(super) source: &'a S,
     pub(super) options: &'a Options,
     /// What is left out, with what it means through links.
     pub(super) excludes: &'a Excludes,
-    pub(super) freshness: Freshness<'a>,
-    pub(super) walk: Walk,
+    pub(super) freshness: Freshness<'a, S>,
+    pub(super) walk: Walk<S>,
     pub(super) events: Sender<Event>,
-    pub(super) jobs: Option<Sender<Job>>,
+    pub(super) jobs: Option<Sender<Job<S::Dir>>>,
     pub(super) budget: &'a Budget,
     pub(super) owners: Owners,
-    /// Paths that are no part of what is backed up.
-    pub(super) apart: HashSet<Vec<u8>>,
+    /// Paths of this program's own, which are no part of what is backed up.
+    pub(super) own_paths: HashSet<Vec<u8>>,
     /// Folders of servers' files.
     pub(super) servers: Servers,
     pub(super) linked: HashSet<(u64, u64)>,
     /// The path of the directory that is open, for exclusion patterns.
     pub(super) path: Vec<u8>,
     /// Directories that are open and not told yet, because all of them so far is as the parent has it.
-    pub(super) held: Held,
+    pub(super) unchanged: Unchanged,
     /// Where something should be mounted.
     pub(super) mount_points: &'a MountPoints,
     /// Folders that were mount points in the parent, and are other ones now.
     pub(super) unmounted: Vec<Vec<u8>>,
-    /// What is made while it is backed up.
-    pub(super) making: Making<'a>,
+    /// Dumps, made while they are backed up.
+    pub(super) dumps: PendingDumps<'a>,
     /// Subvolumes that were left out: of how many, and the first of them.
     pub(super) subvolumes: Subvolumes,
 }
 
-/// Subvolumes that were left out with other file systems, though nothing is mounted there.
-#[derive(Debug, Default)]
-pub struct Subvolumes {
-    count: u64,
-    first: Vec<Vec<u8>>,
+/// What a walk has told besides its events.
+pub struct Walked {
+    /// Whose names the snapshot needs.
+    pub owners: Owners,
+    /// Dumps that were made whole.
+    pub made: u64,
+    /// Dumps and sources that are missing.
+    pub missing: u64,
+    /// What is to be told of subvolumes that were left out.
+    pub subvolumes: Option<String>,
+    /// The file systems that were walked over.
+    pub sources: walked::Walked,
+    /// Folders that were mount points in the parent, and are other ones now.
+    pub unmounted: Vec<Vec<u8>>,
+    /// Folders of which dumps stand for files.
+    pub left: Vec<Vec<u8>>,
 }
 
-/// So many subvolumes that were left out are named.
-const MAX_NAMED: usize = 5;
-
-impl Subvolumes {
-    fn add(&mut self, path: Vec<u8>) {
-        self.count += 1;
-        if self.first.len() < MAX_NAMED {
-            self.first.push(path);
+impl<S: Source> Director<'_, S> {
+    /// Walks all sources below `/`, to the end or until nobody listens any more.
+    pub fn walk_all(mut self, roots: &Roots, parent: Option<Directory>, failed: &[(PathBuf, Error)]) -> Walked {
+        // Stopped: the assembler has failed and says why.
+        let _ = self.run(roots, parent, failed);
+        Walked {
+            owners: self.owners,
+            made: self.dumps.made,
+            missing: self.dumps.missing,
+            subvolumes: self.subvolumes.told(),
+            sources: self.freshness.end(),
+            unmounted: self.unmounted,
+            left: self.servers.left,
         }
     }
 
-    /// Returns what is to be told, if there were any.
-    pub fn told(&self) -> Option<String> {
-        let names: Vec<_> = self.first.iter().map(|path| path.escape_ascii().to_string()).collect();
-        if self.count == 0 {
-            return None;
-        }
-        let (what, are) = (counted(self.count, "subvolume"), are(self.count));
-        let more = match self.count - names.len() as u64 {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Some(format!(
-            "{what} {are} not in the backup, because --one-file-system leaves them out as it does other file systems: {}{more}: \
-             name them as sources, or exclude them",
-            names.join(", ")
-        ))
-    }
-}
-
-impl Director<'_> {
     /// Walks all sources below `/`.
     pub fn run(
         &mut self,
@@ -118,7 +118,7 @@ impl Director<'_> {
         let meta = self.meta_of(&listing, b"")?;
         self.tell(Event::Enter(Bytes::default(), Box::new(meta)))?;
         for (path, error) in &roots.missing {
-            self.making.missing += 1;
+            self.dumps.missing += 1;
             self.trouble(without_slash(path.as_os_str().as_bytes()), error.chain())?;
         }
         self.tell_failed(failed)?;
@@ -126,7 +126,7 @@ impl Director<'_> {
             return self.tell(Event::Failed(hidden_by_dumps(&name)));
         }
         self.make_all()?;
-        self.apart.extend(self.servers.settle(&self.making.whole));
+        self.own_paths.extend(self.servers.settle(&self.dumps.whole));
         // Dumps may have taken hours.
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
@@ -139,18 +139,18 @@ impl Director<'_> {
 
     /// Tells of a difference from the parent, and so first of the directories it is in.
     pub(super) fn tell(&mut self, event: Event) -> Result<(), Stopped> {
-        let held = self.held.release();
-        held.chain([event]).try_for_each(|event| self.events.send(event).map_err(|_| Stopped))
+        let unchanged = self.unchanged.release();
+        unchanged.chain([event]).try_for_each(|event| self.events.send(event).map_err(|_| Stopped))
     }
 
     /// Takes over what the parent has, exactly: silently while the whole directory may be taken over.
-    fn keep(&mut self, known: Known<'_>) -> Result<(), Stopped> {
-        if self.held.keep(known) {
+    fn reuse(&mut self, known: Known<'_>) -> Result<(), Stopped> {
+        if self.unchanged.reuse(known) {
             return Ok(());
         }
         let entry = Box::new(known.entry.clone());
         match &entry.node {
-            Node::Directory(_) => self.tell(Event::Kept(entry)),
+            Node::Directory(_) => self.tell(Event::Reused(entry)),
             _ => self.tell(Event::Entry(entry, Change::Unmodified)),
         }
     }
@@ -159,9 +159,9 @@ impl Director<'_> {
         self.tell(Event::Trouble(name.into(), message.into()))
     }
 
-    fn meta_of(&mut self, listing: &Listing, name: &[u8]) -> Result<Meta, Stopped> {
-        self.owners.note(listing.stat.uid, listing.stat.gid);
-        let xattrs = listing.xattrs();
+    fn meta_of(&mut self, listing: &Listing<S::Dir>, name: &[u8]) -> Result<Meta, Stopped> {
+        self.owners.note(self.source, listing.stat.uid, listing.stat.gid);
+        let xattrs = self.source.xattrs_of_dir(&listing.dir);
         for error in &xattrs.errors {
             self.trouble(name, error.chain())?;
         }
@@ -171,7 +171,7 @@ impl Director<'_> {
     /// Tells a directory's entries. Below a directory that is no source only the way to sources is walked.
     fn directory(
         &mut self,
-        listing: &Listing,
+        listing: &Listing<S::Dir>,
         roots: Option<&Root>,
         parent: Option<Directory>,
         device: u64,
@@ -180,13 +180,13 @@ impl Director<'_> {
     ) -> Result<(), Stopped> {
         for (name, error) in &listing.errors {
             // A mount of another user cannot even be looked at, which is no trouble.
-            if self.is_apart(name) {
+            if self.is_own(name) {
                 continue;
             }
             let below = roots.and_then(|roots| roots.below.get(&name.0));
             let is_out = || self.excludes.excludes(Path::new(OsStr::from_bytes(&self.path_of(name))), true);
             if below.is_some() || (is_source && !is_out()) {
-                self.making.missing += u64::from(below.is_some());
+                self.dumps.missing += u64::from(below.is_some());
                 self.trouble(name, error.chain())?;
             }
         }
@@ -201,9 +201,9 @@ impl Director<'_> {
         if keeps.is_some() {
             self.servers.left.push(self.path.clone());
         }
-        let tagged = is_source && self.options.exclude_caches && is_tagged_cache(listing);
+        let tagged = is_source && self.options.exclude_caches && is_tagged_cache(self.source, listing);
         // What is wanted is decided for all names first, so that subdirectories are listed ahead.
-        let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket>)> = Vec::new();
+        let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket<S>>)> = Vec::new();
         for scanned in &listing.entries {
             let below = roots.and_then(|roots| roots.below.get(&scanned.name.0));
             let asked = below.is_some_and(|below| below.is_source);
@@ -212,14 +212,15 @@ impl Director<'_> {
                 continue;
             }
             let is_kept = keeps.is_none_or(|keeps| keeps(OsStr::from_bytes(&scanned.name), is_directory_of(scanned)));
-            let is_dumped = !is_kept || self.servers.is_apart(&scanned.stat);
+            let is_dumped = !is_kept || self.servers.is_replaced(&scanned.stat);
             if is_dumped && is_kept {
                 self.servers.left.push(self.path_of(&scanned.name));
             }
-            if self.is_apart(&scanned.name) || is_dumped && below.is_none() {
+            if self.is_own(&scanned.name) || is_dumped && below.is_none() {
                 continue;
             }
-            let ticket = is_directory_of(scanned).then(|| self.walk.request(&listing.fd, &scanned.name, &scanned.stat));
+            let ticket =
+                is_directory_of(scanned).then(|| self.walk.request(&listing.dir, &scanned.name, &scanned.stat));
             wanted.push((scanned, below, here || asked, ticket));
         }
         let mut cursor = Cursor::new(self.repository, parent);
@@ -228,7 +229,7 @@ impl Director<'_> {
                 self.trouble(&scanned.name, "has a name no Linux directory can have: it was left out")?;
                 continue;
             }
-            self.owners.note(scanned.stat.uid, scanned.stat.gid);
+            self.owners.note(self.source, scanned.stat.uid, scanned.stat.gid);
             let known = cursor.find(&scanned.name);
             match ticket {
                 Some(ticket) => {
@@ -250,7 +251,7 @@ impl Director<'_> {
                 None => {}
             }
             if !is_directory_of(scanned) && below.is_some_and(|below| !below.below.is_empty()) {
-                self.making.missing += 1;
+                self.dumps.missing += 1;
                 self.trouble(&scanned.name, "is no folder any more: what was to be backed up below it is missing")?;
             }
         }
@@ -258,23 +259,23 @@ impl Director<'_> {
     }
 
     /// Returns what would be backed up of the root under the name of something that is made.
-    fn hidden_by_dumps(&self, listing: &Listing, root: &Root) -> Option<Vec<u8>> {
+    fn hidden_by_dumps(&self, listing: &Listing<S::Dir>, root: &Root) -> Option<Vec<u8>> {
         let is_wanted = |scanned: &&Scanned| {
             let is_here = root.is_source && !self.is_excluded(scanned);
-            (is_here || root.below.contains_key(&scanned.name.0)) && !self.is_apart(&scanned.name)
+            (is_here || root.below.contains_key(&scanned.name.0)) && !self.is_own(&scanned.name)
         };
-        let hidden = listing.entries.iter().filter(|scanned| self.making.is_at(&scanned.name)).find(is_wanted)?;
+        let hidden = listing.entries.iter().filter(|scanned| self.dumps.is_at(&scanned.name)).find(is_wanted)?;
         Some(hidden.name.to_vec())
     }
 
     /// Names sources, and folders that lead to some, that were there when the backup began and are no more.
-    fn tell_gone(&mut self, listing: &Listing, roots: Option<&Root>) -> Result<(), Stopped> {
+    fn tell_gone(&mut self, listing: &Listing<S::Dir>, roots: Option<&Root>) -> Result<(), Stopped> {
         let Some(roots) = roots else { return Ok(()) };
         for name in roots.below.keys() {
             let is_listed = listing.entries.iter().any(|scanned| scanned.name[..] == **name)
                 || listing.errors.iter().any(|(failed, _)| failed[..] == **name);
             if !is_listed {
-                self.making.missing += 1;
+                self.dumps.missing += 1;
                 self.trouble(name, "was there when the backup began, and is no more")?;
             }
         }
@@ -285,8 +286,8 @@ impl Director<'_> {
         [&self.path, b"/".as_slice(), name].concat()
     }
 
-    fn is_apart(&self, name: &[u8]) -> bool {
-        !self.apart.is_empty() && self.apart.contains(&self.path_of(name))
+    fn is_own(&self, name: &[u8]) -> bool {
+        !self.own_paths.is_empty() && self.own_paths.contains(&self.path_of(name))
     }
 
     fn is_excluded(&self, scanned: &Scanned) -> bool {
@@ -298,8 +299,8 @@ impl Director<'_> {
     }
 
     /// Tells an empty directory where another file system is mounted.
-    fn left_out(&mut self, listing: &Listing, scanned: &Scanned) -> Result<(), Stopped> {
-        let xattrs = xattr::of_name(listing.fd.as_fd(), &scanned.name);
+    fn left_out(&mut self, listing: &Listing<S::Dir>, scanned: &Scanned) -> Result<(), Stopped> {
+        let xattrs = self.source.xattrs_of(&listing.dir, &scanned.name);
         let mut meta = scanned.stat.to_meta(xattrs.list);
         meta.marks |= marks::LEFT_OUT;
         self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
@@ -310,7 +311,7 @@ impl Director<'_> {
     fn subdirectory(
         &mut self,
         scanned: &Scanned,
-        ticket: Ticket,
+        ticket: Ticket<S>,
         known: Option<Known<'_>>,
         below: Option<&Root>,
         device: u64,
@@ -325,7 +326,7 @@ impl Director<'_> {
         let listing = match ticket.take() {
             Ok(listing) => listing,
             Err(error) => {
-                self.making.missing += u64::from(below.is_some());
+                self.dumps.missing += u64::from(below.is_some());
                 self.trouble(&scanned.name, error.chain())?;
                 let mut meta = scanned.stat.to_meta(Vec::new());
                 meta.marks |= marks::UNREADABLE;
@@ -352,7 +353,7 @@ impl Director<'_> {
     fn listed(
         &mut self,
         scanned: &Scanned,
-        listing: &Listing,
+        listing: &Listing<S::Dir>,
         known: Option<Known<'_>>,
         parent: Option<Directory>,
         below: Option<&Root>,
@@ -377,7 +378,7 @@ impl Director<'_> {
         }
         let asked = below.is_some_and(|below| below.is_source);
         let is_other = listing.stat.dev != device && below.is_none();
-        if is_other && (is_pseudo(&listing.fd) || self.freshness.is_shown(listing)) {
+        if is_other && self.source.is_shown(&listing.dir, &listing.stat) {
             meta.marks |= marks::LEFT_OUT;
             self.tell(Event::Enter(scanned.name.clone(), Box::new(meta)))?;
             return self.tell(Event::Leave);
@@ -385,9 +386,9 @@ impl Director<'_> {
         // A source on another file system than its parent is the start of a walk of its own.
         let device = if asked { listing.stat.dev } else { device };
         let meta = Box::new(meta);
-        let held = match (known, parent) {
+        let reused = match (known, parent) {
             (Some(known), Some(parent)) if known.entry.meta == *meta => {
-                Some((known, parent, self.held.open(scanned.name.clone(), meta)))
+                Some((known, parent, self.unchanged.open(scanned.name.clone(), meta)))
             }
             _ => {
                 self.tell(Event::Enter(scanned.name.clone(), meta))?;
@@ -395,16 +396,16 @@ impl Director<'_> {
             }
         };
         self.directory(listing, below, parent, device, is_source, depth)?;
-        if let Some((known, parent, level)) = held
-            && let Some(tally) = self.held.close(level, || self.repository.holds_pages(&parent), parent.entries)
+        if let Some((known, parent, level)) = reused
+            && let Some(counts) = self.unchanged.close(level, || self.repository.holds_pages(&parent), parent.entries)
         {
-            self.events.send(Event::Counted(tally)).map_err(|_| Stopped)?;
-            return self.keep(known);
+            self.events.send(Event::Counted(counts)).map_err(|_| Stopped)?;
+            return self.reuse(known);
         }
         self.tell(Event::Leave)
     }
 
-    fn file(&mut self, listing: &Listing, scanned: &Scanned, known: Option<Known<'_>>) -> Result<(), Stopped> {
+    fn file(&mut self, listing: &Listing<S::Dir>, scanned: &Scanned, known: Option<Known<'_>>) -> Result<(), Stopped> {
         let stat = &scanned.stat;
         let is_unchanged = |known: &Entry| {
             self.freshness.is_unchanged(stat, known)
@@ -414,7 +415,7 @@ impl Director<'_> {
         let change = if known.is_some() { Change::Changed } else { Change::New };
         if let Some(known) = known.filter(|known| is_unchanged(known.entry)) {
             if stat.is_as_stored(&known.entry.meta) {
-                return self.keep(known);
+                return self.reuse(known);
             }
             // Blocks and the device may change without a change of the file.
             let meta = stat.to_meta(known.entry.meta.xattrs.clone());
@@ -422,12 +423,12 @@ impl Director<'_> {
             return self.tell(Event::Entry(Box::new(entry), Change::Unmodified));
         }
         match stat.kind {
-            Kind::File => self.content(&listing.fd, scanned, change),
+            Kind::File => self.content(&listing.dir, scanned, change),
             Kind::Unknown => self.trouble(&scanned.name, "is of a type this program does not know: it was left out"),
             Kind::Directory => Ok(()),
             kind => {
                 let node = match kind {
-                    Kind::Symlink => match read_link(listing.fd.as_fd(), &scanned.name) {
+                    Kind::Symlink => match self.source.read_link(&listing.dir, &scanned.name) {
                         Ok(target) => Node::Symlink(target),
                         Err(error) => return self.trouble(&scanned.name, error.chain()),
                     },
@@ -436,7 +437,7 @@ impl Director<'_> {
                     Kind::CharDevice => Node::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
                     _ => Node::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
                 };
-                let xattrs = xattr::of_name(listing.fd.as_fd(), &scanned.name);
+                let xattrs = self.source.xattrs_of(&listing.dir, &scanned.name);
                 for error in &xattrs.errors {
                     self.trouble(&scanned.name, error.chain())?;
                 }
@@ -446,7 +447,7 @@ impl Director<'_> {
         }
     }
 
-    fn content(&mut self, dir: &Arc<OwnedFd>, scanned: &Scanned, change: Change) -> Result<(), Stopped> {
+    fn content(&mut self, dir: &Arc<S::Dir>, scanned: &Scanned, change: Change) -> Result<(), Stopped> {
         let stat = &scanned.stat;
         let name = scanned.name.clone();
         if stat.nlink > 1 && !self.linked.insert((stat.dev, stat.ino)) {
@@ -481,31 +482,4 @@ fn hidden_by_dumps(name: &[u8]) -> Error {
         "Dumps are stored below /{name}, where this machine has a folder of its own: leave that one out \
          (`exclude = [\"/{name}\"]`), or move it"
     ))
-}
-
-/// File systems that show the kernel's state and keep nothing (magic numbers: include/uapi/linux/magic.h).
-const PSEUDO: [u32; 19] = [
-    0x9fa0,      // proc
-    0x6265_6572, // sysfs
-    0x1cd1,      // devpts
-    0x0027_e0eb, // cgroup
-    0x6367_7270, // cgroup2
-    0x6462_6720, // debugfs
-    0x7472_6163, // tracefs
-    0x7363_6673, // securityfs
-    0x6165_676c, // pstore
-    0xcafe_4a11, // bpf
-    0x6265_6570, // configfs
-    0x1980_0202, // mqueue
-    0x9584_58f6, // hugetlbfs
-    0xde5e_81e4, // efivarfs
-    0x4249_4e4d, // binfmt_misc
-    0x6573_5543, // fusectl
-    0x0187,      // autofs
-    0x6e73_6673, // nsfs
-    0xf97c_ff8c, // selinuxfs
-];
-
-fn is_pseudo(fd: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|found| PSEUDO.contains(&(found.f_type as u32)))
 }

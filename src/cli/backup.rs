@@ -135,7 +135,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
                     Error::usage("Standard input is the terminal: pipe something into `bakfs backup --stdin`").into()
                 );
             }
-            backup::run_stream(&repository, &options, name, &mut std::io::stdin(), &progress)
+            backup::run_input(&repository, &options, name, Box::new(std::io::stdin()), &progress)
         }
         None => backup::run(&repository, &options, &progress),
     };

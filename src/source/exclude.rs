@@ -4,15 +4,13 @@
 //! decides. What lies in an excluded directory is never looked at, so nothing inside it can be kept with `!`. Files of
 //! patterns come before those of the command line, which so have the last word.
 
-use super::read;
-use super::{listing::Listing, stat::Kind};
+use super::{Source, SourceFile, listing::Listing, stat::Kind};
 use crate::error::{Context, Error, Result};
 use crate::path;
 use crate::pattern::{self, Alternative, Pattern};
 use crate::text;
 use globset::{Candidate, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// The name of a file that marks its directory as a cache (<https://bford.info/cachedir/>).
@@ -48,12 +46,15 @@ struct Rule {
 
 /// What is backed up: a path as it was given, and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SourcePath {
     /// Absolute, as the user wrote it.
     pub given: PathBuf,
     /// The same place without symbolic links.
     pub real: PathBuf,
 }
+
+/// Says where a path leads: [`crate::path::real`] on the disk, [`Source::real`] in a source.
+pub type Leads<'a> = &'a dyn Fn(&Path) -> PathBuf;
 
 /// A pattern of a whole path that lies below nothing that is backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,15 +109,15 @@ impl Excludes {
         for pattern in globs {
             add(pattern, option.to_string())?;
         }
-        Self::compiled(written, &[])
+        Self::compiled(written, &[], &path::real)
     }
 
     /// Compiles patterns, with what they mean through symbolic links.
-    fn compiled(written: Vec<Written>, sources: &[Source]) -> Result<Excludes> {
+    fn compiled(written: Vec<Written>, sources: &[SourcePath], leads: Leads<'_>) -> Result<Excludes> {
         let mut set = GlobSetBuilder::new();
         let mut rules = Vec::new();
         for (at, one) in written.iter().enumerate() {
-            for alternative in one.pattern.alternatives.iter().flat_map(|it| meanings(it, sources)) {
+            for alternative in one.pattern.alternatives.iter().flat_map(|it| meanings(it, sources, leads)) {
                 let glob = alternative.compile(false);
                 let bad = |reason| Error::usage(format!("{}: {:?} is no pattern: {reason}", one.place, one.text));
                 set.add(glob.map_err(bad)?);
@@ -131,15 +132,15 @@ impl Excludes {
 
     /// Returns the same patterns with what they mean through symbolic links: a path in a pattern leads where that of a
     /// source would lead.
-    pub fn through_links(&self, sources: &[Source]) -> Result<Excludes> {
-        Self::compiled(self.written.clone(), sources)
+    pub fn through_links(&self, sources: &[SourcePath], leads: Leads<'_>) -> Result<Excludes> {
+        Self::compiled(self.written.clone(), sources, leads)
     }
 
     /// Returns the patterns of whole paths that lie below none of the sources, and so leave out nothing.
-    pub fn idle(&self, sources: &[Source]) -> Vec<Idle> {
+    pub fn idle(&self, sources: &[SourcePath], leads: Leads<'_>) -> Vec<Idle> {
         let matches_below = |alternative: &Alternative| {
             !alternative.is_anchored()
-                || meanings(alternative, sources)
+                || meanings(alternative, sources, leads)
                     .iter()
                     .any(|meaning| sources.iter().any(|source| !meaning.below(&source.real).is_empty()))
         };
@@ -176,7 +177,7 @@ impl Excludes {
 }
 
 /// Returns what an alternative stands for: itself, and what that is where a link leads elsewhere.
-fn meanings(alternative: &Alternative, sources: &[Source]) -> Vec<Alternative> {
+fn meanings(alternative: &Alternative, sources: &[SourcePath], leads: Leads<'_>) -> Vec<Alternative> {
     if !alternative.is_anchored() {
         return vec![alternative.clone()];
     }
@@ -191,7 +192,7 @@ fn meanings(alternative: &Alternative, sources: &[Source]) -> Vec<Alternative> {
     };
     let mut more = BTreeSet::new();
     let (start, rest) = alternative.literal_start();
-    let real = path::real(&start);
+    let real = leads(&start);
     if real != start {
         more.insert(at(&real, rest));
     }
@@ -205,12 +206,13 @@ fn meanings(alternative: &Alternative, sources: &[Source]) -> Vec<Alternative> {
 /// Returns whether the directory holds a valid [`CACHE_TAG_NAME`]: then it is kept with that file only.
 ///
 /// Without being able to read the tag it says no, so that what might be precious is backed up.
-pub fn is_tagged_cache(listing: &Listing) -> bool {
+pub fn is_tagged_cache<S: Source>(source: &S, listing: &Listing<S::Dir>) -> bool {
     let Ok(index) = listing.entries.binary_search_by(|entry| (*entry.name).cmp(CACHE_TAG_NAME)) else { return false };
     let stat = &listing.entries[index].stat;
     let mut start = [0; CACHE_TAG_SIGNATURE.len()];
     stat.kind == Kind::File
-        && read::open(listing.fd.as_fd(), CACHE_TAG_NAME, stat)
+        && source
+            .open(&listing.dir, CACHE_TAG_NAME, stat)
             .and_then(|tag| tag.read_at(0, &mut start))
             .is_ok_and(|len| len == start.len() && start == *CACHE_TAG_SIGNATURE)
 }
@@ -328,7 +330,7 @@ mod tests {
         std::fs::create_dir(base.join("v")).unwrap();
         std::os::unix::fs::symlink("../disk", base.join("v/d")).unwrap();
         let given = |path: &str| base.join(path).to_str().unwrap().to_string();
-        let source = Source { given: base.join("v/d/www"), real: base.join("disk/www") };
+        let source = SourcePath { given: base.join("v/d/www"), real: base.join("disk/www") };
         for (pattern, is_out) in [
             ("v/d/www/cache", true),
             ("v/*/www/cache", true),
@@ -340,11 +342,11 @@ mod tests {
             ("v/d/www", false),
         ] {
             let read = Excludes::new(&[given(pattern)], &[]).unwrap();
-            let meant = read.through_links(std::slice::from_ref(&source)).unwrap();
+            let meant = read.through_links(std::slice::from_ref(&source), &path::real).unwrap();
             assert_eq!(meant.excludes(&base.join("disk/www/cache"), true), is_out, "{pattern}");
-            assert_eq!(read.idle(std::slice::from_ref(&source)).is_empty(), is_out, "{pattern}");
+            assert_eq!(read.idle(std::slice::from_ref(&source), &path::real).is_empty(), is_out, "{pattern}");
         }
         let relative = Excludes::new(&["x/y".into(), "*.o".into()], &[]).unwrap();
-        assert_eq!(relative.idle(&[source]), []);
+        assert_eq!(relative.idle(&[source], &path::real), []);
     }
 }

@@ -1,10 +1,12 @@
 //! Which file system a directory is on: the same one tonight as last night, whatever its device and wherever it is
 //! mounted, and what its times can be compared with.
 
+use super::ioctls;
 use super::stat::Stat;
 use crate::format::tree::Time;
 use rustix::fs::{AtFlags, StatxFlags};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -84,6 +86,28 @@ const ELSEWHERE: [&str; 16] = [
 ];
 /// Types in memory or over several devices whose changes are this kernel's alone; those on one block device are too.
 const LOCAL_WITHOUT_DEVICE: [&str; 6] = ["btrfs", "overlay", "ramfs", "tmpfs", "ubifs", "zfs"];
+/// File systems that show the kernel's state and keep nothing (magic numbers: include/uapi/linux/magic.h).
+const PSEUDO: [u32; 19] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x1cd1,      // devpts
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6165_676c, // pstore
+    0xcafe_4a11, // bpf
+    0x6265_6570, // configfs
+    0x1980_0202, // mqueue
+    0x9584_58f6, // hugetlbfs
+    0xde5e_81e4, // efivarfs
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x0187,      // autofs
+    0x6e73_6673, // nsfs
+    0xf97c_ff8c, // selinuxfs
+];
 /// Devices lie upon one another no deeper than this.
 const MAX_DEVICE_DEPTH: usize = 8;
 
@@ -145,6 +169,17 @@ impl FileSystems {
             .filter_map(|line| Some(unescape(line.split(|c| *c == b' ').nth(4)?)))
             .collect()
     }
+}
+
+/// Returns where file systems should be mounted (fstab(5)); none where that cannot be read.
+pub(super) fn listed_mount_points() -> HashSet<PathBuf> {
+    let text = std::fs::read("/etc/fstab").unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#"));
+    let second = |line: &[u8]| {
+        let word = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).nth(1)?;
+        Some(PathBuf::from(OsString::from_vec(unescape(word))))
+    };
+    lines.filter_map(second).collect()
 }
 
 /// One line of mountinfo (proc_pid_mountinfo(5)).
@@ -220,6 +255,11 @@ pub fn is_elsewhere(kind: &str) -> bool {
 fn is_shown(mount: &Mount) -> bool {
     SHOWN.binary_search(&&*mount.kind).is_ok()
         || mount.kind == "fuse" && SHOWN_FUSE_SOURCES.iter().any(|source| source.as_bytes() == mount.source)
+}
+
+/// Returns whether an open directory only shows the kernel's state, by the file system's type alone.
+pub(super) fn is_pseudo(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(dir).is_ok_and(|found| PSEUDO.contains(&(found.f_type as u32)))
 }
 
 /// Returns whether a device number is a disk's: file systems without one have numbers of major 0.
@@ -326,79 +366,6 @@ fn mount_name(fd: BorrowedFd<'_>, dev: u64, name: &[u8]) -> Option<Vec<u8>> {
     let id = (found.stx_mask & MNT_ID_UNIQUE != 0).then_some(found.stx_mnt_id)?;
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     Some([boot.trim_ascii_end(), &id.to_le_bytes(), &dev.to_le_bytes(), name].concat())
-}
-
-/// What ioctl(2) tells of a file system.
-mod ioctls {
-    use super::Time;
-    use rustix::ioctl::{Getter, Opcode, ioctl};
-    use std::os::fd::BorrowedFd;
-
-    /// `FS_IOC_GETFSUUID`, Linux 6.9: `_IOR(0x15, 0, struct fsuuid2)` (include/uapi/linux/fs.h).
-    const GET_UUID: Opcode = 0x8011_1500;
-    /// `BTRFS_IOC_FS_INFO`: `_IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)` (include/uapi/linux/btrfs.h).
-    const BTRFS_INFO: Opcode = 0x8400_941f;
-    /// `BTRFS_IOC_GET_SUBVOL_INFO`, Linux 4.18: `_IOR(0x94, 60, struct btrfs_ioctl_get_subvol_info_args)`.
-    const BTRFS_SUBVOLUME: Opcode = 0x81f8_943c;
-
-    /// A btrfs subvolume.
-    pub struct Subvolume {
-        pub own: [u8; 16],
-        /// What it is a snapshot of; zero if it is none.
-        pub parent: [u8; 16],
-        pub made: Time,
-    }
-
-    fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
-        bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
-    }
-
-    pub fn uuid(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
-        // SAFETY: the call writes a structure of 17 bytes, all of whose values are valid.
-        let found = unsafe { ioctl(fd, Getter::<GET_UUID, [u8; 17]>::new()) }.ok()?;
-        let uuid = found.get(1..=usize::from(found[0]))?;
-        (!uuid.is_empty()).then(|| hexadecimal(uuid))
-    }
-
-    /// `struct btrfs_ioctl_fs_info_args`.
-    #[repr(C)]
-    struct Info {
-        _before: [u64; 2],
-        uuid: [u8; 16],
-        _after: [u64; 124],
-    }
-
-    /// `struct btrfs_ioctl_timespec`.
-    #[repr(C)]
-    struct Made {
-        secs: u64,
-        nanos: u32,
-    }
-
-    /// `struct btrfs_ioctl_get_subvol_info_args`.
-    #[repr(C)]
-    struct SubvolumeInfo {
-        _before: [u64; 37],
-        own: [u8; 16],
-        parent: [u8; 16],
-        _between: [u64; 8],
-        made: Made,
-        _after: [u64; 12],
-    }
-
-    const _: () = assert!(size_of::<Info>() == 1024 && size_of::<SubvolumeInfo>() == 504);
-
-    pub fn btrfs_uuid(fd: BorrowedFd<'_>) -> Option<[u8; 16]> {
-        // SAFETY: the call writes this structure, all of whose values are valid.
-        Some(unsafe { ioctl(fd, Getter::<BTRFS_INFO, Info>::new()) }.ok()?.uuid)
-    }
-
-    pub fn subvolume(fd: BorrowedFd<'_>) -> Option<Subvolume> {
-        // SAFETY: the call writes this structure, all of whose values are valid.
-        let found = unsafe { ioctl(fd, Getter::<BTRFS_SUBVOLUME, SubvolumeInfo>::new()) }.ok()?;
-        let made = Time { secs: i64::try_from(found.made.secs).ok()?, nanos: found.made.nanos.min(999_999_999) };
-        Some(Subvolume { own: found.own, parent: found.parent, made })
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub type Lacks = Arc<Mutex<Vec<String>>>;
 
 /// A file or folder that is made.
 pub struct Generated {
-    /// Its path: names from the root on, at least two of them.
+    /// Its path: names from the root on, at least two of them where the root has others.
     pub path: Vec<Vec<u8>>,
     /// The owner and group it gets, and the folders that only it and its like are in.
     pub owner: (u32, u32),
@@ -29,10 +29,19 @@ pub struct Generated {
     pub content: Content,
 }
 
+impl Generated {
+    /// Returns whether it is standard input, all that is backed up.
+    pub fn is_input(&self) -> bool {
+        matches!(self.content, Content::Input(_))
+    }
+}
+
 /// How something is made.
 pub enum Content {
     /// A file, read as it is made. It is begun when its turn has come and nothing else is read meanwhile.
     Stream(Start),
+    /// A file that somebody else writes into standard input: all that is backed up.
+    Input(Start),
     /// A folder of files.
     Folder(Fill),
 }

@@ -1,6 +1,6 @@
-//! Names of owners and groups by number, as this machine knows them.
+//! Names of owners and groups by number, as the source knows them.
 
-use crate::accounts::{group_name, user_name};
+use super::Source;
 use std::collections::BTreeMap;
 
 /// Names that were asked for, each looked up once.
@@ -12,14 +12,14 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Notes that a file has this owner and group. Where the database cannot be asked, they have no names.
-    pub fn note(&mut self, uid: u32, gid: u32) {
+    /// Notes that a file has this owner and group. Where their names cannot be told, they have none.
+    pub fn note(&mut self, source: &impl Source, uid: u32, gid: u32) {
         if self.last == Some((uid, gid)) {
             return;
         }
         self.last = Some((uid, gid));
-        self.users.entry(uid).or_insert_with(|| user_name(uid).ok().flatten());
-        self.groups.entry(gid).or_insert_with(|| group_name(gid).ok().flatten());
+        self.users.entry(uid).or_insert_with(|| source.user_name(uid));
+        self.groups.entry(gid).or_insert_with(|| source.group_name(gid));
     }
 
     /// Returns the owners' names, sorted by number; numbers without a name are left out.
@@ -40,12 +40,13 @@ fn named(names: &BTreeMap<u32, Option<Vec<u8>>>) -> Vec<(u32, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::disk::Disk;
 
     #[test]
     fn root_has_a_name_and_a_number_nobody_has_does_not() {
-        let mut owners = Owners::default();
-        owners.note(0, 0);
-        owners.note(3_999_999_999, 3_999_999_999);
+        let (mut owners, disk) = (Owners::default(), Disk::default());
+        owners.note(&disk, 0, 0);
+        owners.note(&disk, 3_999_999_999, 3_999_999_999);
         assert_eq!(owners.users(), [(0, b"root".to_vec())]);
         assert_eq!(owners.groups(), [(0, b"root".to_vec())]);
     }

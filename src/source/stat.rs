@@ -80,6 +80,28 @@ impl Stat {
         Ok(rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, mask())?.into())
     }
 
+    /// Describes what is on no disk, as it will be stored.
+    pub fn of_made(kind: Kind, meta: &Meta) -> Stat {
+        Stat {
+            kind,
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            nlink: meta.nlink,
+            size_bytes: meta.size_bytes,
+            blocks: meta.blocks,
+            mtime: meta.mtime,
+            ctime: meta.ctime,
+            btime: meta.btime,
+            ino: meta.ino,
+            dev: 0,
+            rdev_major: 0,
+            rdev_minor: 0,
+            mount_id: 0,
+            automount: false,
+        }
+    }
+
     /// Returns what is stored of a file in this state with these extended attributes, no marks set.
     pub fn to_meta(&self, xattrs: Vec<Xattr>) -> Meta {
         Meta {

@@ -5,14 +5,14 @@
 //! ready, entries and open directories, is bounded by the window. A caller never waits for room: what
 //! no thread has begun it scans itself, and a thread that works on what the caller waits for goes on.
 
-use super::listing::{Listing, Names, Place};
+use super::disk::Disk;
+use super::listing::{DirRef, Listing};
 use super::stat::Stat;
+use super::{Names, Source};
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -26,22 +26,23 @@ pub const DEFAULT_WINDOW_ENTRIES: usize = 1 << 16;
 
 /// Scanner threads and what they have been asked for; they end when this is dropped.
 #[derive(Debug)]
-pub struct Walk {
-    shared: Arc<Shared>,
+pub struct Walk<S: Source = Disk> {
+    shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// A directory that has been asked for. Dropped untaken, it is not scanned, or what was found is forgotten.
 #[derive(Debug)]
 #[must_use]
-pub struct Ticket {
-    shared: Arc<Shared>,
-    job: Arc<Job>,
+pub struct Ticket<S: Source = Disk> {
+    shared: Arc<Shared<S>>,
+    job: Arc<Job<S>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct Shared<S: Source> {
+    source: Arc<S>,
+    state: Mutex<State<S>>,
     /// Rung when there may be something to scan and room for it.
     work: Condvar,
     /// Rung when a scan that waits for room may go on.
@@ -50,10 +51,10 @@ struct Shared {
     window_dirs: usize,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<S: Source> {
     /// What is to be scanned: the siblings asked for last are scanned first, siblings in the order asked for.
-    queue: Vec<Siblings>,
+    queue: Vec<Siblings<S>>,
     /// Entries scanned, or being scanned, and not taken yet.
     ready_entries: usize,
     /// The most `ready_entries` there ever were.
@@ -65,15 +66,15 @@ struct State {
 
 /// Directories of one parent, which is told by its address alone: it is held by what is not scanned yet.
 #[derive(Debug)]
-struct Siblings {
+struct Siblings<S: Source> {
     parent: usize,
-    jobs: VecDeque<Arc<Job>>,
+    jobs: VecDeque<Arc<Job<S>>>,
 }
 
 /// One directory to scan. Its lock is never held together with that of [`State`].
 #[derive(Debug)]
-struct Job {
-    progress: Mutex<Progress>,
+struct Job<S: Source> {
+    progress: Mutex<Progress<S>>,
     done: Condvar,
     /// What its ticket's holder wishes: one of the constants below. Changed, then [`Shared::room`] rung.
     wish: AtomicU8,
@@ -87,11 +88,11 @@ const NOW: u8 = 1;
 const NEVER: u8 = 2;
 
 #[derive(Debug)]
-enum Progress {
-    Asked(Place),
+enum Progress<S: Source> {
+    Asked(DirRef<S::Dir>),
     Scanning,
     Done {
-        result: Result<Listing>,
+        result: Result<Listing<S::Dir>>,
         entries: usize,
     },
     /// Taken by the caller, or given up.
@@ -99,11 +100,20 @@ enum Progress {
 }
 
 impl Walk {
+    /// Starts a walk of the disk.
+    pub fn new(threads: usize, window_entries: usize) -> Walk {
+        Walk::of(Arc::default(), threads, window_entries)
+    }
+}
+
+impl<S: Source> Walk<S> {
     /// Starts `threads` scanner threads, which hold at most `window_entries` entries ready: only what the
     /// caller waits for may exceed them. Without threads the caller scans everything itself.
-    pub fn new(threads: usize, window_entries: usize) -> Walk {
+    pub fn of(source: Arc<S>, threads: usize, window_entries: usize) -> Walk<S> {
+        let state = State { queue: Vec::new(), ready_entries: 0, peak_entries: 0, ready_dirs: 0, closed: false };
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            source,
+            state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
             window_entries: window_entries.max(1),
@@ -117,14 +127,14 @@ impl Walk {
         Walk { shared, threads }
     }
 
-    /// Asks for the directory `name` in `parent`, seen there as `expected`.
-    pub fn request(&self, parent: &Arc<OwnedFd>, name: &[u8], expected: &Stat) -> Ticket {
-        self.ask(Place { parent: Some(Arc::clone(parent)), name: name.into(), expected: Some(expected.clone()) })
+    /// Asks for the directory `name` in `parent`, seen there as `seen`.
+    pub fn request(&self, parent: &Arc<S::Dir>, name: &[u8], seen: &Stat) -> Ticket<S> {
+        self.ask(DirRef::Below { parent: Arc::clone(parent), name: name.into(), seen: seen.clone() })
     }
 
     /// Asks for the directory at `path`. Symbolic links on the way to it are followed, itself it must be none.
-    pub fn request_root(&self, path: &Path) -> Ticket {
-        self.ask(Place { parent: None, name: path.as_os_str().as_bytes().into(), expected: None })
+    pub fn request_root(&self, path: &Path) -> Ticket<S> {
+        self.ask(DirRef::Root(path.into()))
     }
 
     /// Returns the most entries that were ever held ready at a time.
@@ -132,10 +142,13 @@ impl Walk {
         self.shared.state.lock().peak_entries
     }
 
-    fn ask(&self, place: Place) -> Ticket {
-        let parent = place.parent.as_ref().map_or(0, |parent| Arc::as_ptr(parent) as usize);
+    fn ask(&self, at: DirRef<S::Dir>) -> Ticket<S> {
+        let parent = match &at {
+            DirRef::Root(_) => 0,
+            DirRef::Below { parent, .. } => Arc::as_ptr(parent) as usize,
+        };
         let job = Arc::new(Job {
-            progress: Mutex::new(Progress::Asked(place)),
+            progress: Mutex::new(Progress::Asked(at)),
             done: Condvar::new(),
             wish: AtomicU8::new(LATER),
         });
@@ -152,7 +165,7 @@ impl Walk {
     }
 }
 
-impl Drop for Walk {
+impl<S: Source> Drop for Walk<S> {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
         self.shared.work.notify_all();
@@ -164,12 +177,12 @@ impl Drop for Walk {
     }
 }
 
-impl Ticket {
+impl<S: Source> Ticket<S> {
     /// Returns the listing: scanned ahead, waited for, or scanned now by this thread.
     ///
     /// Fails with [`ErrorKind::Replaced`] when the name leads to another directory, or to none, since its
     /// parent was listed, and with [`ErrorKind::NotFound`] when it is gone.
-    pub fn take(self) -> Result<Listing> {
+    pub fn take(self) -> Result<Listing<S::Dir>> {
         let job = &*self.job;
         let mut progress = job.progress.lock();
         if matches!(*progress, Progress::Scanning) {
@@ -184,16 +197,16 @@ impl Ticket {
                 self.shared.release(entries);
                 result
             }
-            Progress::Asked(place) => {
+            Progress::Asked(at) => {
                 drop(progress);
-                Names::list(&place).map(Names::look)
+                self.shared.source.list(&at).map(Names::look)
             }
             Progress::Scanning | Progress::Gone => Err(Error::new(ErrorKind::Io, "was already taken")),
         }
     }
 }
 
-impl Drop for Ticket {
+impl<S: Source> Drop for Ticket<S> {
     fn drop(&mut self) {
         let before = std::mem::replace(&mut *self.job.progress.lock(), Progress::Gone);
         match before {
@@ -204,18 +217,18 @@ impl Drop for Ticket {
     }
 }
 
-impl Shared {
+impl<S: Source> Shared<S> {
     /// The life of a scanner thread.
     fn scan_ahead(&self) {
         while let Some(job) = self.next_job() {
-            let place = match &mut *job.progress.lock() {
+            let at = match &mut *job.progress.lock() {
                 progress @ Progress::Asked(_) => std::mem::replace(progress, Progress::Scanning),
                 _ => Progress::Gone,
             };
-            let mut claim = Claim { shared: self, job: &job, entries: 0, outcome: place };
-            if let Progress::Asked(place) = &claim.outcome {
-                let names = Names::list(place);
-                let entries = names.as_ref().map_or(0, Names::len);
+            let mut claim = Claim { shared: self, job: &job, entries: 0, outcome: at };
+            if let Progress::Asked(at) = &claim.outcome {
+                let names = self.source.list(at);
+                let entries = names.as_ref().map_or(0, Names::count);
                 if claim.reserve(entries) {
                     claim.outcome = Progress::Done { result: names.map(Names::look), entries };
                 }
@@ -224,7 +237,7 @@ impl Shared {
     }
 
     /// Waits for a directory to scan and for room to hold it, and counts it; none when the walk is over.
-    fn next_job(&self) -> Option<Arc<Job>> {
+    fn next_job(&self) -> Option<Arc<Job<S>>> {
         let mut state = self.state.lock();
         loop {
             if state.closed {
@@ -258,7 +271,7 @@ impl Shared {
     }
 
     /// Tells the thread that scans `job` what is wished.
-    fn wish(&self, job: &Job, wish: u8) {
+    fn wish(&self, job: &Job<S>, wish: u8) {
         // Under the lock, so that it is not missed between a look at it and the wait for `room`.
         let state = self.state.lock();
         job.wish.store(wish, Ordering::Relaxed);
@@ -267,7 +280,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl<S: Source> State<S> {
     /// Returns whether a scan that found so many entries goes on or is given up; nothing while it must wait.
     fn decide(&self, wish: u8, entries: usize, window_entries: usize) -> Option<bool> {
         if self.closed || wish == NEVER {
@@ -277,7 +290,7 @@ impl State {
         }
     }
 
-    fn pop(&mut self) -> Option<Arc<Job>> {
+    fn pop(&mut self) -> Option<Arc<Job<S>>> {
         loop {
             match self.queue.last_mut()?.jobs.pop_front() {
                 Some(job) => return Some(job),
@@ -289,14 +302,14 @@ impl State {
 
 /// A directory being scanned by a thread. When dropped it leaves the outcome behind: the listing, or the
 /// place again, for the caller to scan, when the walk ended or the thread panicked.
-struct Claim<'a> {
-    shared: &'a Shared,
-    job: &'a Job,
+struct Claim<'a, S: Source> {
+    shared: &'a Shared<S>,
+    job: &'a Job<S>,
     entries: usize,
-    outcome: Progress,
+    outcome: Progress<S>,
 }
 
-impl Claim<'_> {
+impl<S: Source> Claim<'_, S> {
     /// Waits for room for so many entries, or for the caller to wait for them; returns whether to go on.
     fn reserve(&mut self, entries: usize) -> bool {
         let mut state = self.shared.state.lock();
@@ -315,7 +328,7 @@ impl Claim<'_> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl<S: Source> Drop for Claim<'_, S> {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Progress::Gone);
         let is_done = matches!(outcome, Progress::Done { .. });
@@ -353,7 +366,8 @@ mod tests {
 
     #[test]
     fn a_scan_waits_for_room_unless_it_is_waited_for() {
-        let state = |closed| State { ready_entries: 8, closed, ..State::default() };
+        let state =
+            |closed| State::<Disk> { queue: Vec::new(), ready_entries: 8, peak_entries: 8, ready_dirs: 0, closed };
         for (wish, entries, expected) in [
             (LATER, 2, Some(true)),
             (LATER, 3, None),

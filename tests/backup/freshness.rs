@@ -322,7 +322,7 @@ fn inodes_whose_numbers_do_not_last_are_looked_at_twice_and_backed_up() {
     let overlay = Overlay::new((0..20).map(|number| (format!("d{number}/f"), b"x".to_vec())));
     let walk = Walk::new(0, 100);
     let listing = walk.request_root(&overlay.path()).take().unwrap();
-    let below = walk.request(&listing.fd, b"d0", &listing.entries[0].stat).take().unwrap();
+    let below = walk.request(&listing.dir, b"d0", &listing.entries[0].stat).take().unwrap();
     let number = || fs::symlink_metadata(overlay.path().join("d7")).unwrap().ino();
     let before = number();
     bakfs_testing::until("the kernel has forgotten an inode", bakfs_testing::SOON, || {
@@ -330,16 +330,16 @@ fn inodes_whose_numbers_do_not_last_are_looked_at_twice_and_backed_up() {
         number() != before
     });
     for entry in &listing.entries {
-        let taken = walk.request(&listing.fd, &entry.name, &entry.stat).take();
+        let taken = walk.request(&listing.dir, &entry.name, &entry.stat).take();
         assert_eq!(taken.unwrap().entries.len(), 1, "{:?}", entry.name);
     }
     let mut scanned = below.entries[0].clone();
     scanned.stat.ino += 1;
-    read::open(below.fd.as_fd(), b"f", &scanned.stat).unwrap();
+    read::open(below.dir.as_fd(), b"f", &scanned.stat).unwrap();
     // Another kind of file is none of them.
     fs::remove_file(overlay.path().join("d0/f")).unwrap();
     fs::create_dir(overlay.path().join("d0/f")).unwrap();
-    assert!(read::open(below.fd.as_fd(), b"f", &scanned.stat).is_err());
+    assert!(read::open(below.dir.as_fd(), b"f", &scanned.stat).is_err());
 }
 
 #[test]

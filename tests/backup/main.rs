@@ -4,8 +4,10 @@
 mod commit_order;
 mod freshness;
 mod full_disk;
+mod input;
 mod killed;
 mod left_out;
+mod memory;
 mod source;
 mod source_races;
 mod work;

@@ -3,6 +3,7 @@
 use bakfs::error::ErrorKind;
 use bakfs::format::codec::Bytes;
 use bakfs::format::tree::{Time, Xattr};
+use bakfs::source::disk::Disk;
 use bakfs::source::listing::Listing;
 use bakfs::source::read::{self, Segment};
 use bakfs::source::stat::{Kind, Stat};
@@ -94,8 +95,8 @@ fn every_type_and_all_its_numbers_are_told() {
     assert_eq!((link.stat.uid, link.stat.gid), (4711, u32::MAX - 1));
     assert_eq!(link.stat.mtime, Time { secs: -5, nanos: 123_456_789 });
     assert!(file.stat.is_same_file(&hard.stat) && !file.stat.is_same_file(&link.stat));
-    assert_eq!(&*read::read_link(listing.fd.as_fd(), b"link").unwrap(), b"nowhere/at all");
-    let not_a_link = read::read_link(listing.fd.as_fd(), b"file").unwrap_err();
+    assert_eq!(&*read::read_link(listing.dir.as_fd(), b"link").unwrap(), b"nowhere/at all");
+    let not_a_link = read::read_link(listing.dir.as_fd(), b"file").unwrap_err();
     assert_eq!(not_a_link.kind(), ErrorKind::Replaced);
 
     let meta = file.stat.to_meta(Vec::new());
@@ -116,7 +117,7 @@ fn names_are_bytes_in_order() {
     let listing = list(dir.path());
     assert_eq!(names(&listing), expected);
     for entry in &listing.entries {
-        let file = read::open(listing.fd.as_fd(), &entry.name, &entry.stat).unwrap();
+        let file = read::open(listing.dir.as_fd(), &entry.name, &entry.stat).unwrap();
         let mut content = vec![0; 300];
         let len = file.read_at(0, &mut content).unwrap();
         assert_eq!(content[..len], *entry.name);
@@ -150,21 +151,21 @@ fn extended_attributes_are_read_raw_and_sorted() {
     let expected: Vec<Xattr> = values.iter().map(|(name, value)| stored(name, value)).collect();
 
     let listing = list(dir.path());
-    let stat = Stat::at(listing.fd.as_fd(), b"file").unwrap();
-    let opened = read::open(listing.fd.as_fd(), b"file", &stat).unwrap();
-    for found in [opened.xattrs(), xattr::of_name(listing.fd.as_fd(), b"file")] {
+    let stat = Stat::at(listing.dir.as_fd(), b"file").unwrap();
+    let opened = read::open(listing.dir.as_fd(), b"file", &stat).unwrap();
+    for found in [opened.xattrs(), xattr::of_name(listing.dir.as_fd(), b"file")] {
         assert!(found.errors.is_empty(), "{:?}", found.errors);
         assert_eq!(found.list, expected);
     }
     for (found, path) in [
-        (xattr::of_name(listing.fd.as_fd(), b"link"), &link),
-        (xattr::of_name(listing.fd.as_fd(), b"fifo"), &fifo),
-        (listing.xattrs(), &dir.path().to_path_buf()),
+        (xattr::of_name(listing.dir.as_fd(), b"link"), &link),
+        (xattr::of_name(listing.dir.as_fd(), b"fifo"), &fifo),
+        (xattr::of_fd(listing.dir.as_fd()), &dir.path().to_path_buf()),
     ] {
         assert!(found.errors.is_empty(), "{:?}", found.errors);
         assert_eq!(found.list, [stored("trusted.mine", path.as_os_str().as_bytes())]);
     }
-    let gone = xattr::of_name(listing.fd.as_fd(), b"gone");
+    let gone = xattr::of_name(listing.dir.as_fd(), b"gone");
     assert_eq!((gone.list.len(), gone.errors.len()), (0, 1));
 }
 
@@ -186,8 +187,8 @@ fn holes_are_told_and_never_read() {
     write("empty", 0, &[]);
     let listing = list(dir.path());
     let segments = |name: &str| -> Vec<(u64, u64, bool)> {
-        let stat = Stat::at(listing.fd.as_fd(), name.as_bytes()).unwrap();
-        let file = read::open(listing.fd.as_fd(), name.as_bytes(), &stat).unwrap();
+        let stat = Stat::at(listing.dir.as_fd(), name.as_bytes()).unwrap();
+        let file = read::open(listing.dir.as_fd(), name.as_bytes(), &stat).unwrap();
         let triple = |Segment { offset, len_bytes, is_hole }| (offset, len_bytes, is_hole);
         file.segments().map(|segment| triple(segment.unwrap())).collect()
     };
@@ -214,7 +215,7 @@ fn what_took_a_files_name_is_never_read() {
     fs::write(&other, b"a secret of somebody else").unwrap();
     let listing = list(dir.path());
     let stat = listing.entries[0].stat.clone();
-    let fd = Arc::clone(&listing.fd);
+    let fd = Arc::clone(&listing.dir);
     let open = move || {
         let (fd, stat) = (Arc::clone(&fd), stat.clone());
         let (done, result) = std::sync::mpsc::channel();
@@ -255,7 +256,7 @@ fn a_file_that_changes_while_it_is_read_is_noticed() {
         fs::write(&path, [1; 5000]).unwrap();
         let listing = list(dir.path());
         let seen = &listing.entries[0].stat;
-        let file = read::open(listing.fd.as_fd(), b"file", seen).unwrap();
+        let file = read::open(listing.dir.as_fd(), b"file", seen).unwrap();
         assert!(file.stat().unwrap().same_as(seen) && file.opened_as().same_as(seen));
         assert!(file.stat().unwrap().same_file_version(&seen.to_meta(Vec::new())));
         change();
@@ -289,7 +290,7 @@ fn a_replaced_directory_is_refused() {
         let walk = Walk::new(threads, 100);
         let request = |name: &str| {
             let entry = listing.entries.iter().find(|entry| *entry.name == *name.as_bytes()).unwrap();
-            walk.request(&listing.fd, &entry.name, &entry.stat)
+            walk.request(&listing.dir, &entry.name, &entry.stat)
         };
         let tickets: Vec<_> = kinds.map(request).into();
         let result: Vec<_> =
@@ -318,12 +319,12 @@ fn paths_longer_than_path_max_are_walked() {
     for _ in 0..LEVELS {
         let entry = &listing.entries[0];
         assert_eq!(*entry.name, *name.as_bytes());
-        listing = walk.request(&listing.fd, &entry.name, &entry.stat).take().unwrap();
+        listing = walk.request(&listing.dir, &entry.name, &entry.stat).take().unwrap();
     }
-    let file = read::open(listing.fd.as_fd(), b"file", &listing.entries[0].stat).unwrap();
+    let file = read::open(listing.dir.as_fd(), b"file", &listing.entries[0].stat).unwrap();
     let mut content = [0; 8];
     assert_eq!(file.read_at(0, &mut content).unwrap(), 4);
-    assert!(xattr::of_name(listing.fd.as_fd(), b"file").errors.is_empty(), "names in /proc are short");
+    assert!(xattr::of_name(listing.dir.as_fd(), b"file").errors.is_empty(), "names in /proc are short");
 }
 
 #[test]
@@ -357,7 +358,7 @@ fn walk_all(walk: &Walk, listing: Listing, path: &Path, seen: &mut Vec<PathBuf>)
     let is_dir = |stat: &Stat| stat.kind == Kind::Directory;
     let dirs = listing.entries.iter().filter(|entry| is_dir(&entry.stat));
     let mut tickets: std::collections::VecDeque<_> =
-        dirs.map(|entry| walk.request(&listing.fd, &entry.name, &entry.stat)).collect();
+        dirs.map(|entry| walk.request(&listing.dir, &entry.name, &entry.stat)).collect();
     for entry in &listing.entries {
         let path = path.join(OsStr::from_bytes(&entry.name));
         seen.push(path.clone());
@@ -414,7 +415,7 @@ fn the_window_holds_while_nothing_is_taken() {
     }
     let walk = Walk::new(4, 3 * FILES);
     let root = list(dir.path());
-    let tickets: Vec<_> = root.entries.iter().map(|entry| walk.request(&root.fd, &entry.name, &entry.stat)).collect();
+    let tickets: Vec<_> = root.entries.iter().map(|entry| walk.request(&root.dir, &entry.name, &entry.stat)).collect();
     // The last is waited for first: no thread has come so far, or it goes on whatever is ready.
     for (number, ticket) in tickets.into_iter().enumerate().rev() {
         if number % 3 == 0 {
@@ -433,7 +434,7 @@ fn what_a_walk_did_not_finish_is_still_taken() {
     build(dir.path(), &[(0, 5); 50]);
     let walk = Walk::new(3, 7);
     let root = walk.request_root(dir.path()).take().unwrap();
-    let tickets: Vec<_> = root.entries.iter().map(|entry| walk.request(&root.fd, &entry.name, &entry.stat)).collect();
+    let tickets: Vec<_> = root.entries.iter().map(|entry| walk.request(&root.dir, &entry.name, &entry.stat)).collect();
     drop(walk);
     for ticket in tickets {
         assert!(ticket.take().unwrap().entries.len() >= 5);
@@ -446,7 +447,7 @@ fn only_a_valid_tag_makes_a_cache() {
     let dir = tempfile::tempdir().unwrap();
     let tag = dir.path().join("CACHEDIR.TAG");
     fs::write(dir.path().join("A"), b"").unwrap();
-    let is_cache = || exclude::is_tagged_cache(&list(dir.path()));
+    let is_cache = || exclude::is_tagged_cache(&Disk::default(), &list(dir.path()));
     assert!(!is_cache());
     for (content, expected) in [
         (SIGNATURE.to_vec(), true),
@@ -484,14 +485,14 @@ fn what_an_ordinary_user_may_not_read_is_named() {
         assert_eq!(names(&listing), [&b"closed"[..], b"open", b"secret"]);
         let [closed, open, secret] = &listing.entries[..] else { unreachable!() };
         let mut content = [0; 8];
-        let file = read::open(listing.fd.as_fd(), b"open", &open.stat).unwrap();
+        let file = read::open(listing.dir.as_fd(), b"open", &open.stat).unwrap();
         assert_eq!(file.read_at(0, &mut content).unwrap(), 4);
-        let unread = read::open(listing.fd.as_fd(), b"secret", &secret.stat).unwrap_err();
-        let unlisted = walk.request(&listing.fd, b"closed", &closed.stat).take().unwrap_err();
+        let unread = read::open(listing.dir.as_fd(), b"secret", &secret.stat).unwrap_err();
+        let unlisted = walk.request(&listing.dir, b"closed", &closed.stat).take().unwrap_err();
         for error in [unread, unlisted] {
             assert!(error.chain().contains("could not be opened: Permission denied"), "{}", error.chain());
         }
-        let hidden = xattr::of_name(listing.fd.as_fd(), b"secret");
+        let hidden = xattr::of_name(listing.dir.as_fd(), b"secret");
         assert_eq!((hidden.list.len(), hidden.errors.len()), (0, 1));
         assert!(hidden.errors[0].chain().contains("user.hidden"), "{}", hidden.errors[0].chain());
     });

@@ -84,7 +84,7 @@ fn assert_none(errors: &[Error]) {
 fn node_of(dir: &Listing, name: &[u8], stat: &Stat) -> Node {
     let (major, minor) = (stat.rdev_major, stat.rdev_minor);
     match stat.kind {
-        Kind::Symlink => Node::Symlink(read::read_link(dir.fd.as_fd(), name).unwrap()),
+        Kind::Symlink => Node::Symlink(read::read_link(dir.dir.as_fd(), name).unwrap()),
         Kind::Fifo => Node::Fifo,
         Kind::Socket => Node::Socket,
         Kind::CharDevice => Node::CharDevice { major, minor },
@@ -99,7 +99,7 @@ fn copy(from: &Path, to: &Dir) {
     for scanned in &listing.entries {
         let (name, stat) = (&scanned.name, &scanned.stat);
         let path = from.join(OsStr::from_bytes(name));
-        let meta = stat.to_meta(xattr::of_name(listing.fd.as_fd(), name).list);
+        let meta = stat.to_meta(xattr::of_name(listing.dir.as_fd(), name).list);
         match stat.kind {
             Kind::Directory => {
                 let dir = to.make_dir(name).unwrap();
@@ -113,7 +113,7 @@ fn copy(from: &Path, to: &Dir) {
                     continue;
                 }
                 let file = begin(to, name).unwrap();
-                let source = read::open(listing.fd.as_fd(), name, stat).unwrap();
+                let source = read::open(listing.dir.as_fd(), name, stat).unwrap();
                 for segment in source.segments().map(|segment| segment.unwrap()).filter(|run| !run.is_hole) {
                     let mut data = vec![0; segment.len_bytes as usize];
                     source.read_at(segment.offset, &mut data).unwrap();
@@ -135,17 +135,17 @@ fn assert_same(one: &Path, two: &Path) {
     let names = |listing: &Listing| listing.entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&one), names(&two));
     assert_eq!(one.stat.mtime, two.stat.mtime);
-    assert_eq!(one.xattrs().list, two.xattrs().list);
+    assert_eq!(xattr::of_fd(one.dir.as_fd()).list, xattr::of_fd(two.dir.as_fd()).list);
     for (a, b) in one.entries.iter().zip(&two.entries) {
         let name = a.name.escape_ascii().to_string();
         let key = |stat: &Stat| (stat.kind, stat.mode, stat.uid, stat.gid, stat.mtime);
         assert_eq!(key(&a.stat), key(&b.stat), "{name}");
         assert_eq!((a.stat.rdev_major, a.stat.rdev_minor), (b.stat.rdev_major, b.stat.rdev_minor), "{name}");
-        let xattrs = |listing: &Listing| xattr::of_name(listing.fd.as_fd(), &a.name).list;
+        let xattrs = |listing: &Listing| xattr::of_name(listing.dir.as_fd(), &a.name).list;
         assert_eq!(xattrs(&one), xattrs(&two), "{name}");
         if a.stat.kind == Kind::File {
             let content = |listing: &Listing, stat: &Stat| {
-                let file = read::open(listing.fd.as_fd(), &a.name, stat).unwrap();
+                let file = read::open(listing.dir.as_fd(), &a.name, stat).unwrap();
                 let mut data = vec![0; stat.size_bytes as usize];
                 assert_eq!(file.read_at(0, &mut data).unwrap(), data.len());
                 data
@@ -412,7 +412,7 @@ fn attributes_that_cannot_be_set_are_named_and_inherited_ones_removed() {
     let errors = begin(&root, b"file").unwrap().finish(&meta).unwrap();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].chain().contains("nonsense.space"), "{}", errors[0].chain());
-    let found = xattr::of_name(list(dir.path()).fd.as_fd(), b"file").list;
+    let found = xattr::of_name(list(dir.path()).dir.as_fd(), b"file").list;
     assert_eq!(found, [xattr("user.good")]);
     assert_eq!(fs::metadata(dir.path().join("file")).unwrap().mode() & 0o7777, meta.mode);
 }

@@ -88,7 +88,7 @@ fn show_dir(dir: &Path, above: &[u8], shown: &mut Shown, inodes: &mut HashMap<u6
     for scanned in &listing.entries {
         let (name, stat) = (&scanned.name, &scanned.stat);
         let path = [above, b"/", name].concat();
-        let xattrs = xattr::of_name(listing.fd.as_fd(), name).list;
+        let xattrs = xattr::of_name(listing.dir.as_fd(), name).list;
         // The first name of a file stands for all.
         let first = inodes.entry(stat.ino).or_insert_with(|| path.clone()).escape_ascii().to_string();
         let own = match stat.kind {
@@ -106,7 +106,7 @@ fn show_dir(dir: &Path, above: &[u8], shown: &mut Shown, inodes: &mut HashMap<u6
 fn show_own(dir: &Listing, name: &[u8], stat: &Stat) -> String {
     match stat.kind {
         Kind::File => {
-            let file = read::open(dir.fd.as_fd(), name, stat).unwrap();
+            let file = read::open(dir.dir.as_fd(), name, stat).unwrap();
             let mut hasher = blake3::Hasher::new();
             let mut runs = Vec::new();
             for run in file.segments() {
@@ -122,7 +122,7 @@ fn show_own(dir: &Listing, name: &[u8], stat: &Stat) -> String {
             let data: u64 = runs.iter().filter(|run| !run.2).map(|run| run.1).sum();
             format!("{} bytes, {data} no hole, {}", stat.size_bytes, hasher.finalize())
         }
-        Kind::Symlink => format!("{:?}", read::read_link(dir.fd.as_fd(), name).unwrap()),
+        Kind::Symlink => format!("{:?}", read::read_link(dir.dir.as_fd(), name).unwrap()),
         _ => format!("{},{}", stat.rdev_major, stat.rdev_minor),
     }
 }

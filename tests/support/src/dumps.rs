@@ -52,7 +52,7 @@ pub fn make(content: Content) -> Made {
     };
     match content {
         Content::Folder(fill) => fill().map_or_else(|error| Made::Failed(error.chain()), Made::Folder),
-        Content::Stream(start) => match start() {
+        Content::Stream(start) | Content::Input(start) => match start() {
             Err(error) => Made::Failed(error.chain()),
             Ok(mut stream) => {
                 let mut bytes = Vec::new();

@@ -4,7 +4,7 @@
 //! with the pages below it. Whether that is so is known at its end, so directories are held back until
 //! the first difference in them, which releases them all.
 
-use super::event::{Event, Tally};
+use super::event::{Counts, Event};
 use super::parent::Known;
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
@@ -13,45 +13,45 @@ use crate::repo::read::tree::Leaf;
 /// Pages kept for directories held back: some 16 MiB. More than that are told at once.
 const MAX_LEAVES: usize = 256;
 
-/// A directory that is open, and the pages its first `kept` entries are on, the parent's.
+/// A directory that is open, and the pages its first `reused` entries are on, the parent's.
 struct Open {
     name: Bytes,
     meta: Box<Meta>,
     leaves: Vec<Leaf>,
-    kept: u64,
-    tally: Tally,
+    reused: u64,
+    counts: Counts,
 }
 
 impl Open {
     fn events(self) -> impl Iterator<Item = Event> {
         let mut entries = Vec::new();
         for leaf in &self.leaves {
-            let left = usize::try_from(self.kept - leaf.first).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.reused - leaf.first).unwrap_or(usize::MAX);
             entries.extend(leaf.entries().iter().take(left).cloned());
         }
-        let kept = entries.into_iter().map(|entry| Event::Kept(Box::new(entry)));
-        std::iter::once(Event::Enter(self.name, self.meta)).chain(kept).chain([Event::Counted(self.tally)])
+        let reused = entries.into_iter().map(|entry| Event::Reused(Box::new(entry)));
+        std::iter::once(Event::Enter(self.name, self.meta)).chain(reused).chain([Event::Counted(self.counts)])
     }
 }
 
 /// The directories that are held back, each in the one before.
 #[derive(Default)]
-pub struct Held {
+pub struct Unchanged {
     open: Vec<Open>,
     leaves: usize,
 }
 
-impl Held {
+impl Unchanged {
     /// Holds a directory back that begins; returns its level.
     pub fn open(&mut self, name: Bytes, meta: Box<Meta>) -> usize {
-        self.open.push(Open { name, meta, leaves: Vec::new(), kept: 0, tally: Tally::default() });
+        self.open.push(Open { name, meta, leaves: Vec::new(), reused: 0, counts: Counts::default() });
         self.open.len()
     }
 
     /// Takes over the next entry of the innermost directory; false where that is not held back, the
     /// parent has other entries before, or too much is held back.
-    pub fn keep(&mut self, known: Known<'_>) -> bool {
-        let Some(open) = self.open.last_mut().filter(|open| open.kept == known.position) else {
+    pub fn reuse(&mut self, known: Known<'_>) -> bool {
+        let Some(open) = self.open.last_mut().filter(|open| open.reused == known.position) else {
             return false;
         };
         if open.leaves.last().is_none_or(|leaf| leaf.first != known.leaf.first) {
@@ -61,22 +61,22 @@ impl Held {
             open.leaves.push(known.leaf.clone());
             self.leaves += 1;
         }
-        open.kept += 1;
-        open.tally.add(known.entry);
+        open.reused += 1;
+        open.counts.add(known.entry);
         true
     }
 
-    /// Ends a directory of that level. Returns what was kept if it is still held back and whole: the
+    /// Ends a directory of that level. Returns what was reused if it is still held back and whole: the
     /// parent's `entries`, and `holds` its pages.
-    pub fn close(&mut self, level: usize, holds: impl FnOnce() -> bool, entries: u64) -> Option<Tally> {
-        if self.open.len() < level || self.open.last()?.kept != entries || !holds() {
+    pub fn close(&mut self, level: usize, holds: impl FnOnce() -> bool, entries: u64) -> Option<Counts> {
+        if self.open.len() < level || self.open.last()?.reused != entries || !holds() {
             return None;
         }
         let open = self.open.pop()?;
         self.leaves -= open.leaves.len();
         // With itself; of what is below it each directory has counted its own.
-        let has_xattrs = open.tally.has_xattrs || !open.meta.xattrs.is_empty();
-        Some(Tally { entries: open.tally.entries + 1, has_xattrs, ..open.tally })
+        let has_xattrs = open.counts.has_xattrs || !open.meta.xattrs.is_empty();
+        Some(Counts { entries: open.counts.entries + 1, has_xattrs, ..open.counts })
     }
 
     /// Ends holding back: returns the events that were not told.
