@@ -70,6 +70,10 @@ pub mod process;
 pub mod prune;
 pub mod quantity;
 pub mod random;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(not(feature = "remote"))]
+#[path = "remote/absent.rs"]
 pub mod remote;
 pub mod repair;
 pub mod repo;

@@ -3,6 +3,7 @@
 use super::{output, signals};
 use crate::access::{Access, Prompt};
 use crate::error::{Context, Error, Result};
+#[cfg(feature = "mount")]
 use crate::place::Place;
 use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::index::load::IndexLoad;

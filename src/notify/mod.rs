@@ -2,6 +2,10 @@
 //!
 //! URLs are secrets, for whoever knows one can speak for this machine: errors name only scheme and host.
 
+#[cfg(feature = "remote")]
+mod http;
+#[cfg(not(feature = "remote"))]
+#[path = "http_absent.rs"]
 mod http;
 mod mail;
 pub mod message;

@@ -8,6 +8,10 @@ mod decorator;
 pub mod fresh;
 mod hints;
 pub mod local;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(not(feature = "remote"))]
+#[path = "remote_absent.rs"]
 pub mod remote;
 mod sharing;
 

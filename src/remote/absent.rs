@@ -1,0 +1,38 @@
+//! In the place of services reached over a network, where this program was built without the feature `remote`.
+
+use crate::error::{Error, ErrorKind};
+
+/// Names the file of secrets of services.
+pub const CREDENTIALS_FILE: &str = "BAKFS_CREDENTIALS_FILE";
+
+/// How a place would be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// Operations at a time.
+    pub connections: Option<usize>,
+    /// Bytes a second that may go, over all connections.
+    pub limit_upload_bytes_per_sec: Option<u64>,
+    /// Bytes a second that may come, over all connections.
+    pub limit_download_bytes_per_sec: Option<u64>,
+}
+
+/// Where settings and secrets of services would come from.
+pub struct Environment;
+
+impl Environment {
+    /// Names this process.
+    pub fn of_process() -> Self {
+        Environment
+    }
+}
+
+/// Closes no connection: there is none.
+pub fn close_connections() {}
+
+/// Says of something that it cannot be reached by this program.
+pub fn absent(what: &str) -> Error {
+    let message = format!(
+        "{what} cannot be reached: this bakfs was built without the feature `remote`. Install one that was built with it"
+    );
+    Error::new(ErrorKind::Unsupported, message)
+}
