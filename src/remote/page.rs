@@ -46,7 +46,7 @@ pub(super) struct Page {
     pub has_next: bool,
 }
 
-/// Looks a page over that was asked for by the start of names; the next try may bring a better one.
+/// Looks a page over that was asked for by the start of names; the next attempt may bring a better one.
 pub(super) fn look_over(form: Form, prefix: &str, body: &[u8]) -> Result<Page, Failure> {
     let page = match form {
         Form::S3 => Xml::read(body, "ListBucketResult", prefix).and_then(|xml| xml.answers(prefix)?.s3()),
