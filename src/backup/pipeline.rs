@@ -64,7 +64,7 @@ impl<'a, S: Source> Shared<'a, S> {
             jobs,
             budget: &self.budget,
             owners: Owners::default(),
-            own_paths: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+            skipped_paths: options.apart.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
             servers,
             linked: Default::default(),
             path: Vec::new(),

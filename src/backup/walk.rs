@@ -49,8 +49,8 @@ pub struct Director<'a, S: Source> {
     pub(super) jobs: Option<Sender<Job<S::Dir>>>,
     pub(super) budget: &'a Budget,
     pub(super) owners: Owners,
-    /// Paths of this program's own, which are no part of what is backed up.
-    pub(super) own_paths: HashSet<Vec<u8>>,
+    /// Paths that are no part of what is backed up: this program's own, and of files that dumps stand for.
+    pub(super) skipped_paths: HashSet<Vec<u8>>,
     /// Folders of servers' files.
     pub(super) servers: Servers,
     pub(super) linked: HashSet<(u64, u64)>,
@@ -126,7 +126,7 @@ impl<S: Source> Director<'_, S> {
             return self.tell(Event::Failed(hidden_by_dumps(&name)));
         }
         self.make_all()?;
-        self.own_paths.extend(self.servers.settle(&self.dumps.whole));
+        self.skipped_paths.extend(self.servers.settle(&self.dumps.whole));
         // Dumps may have taken hours.
         let listing = match self.walk.request_root(Path::new("/")).take() {
             Ok(listing) => listing,
@@ -180,7 +180,7 @@ impl<S: Source> Director<'_, S> {
     ) -> Result<(), Stopped> {
         for (name, error) in &listing.errors {
             // A mount of another user cannot even be looked at, which is no trouble.
-            if self.is_own(name) {
+            if self.is_skipped(name) {
                 continue;
             }
             let below = roots.and_then(|roots| roots.below.get(&name.0));
@@ -216,7 +216,7 @@ impl<S: Source> Director<'_, S> {
             if is_dumped && is_kept {
                 self.servers.left.push(self.path_of(&scanned.name));
             }
-            if self.is_own(&scanned.name) || is_dumped && below.is_none() {
+            if self.is_skipped(&scanned.name) || is_dumped && below.is_none() {
                 continue;
             }
             let ticket =
@@ -262,7 +262,7 @@ impl<S: Source> Director<'_, S> {
     fn hidden_by_dumps(&self, listing: &Listing<S::Dir>, root: &Root) -> Option<Vec<u8>> {
         let is_wanted = |scanned: &&Scanned| {
             let is_here = root.is_source && !self.is_excluded(scanned);
-            (is_here || root.below.contains_key(&scanned.name.0)) && !self.is_own(&scanned.name)
+            (is_here || root.below.contains_key(&scanned.name.0)) && !self.is_skipped(&scanned.name)
         };
         let hidden = listing.entries.iter().filter(|scanned| self.dumps.is_at(&scanned.name)).find(is_wanted)?;
         Some(hidden.name.to_vec())
@@ -286,8 +286,8 @@ impl<S: Source> Director<'_, S> {
         [&self.path, b"/".as_slice(), name].concat()
     }
 
-    fn is_own(&self, name: &[u8]) -> bool {
-        !self.own_paths.is_empty() && self.own_paths.contains(&self.path_of(name))
+    fn is_skipped(&self, name: &[u8]) -> bool {
+        !self.skipped_paths.is_empty() && self.skipped_paths.contains(&self.path_of(name))
     }
 
     fn is_excluded(&self, scanned: &Scanned) -> bool {

@@ -34,6 +34,7 @@ use xattr::Xattrs;
 
 /// A tree that can be backed up. Many threads ask it at once, and nothing it shows need stay as it was: what took the
 /// place of something else is an error of the kind [`crate::error::ErrorKind::Replaced`], and never shown for it.
+/// Device and inode number say which names are one file, where it has several ([`Stat`]).
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// A directory that is open: what is in it is reached through it, even when it has another name by now.
     type Dir: fmt::Debug + Send + Sync;
