@@ -51,6 +51,22 @@ pub enum Fault {
     Damaged(String),
 }
 
+impl Fault {
+    /// Says whether this is an answer, and so the same for a call that may wait. Any other failure may come of what is
+    /// in memory alone: a call that may wait reads again before the kernel is told of an error.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Fault::NotFound
+            | Fault::NotDirectory
+            | Fault::IsDirectory
+            | Fault::Invalid
+            | Fault::NoAttribute
+            | Fault::NoData => true,
+            Fault::WouldWait | Fault::Damaged(_) => false,
+        }
+    }
+}
+
 /// A file's type, as in the upper bits of `st_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -180,7 +196,7 @@ pub trait Tree: Send + Sync + 'static {
     ) -> Result<(), Fault>;
 
     /// Returns a directory's parent (the root's is the root), for `..`.
-    fn parent(&self, dir: Ino) -> Result<Ino, Fault>;
+    fn parent(&self, dir: Ino, wait: Wait) -> Result<Ino, Fault>;
 
     /// Returns a symbolic link's target.
     fn read_link(&self, ino: Ino, wait: Wait) -> Result<Vec<u8>, Fault>;

@@ -171,11 +171,11 @@ impl Tree for View {
         }
     }
 
-    fn parent(&self, dir: Ino) -> Result<Ino, Fault> {
+    fn parent(&self, dir: Ino, wait: Wait) -> Result<Ino, Fault> {
         if let Some(folder) = self.layout().folder(dir) {
             return Ok(folder.parent);
         }
-        self.dir(dir, OwnWait::Never).map(|dir| dir.parent)
+        self.dir(dir, own_wait(wait)).map(|dir| dir.parent)
     }
 
     fn read_link(&self, ino: Ino, wait: Wait) -> Result<Vec<u8>, Fault> {

@@ -56,7 +56,8 @@ pub(super) fn errno(operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
 }
 
 impl<T: Tree> Core<T> {
-    /// Asks the tree without waiting, and again on an I/O thread if that cannot be; then replies.
+    /// Asks the tree without waiting, and again on an I/O thread if that gives no answer; then replies. So EIO is only
+    /// ever said by who was allowed to wait, and to read again.
     ///
     /// `late` undoes what an answer that came after the deadline left behind in the tree.
     pub(super) fn serve<R: Fail, A: 'static>(
@@ -73,7 +74,8 @@ impl<T: Tree> Core<T> {
             scratch.clear();
             match guarded(|| ask(&self.tree, Wait::Never, scratch)) {
                 Ok(found) => answer(self, reply, found, scratch),
-                Err(Fault::WouldWait) => {
+                Err(fault) if fault.is_answer() => reply.fail(errno(operation, ino, &fault)),
+                Err(_) => {
                     Counters::add(&self.counters.handed_over, 1);
                     let pending = Pending::new(reply);
                     let (core, owed) = (self.clone(), pending.clone());
@@ -81,7 +83,6 @@ impl<T: Tree> Core<T> {
                         core.serve_waiting(operation, ino, &owed, ask, answer, late);
                     });
                 }
-                Err(fault) => reply.fail(errno(operation, ino, &fault)),
             }
             scratch.shrink_to(KEPT_SCRATCH_BYTES);
         });
@@ -137,21 +138,20 @@ impl<T: Tree> Core<T> {
         if self.changes(ino) { CHANGING } else { ENDLESS }
     }
 
-    /// Lists a directory into a reply: first `.` and `..`, whose cookies are 1 and 2.
+    /// Lists a directory into a reply.
     pub(super) fn list<R: Listing>(self: &Arc<Self>, dir: Ino, offset: u64, mut reply: R) {
         self.awake.note();
-        let parent = match guarded(|| if offset < 2 { self.tree.parent(dir) } else { Ok(dir) }) {
-            Ok(parent) => parent,
-            Err(fault) => return reply.fail(errno("readdir", dir, &fault)),
-        };
         let kept = Lifetimes { entries: self.lifetime(dir), links: self.entry_lifetime(dir, Kind::Symlink) };
-        let lifetime = kept.entries;
-        for (cookie, name, ino) in [(1, ".", dir), (2, "..", parent)] {
-            if offset < cookie && reply.add(name.as_bytes(), &directory(ino), cookie, lifetime) {
-                return reply.finish();
+        match guarded(|| self.dots(dir, offset, Wait::Never)) {
+            Ok(dots) => {
+                if add_dots(&mut reply, &dots, kept) {
+                    return reply.finish();
+                }
             }
+            Err(fault) if fault.is_answer() => return reply.fail(errno("readdir", dir, &fault)),
+            Err(_) => return self.list_on_thread(dir, offset, reply, kept),
         }
-        let cookie = if offset <= 2 { 0 } else { offset };
+        let cookie = after_dots(offset);
         let mut taken = 0usize;
         let found = guarded(|| {
             self.tree.list(dir, cookie, R::COUNTED, Wait::Never, &mut |entry| {
@@ -160,13 +160,8 @@ impl<T: Tree> Core<T> {
                 !full
             })
         });
-        if taken == 0 && matches!(found, Err(Fault::WouldWait)) {
-            Counters::add(&self.counters.handed_over, 1);
-            let pending = Pending::new(reply);
-            let (core, owed) = (self.clone(), pending.clone());
-            self.workers.submit("readdir", dir, pending, move || {
-                core.list_waiting(dir, cookie, &owed, kept);
-            });
+        if taken == 0 && found.as_ref().is_err_and(|fault| !fault.is_answer()) {
+            self.list_on_thread(dir, offset.max(LAST_DOT), reply, kept);
         } else {
             // The kernel asks once more at the end, when it has taken in all entries.
             let ended = found.is_ok() && taken == 0 && cookie != 0;
@@ -177,10 +172,38 @@ impl<T: Tree> Core<T> {
         }
     }
 
-    fn list_waiting<R: Listing>(&self, dir: Ino, cookie: u64, owed: &Pending<R>, kept: Lifetimes) {
+    /// Returns `.` and `..`, as far as a listing from `offset` on has them.
+    fn dots(&self, dir: Ino, offset: u64, wait: Wait) -> Result<Vec<(u64, &'static str, Ino)>, Fault> {
+        if offset >= LAST_DOT {
+            return Ok(Vec::new());
+        }
+        let dots = [(1, ".", dir), (LAST_DOT, "..", self.tree.parent(dir, wait)?)];
+        Ok(dots.into_iter().filter(|(cookie, _, _)| offset < *cookie).collect())
+    }
+
+    /// Has a directory listed by a thread that may wait.
+    fn list_on_thread<R: Listing>(self: &Arc<Self>, dir: Ino, offset: u64, reply: R, kept: Lifetimes) {
+        Counters::add(&self.counters.handed_over, 1);
+        let pending = Pending::new(reply);
+        let (core, owed) = (self.clone(), pending.clone());
+        self.workers.submit("readdir", dir, pending, move || core.list_waiting(dir, offset, &owed, kept));
+    }
+
+    fn list_waiting<R: Listing>(&self, dir: Ino, offset: u64, owed: &Pending<R>, kept: Lifetimes) {
+        let full = match guarded(|| self.dots(dir, offset, Wait::Allowed)) {
+            Ok(dots) => owed.with(|reply| add_dots(reply, &dots, kept)),
+            Err(fault) => {
+                owed.take().into_iter().for_each(|reply| reply.fail(errno("readdir", dir, &fault)));
+                return;
+            }
+        };
+        if full != Some(false) {
+            owed.take().into_iter().for_each(R::finish);
+            return;
+        }
         let mut taken = Vec::new();
         let found = guarded(|| {
-            self.tree.list(dir, cookie, R::COUNTED, Wait::Allowed, &mut |entry: Listed<'_>| {
+            self.tree.list(dir, after_dots(offset), R::COUNTED, Wait::Allowed, &mut |entry: Listed<'_>| {
                 let attr = file_attr(&entry.attr);
                 let lifetime = kept.of(entry.attr.kind);
                 let full = owed.with(|reply| reply.add(entry.name, &attr, entry.next_cookie, lifetime));
@@ -197,6 +220,19 @@ impl<T: Tree> Core<T> {
             None => {}
         }
     }
+}
+
+/// The cookie of `..`, after which come the entries of the tree.
+const LAST_DOT: u64 = 2;
+
+/// Returns where in the tree's own listing a listing goes on.
+fn after_dots(offset: u64) -> u64 {
+    if offset <= LAST_DOT { 0 } else { offset }
+}
+
+/// Adds `.` and `..`; returns whether the reply is full.
+fn add_dots<R: Listing>(reply: &mut R, dots: &[(u64, &'static str, Ino)], kept: Lifetimes) -> bool {
+    dots.iter().any(|(cookie, name, ino)| reply.add(name.as_bytes(), &directory(*ino), *cookie, kept.entries))
 }
 
 /// How long the kernel may keep the entries of one directory.

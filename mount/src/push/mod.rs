@@ -47,7 +47,7 @@ impl Pusher {
         let _ = guarded(|| {
             let small = tree.attr(ino, Wait::Never)?.size_bytes <= MAX_FILE_BYTES;
             if let Some(dir) = tree.dir_of(ino).filter(|_| small) {
-                self.note(|plan, now| plan.note_read(dir, ino, now, |dir| tree.parent(dir).ok()));
+                self.note(|plan, now| plan.note_read(dir, ino, now, |dir| tree.parent(dir, Wait::Never).ok()));
             }
             Ok(())
         });
@@ -56,7 +56,7 @@ impl Pusher {
     /// Takes note that the kernel has seen a whole directory.
     pub(crate) fn note_listed<T: Tree>(&self, tree: &T, dir: Ino) {
         let _ = guarded(|| {
-            self.note(|plan, now| plan.note_listed(dir, now, |dir| tree.parent(dir).ok()));
+            self.note(|plan, now| plan.note_listed(dir, now, |dir| tree.parent(dir, Wait::Never).ok()));
             Ok(())
         });
     }
