@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::threads::Threads;
 use crate::tree::Ino;
 
 /// What bounds the requests that wait.
@@ -82,6 +83,7 @@ struct Shared {
     watch: Condvar,
     limits: Limits,
     on_expire: Box<dyn Fn() + Send + Sync>,
+    threads: Threads,
 }
 
 /// The I/O threads and their watchdog; they end when this is dropped.
@@ -89,16 +91,21 @@ pub(crate) struct Workers(Arc<Shared>);
 
 impl Workers {
     /// Starts the watchdog; I/O threads start when there is work. Fails when no thread can be started.
-    pub(crate) fn start(limits: Limits, on_expire: impl Fn() + Send + Sync + 'static) -> io::Result<Workers> {
+    pub(crate) fn start(
+        limits: Limits,
+        threads: &Threads,
+        on_expire: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
             watch: Condvar::new(),
             limits,
             on_expire: Box::new(on_expire),
+            threads: threads.clone(),
         });
         let watched = shared.clone();
-        std::thread::Builder::new().name("bakfs-watchdog".into()).spawn(move || watched.watch())?;
+        threads.spawn("bakfs-watchdog", move || watched.watch())?;
         Ok(Workers(shared))
     }
 
@@ -148,8 +155,8 @@ impl Shared {
             return;
         }
         let worker = self.clone();
-        match std::thread::Builder::new().name("bakfs-io".into()).spawn(move || worker.serve()) {
-            Ok(_) => state.serving += 1,
+        match self.threads.spawn("bakfs-io", move || worker.serve()) {
+            Ok(()) => state.serving += 1,
             // The request stays queued for the threads there are; the watchdog answers it otherwise.
             Err(error) => tracing::warn!(%error, "Starting an I/O thread of the mount failed"),
         }
@@ -256,7 +263,7 @@ mod tests {
     fn workers(deadline_millis: u64, max_threads: usize) -> Workers {
         let deadline = Duration::from_millis(deadline_millis);
         let limits = Limits { deadline, max_threads, idle: Duration::from_millis(50) };
-        Workers::start(limits, || {}).unwrap()
+        Workers::start(limits, &Threads::default(), || {}).unwrap()
     }
 
     #[test]

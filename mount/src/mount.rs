@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
@@ -18,6 +18,7 @@ use crate::replace::{self, Detached};
 use crate::requests::Counters;
 use crate::server;
 use crate::table::find_mount;
+use crate::threads::Threads;
 use crate::tree::{Ino, Tree};
 use crate::{MountError, Requests};
 
@@ -70,6 +71,7 @@ pub struct Mount {
     real: PathBuf,
     counters: Arc<Counters>,
     session: Arc<Running>,
+    threads: Threads,
     /// By it the server is found.
     announced: OnceLock<OwnedFd>,
     /// Says whether the tree has come to hold extended attributes that the mount does not show.
@@ -139,11 +141,13 @@ impl Mount {
         let counters = Arc::new(Counters::default());
         let expired = counters.clone();
         let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
-        let workers = Workers::start(limits, move || Counters::add(&expired.expired, 1))
+        let threads = Threads::default();
+        let workers = Workers::start(limits, &threads, move || Counters::add(&expired.expired, 1))
             .map_err(system("Starting the mount's watchdog"))?;
-        let awake = Awake::start().map_err(system("Starting the mount's thread for busy times"))?;
+        let awake = Awake::start(&threads).map_err(system("Starting the mount's thread for busy times"))?;
         let xattrs = tree.has_xattrs();
-        let shown = tree.clone();
+        // Whoever has a mount that has ended keeps no tree.
+        let shown = Arc::downgrade(&tree);
         let pusher = options.push_small_files.then(Pusher::new);
         let core = Arc::new(Core {
             tree: tree.clone(),
@@ -158,15 +162,14 @@ impl Mount {
             .map_err(system("Agreeing with the kernel on the FUSE protocol"))?;
         if let Some(pusher) = &pusher {
             pusher
-                .start(tree, server.notifier(), counters.clone())
+                .start(tree, server.notifier(), counters.clone(), &threads)
                 .map_err(system("Starting the mount's pushing thread"))?;
         }
         let session = Arc::new(Running::default());
         *session.notifier.lock() = Some(server.notifier());
         let (running, path) = (session.clone(), real.clone());
-        std::thread::Builder::new()
-            .name("bakfs-mount".into())
-            .spawn(move || {
+        threads
+            .spawn("bakfs-mount", move || {
                 if let Err(error) = server.run() {
                     tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
                     // Nobody would be answered there any more.
@@ -182,7 +185,8 @@ impl Mount {
             })
             .map_err(system("Starting the mount's thread"))?;
         let announced = OnceLock::new();
-        Ok(Mount { real, counters, session, announced, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
+        let hides_xattrs = Box::new(move || !xattrs && shown.upgrade().is_some_and(|shown| shown.has_xattrs()));
+        Ok(Mount { real, counters, session, threads, announced, hides_xattrs })
     }
 
     /// Takes note that the mount is at its place.
@@ -210,6 +214,23 @@ impl Mount {
         while notifier.is_some() {
             self.session.ended.wait(&mut notifier);
         }
+    }
+
+    /// Waits until the mount has ended, for at most `max`; says whether it has.
+    pub fn wait_for(&self, max: Duration) -> bool {
+        let until = Instant::now() + max;
+        let mut notifier = self.session.notifier.lock();
+        while notifier.is_some() {
+            if self.session.ended.wait_until(&mut notifier, until).timed_out() {
+                return notifier.is_none();
+            }
+        }
+        true
+    }
+
+    /// Returns the mount's threads, to wait for their end after its own: nothing holds the tree then.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// Says whether the mount is still being served.

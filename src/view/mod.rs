@@ -20,6 +20,7 @@ use crate::repo::shared::listed::Listed;
 use crate::repo::shared::scope::{Scope, ahead_warning};
 use crate::store::{Room, Wait};
 use ahead::Ahead;
+use bakfs_mount::Threads;
 use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Time};
 use identity::PathHash;
 use layout::Layout;
@@ -63,6 +64,9 @@ pub struct View {
     ahead: Option<Ahead>,
     /// Where the store is far away: who goes through directories.
     read_ahead: Option<ReadAhead>,
+    threads: Threads,
+    /// What has come that a person should know of.
+    warnings: Mutex<Vec<String>>,
 }
 
 /// How often something may have changed, and how many of these changes the layout shows.
@@ -117,10 +121,13 @@ impl View {
         let snapshots = scope.of(&all)?.into_iter().cloned().collect();
         let layout = Layout::build(&Layout::default(), snapshots, &jiff::Zoned::now());
         let xattrs = wants_xattrs && layout.has_xattrs();
+        let threads = Threads::default();
         Ok(View {
             room: Mutex::new(repository.store().room()),
             ahead: repository.store().is_far().then(Ahead::default),
-            read_ahead: repository.store().is_far().then(|| ReadAhead::start(repository.clone())),
+            read_ahead: repository.store().is_far().then(|| ReadAhead::start(repository.clone(), &threads)),
+            threads,
+            warnings: Mutex::default(),
             repository,
             scope,
             layout: RwLock::new(Arc::new(layout)),
@@ -199,15 +206,15 @@ impl View {
             new.add_note(&old);
         }
         if self.hides(&new) && !self.hides(&old) {
-            tracing::warn!(
-                "The newest snapshot is the first with extended attributes or ACLs: they are shown as soon as nobody uses the mount"
-            );
+            let text = "The newest snapshot is the first with extended attributes or ACLs: they are shown as soon as nobody \
+                        uses the mount";
+            self.warnings.lock().push(text.into());
         }
         let is_told = |listed: &Listed| old.ahead().iter().any(|told| told.id == listed.id);
         if !new.ahead().iter().all(is_told)
             && let Some(text) = ahead_warning(&new.ahead().iter().collect::<Vec<_>>())
         {
-            tracing::warn!("{text}");
+            self.warnings.lock().push(text);
         }
         untold.extend(new.changes_since(&old));
         *self.layout.write() = Arc::new(new);
@@ -221,6 +228,17 @@ impl View {
     /// Tells of snapshots dated more than a day ahead; nothing where there are none.
     pub fn ahead_warning(&self) -> Option<String> {
         ahead_warning(&self.layout().ahead().iter().collect::<Vec<_>>())
+    }
+
+    /// Takes what has come since it was asked last that a person should know of: snapshots dated ahead, and attributes
+    /// that cannot be shown yet.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock())
+    }
+
+    /// Returns the view's own threads, which end with it.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// Returns the directories that are shown and not stored: what is in them follows the repository.

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::guard::guarded;
 use crate::requests::Counters;
+use crate::threads::Threads;
 use crate::tree::{Fault, Ino, Neighbour, Tree, Wait};
 use plan::{Plan, Step};
 
@@ -82,10 +83,10 @@ impl Pusher {
         tree: Arc<T>,
         store: impl Store,
         counters: Arc<Counters>,
+        threads: &Threads,
     ) -> io::Result<()> {
         let pusher = self.clone();
-        let run = move || pusher.run(&*tree, &store, &counters);
-        std::thread::Builder::new().name("bakfs-push".into()).spawn(run).map(drop)
+        threads.spawn("bakfs-push", move || pusher.run(&*tree, &store, &counters))
     }
 
     fn run<T: Tree>(&self, tree: &T, store: &impl Store, counters: &Counters) {
