@@ -74,6 +74,8 @@ pub mod repo;
 pub mod restore;
 pub mod retention;
 pub mod schedule;
+#[cfg(feature = "mount")]
+pub mod serve;
 pub mod settings;
 pub mod source;
 pub mod spelling;

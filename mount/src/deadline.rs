@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::threads::Threads;
-use crate::tree::Ino;
+use crate::tree::{Failure, Ino};
 
 /// What bounds the requests that wait.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ struct Shared {
     work: Condvar,
     watch: Condvar,
     limits: Limits,
-    on_expire: Box<dyn Fn() + Send + Sync>,
+    on_expire: Box<dyn Fn(&Failure) + Send + Sync>,
     threads: Threads,
 }
 
@@ -94,7 +94,7 @@ impl Workers {
     pub(crate) fn start(
         limits: Limits,
         threads: &Threads,
-        on_expire: impl Fn() + Send + Sync + 'static,
+        on_expire: impl Fn(&Failure) + Send + Sync + 'static,
     ) -> io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -217,15 +217,9 @@ impl Shared {
                 }
             }
             drop(state);
-            tracing::warn!(
-                operation = job.operation,
-                inode = job.ino,
-                deadline_secs = self.limits.deadline.as_secs_f64(),
-                queued = job.work.is_some(),
-                "A request missed its deadline and was answered with EIO"
-            );
             job.pending.expire();
-            (self.on_expire)();
+            let why = format!("it missed its deadline of {} s", self.limits.deadline.as_secs_f64());
+            (self.on_expire)(&Failure { operation: job.operation, ino: job.ino, why });
             // May hold the last reference to what owns these workers, whose end takes the lock.
             drop(job);
             state = self.state.lock();
@@ -263,7 +257,7 @@ mod tests {
     fn workers(deadline_millis: u64, max_threads: usize) -> Workers {
         let deadline = Duration::from_millis(deadline_millis);
         let limits = Limits { deadline, max_threads, idle: Duration::from_millis(50) };
-        Workers::start(limits, &Threads::default(), || {}).unwrap()
+        Workers::start(limits, &Threads::default(), |_| {}).unwrap()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::awake::Awake;
 use crate::deadline::{Limits, Workers};
 use crate::fuse::{Core, Notifier, Server};
+use crate::guard::note_failure;
 use crate::kernel;
 use crate::push::Pusher;
 use crate::replace::{self, Detached};
@@ -19,7 +20,7 @@ use crate::requests::Counters;
 use crate::server;
 use crate::table::find_mount;
 use crate::threads::Threads;
-use crate::tree::{Ino, Tree};
+use crate::tree::{Failure, Ino, Tree};
 use crate::{MountError, Requests};
 
 /// Threads that may wait for a disk or a network at a time.
@@ -142,8 +143,12 @@ impl Mount {
         let expired = counters.clone();
         let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
         let threads = Threads::default();
-        let workers = Workers::start(limits, &threads, move || Counters::add(&expired.expired, 1))
-            .map_err(system("Starting the mount's watchdog"))?;
+        let told = tree.clone();
+        let on_expire = move |failure: &Failure| {
+            Counters::add(&expired.expired, 1);
+            note_failure(&*told, failure);
+        };
+        let workers = Workers::start(limits, &threads, on_expire).map_err(system("Starting the mount's watchdog"))?;
         let awake = Awake::start(&threads).map_err(system("Starting the mount's thread for busy times"))?;
         let xattrs = tree.has_xattrs();
         // Whoever has a mount that has ended keeps no tree.

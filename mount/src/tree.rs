@@ -67,6 +67,23 @@ impl Fault {
     }
 }
 
+/// A request that was answered with EIO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the kernel asked for, in the words of the FUSE protocol.
+    pub operation: &'static str,
+    /// The inode that it asked for.
+    pub ino: Ino,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "A request was answered with EIO ({} of inode {}): {}", self.operation, self.ino, self.why)
+    }
+}
+
 /// A file's type, as in the upper bits of `st_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -244,6 +261,11 @@ pub trait Tree: Send + Sync + 'static {
 
     /// Returns what statfs(2) shows. Must answer from memory: no deadline watches over it.
     fn usage(&self) -> Usage;
+
+    /// Takes note of a request that was answered with EIO, by default into the log. Must not wait.
+    fn note_failure(&self, failure: &Failure) {
+        tracing::error!("{failure}");
+    }
 
     /// Says whether anything the mount shows has extended attributes.
     fn has_xattrs(&self) -> bool;

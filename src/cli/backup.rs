@@ -68,10 +68,11 @@ pub(super) fn apart(global: &Global) -> Result<Vec<PathBuf>, Error> {
     let place = global.access.place()?;
     let cache = global.access.cache_base()?;
     let own = place.folder().into_iter().chain([&*cache]);
-    let mut paths: Vec<_> = own.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    let paths = own.filter_map(|path| std::fs::canonicalize(path).ok());
     #[cfg(feature = "mount")]
-    paths.extend(bakfs_mount::mounts_of_type(super::mount_point::FS_TYPE).into_iter().map(|mounted| mounted.path));
-    Ok(paths)
+    let paths =
+        paths.chain(bakfs_mount::mounts_of_type(crate::serve::point::FS_TYPE).into_iter().map(|mounted| mounted.path));
+    Ok(paths.collect())
 }
 
 /// Refuses tags that would make this a run of a profile, or a snapshot that lacks something.
@@ -176,7 +177,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     report(global, &outcome, &repository.store().traffic());
     #[cfg(feature = "mount")]
     if outcome.id.is_some() && outcome.snapshot.has_xattrs {
-        super::mount_point::tell_hiding(&outcome.snapshot.name);
+        super::umount::tell_hiding(&outcome.snapshot.name);
     }
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }

@@ -8,7 +8,6 @@ use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Options;
 use crate::repo::{Memory, Repository};
 use crate::settings::Repository as Configured;
-use crate::store::place::Place;
 use crate::{text, variable};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
@@ -136,6 +135,7 @@ impl Global {
     /// Returns the arguments that lead another process of this program to the same repository.
     #[cfg(feature = "mount")]
     pub fn far_arguments(&self) -> Result<Vec<OsString>> {
+        use crate::store::place::Place;
         let repo = match self.access.place()? {
             Place::Local(path) => path.into_os_string(),
             Place::Remote(_) => self.access.chosen()?.repo.unwrap_or_default(),

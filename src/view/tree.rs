@@ -4,11 +4,11 @@ use super::identity::{self, Identity};
 use super::layout::{NOTE_INO, NOTE_TEXT};
 use super::nodes::Referred;
 use super::read_ahead::{Child, MAX_CHILDREN};
-use super::{Dir, View, fault, wait as own_wait};
+use super::{Dir, News, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
 use crate::store::Wait as OwnWait;
-use bakfs_mount::tree::{Attr, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
+use bakfs_mount::tree::{Attr, Failure, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
 use std::ops::Range;
 
 /// Positions in listings of a snapshot's directories start above those of `.` and `..`.
@@ -361,6 +361,10 @@ impl Tree for View {
             files: files + UNKNOWN_FREE_FILES,
             free_files: UNKNOWN_FREE_FILES,
         }
+    }
+
+    fn note_failure(&self, failure: &Failure) {
+        (self.tell)(News::Failure(failure.clone()));
     }
 
     fn has_xattrs(&self) -> bool {

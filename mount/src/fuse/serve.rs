@@ -8,10 +8,10 @@ use super::Errno;
 use super::reply::{Fail, Listing, directory, file_attr};
 use crate::awake::Awake;
 use crate::deadline::{Pending, Workers};
-use crate::guard::guarded;
+use crate::guard::{guarded, note_failure};
 use crate::push::Pusher;
 use crate::requests::Counters;
-use crate::tree::{ENDLESS, Fault, Ino, Kind, Listed, Tree, Wait};
+use crate::tree::{ENDLESS, Failure, Fault, Ino, Kind, Listed, Tree, Wait};
 
 /// How long the kernel may keep an entry of a directory that changes. They are the few virtual ones,
 /// so a lookup a second costs nothing, and a name that depends on the time is right without anybody
@@ -40,22 +40,23 @@ pub(crate) struct Core<T: Tree> {
     pub(crate) hidden_xattrs: bool,
 }
 
-pub(super) fn errno(operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
-    match fault {
-        Fault::NotFound => Errno::ENOENT,
-        Fault::NotDirectory => Errno::ENOTDIR,
-        Fault::IsDirectory => Errno::EISDIR,
-        Fault::Invalid => Errno::EINVAL,
-        Fault::NoAttribute => Errno::ENODATA,
-        Fault::NoData => Errno::ENXIO,
-        Fault::Damaged(_) | Fault::WouldWait => {
-            tracing::error!(operation, inode = ino, %fault, "A request was answered with EIO");
-            Errno::EIO
+impl<T: Tree> Core<T> {
+    /// Returns what the kernel is told of a fault, and tells the tree of one that is EIO.
+    pub(super) fn errno(&self, operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
+        match fault {
+            Fault::NotFound => Errno::ENOENT,
+            Fault::NotDirectory => Errno::ENOTDIR,
+            Fault::IsDirectory => Errno::EISDIR,
+            Fault::Invalid => Errno::EINVAL,
+            Fault::NoAttribute => Errno::ENODATA,
+            Fault::NoData => Errno::ENXIO,
+            Fault::Damaged(_) | Fault::WouldWait => {
+                note_failure(&*self.tree, &Failure { operation, ino, why: fault.to_string() });
+                Errno::EIO
+            }
         }
     }
-}
 
-impl<T: Tree> Core<T> {
     /// Asks the tree without waiting, and again on an I/O thread if that gives no answer; then replies. So EIO is only
     /// ever said by who was allowed to wait, and to read again.
     ///
@@ -74,7 +75,7 @@ impl<T: Tree> Core<T> {
             scratch.clear();
             match guarded(|| ask(&self.tree, Wait::Never, scratch)) {
                 Ok(found) => answer(self, reply, found, scratch),
-                Err(fault) if fault.is_answer() => reply.fail(errno(operation, ino, &fault)),
+                Err(fault) if fault.is_answer() => reply.fail(self.errno(operation, ino, &fault)),
                 Err(_) => {
                     Counters::add(&self.counters.handed_over, 1);
                     let pending = Pending::new(reply);
@@ -102,7 +103,7 @@ impl<T: Tree> Core<T> {
             let found = guarded(|| ask(&self.tree, Wait::Allowed, scratch));
             match (owed.take(), found) {
                 (Some(reply), Ok(found)) => answer(self, reply, found, scratch),
-                (Some(reply), Err(fault)) => reply.fail(errno(operation, ino, &fault)),
+                (Some(reply), Err(fault)) => reply.fail(self.errno(operation, ino, &fault)),
                 (None, Ok(found)) => late(&self.tree, found),
                 (None, Err(_)) => {}
             }
@@ -148,7 +149,7 @@ impl<T: Tree> Core<T> {
                     return reply.finish();
                 }
             }
-            Err(fault) if fault.is_answer() => return reply.fail(errno("readdir", dir, &fault)),
+            Err(fault) if fault.is_answer() => return reply.fail(self.errno("readdir", dir, &fault)),
             Err(_) => return self.list_on_thread(dir, offset, reply, kept),
         }
         let cookie = after_dots(offset);
@@ -165,7 +166,7 @@ impl<T: Tree> Core<T> {
         } else {
             // The kernel asks once more at the end, when it has taken in all entries.
             let ended = found.is_ok() && taken == 0 && cookie != 0;
-            conclude(dir, reply, found, taken);
+            self.conclude(dir, reply, found, taken);
             if ended && let Some(pusher) = &self.pusher {
                 pusher.note_listed(&*self.tree, dir);
             }
@@ -193,7 +194,7 @@ impl<T: Tree> Core<T> {
         let full = match guarded(|| self.dots(dir, offset, Wait::Allowed)) {
             Ok(dots) => owed.with(|reply| add_dots(reply, &dots, kept)),
             Err(fault) => {
-                owed.take().into_iter().for_each(|reply| reply.fail(errno("readdir", dir, &fault)));
+                owed.take().into_iter().for_each(|reply| reply.fail(self.errno("readdir", dir, &fault)));
                 return;
             }
         };
@@ -214,10 +215,18 @@ impl<T: Tree> Core<T> {
             })
         });
         match owed.take() {
-            Some(reply) => conclude(dir, reply, found, taken.len()),
+            Some(reply) => self.conclude(dir, reply, found, taken.len()),
             // The kernel was told EIO and knows nothing of the references counted for it.
             None if R::COUNTED => taken.into_iter().for_each(|ino| self.forget(ino, 1)),
             None => {}
+        }
+    }
+
+    /// Replies with the entries taken; a fault after some of them shows up in the request that follows.
+    fn conclude<R: Listing>(&self, dir: Ino, reply: R, found: Result<(), Fault>, taken: usize) {
+        match found {
+            Err(fault) if taken == 0 => reply.fail(self.errno("readdir", dir, &fault)),
+            _ => reply.finish(),
         }
     }
 }
@@ -245,13 +254,5 @@ struct Lifetimes {
 impl Lifetimes {
     fn of(&self, kind: Kind) -> Duration {
         if kind == Kind::Symlink { self.links } else { self.entries }
-    }
-}
-
-/// Replies with the entries taken; a fault after some of them shows up in the request that follows.
-fn conclude<R: Listing>(dir: Ino, reply: R, found: Result<(), Fault>, taken: usize) {
-    match found {
-        Err(fault) if taken == 0 => reply.fail(errno("readdir", dir, &fault)),
-        _ => reply.finish(),
     }
 }
