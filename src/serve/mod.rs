@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// How often a folder is looked at, whatever it tells by itself.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// So long those are waited for who are in a mount that ends, and as long its threads.
+/// So long those are waited for who are in a mount that ends: who looks in passing, as `df` or a file manager.
+const MAX_LEAVING: Duration = Duration::from_secs(1);
+/// So long its threads are waited for then.
 const MAX_END: Duration = Duration::from_secs(5);
 
 /// Takes a service's notes. It is called by the service's own threads and by those that owe the kernel an answer: it
@@ -183,7 +185,7 @@ impl Service {
     fn finish(&self) -> Result<()> {
         let at = self.path.display();
         self.unmount().map_err(|error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error))?;
-        if !self.wait_for(MAX_END) {
+        if !self.wait_for(MAX_LEAVING) {
             let message = format!(
                 "The mount at {at} was in use: it is gone from there, and serves whoever is in it until they have left"
             );
