@@ -73,6 +73,8 @@ pub struct Mount {
     counters: Arc<Counters>,
     session: Arc<Running>,
     threads: Threads,
+    /// The number of its device, by which it is told from another at its place.
+    device: OnceLock<String>,
     /// By it the server is found.
     announced: OnceLock<OwnedFd>,
     /// Says whether the tree has come to hold extended attributes that the mount does not show.
@@ -84,8 +86,10 @@ struct Running {
     /// `None` once the mount has ended; a notifier keeps the connection to the kernel open.
     notifier: Mutex<Option<Notifier>>,
     ended: Condvar,
-    /// Whether the mount is where its path says, and not another one.
+    /// Whether the mount was put at its place, and no other of ours has taken it.
     is_in_place: AtomicBool,
+    /// Why it could not be served to its end.
+    failure: OnceLock<String>,
 }
 
 impl Mount {
@@ -176,7 +180,7 @@ impl Mount {
         threads
             .spawn("bakfs-mount", move || {
                 if let Err(error) = server.run() {
-                    tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
+                    let _ = running.failure.set(error.to_string());
                     // Nobody would be answered there any more.
                     if running.is_in_place.load(Ordering::Relaxed) {
                         let _ = kernel::unmount(&path, true);
@@ -189,9 +193,9 @@ impl Mount {
                 running.ended.notify_all();
             })
             .map_err(system("Starting the mount's thread"))?;
-        let announced = OnceLock::new();
+        let (device, announced) = (OnceLock::new(), OnceLock::new());
         let hides_xattrs = Box::new(move || !xattrs && shown.upgrade().is_some_and(|shown| shown.has_xattrs()));
-        Ok(Mount { real, counters, session, threads, announced, hides_xattrs })
+        Ok(Mount { real, counters, session, threads, device, announced, hides_xattrs })
     }
 
     /// Takes note that the mount is at its place.
@@ -202,6 +206,7 @@ impl Mount {
                 Ok(announced) => drop(self.announced.set(announced)),
                 Err(errno) => tracing::debug!("Who unmounts will not wait for the end of this process: {errno}"),
             }
+            let _ = self.device.set(found.device);
         }
         if !kernel::set_read_ahead(&self.real, options.read_ahead_kib) {
             tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
@@ -245,7 +250,13 @@ impl Mount {
 
     /// Says whether the mount is at its place, and not another one, or none.
     pub fn is_in_place(&self) -> bool {
-        self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed)
+        let is_there = |device: &String| find_mount(&self.real).is_some_and(|found| found.device == *device);
+        self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed) && self.device.get().is_none_or(is_there)
+    }
+
+    /// Returns why a mount that has ended could not be served any more; `None` where it was unmounted.
+    pub fn failure(&self) -> Option<&str> {
+        self.session.failure.get().map(String::as_str)
     }
 
     /// Says whether files of the mount are open, a process works in it, or something is mounted below; `None` where this

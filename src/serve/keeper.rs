@@ -209,7 +209,8 @@ impl Keeper {
             return;
         }
         self.tried_to_renew = Instant::now();
-        if self.served.current().is_in_use() == Some(true) {
+        let mount = self.served.current();
+        if !mount.is_in_place() || mount.is_in_use() == Some(true) {
             return;
         }
         let renewed = self.source.show().map_err(|error| error.chain()).and_then(|shown| {

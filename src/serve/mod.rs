@@ -4,6 +4,22 @@
 //! the repository, brings its index here, notes what reads have verified, and begins anew where attributes have come
 //! that it could not show. It has no state beside itself, prints nothing and takes no signals: several live in one
 //! process, and each ends alone.
+//!
+//! ```no_run
+//! use bakfs::repo::{Repository, index::load::IndexLoad, open};
+//! use bakfs::serve::{Options, Service};
+//! use std::{path::Path, sync::Arc};
+//!
+//! # fn main() -> bakfs::error::Result<()> {
+//! let (folder, mountpoint) = (Path::new("/srv/repo"), Path::new("/mnt/history"));
+//! let how = open::Options { index: IndexLoad::OnDemand, ..open::Options::default() };
+//! let repository = Arc::new(Repository::open(folder, &how, |_| Ok(vec![/* what opens it */]))?);
+//! let options = Options { folder: Some(folder.into()), ..Options::default() };
+//! let service = Service::start(repository, mountpoint, &options, |note| eprintln!("{note}"))?;
+//! let hosts = std::fs::read("/mnt/history/latest/etc/hosts").unwrap();
+//! service.end()
+//! # }
+//! ```
 
 mod keeper;
 mod note;
@@ -23,6 +39,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a place far away is asked for new snapshots, unless [`Options::refresh`] says otherwise.
@@ -87,6 +104,8 @@ pub struct Service {
     threads: Threads,
     path: PathBuf,
     tell: Tell,
+    /// Whether it was told that the mount has failed.
+    is_told: AtomicBool,
     is_over: bool,
 }
 
@@ -129,7 +148,7 @@ impl Service {
         let threads = Threads::default();
         Keeper::start(source, shown, served.clone(), refresh, &threads)
             .context(|| format!("Cannot start the threads of the mount at {}", path.display()))?;
-        Ok(Service { repository, served, threads, path, tell, is_over: false })
+        Ok(Service { repository, served, threads, path, tell, is_told: AtomicBool::new(false), is_over: false })
     }
 
     /// Returns where it is mounted, with symbolic links resolved.
@@ -155,16 +174,25 @@ impl Service {
     /// Waits until the mount has ended, whoever ended it, and nobody is left in it.
     pub fn wait(&self) {
         self.served.wait();
-        self.repository.note_reads();
+        self.settle();
     }
 
     /// Waits for the same, for at most `max`; says whether it is so.
     pub fn wait_for(&self, max: Duration) -> bool {
         let is_over = self.served.wait_for(max);
         if is_over {
-            self.repository.note_reads();
+            self.settle();
         }
         is_over
+    }
+
+    /// Writes down what was verified, and tells of a mount that has failed, once.
+    fn settle(&self) {
+        self.repository.note_reads();
+        let mount = self.served.current();
+        if let Some(why) = mount.failure().filter(|_| !self.is_told.swap(true, Ordering::Relaxed)) {
+            (self.tell)(Note::Stopped(why.into()));
+        }
     }
 
     /// Takes the mount away, busy or not; it goes on serving whoever is still in it, and [`Service::wait`] waits for

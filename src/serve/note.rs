@@ -5,7 +5,7 @@ use crate::view::News;
 use bakfs_mount::tree::Failure;
 use std::fmt;
 
-/// What a mount tells while it lives; its text is for a person. None of it ends the mount.
+/// What a mount tells while it lives; its text is for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// Something that a person should know of what is shown, or how it is stored. Each text comes once, and again where
@@ -22,6 +22,8 @@ pub enum Note {
     Renewed,
     /// The mount cannot begin anew to show extended attributes and ACLs, and why.
     NotRenewed(String),
+    /// The mount has ended, and was not unmounted: why it could not be served any more.
+    Stopped(String),
     /// The mount could not be taken away when its [`Service`](super::Service) was dropped, or not all of it, and why.
     NotEnded(String),
 }
@@ -29,7 +31,7 @@ pub enum Note {
 impl Note {
     /// Says whether something failed that was asked for, and was not only found.
     pub fn is_error(&self) -> bool {
-        matches!(self, Note::Failure(_) | Note::NotRenewed(_) | Note::NotEnded(_))
+        matches!(self, Note::Failure(_) | Note::NotRenewed(_) | Note::Stopped(_) | Note::NotEnded(_))
     }
 }
 
@@ -42,6 +44,7 @@ impl fmt::Display for Note {
             Note::LookSucceeded(failed) => {
                 write!(f, "The repository can be looked at again, after {} had failed", counted(*failed, "look"))
             }
+            Note::Stopped(why) => write!(f, "Serving the mount failed: {why}"),
             Note::Renewed => f.write_str("The mount has begun anew and shows extended attributes and ACLs"),
             Note::NotRenewed(why) => {
                 write!(f, "The mount cannot begin anew to show extended attributes and ACLs: {why}")

@@ -173,8 +173,8 @@ impl IndexLoader {
     }
 
     /// Fetches what of the index is not here, unless it is longer than the repository lets come; lookups go on
-    /// meanwhile, and find each segment here as soon as it is. A failure leaves things as they are, and is only
-    /// logged. Returns whether all is here.
+    /// meanwhile, and find each segment here as soon as it is. A failure leaves things as they are, and is a
+    /// warning. Returns whether all is here.
     pub fn load(&mut self) -> bool {
         self.load_until(&AtomicBool::new(false))
     }
@@ -202,7 +202,8 @@ impl IndexLoader {
                 // Gone meanwhile: the next refresh drops it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!("{} could not be loaded: {}", Object::Index(segment.id()), error.chain());
+                    let object = Object::Index(segment.id());
+                    self.repository.warn(format!("{object} could not be loaded: {}", error.chain()));
                     if error.kind() != ErrorKind::Damaged {
                         return false;
                     }
