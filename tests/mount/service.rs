@@ -1,18 +1,20 @@
 //! Promise: a mount is a service of the library. A process mounts several repositories without the program, follows each,
 //! is told of each apart, and ends each alone; nothing is left of one that has ended.
 
-use bakfs::error::ErrorKind;
+use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::header::Suite;
 use bakfs::id::RepositoryId;
-use bakfs::repo::Repository;
 use bakfs::repo::index::load::IndexLoad;
 use bakfs::repo::open;
 use bakfs::repo::shared::scope::Scope;
+use bakfs::repo::{Memory, Repository};
 use bakfs::serve::{Note, Options, Service};
+use bakfs::store::{Listed, Names, Object, ObjectKind, Store, Wait};
 use bakfs_mount::find_mount;
-use bakfs_testing::library::back_up;
+use bakfs_testing::library::{self, Source, TINY_CHUNKS, back_up};
+use bakfs_testing::stores::MemStore;
 use bakfs_testing::{SOON, until};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -73,7 +75,7 @@ impl Sample {
         back_up(&open(&self.repo()), &self.dir.path().join("source"), self.days).unwrap().snapshot.name
     }
 
-    fn start(&self, repository: &Arc<Repository>, options: &Options) -> bakfs::error::Result<Service> {
+    fn start(&self, repository: &Arc<Repository>, options: &Options) -> Result<Service> {
         let notes = self.notes.clone();
         Service::start(repository.clone(), &self.mountpoint(), options, move |note| notes.lock().push(note))
     }
@@ -246,4 +248,85 @@ fn each_service_tells_its_own_notes() {
     first.end().unwrap();
     second.end().unwrap();
     assert_eq!(*other.notes.lock(), []);
+}
+
+/// What holds up every read while it is down.
+#[derive(Default)]
+struct Network {
+    is_down: Mutex<bool>,
+    is_back: Condvar,
+}
+
+/// A store behind a network, of which nothing is in memory.
+struct Far {
+    inner: Arc<MemStore>,
+    network: Arc<Network>,
+}
+
+impl Store for Far {
+    fn put(&self, object: Object, bytes: &[u8]) -> Result<()> {
+        self.inner.put(object, bytes)
+    }
+    fn barrier(&self, names: Names) -> Result<()> {
+        self.inner.barrier(names)
+    }
+    fn len_bytes(&self, object: Object) -> Result<u64> {
+        self.inner.len_bytes(object)
+    }
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        if wait == Wait::Never {
+            return Err(Error::new(ErrorKind::WouldWait, "nothing is in memory"));
+        }
+        let mut is_down = self.network.is_down.lock();
+        self.network.is_back.wait_while(&mut is_down, |is_down| *is_down);
+        self.inner.read_at(object, offset, buffer, wait)
+    }
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        self.inner.list(kind)
+    }
+    fn delete(&self, object: Object) -> Result<()> {
+        self.inner.delete(object)
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn is_far(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_thread_that_waits_for_a_network_keeps_no_directory_and_is_told_of() {
+    bakfs_testing::need_root();
+    let _alone = ALONE.lock();
+    let (source, inner) = (Source::new(), Arc::new(MemStore::default()));
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    back_up(&library::open(inner.clone()).unwrap(), &source.path(), 0).unwrap();
+    let network = Arc::new(Network::default());
+    let far = Far { inner, network: network.clone() };
+    let memory = Memory { frames_bytes: 0, pages_bytes: 0 };
+    let how = open::Options { memory, ..open::Options::default() };
+    let repository = Arc::new(Repository::unlock(Arc::new(far), &how, |_| Ok(Vec::new())).unwrap());
+    let mountpoint = source.beside("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let options = Options { deadline: Duration::from_millis(500), refresh: NEVER, ..Options::default() };
+    let notes: Arc<Mutex<Vec<Note>>> = Arc::default();
+    let told = notes.clone();
+    let service =
+        Service::start(repository.clone(), &mountpoint, &options, move |note| told.lock().push(note)).unwrap();
+    let shown = mountpoint.join("latest").join(source.path().strip_prefix("/").unwrap());
+    assert_eq!(fs::read(shown.join("text")).unwrap(), fs::read(source.path().join("text")).unwrap());
+    assert!(serving_threads().contains(&"bakfs-ahead".to_string()), "{:?}", serving_threads());
+
+    *network.is_down.lock() = true;
+    let failed = fs::read(shown.join("folder/long")).map(|bytes| bytes.len()).unwrap_err();
+    assert_eq!(failed.raw_os_error(), Some(libc::EIO));
+    assert!(notes.lock().iter().any(|note| note.to_string().contains("deadline")), "{:?}", notes.lock());
+    let left = service.end().unwrap_err();
+    assert!(left.kind() == ErrorKind::Busy && left.to_string().contains("has not ended"), "{left}");
+    assert!(find_mount(&mountpoint).is_none());
+    *network.is_down.lock() = false;
+    network.is_back.notify_all();
+    no_thread_is_left();
+    assert_eq!(Arc::strong_count(&repository), 1);
 }
