@@ -217,9 +217,10 @@ impl Shared {
                 }
             }
             drop(state);
-            job.pending.expire();
+            // Told before the answer: whoever has it finds it in the log.
             let why = format!("it missed its deadline of {} s", self.limits.deadline.as_secs_f64());
             (self.on_expire)(&Failure { operation: job.operation, ino: job.ino, why });
+            job.pending.expire();
             // May hold the last reference to what owns these workers, whose end takes the lock.
             drop(job);
             state = self.state.lock();
