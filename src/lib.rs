@@ -1,7 +1,8 @@
 //! bakfs: backups whose history is a file system.
 //!
 //! A [repository](repo::Repository) in a [store](store::Store) holds snapshots. [`backup`] reads sources into a new one;
-//! [`view`] shows all of them as a tree of files, which the crate `bakfs-mount` serves to the kernel; [`restore`], [`diff`],
+//! [`view`] shows all of them as a tree of files, which the crate `bakfs-mount` serves to the kernel, and [`serve`] keeps it
+//! mounted; [`restore`], [`diff`],
 //! [`find`], [`check`], [`prune`] and [`repair`] do what their names say. [`access`] finds out which repository is meant and
 //! what opens it, [`job`] makes one run of a profile. Nothing here prints but [`cli`]: a [`Monitor`](monitor::Monitor) is
 //! told. docs/architecture.md is the map.
@@ -80,6 +81,8 @@ pub mod repo;
 pub mod restore;
 pub mod retention;
 pub mod schedule;
+#[cfg(feature = "mount")]
+pub mod serve;
 pub mod settings;
 pub mod source;
 pub mod spelling;

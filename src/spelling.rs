@@ -1,5 +1,9 @@
 //! Misspelt words, and characters that are not what they look like.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 /// Returns whether a character gives commands to a terminal, ends a line, or turns the text around it: it is escaped
 /// wherever a name is shown. Those of Unicode's bidirectional algorithm (UAX 9, 2.1 to 2.6), its line and paragraph
 /// separators, and all control characters.
@@ -15,6 +19,23 @@ pub fn push_shown(text: &mut String, character: char) {
         true => text.extend(character.escape_default()),
         false => text.push(character),
     }
+}
+
+/// Writes a path or name for a person: what could upset a terminal is escaped.
+pub fn readable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|character| push_shown(&mut text, character));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Writes a path for a person.
+pub fn readable_path(path: &Path) -> String {
+    readable(path.as_os_str().as_bytes())
 }
 
 /// Longer words are near to none.

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::threads::Threads;
+
 /// Bounds the time idle processors need to wake up for as long as it is held open.
 const DEVICE: &str = "/dev/cpu_dma_latency";
 
@@ -55,15 +57,15 @@ pub(crate) struct Awake(Arc<Shared>);
 
 impl Awake {
     /// Starts the thread that holds the device during storms, if there is one that may be opened.
-    pub(crate) fn start() -> io::Result<Awake> {
+    pub(crate) fn start(threads: &Threads) -> io::Result<Awake> {
         let driver = std::fs::read_to_string(IDLE_DRIVER).unwrap_or_default();
-        Awake::with(DEVICE.into(), if driver.trim() == "haltpoll" { POLL } else { SHALLOW })
+        Awake::with(threads, DEVICE.into(), if driver.trim() == "haltpoll" { POLL } else { SHALLOW })
     }
 
-    fn with(device: PathBuf, latency: Latency) -> io::Result<Awake> {
+    fn with(threads: &Threads, device: PathBuf, latency: Latency) -> io::Result<Awake> {
         let shared = Arc::new(Shared { requests: AtomicU64::new(0), state: Mutex::default(), changed: Condvar::new() });
         let held = shared.clone();
-        std::thread::Builder::new().name("bakfs-awake".into()).spawn(move || held.hold(&device, latency))?;
+        threads.spawn("bakfs-awake", move || held.hold(&device, latency))?;
         Ok(Awake(shared))
     }
 
@@ -158,7 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let device = dir.path().join("device");
         mknodat(CWD, &device, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let awake = Arc::new(Awake::with(device.clone(), POLL).unwrap());
+        let awake = Arc::new(Awake::with(&Threads::default(), device.clone(), POLL).unwrap());
         for _ in 0..2 {
             let noted = awake.clone();
             let storm = std::thread::spawn(move || {
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn a_device_that_cannot_be_opened_is_asked_for_once() {
         let dir = tempfile::tempdir().unwrap();
-        let awake = Awake::with(dir.path().join("none"), POLL).unwrap();
+        let awake = Awake::with(&Threads::default(), dir.path().join("none"), POLL).unwrap();
         while Arc::strong_count(&awake.0) > 1 {
             awake.note();
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::tree::Ino;
+use crate::threads::Threads;
+use crate::tree::{Failure, Ino};
 
 /// What bounds the requests that wait.
 #[derive(Clone, Copy)]
@@ -81,7 +82,8 @@ struct Shared {
     work: Condvar,
     watch: Condvar,
     limits: Limits,
-    on_expire: Box<dyn Fn() + Send + Sync>,
+    on_expire: Box<dyn Fn(&Failure) + Send + Sync>,
+    threads: Threads,
 }
 
 /// The I/O threads and their watchdog; they end when this is dropped.
@@ -89,16 +91,21 @@ pub(crate) struct Workers(Arc<Shared>);
 
 impl Workers {
     /// Starts the watchdog; I/O threads start when there is work. Fails when no thread can be started.
-    pub(crate) fn start(limits: Limits, on_expire: impl Fn() + Send + Sync + 'static) -> io::Result<Workers> {
+    pub(crate) fn start(
+        limits: Limits,
+        threads: &Threads,
+        on_expire: impl Fn(&Failure) + Send + Sync + 'static,
+    ) -> io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
             watch: Condvar::new(),
             limits,
             on_expire: Box::new(on_expire),
+            threads: threads.clone(),
         });
         let watched = shared.clone();
-        std::thread::Builder::new().name("bakfs-watchdog".into()).spawn(move || watched.watch())?;
+        threads.spawn("bakfs-watchdog", move || watched.watch())?;
         Ok(Workers(shared))
     }
 
@@ -148,8 +155,8 @@ impl Shared {
             return;
         }
         let worker = self.clone();
-        match std::thread::Builder::new().name("bakfs-io".into()).spawn(move || worker.serve()) {
-            Ok(_) => state.serving += 1,
+        match self.threads.spawn("bakfs-io", move || worker.serve()) {
+            Ok(()) => state.serving += 1,
             // The request stays queued for the threads there are; the watchdog answers it otherwise.
             Err(error) => tracing::warn!(%error, "Starting an I/O thread of the mount failed"),
         }
@@ -210,15 +217,10 @@ impl Shared {
                 }
             }
             drop(state);
-            tracing::warn!(
-                operation = job.operation,
-                inode = job.ino,
-                deadline_secs = self.limits.deadline.as_secs_f64(),
-                queued = job.work.is_some(),
-                "A request missed its deadline and was answered with EIO"
-            );
+            // Told before the answer: whoever has it finds it in the log.
+            let why = format!("it missed its deadline of {} s", self.limits.deadline.as_secs_f64());
+            (self.on_expire)(&Failure { operation: job.operation, ino: job.ino, why });
             job.pending.expire();
-            (self.on_expire)();
             // May hold the last reference to what owns these workers, whose end takes the lock.
             drop(job);
             state = self.state.lock();
@@ -256,7 +258,7 @@ mod tests {
     fn workers(deadline_millis: u64, max_threads: usize) -> Workers {
         let deadline = Duration::from_millis(deadline_millis);
         let limits = Limits { deadline, max_threads, idle: Duration::from_millis(50) };
-        Workers::start(limits, || {}).unwrap()
+        Workers::start(limits, &Threads::default(), |_| {}).unwrap()
     }
 
     #[test]

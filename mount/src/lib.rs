@@ -14,6 +14,7 @@ mod replace;
 mod requests;
 mod server;
 mod table;
+mod threads;
 pub mod tree;
 
 pub use error::MountError;
@@ -22,3 +23,4 @@ pub use mount::{Mount, Options};
 pub use requests::Requests;
 pub use server::ServerProcess;
 pub use table::{Mounted, find_mount, mounts_of_type};
+pub use threads::Threads;

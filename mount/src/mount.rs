@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
@@ -12,13 +12,15 @@ use rustix::io::Errno;
 use crate::awake::Awake;
 use crate::deadline::{Limits, Workers};
 use crate::fuse::{Core, Notifier, Server};
+use crate::guard::note_failure;
 use crate::kernel;
 use crate::push::Pusher;
 use crate::replace::{self, Detached};
 use crate::requests::Counters;
 use crate::server;
 use crate::table::find_mount;
-use crate::tree::{Ino, Tree};
+use crate::threads::Threads;
+use crate::tree::{Failure, Ino, Tree};
 use crate::{MountError, Requests};
 
 /// Threads that may wait for a disk or a network at a time.
@@ -70,6 +72,9 @@ pub struct Mount {
     real: PathBuf,
     counters: Arc<Counters>,
     session: Arc<Running>,
+    threads: Threads,
+    /// The number of its device, by which it is told from another at its place.
+    device: OnceLock<String>,
     /// By it the server is found.
     announced: OnceLock<OwnedFd>,
     /// Says whether the tree has come to hold extended attributes that the mount does not show.
@@ -81,8 +86,10 @@ struct Running {
     /// `None` once the mount has ended; a notifier keeps the connection to the kernel open.
     notifier: Mutex<Option<Notifier>>,
     ended: Condvar,
-    /// Whether the mount is where its path says, and not another one.
+    /// Whether the mount was put at its place, and no other of ours has taken it.
     is_in_place: AtomicBool,
+    /// Why it could not be served to its end.
+    failure: OnceLock<String>,
 }
 
 impl Mount {
@@ -139,11 +146,17 @@ impl Mount {
         let counters = Arc::new(Counters::default());
         let expired = counters.clone();
         let limits = Limits { deadline: options.deadline, max_threads: MAX_IO_THREADS, idle: IO_THREAD_IDLE };
-        let workers = Workers::start(limits, move || Counters::add(&expired.expired, 1))
-            .map_err(system("Starting the mount's watchdog"))?;
-        let awake = Awake::start().map_err(system("Starting the mount's thread for busy times"))?;
+        let threads = Threads::default();
+        let told = tree.clone();
+        let on_expire = move |failure: &Failure| {
+            Counters::add(&expired.expired, 1);
+            note_failure(&*told, failure);
+        };
+        let workers = Workers::start(limits, &threads, on_expire).map_err(system("Starting the mount's watchdog"))?;
+        let awake = Awake::start(&threads).map_err(system("Starting the mount's thread for busy times"))?;
         let xattrs = tree.has_xattrs();
-        let shown = tree.clone();
+        // Whoever has a mount that has ended keeps no tree.
+        let shown = Arc::downgrade(&tree);
         let pusher = options.push_small_files.then(Pusher::new);
         let core = Arc::new(Core {
             tree: tree.clone(),
@@ -158,17 +171,16 @@ impl Mount {
             .map_err(system("Agreeing with the kernel on the FUSE protocol"))?;
         if let Some(pusher) = &pusher {
             pusher
-                .start(tree, server.notifier(), counters.clone())
+                .start(tree, server.notifier(), counters.clone(), &threads)
                 .map_err(system("Starting the mount's pushing thread"))?;
         }
         let session = Arc::new(Running::default());
         *session.notifier.lock() = Some(server.notifier());
         let (running, path) = (session.clone(), real.clone());
-        std::thread::Builder::new()
-            .name("bakfs-mount".into())
-            .spawn(move || {
+        threads
+            .spawn("bakfs-mount", move || {
                 if let Err(error) = server.run() {
-                    tracing::error!(%error, mountpoint = %path.display(), "Serving the mount failed");
+                    let _ = running.failure.set(error.to_string());
                     // Nobody would be answered there any more.
                     if running.is_in_place.load(Ordering::Relaxed) {
                         let _ = kernel::unmount(&path, true);
@@ -181,8 +193,9 @@ impl Mount {
                 running.ended.notify_all();
             })
             .map_err(system("Starting the mount's thread"))?;
-        let announced = OnceLock::new();
-        Ok(Mount { real, counters, session, announced, hides_xattrs: Box::new(move || !xattrs && shown.has_xattrs()) })
+        let (device, announced) = (OnceLock::new(), OnceLock::new());
+        let hides_xattrs = Box::new(move || !xattrs && shown.upgrade().is_some_and(|shown| shown.has_xattrs()));
+        Ok(Mount { real, counters, session, threads, device, announced, hides_xattrs })
     }
 
     /// Takes note that the mount is at its place.
@@ -193,6 +206,7 @@ impl Mount {
                 Ok(announced) => drop(self.announced.set(announced)),
                 Err(errno) => tracing::debug!("Who unmounts will not wait for the end of this process: {errno}"),
             }
+            let _ = self.device.set(found.device);
         }
         if !kernel::set_read_ahead(&self.real, options.read_ahead_kib) {
             tracing::debug!("Read-ahead stays at the kernel's 128 KiB: only root may raise it");
@@ -212,6 +226,23 @@ impl Mount {
         }
     }
 
+    /// Waits until the mount has ended, for at most `max`; says whether it has.
+    pub fn wait_for(&self, max: Duration) -> bool {
+        let until = Instant::now() + max;
+        let mut notifier = self.session.notifier.lock();
+        while notifier.is_some() {
+            if self.session.ended.wait_until(&mut notifier, until).timed_out() {
+                return notifier.is_none();
+            }
+        }
+        true
+    }
+
+    /// Returns the mount's threads, to wait for their end after its own: nothing holds the tree then.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
+    }
+
     /// Says whether the mount is still being served.
     pub fn is_serving(&self) -> bool {
         self.session.notifier.lock().is_some()
@@ -219,7 +250,13 @@ impl Mount {
 
     /// Says whether the mount is at its place, and not another one, or none.
     pub fn is_in_place(&self) -> bool {
-        self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed)
+        let is_there = |device: &String| find_mount(&self.real).is_some_and(|found| found.device == *device);
+        self.is_serving() && self.session.is_in_place.load(Ordering::Relaxed) && self.device.get().is_none_or(is_there)
+    }
+
+    /// Returns why a mount that has ended could not be served any more; `None` where it was unmounted.
+    pub fn failure(&self) -> Option<&str> {
+        self.session.failure.get().map(String::as_str)
     }
 
     /// Says whether files of the mount are open, a process works in it, or something is mounted below; `None` where this

@@ -18,6 +18,9 @@ use crate::table::Mounted;
 /// Those who have asked and were not able to unmount stay in the queue; the kernel bounds it (listen(2), somaxconn).
 const MAX_ASKING: i32 = 4096;
 
+/// So long a process that has closed its socket is given to end. One that lives on serves other things.
+const MAX_ENDING: Duration = Duration::from_secs(1);
+
 /// The process that serves a mount.
 #[derive(Debug)]
 pub struct ServerProcess {
@@ -65,22 +68,30 @@ impl ServerProcess {
         self.pid.map(|pid| pid.as_raw_nonzero().get())
     }
 
-    /// Waits until it has ended, for at most `max`; says whether it has.
+    /// Waits until it has ended, or lives on and has done with the mount, for at most `max`; says whether that is so.
     pub fn wait_for_end(&self, max: Duration) -> bool {
-        let end = Instant::now() + max;
-        let (of, flags) = match &self.pidfd {
-            Some(pidfd) => (pidfd.as_fd(), PollFlags::IN),
-            None => (self.connection.as_fd(), PollFlags::empty()),
-        };
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let timeout =
-                rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            match poll(&mut [PollFd::from_borrowed_fd(of, flags)], Some(&timeout)) {
-                Err(Errno::INTR) => {}
-                Err(_) | Ok(0) => return false,
-                Ok(_) => return true,
-            }
+        let until = Instant::now() + max;
+        let hung_up = || PollFd::from_borrowed_fd(self.connection.as_fd(), PollFlags::empty());
+        let Some(pidfd) = &self.pidfd else { return wait_for_any(&mut [hung_up()], until) };
+        let ended = || PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN);
+        if !wait_for_any(&mut [ended(), hung_up()], until) {
+            return false;
+        }
+        // A process that ends closes its files one by one.
+        let given_up = Instant::now() + MAX_ENDING;
+        wait_for_any(&mut [ended()], until.min(given_up)) || given_up <= until
+    }
+}
+
+/// Waits until something has happened to any; says whether it has.
+fn wait_for_any(of: &mut [PollFd<'_>], until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(of, Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            Err(_) | Ok(0) => return false,
+            Ok(_) => return true,
         }
     }
 }
@@ -116,5 +127,15 @@ mod tests {
         child.kill().unwrap();
         assert!(server.wait_for_end(Duration::from_secs(60)));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_lives_on_without_the_mount_is_not_waited_for() {
+        let device = format!("0:lives-{}", std::process::id());
+        let listening = announce(&device).unwrap();
+        let server = mounted(&device).server().unwrap();
+        assert!(server.pidfd.is_some() && !server.wait_for_end(Duration::from_millis(20)));
+        drop(listening);
+        assert!(server.wait_for_end(Duration::from_secs(3600)));
     }
 }

@@ -51,6 +51,39 @@ pub enum Fault {
     Damaged(String),
 }
 
+impl Fault {
+    /// Says whether this is an answer, and so the same for a call that may wait. Any other failure may come of what is
+    /// in memory alone: a call that may wait reads again before the kernel is told of an error.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Fault::NotFound
+            | Fault::NotDirectory
+            | Fault::IsDirectory
+            | Fault::Invalid
+            | Fault::NoAttribute
+            | Fault::NoData => true,
+            Fault::WouldWait | Fault::Damaged(_) => false,
+        }
+    }
+}
+
+/// A request that was answered with EIO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the kernel asked for, in the words of the FUSE protocol.
+    pub operation: &'static str,
+    /// The inode that it asked for.
+    pub ino: Ino,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "A request was answered with EIO ({} of inode {}): {}", self.operation, self.ino, self.why)
+    }
+}
+
 /// A file's type, as in the upper bits of `st_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -180,7 +213,7 @@ pub trait Tree: Send + Sync + 'static {
     ) -> Result<(), Fault>;
 
     /// Returns a directory's parent (the root's is the root), for `..`.
-    fn parent(&self, dir: Ino) -> Result<Ino, Fault>;
+    fn parent(&self, dir: Ino, wait: Wait) -> Result<Ino, Fault>;
 
     /// Returns a symbolic link's target.
     fn read_link(&self, ino: Ino, wait: Wait) -> Result<Vec<u8>, Fault>;
@@ -228,6 +261,11 @@ pub trait Tree: Send + Sync + 'static {
 
     /// Returns what statfs(2) shows. Must answer from memory: no deadline watches over it.
     fn usage(&self) -> Usage;
+
+    /// Takes note of a request that was answered with EIO, by default into the log. Must not wait.
+    fn note_failure(&self, failure: &Failure) {
+        tracing::error!("{failure}");
+    }
 
     /// Says whether anything the mount shows has extended attributes.
     fn has_xattrs(&self) -> bool;

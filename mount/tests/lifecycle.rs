@@ -86,6 +86,29 @@ fn a_mount_taken_away_ends_and_leaves_its_successor_alone() {
 }
 
 #[test]
+fn a_mount_that_was_taken_away_lazily_leaves_its_successor_alone() {
+    // By itself, and by others.
+    for by_itself in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Mount::start(Arc::new(hello()), dir.path(), &Options::default()).unwrap();
+        let file = File::open(dir.path().join("hello")).unwrap();
+        match by_itself {
+            true => first.unmount_lazily().unwrap(),
+            false => unmount(first.path(), UnmountFlags::DETACH).unwrap(),
+        }
+        assert!(first.is_serving() && !first.is_in_place());
+        let second = Mount::start(Arc::new(hello()), dir.path(), &Options::default()).unwrap();
+        first.unmount().unwrap();
+        first.unmount_lazily().unwrap();
+        assert!(second.is_in_place());
+        assert_eq!(fs::read(dir.path().join("hello")).unwrap(), b"world");
+        drop(file);
+        first.wait();
+        second.unmount().unwrap();
+    }
+}
+
+#[test]
 fn dropping_a_mount_unmounts_it_and_an_early_end_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..20 {

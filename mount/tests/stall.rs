@@ -156,6 +156,52 @@ fn damage_and_panics_are_eio_for_that_file_alone() {
 }
 
 #[test]
+fn eio_is_only_said_by_who_was_allowed_to_wait() {
+    let (tree, [_, file, link, sub]) = sample();
+    tree.set_xattr(file, "user.a", b"1");
+    tree.set_shaky(true);
+    let mounted = Mounted::new(tree);
+    let path = mounted.path().join("dir");
+    let opened = File::open(path.join("file")).unwrap();
+    let read = fs::read(path.join("file")).unwrap();
+    assert!(read[..] == mounted.tree.bytes(file)[..]);
+    assert_eq!(rustix::fs::seek(&opened, rustix::fs::SeekFrom::Hole(0)), Ok(10_000));
+    let mut value = [0; 16];
+    assert_eq!(rustix::fs::getxattr(path.join("file"), "user.a", &mut value), Ok(1));
+    assert_eq!(rustix::fs::listxattr(path.join("file"), &mut value), Ok(7));
+    assert_eq!(fs::read_link(path.join("link")).unwrap().to_str(), Some("file"));
+    assert!(fs::metadata(path.join("sub")).unwrap().is_dir());
+    assert_eq!(fs::read_dir(&path).unwrap().filter(|entry| entry.as_ref().is_ok()).count(), 3);
+    assert_eq!(fs::read_dir(path.join("sub")).unwrap().next().unwrap().unwrap().file_name(), "inner");
+    assert_eq!(fs::read(path.join("none")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    let requests = mounted.mount.requests();
+    assert!(requests.handed_over > 0 && requests.expired == 0, "{requests:?}");
+    // What is damaged for those too who may wait is told.
+    for ino in [file, link, sub] {
+        mounted.tree.set_broken(ino);
+    }
+    eio(rustix::fs::seek(&opened, rustix::fs::SeekFrom::Data(0)).map_err(Into::into));
+}
+
+#[test]
+fn a_directory_is_listed_whose_parent_is_not_in_memory() {
+    let (tree, [dir, ..]) = sample();
+    let mounted = Mounted::new(tree);
+    // The kernel knows of the directory, and of nothing in it.
+    assert!(fs::metadata(mounted.path().join("dir")).unwrap().is_dir());
+    let before = mounted.mount.requests().handed_over;
+    mounted.tree.set_cold(true);
+    let names: Vec<_> =
+        fs::read_dir(mounted.path().join("dir")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["file", "link", "sub"]);
+    let listed = std::process::Command::new("ls").arg("-ai").arg(mounted.path().join("dir")).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let dots: Vec<_> = listed.lines().take(2).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(dots, [[&*dir.to_string(), "."], [&*ROOT_INO.to_string(), ".."]]);
+    assert!(mounted.mount.requests().handed_over > before);
+}
+
+#[test]
 fn a_listing_that_stalls_half_way_leaves_no_reference() {
     let tree = Model::new();
     let dir = tree.dir(ROOT_INO, "dir");

@@ -154,7 +154,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     report(global, &outcome, &repository.store().traffic());
     #[cfg(feature = "mount")]
     if outcome.id.is_some() && outcome.snapshot.has_xattrs {
-        super::mount_point::tell_hiding(&outcome.snapshot.name);
+        super::umount::tell_hiding(&outcome.snapshot.name);
     }
     Ok(if outcome.snapshot.summary.errors > 0 { Status::Incomplete } else { Status::Done })
 }

@@ -49,11 +49,7 @@ mod mount_background;
 #[cfg(feature = "mount")]
 pub mod mount_helper;
 #[cfg(feature = "mount")]
-mod mount_keeper;
-#[cfg(feature = "mount")]
 mod mount_log;
-#[cfg(feature = "mount")]
-pub mod mount_point;
 pub mod open;
 pub mod output;
 pub mod pin;
@@ -75,6 +71,8 @@ pub mod status;
 pub mod stdout;
 pub mod target;
 pub mod telling;
+#[cfg(feature = "mount")]
+pub mod umount;
 mod usage;
 
 use crate::error::ErrorKind;
@@ -132,7 +130,7 @@ enum Command {
     Mount(mount::Args),
     /// End a mount
     #[cfg(feature = "mount")]
-    Umount(mount_point::UmountArgs),
+    Umount(umount::Args),
     /// Check that everything stored is sound
     Check(check::Args),
     /// Hide snapshots that rules do not keep, or that are named
@@ -353,7 +351,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         #[cfg(feature = "mount")]
         Command::Mount(args) => mount::run(global, args),
         #[cfg(feature = "mount")]
-        Command::Umount(args) => mount_point::run_umount(args),
+        Command::Umount(args) => umount::run(args),
         Command::Check(args) => check::run(global, args),
         Command::Forget(args) => forget::run(global, args),
         Command::ForgetPlace(args) => forget_place::run(global, args),

@@ -2,11 +2,12 @@
 
 use super::configured::machine;
 use super::mount_args::Args;
-use super::mount_point::{FS_TYPE, PRUNE, real_path};
 use super::open::Global;
+use super::umount::PRUNE;
 use super::{Status, output, scope};
 use crate::error::{Context, Error, ErrorKind};
 use crate::log::Log;
+use crate::serve::point::{FS_TYPE, real_path};
 use crate::trust::{descriptors, environment};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;

@@ -3,8 +3,6 @@
 use super::{output, signals};
 use crate::access::{Access, Prompt};
 use crate::error::{Context, Error, Result};
-#[cfg(feature = "mount")]
-use crate::place::Place;
 use crate::quantity::{parse_bytes, parse_rate};
 use crate::repo::index::load::IndexLoad;
 use crate::repo::open::Unlocked;
@@ -137,6 +135,7 @@ impl Global {
     /// Returns the arguments that lead another process of this program to the same repository.
     #[cfg(feature = "mount")]
     pub fn far_arguments(&self) -> Result<Vec<OsString>> {
+        use crate::place::Place;
         let repo = match self.access.place()? {
             Place::Local(path) => path.into_os_string(),
             Place::Remote(_) => self.access.chosen()?.repo.unwrap_or_default(),

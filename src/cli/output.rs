@@ -3,12 +3,12 @@
 pub use crate::quantity::{are, count, counted, size};
 use crate::repo::{Repository, Warnings};
 use crate::spelling::push_shown;
+pub use crate::spelling::{readable, readable_path};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
@@ -139,18 +139,6 @@ fn tell(warnings: &[String]) -> usize {
     warnings.len()
 }
 
-/// Writes a path or name for a person: what could upset a terminal is escaped.
-pub fn readable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        chunk.valid().chars().for_each(|character| push_shown(&mut text, character));
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
 /// Writes a text of several lines for a person: what could upset a terminal is escaped, in the words of whoever typed or
 /// sent them as well.
 pub fn printable(text: &str) -> String {
@@ -162,11 +150,6 @@ pub fn printable(text: &str) -> String {
         }
     }
     printable
-}
-
-/// Writes a path for a person.
-pub fn readable_path(path: &Path) -> String {
-    readable(path.as_os_str().as_bytes())
 }
 
 /// Sets a field of a JSON object to a name or path. Where that is no UTF-8, other bytes may read the same: the field

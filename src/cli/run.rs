@@ -249,7 +249,7 @@ fn run_one(
         Err(error) => job::not_begun(&profile.name, periodicity, &place, &error),
     };
     #[cfg(feature = "mount")]
-    run.snapshot.iter().for_each(|name| super::mount_point::tell_hiding(name));
+    run.snapshot.iter().for_each(|name| super::umount::tell_hiding(name));
     telling::ended(global, &thin::host_of(profile), &run);
     telling::beside(&profile.name, start.ended(&profile.notify, &thin::host_of(profile), &run));
     Some(run)

@@ -20,7 +20,8 @@ use crate::repo::shared::listed::Listed;
 use crate::repo::shared::scope::{Scope, ahead_warning};
 use crate::store::{Room, Wait};
 use ahead::Ahead;
-use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Time};
+use bakfs_mount::Threads;
+use bakfs_mount::tree::{Attr, Failure, Fault, Ino, Kind, Time};
 use identity::PathHash;
 use layout::Layout;
 pub use layout::NOTE_NAME;
@@ -36,6 +37,28 @@ pub type Changed = Box<dyn Fn() -> bool + Send + Sync>;
 /// After so many pages or reads the memory their lookups took is given back: 64 KiB each (fault-around),
 /// so that a mount's memory does not grow with the index.
 const LOOKUPS_KEPT: u32 = 128;
+
+/// What a view tells by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Something that a person should know of: snapshots dated ahead, or attributes that cannot be shown yet.
+    Warning(String),
+    /// A request of the kernel that was answered with EIO.
+    Failure(Failure),
+}
+
+impl std::fmt::Display for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            News::Warning(text) => f.write_str(text),
+            News::Failure(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// Takes a view's news. It is called by threads that owe the kernel an answer: it returns at once, and asks neither the
+/// view nor the mount.
+pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 
 /// The history of a repository as a tree.
 pub struct View {
@@ -63,6 +86,8 @@ pub struct View {
     ahead: Option<Ahead>,
     /// Where the store is far away: who goes through directories.
     read_ahead: Option<ReadAhead>,
+    threads: Threads,
+    tell: Tell,
 }
 
 /// How often something may have changed, and how many of these changes the layout shows.
@@ -117,10 +142,13 @@ impl View {
         let snapshots = scope.of(&all)?.into_iter().cloned().collect();
         let layout = Layout::build(&Layout::default(), snapshots, &jiff::Zoned::now());
         let xattrs = wants_xattrs && layout.has_xattrs();
+        let threads = Threads::default();
         Ok(View {
             room: Mutex::new(repository.store().room()),
             ahead: repository.store().is_far().then(Ahead::default),
-            read_ahead: repository.store().is_far().then(|| ReadAhead::start(repository.clone())),
+            read_ahead: repository.store().is_far().then(|| ReadAhead::start(repository.clone(), &threads)),
+            threads,
+            tell: Box::new(|news| tracing::warn!("{news}")),
             repository,
             scope,
             layout: RwLock::new(Arc::new(layout)),
@@ -133,6 +161,11 @@ impl View {
             xattrs,
             wants_xattrs,
         })
+    }
+
+    /// Has the view's news told otherwise than in the log.
+    pub fn telling(self, tell: Tell) -> Self {
+        View { tell, ..self }
     }
 
     /// Says whether extended attributes or ACLs are wanted and have come, and the kernel was told that there are none:
@@ -198,19 +231,20 @@ impl View {
         if self.hides(&new) {
             new.add_note(&old);
         }
+        let mut warnings = Vec::new();
         if self.hides(&new) && !self.hides(&old) {
-            tracing::warn!(
-                "The newest snapshot is the first with extended attributes or ACLs: they are shown as soon as nobody uses the mount"
-            );
+            let text = "The newest snapshot is the first with extended attributes or ACLs: they are shown as soon as nobody \
+                        uses the mount";
+            warnings.push(text.to_string());
         }
         let is_told = |listed: &Listed| old.ahead().iter().any(|told| told.id == listed.id);
-        if !new.ahead().iter().all(is_told)
-            && let Some(text) = ahead_warning(&new.ahead().iter().collect::<Vec<_>>())
-        {
-            tracing::warn!("{text}");
+        if !new.ahead().iter().all(is_told) {
+            warnings.extend(ahead_warning(&new.ahead().iter().collect::<Vec<_>>()));
         }
         untold.extend(new.changes_since(&old));
         *self.layout.write() = Arc::new(new);
+        drop(untold);
+        warnings.into_iter().for_each(|text| (self.tell)(News::Warning(text)));
     }
 
     /// Returns the newest snapshot that is not dated ahead.
@@ -221,6 +255,11 @@ impl View {
     /// Tells of snapshots dated more than a day ahead; nothing where there are none.
     pub fn ahead_warning(&self) -> Option<String> {
         ahead_warning(&self.layout().ahead().iter().collect::<Vec<_>>())
+    }
+
+    /// Returns the view's own threads, which end with it.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// Returns the directories that are shown and not stored: what is in them follows the repository.

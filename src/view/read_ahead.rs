@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::format::tree::{Directory, Node};
 use crate::repo::Repository;
 use crate::store::Wait;
+use bakfs_mount::Threads;
 use bakfs_mount::tree::Ino;
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -120,12 +121,12 @@ impl Drop for ReadAhead {
 
 impl ReadAhead {
     /// Starts the thread, which ends with what is made here; without one nothing is asked for.
-    pub fn start(repository: Arc<Repository>) -> Self {
+    pub fn start(repository: Arc<Repository>, threads: &Threads) -> Self {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let window_bytes = WINDOW_BYTES.min(repository.store().max_wanted_bytes() / 2);
         let is_over = Arc::new(AtomicBool::new(false));
         let scout = Scout { repository, max_bytes: window_bytes / 2, is_over: is_over.clone() };
-        let started = std::thread::Builder::new().name("bakfs-ahead".into()).spawn(move || scout.work(&waiting));
+        let started = threads.spawn("bakfs-ahead", move || scout.work(&waiting));
         if let Err(error) = started {
             tracing::debug!(%error, "A thread that goes ahead of readers cannot be started");
         }

@@ -4,11 +4,11 @@ use super::identity::{self, Identity};
 use super::layout::{NOTE_INO, NOTE_TEXT};
 use super::nodes::Referred;
 use super::read_ahead::{Child, MAX_CHILDREN};
-use super::{Dir, View, fault, wait as own_wait};
+use super::{Dir, News, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
 use crate::store::Wait as OwnWait;
-use bakfs_mount::tree::{Attr, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
+use bakfs_mount::tree::{Attr, Failure, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
 use std::ops::Range;
 
 /// Positions in listings of a snapshot's directories start above those of `.` and `..`.
@@ -171,11 +171,11 @@ impl Tree for View {
         }
     }
 
-    fn parent(&self, dir: Ino) -> Result<Ino, Fault> {
+    fn parent(&self, dir: Ino, wait: Wait) -> Result<Ino, Fault> {
         if let Some(folder) = self.layout().folder(dir) {
             return Ok(folder.parent);
         }
-        self.dir(dir, OwnWait::Never).map(|dir| dir.parent)
+        self.dir(dir, own_wait(wait)).map(|dir| dir.parent)
     }
 
     fn read_link(&self, ino: Ino, wait: Wait) -> Result<Vec<u8>, Fault> {
@@ -361,6 +361,10 @@ impl Tree for View {
             files: files + UNKNOWN_FREE_FILES,
             free_files: UNKNOWN_FREE_FILES,
         }
+    }
+
+    fn note_failure(&self, failure: &Failure) {
+        (self.tell)(News::Failure(failure.clone()));
     }
 
     fn has_xattrs(&self) -> bool {

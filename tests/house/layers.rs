@@ -94,6 +94,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("view", &["id", "error", "format", "repo", "store"]),
+    ("serve", &["error", "quantity", "repo", "spelling", "view"]),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -11,4 +11,5 @@ mod no_xattrs;
 mod permissions;
 mod reads;
 mod reads_live;
+mod service;
 mod view_refresh;

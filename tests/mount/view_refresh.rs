@@ -1,11 +1,15 @@
 //! Promise: a look-up by name is right as soon as a backup has ended, also while another reader is just taking
-//! the new snapshot in; and nobody who looks waits for a network that is asked what is new.
+//! the new snapshot in; nobody who looks waits for a network that is asked what is new; and a directory is listed under
+//! whatever load.
 
-use bakfs::error::Result;
+use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::header::Suite;
-use bakfs::store::{Decorator, Listed, ObjectKind, Store};
+use bakfs::format::tree::Node;
+use bakfs::repo::open;
+use bakfs::repo::{Memory, Repository};
+use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Wait};
 use bakfs::view::View;
-use bakfs_mount::tree::{Fault, ROOT_INO, Tree, Wait as MountWait};
+use bakfs_mount::tree::{Fault, Ino, ROOT_INO, Tree, Wait as MountWait};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
 use bakfs_testing::stores::MemStore;
 use parking_lot::{Condvar, Mutex};
@@ -120,4 +124,49 @@ fn nobody_waits_at_midnight_while_a_store_far_away_is_asked() {
         asking.join().unwrap().unwrap();
     });
     assert!(view.lookup(ROOT_INO, new.as_bytes(), MountWait::Never).is_ok());
+}
+
+/// A store of which nothing is ever in memory.
+struct Cold(Arc<MemStore>);
+
+impl Decorator for Cold {
+    fn inner(&self) -> &dyn Store {
+        &*self.0
+    }
+    fn read_at(&self, object: Object, offset: u64, buffer: &mut [u8], wait: Wait) -> Result<()> {
+        match wait {
+            Wait::Never => Err(Error::new(ErrorKind::WouldWait, "nothing is in memory")),
+            Wait::Allowed => self.0.read_at(object, offset, buffer, wait),
+        }
+    }
+}
+
+/// Under load the page with a directory's entry may leave the cache between its look-up and its listing, which begins
+/// with `..`.
+#[test]
+fn the_parent_of_a_directory_is_found_by_who_may_wait_when_its_page_has_left_the_cache() {
+    let source = Source::new();
+    let inner = Arc::new(MemStore::default());
+    library::init(&*inner, Suite::Plain, 0, TINY_CHUNKS).unwrap();
+    library::back_up(&library::open(inner.clone()).unwrap(), &source.path(), 0).unwrap();
+    let options = open::Options { memory: Memory { frames_bytes: 0, pages_bytes: 0 }, ..open::Options::default() };
+    let repository = Repository::unlock(Arc::new(Cold(inner)), &options, |_| Ok(Vec::new())).unwrap();
+    let repository = Arc::new(repository);
+    let view = View::new(repository.clone(), false, Box::new(|| false)).unwrap();
+    let newest = view.newest().unwrap().snapshot.clone();
+    let noise =
+        repository.resolve(&newest, source.path().join("noise").as_os_str().as_encoded_bytes()).unwrap().unwrap();
+    let into = |dir: Ino, name: &str| view.lookup(dir, name.as_bytes(), MountWait::Allowed).unwrap().ino;
+    let snapshot = into(ROOT_INO, &newest.name);
+    let path = source.path();
+    let names: Vec<_> = path.to_str().unwrap().split('/').filter(|name| !name.is_empty()).collect();
+    let above = names.iter().fold(snapshot, |dir, name| into(dir, name));
+    let folder = into(above, "folder");
+    // Whoever looks elsewhere brings another page into the cache, and whoever reads a file another frame.
+    into(snapshot, names[0]);
+    let Node::File(content) = &noise.node else { panic!("{noise:?}") };
+    repository.read_content(content, noise.meta.size_bytes, 0, 100, Wait::Allowed, &mut Vec::new()).unwrap();
+    let told = view.parent(folder, MountWait::Never);
+    assert!(matches!(told, Err(Fault::WouldWait)), "{told:?}");
+    assert_eq!(view.parent(folder, MountWait::Allowed).unwrap(), above);
 }

@@ -223,7 +223,7 @@ impl<T: Tree> Filesystem for Driver<T> {
                 let (files, free_files) = (usage.files, usage.free_files);
                 reply.statfs(blocks, free[0], free[1], files, free_files, BLOCK_BYTES, NAME_MAX as u32, BLOCK_BYTES);
             }
-            Err(fault) => reply.error(serve::errno("statfs", ROOT_INO, &fault)),
+            Err(fault) => reply.error(self.core.errno("statfs", ROOT_INO, &fault)),
         }
     }
 

@@ -8,10 +8,10 @@ use super::Errno;
 use super::reply::{Fail, Listing, directory, file_attr};
 use crate::awake::Awake;
 use crate::deadline::{Pending, Workers};
-use crate::guard::guarded;
+use crate::guard::{guarded, note_failure};
 use crate::push::Pusher;
 use crate::requests::Counters;
-use crate::tree::{ENDLESS, Fault, Ino, Kind, Listed, Tree, Wait};
+use crate::tree::{ENDLESS, Failure, Fault, Ino, Kind, Listed, Tree, Wait};
 
 /// How long the kernel may keep an entry of a directory that changes. They are the few virtual ones,
 /// so a lookup a second costs nothing, and a name that depends on the time is right without anybody
@@ -40,23 +40,25 @@ pub(crate) struct Core<T: Tree> {
     pub(crate) hidden_xattrs: bool,
 }
 
-pub(super) fn errno(operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
-    match fault {
-        Fault::NotFound => Errno::ENOENT,
-        Fault::NotDirectory => Errno::ENOTDIR,
-        Fault::IsDirectory => Errno::EISDIR,
-        Fault::Invalid => Errno::EINVAL,
-        Fault::NoAttribute => Errno::ENODATA,
-        Fault::NoData => Errno::ENXIO,
-        Fault::Damaged(_) | Fault::WouldWait => {
-            tracing::error!(operation, inode = ino, %fault, "A request was answered with EIO");
-            Errno::EIO
+impl<T: Tree> Core<T> {
+    /// Returns what the kernel is told of a fault, and tells the tree of one that is EIO.
+    pub(super) fn errno(&self, operation: &'static str, ino: Ino, fault: &Fault) -> Errno {
+        match fault {
+            Fault::NotFound => Errno::ENOENT,
+            Fault::NotDirectory => Errno::ENOTDIR,
+            Fault::IsDirectory => Errno::EISDIR,
+            Fault::Invalid => Errno::EINVAL,
+            Fault::NoAttribute => Errno::ENODATA,
+            Fault::NoData => Errno::ENXIO,
+            Fault::Damaged(_) | Fault::WouldWait => {
+                note_failure(&*self.tree, &Failure { operation, ino, why: fault.to_string() });
+                Errno::EIO
+            }
         }
     }
-}
 
-impl<T: Tree> Core<T> {
-    /// Asks the tree without waiting, and again on an I/O thread if that cannot be; then replies.
+    /// Asks the tree without waiting, and again on an I/O thread if that gives no answer; then replies. So EIO is only
+    /// ever said by who was allowed to wait, and to read again.
     ///
     /// `late` undoes what an answer that came after the deadline left behind in the tree.
     pub(super) fn serve<R: Fail, A: 'static>(
@@ -73,7 +75,8 @@ impl<T: Tree> Core<T> {
             scratch.clear();
             match guarded(|| ask(&self.tree, Wait::Never, scratch)) {
                 Ok(found) => answer(self, reply, found, scratch),
-                Err(Fault::WouldWait) => {
+                Err(fault) if fault.is_answer() => reply.fail(self.errno(operation, ino, &fault)),
+                Err(_) => {
                     Counters::add(&self.counters.handed_over, 1);
                     let pending = Pending::new(reply);
                     let (core, owed) = (self.clone(), pending.clone());
@@ -81,7 +84,6 @@ impl<T: Tree> Core<T> {
                         core.serve_waiting(operation, ino, &owed, ask, answer, late);
                     });
                 }
-                Err(fault) => reply.fail(errno(operation, ino, &fault)),
             }
             scratch.shrink_to(KEPT_SCRATCH_BYTES);
         });
@@ -101,7 +103,7 @@ impl<T: Tree> Core<T> {
             let found = guarded(|| ask(&self.tree, Wait::Allowed, scratch));
             match (owed.take(), found) {
                 (Some(reply), Ok(found)) => answer(self, reply, found, scratch),
-                (Some(reply), Err(fault)) => reply.fail(errno(operation, ino, &fault)),
+                (Some(reply), Err(fault)) => reply.fail(self.errno(operation, ino, &fault)),
                 (None, Ok(found)) => late(&self.tree, found),
                 (None, Err(_)) => {}
             }
@@ -137,21 +139,20 @@ impl<T: Tree> Core<T> {
         if self.changes(ino) { CHANGING } else { ENDLESS }
     }
 
-    /// Lists a directory into a reply: first `.` and `..`, whose cookies are 1 and 2.
+    /// Lists a directory into a reply.
     pub(super) fn list<R: Listing>(self: &Arc<Self>, dir: Ino, offset: u64, mut reply: R) {
         self.awake.note();
-        let parent = match guarded(|| if offset < 2 { self.tree.parent(dir) } else { Ok(dir) }) {
-            Ok(parent) => parent,
-            Err(fault) => return reply.fail(errno("readdir", dir, &fault)),
-        };
         let kept = Lifetimes { entries: self.lifetime(dir), links: self.entry_lifetime(dir, Kind::Symlink) };
-        let lifetime = kept.entries;
-        for (cookie, name, ino) in [(1, ".", dir), (2, "..", parent)] {
-            if offset < cookie && reply.add(name.as_bytes(), &directory(ino), cookie, lifetime) {
-                return reply.finish();
+        match guarded(|| self.dots(dir, offset, Wait::Never)) {
+            Ok(dots) => {
+                if add_dots(&mut reply, &dots, kept) {
+                    return reply.finish();
+                }
             }
+            Err(fault) if fault.is_answer() => return reply.fail(self.errno("readdir", dir, &fault)),
+            Err(_) => return self.list_on_thread(dir, offset, reply, kept),
         }
-        let cookie = if offset <= 2 { 0 } else { offset };
+        let cookie = after_dots(offset);
         let mut taken = 0usize;
         let found = guarded(|| {
             self.tree.list(dir, cookie, R::COUNTED, Wait::Never, &mut |entry| {
@@ -160,27 +161,50 @@ impl<T: Tree> Core<T> {
                 !full
             })
         });
-        if taken == 0 && matches!(found, Err(Fault::WouldWait)) {
-            Counters::add(&self.counters.handed_over, 1);
-            let pending = Pending::new(reply);
-            let (core, owed) = (self.clone(), pending.clone());
-            self.workers.submit("readdir", dir, pending, move || {
-                core.list_waiting(dir, cookie, &owed, kept);
-            });
+        if taken == 0 && found.as_ref().is_err_and(|fault| !fault.is_answer()) {
+            self.list_on_thread(dir, offset.max(LAST_DOT), reply, kept);
         } else {
             // The kernel asks once more at the end, when it has taken in all entries.
             let ended = found.is_ok() && taken == 0 && cookie != 0;
-            conclude(dir, reply, found, taken);
+            self.conclude(dir, reply, found, taken);
             if ended && let Some(pusher) = &self.pusher {
                 pusher.note_listed(&*self.tree, dir);
             }
         }
     }
 
-    fn list_waiting<R: Listing>(&self, dir: Ino, cookie: u64, owed: &Pending<R>, kept: Lifetimes) {
+    /// Returns `.` and `..`, as far as a listing from `offset` on has them.
+    fn dots(&self, dir: Ino, offset: u64, wait: Wait) -> Result<Vec<(u64, &'static str, Ino)>, Fault> {
+        if offset >= LAST_DOT {
+            return Ok(Vec::new());
+        }
+        let dots = [(1, ".", dir), (LAST_DOT, "..", self.tree.parent(dir, wait)?)];
+        Ok(dots.into_iter().filter(|(cookie, _, _)| offset < *cookie).collect())
+    }
+
+    /// Has a directory listed by a thread that may wait.
+    fn list_on_thread<R: Listing>(self: &Arc<Self>, dir: Ino, offset: u64, reply: R, kept: Lifetimes) {
+        Counters::add(&self.counters.handed_over, 1);
+        let pending = Pending::new(reply);
+        let (core, owed) = (self.clone(), pending.clone());
+        self.workers.submit("readdir", dir, pending, move || core.list_waiting(dir, offset, &owed, kept));
+    }
+
+    fn list_waiting<R: Listing>(&self, dir: Ino, offset: u64, owed: &Pending<R>, kept: Lifetimes) {
+        let full = match guarded(|| self.dots(dir, offset, Wait::Allowed)) {
+            Ok(dots) => owed.with(|reply| add_dots(reply, &dots, kept)),
+            Err(fault) => {
+                owed.take().into_iter().for_each(|reply| reply.fail(self.errno("readdir", dir, &fault)));
+                return;
+            }
+        };
+        if full != Some(false) {
+            owed.take().into_iter().for_each(R::finish);
+            return;
+        }
         let mut taken = Vec::new();
         let found = guarded(|| {
-            self.tree.list(dir, cookie, R::COUNTED, Wait::Allowed, &mut |entry: Listed<'_>| {
+            self.tree.list(dir, after_dots(offset), R::COUNTED, Wait::Allowed, &mut |entry: Listed<'_>| {
                 let attr = file_attr(&entry.attr);
                 let lifetime = kept.of(entry.attr.kind);
                 let full = owed.with(|reply| reply.add(entry.name, &attr, entry.next_cookie, lifetime));
@@ -191,12 +215,33 @@ impl<T: Tree> Core<T> {
             })
         });
         match owed.take() {
-            Some(reply) => conclude(dir, reply, found, taken.len()),
+            Some(reply) => self.conclude(dir, reply, found, taken.len()),
             // The kernel was told EIO and knows nothing of the references counted for it.
             None if R::COUNTED => taken.into_iter().for_each(|ino| self.forget(ino, 1)),
             None => {}
         }
     }
+
+    /// Replies with the entries taken; a fault after some of them shows up in the request that follows.
+    fn conclude<R: Listing>(&self, dir: Ino, reply: R, found: Result<(), Fault>, taken: usize) {
+        match found {
+            Err(fault) if taken == 0 => reply.fail(self.errno("readdir", dir, &fault)),
+            _ => reply.finish(),
+        }
+    }
+}
+
+/// The cookie of `..`, after which come the entries of the tree.
+const LAST_DOT: u64 = 2;
+
+/// Returns where in the tree's own listing a listing goes on.
+fn after_dots(offset: u64) -> u64 {
+    if offset <= LAST_DOT { 0 } else { offset }
+}
+
+/// Adds `.` and `..`; returns whether the reply is full.
+fn add_dots<R: Listing>(reply: &mut R, dots: &[(u64, &'static str, Ino)], kept: Lifetimes) -> bool {
+    dots.iter().any(|(cookie, name, ino)| reply.add(name.as_bytes(), &directory(*ino), *cookie, kept.entries))
 }
 
 /// How long the kernel may keep the entries of one directory.
@@ -209,13 +254,5 @@ struct Lifetimes {
 impl Lifetimes {
     fn of(&self, kind: Kind) -> Duration {
         if kind == Kind::Symlink { self.links } else { self.entries }
-    }
-}
-
-/// Replies with the entries taken; a fault after some of them shows up in the request that follows.
-fn conclude<R: Listing>(dir: Ino, reply: R, found: Result<(), Fault>, taken: usize) {
-    match found {
-        Err(fault) if taken == 0 => reply.fail(errno("readdir", dir, &fault)),
-        _ => reply.finish(),
     }
 }

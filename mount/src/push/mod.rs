@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::guard::guarded;
 use crate::requests::Counters;
+use crate::threads::Threads;
 use crate::tree::{Fault, Ino, Neighbour, Tree, Wait};
 use plan::{Plan, Step};
 
@@ -47,7 +48,7 @@ impl Pusher {
         let _ = guarded(|| {
             let small = tree.attr(ino, Wait::Never)?.size_bytes <= MAX_FILE_BYTES;
             if let Some(dir) = tree.dir_of(ino).filter(|_| small) {
-                self.note(|plan, now| plan.note_read(dir, ino, now, |dir| tree.parent(dir).ok()));
+                self.note(|plan, now| plan.note_read(dir, ino, now, |dir| tree.parent(dir, Wait::Never).ok()));
             }
             Ok(())
         });
@@ -56,7 +57,7 @@ impl Pusher {
     /// Takes note that the kernel has seen a whole directory.
     pub(crate) fn note_listed<T: Tree>(&self, tree: &T, dir: Ino) {
         let _ = guarded(|| {
-            self.note(|plan, now| plan.note_listed(dir, now, |dir| tree.parent(dir).ok()));
+            self.note(|plan, now| plan.note_listed(dir, now, |dir| tree.parent(dir, Wait::Never).ok()));
             Ok(())
         });
     }
@@ -82,10 +83,10 @@ impl Pusher {
         tree: Arc<T>,
         store: impl Store,
         counters: Arc<Counters>,
+        threads: &Threads,
     ) -> io::Result<()> {
         let pusher = self.clone();
-        let run = move || pusher.run(&*tree, &store, &counters);
-        std::thread::Builder::new().name("bakfs-push".into()).spawn(run).map(drop)
+        threads.spawn("bakfs-push", move || pusher.run(&*tree, &store, &counters))
     }
 
     fn run<T: Tree>(&self, tree: &T, store: &impl Store, counters: &Counters) {

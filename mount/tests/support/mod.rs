@@ -40,6 +40,8 @@ struct Disturbed {
     stalled: HashSet<Ino>,
     panicking: HashSet<Ino>,
     broken: HashSet<Ino>,
+    /// Calls that may not wait find everything damaged, and others find it sound.
+    shaky: bool,
 }
 
 /// The tree. Inode numbers are positions in `nodes`.
@@ -217,6 +219,10 @@ impl Model {
         });
     }
 
+    pub fn set_shaky(&self, shaky: bool) {
+        self.disturb(|d| d.shaky = shaky);
+    }
+
     fn admit(&self, ino: Ino, wait: Wait) -> Result<(), Fault> {
         if !self.disturbed_any.load(SeqCst) {
             return Ok(());
@@ -228,6 +234,9 @@ impl Model {
         }
         if disturbed.broken.contains(&ino) {
             return Err(Fault::Damaged(format!("inode {ino} is damaged")));
+        }
+        if wait == Wait::Never && disturbed.shaky {
+            return Err(Fault::Damaged(format!("what is in memory of inode {ino} is damaged")));
         }
         if wait == Wait::Never && (disturbed.cold || disturbed.stalled.contains(&ino)) {
             return Err(Fault::WouldWait);
@@ -318,7 +327,8 @@ impl Tree for Model {
         Ok(())
     }
 
-    fn parent(&self, dir: Ino) -> Result<Ino, Fault> {
+    fn parent(&self, dir: Ino, wait: Wait) -> Result<Ino, Fault> {
+        self.admit(dir, wait)?;
         Ok(self.nodes.read()[dir as usize].parent)
     }
 

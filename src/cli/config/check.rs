@@ -64,8 +64,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     findings.extend(audit::together(&settings));
     findings.extend(schedules(global, &settings));
     #[cfg(feature = "mount")]
-    if machine().is_walked_by_updatedb(crate::cli::mount_point::FS_TYPE) {
-        findings.push(Finding::hint("updatedb", crate::cli::mount_point::PRUNE));
+    if machine().is_walked_by_updatedb(crate::machine::updatedb::FS_TYPE) {
+        findings.push(Finding::hint("updatedb", crate::cli::umount::PRUNE));
     }
     // Repositories may share a file.
     let mut told = BTreeSet::new();

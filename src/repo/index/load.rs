@@ -15,7 +15,7 @@ use crate::store::{Listed, Object, Wait};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Index objects up to this length are always fetched whole: a head and a lookup take as much.
 const SMALL_BYTES: u64 = 4 * PIECE_BYTES;
@@ -173,15 +173,23 @@ impl IndexLoader {
     }
 
     /// Fetches what of the index is not here, unless it is longer than the repository lets come; lookups go on
-    /// meanwhile, and find each segment here as soon as it is. A failure leaves things as they are, and is only
-    /// logged. Returns whether all is here.
+    /// meanwhile, and find each segment here as soon as it is. A failure leaves things as they are, and is a
+    /// warning. Returns whether all is here.
     pub fn load(&mut self) -> bool {
+        self.load_until(&AtomicBool::new(false))
+    }
+
+    /// Does the same until it is over, which is looked at before each request.
+    pub fn load_until(&mut self, is_over: &AtomicBool) -> bool {
         let index = self.repository.index();
         let lazy: Vec<_> = index.lazy().iter().filter(|lazy| !self.damaged.contains(&lazy.id())).cloned().collect();
         drop(index);
         for (at, segment) in lazy.iter().enumerate() {
+            if is_over.load(Ordering::Relaxed) {
+                return false;
+            }
             if !self.repository.may_come_whole(&lazy[at..]) {
-                self.leave(&lazy[at..]);
+                self.leave(&lazy[at..], is_over);
                 return false;
             }
             match self.repository.fetch_whole(segment.listed()) {
@@ -194,7 +202,8 @@ impl IndexLoader {
                 // Gone meanwhile: the next refresh drops it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!("{} could not be loaded: {}", Object::Index(segment.id()), error.chain());
+                    let object = Object::Index(segment.id());
+                    self.repository.warn(format!("{object} could not be loaded: {}", error.chain()));
                     if error.kind() != ErrorKind::Damaged {
                         return false;
                     }
@@ -206,13 +215,13 @@ impl IndexLoader {
     }
 
     /// Takes that segments stay where they are; how much they tell of is found out all the same.
-    fn leave(&mut self, lazy: &[Arc<LazySegment>]) {
+    fn leave(&mut self, lazy: &[Arc<LazySegment>], is_over: &AtomicBool) {
         let bytes = stored_bytes(lazy);
         if self.told_bytes != bytes {
             tracing::info!("The index stays where it is, {} of it", counted(bytes, "byte"));
             self.told_bytes = bytes;
         }
-        for segment in lazy {
+        for segment in lazy.iter().take_while(|_| !is_over.load(Ordering::Relaxed)) {
             if let Err(error) = segment.add_up_packs(Wait::Allowed) {
                 tracing::debug!("How much there is cannot be told: {}", error.chain());
             }

@@ -1,20 +1,22 @@
 //! What a mount does beside answering: it follows the repository, brings its index here, notes what was verified, and
 //! begins anew when what it could not show has come.
 
-use super::mount_log;
+use super::Tell;
+use super::note::Note;
+use super::served::Served;
 use crate::error::{Error, Result};
-use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::index::load::IndexLoader;
 use crate::repo::shared::scope::Scope;
 use crate::view::View;
 use crate::view::watch::Watch;
-use bakfs_mount::{Mount, MountError, Options};
-use parking_lot::Mutex;
+use bakfs_mount::{MountError, Threads};
 use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How often the kernel is told of changes that nobody has asked for.
@@ -23,24 +25,43 @@ const REFRESH_EVERY: Duration = Duration::from_millis(250);
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// How often a watch that is lost, or could not be had, is tried to be set.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// How often the log hears how often things came again.
-const COUNT_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often a mount tries to begin anew: root asks the kernel whether it is in use, others start a program for it.
 const RENEW_EVERY: Duration = Duration::from_millis(500);
 const RENEW_EVERY_BY_HELPER: Duration = Duration::from_secs(3);
-/// So many texts are known to be in the log.
+/// So many texts are known to have been told.
 const MAX_WARNED: usize = 1000;
 
-/// Brings the index here, and again what is left of it whenever the thread is unparked.
-fn load_index(repository: Arc<Repository>) -> Thread {
-    let mut loader = IndexLoader::new(repository);
-    let loading = std::thread::spawn(move || {
-        loop {
-            loader.load();
-            std::thread::park();
-        }
-    });
-    loading.thread().clone()
+/// A thread that brings the index here, and again what is left of it; it ends with this.
+struct Loader {
+    again: SyncSender<()>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Loader {
+    fn start(repository: Arc<Repository>, threads: &Threads) -> io::Result<Self> {
+        let (again, asked) = sync_channel(1);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        threads.spawn("bakfs-index", move || {
+            let mut loader = IndexLoader::new(repository);
+            loader.load_until(&over);
+            while asked.recv().is_ok() {
+                loader.load_until(&over);
+            }
+        })?;
+        Ok(Loader { again, is_over })
+    }
+
+    fn load_again(&self) {
+        // It is asked already, or about to begin.
+        let _ = self.again.try_send(());
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What is mounted: snapshots of a repository.
@@ -50,6 +71,7 @@ pub(super) struct Source {
     pub(super) folder: Option<PathBuf>,
     pub(super) scope: Scope,
     pub(super) wants_xattrs: bool,
+    pub(super) tell: Tell,
 }
 
 /// A view of it, and what tells of changes.
@@ -59,64 +81,16 @@ pub(super) struct Shown {
 }
 
 impl Source {
-    /// Makes a view of what there is now.
+    /// Makes a view of what there is now. Fails where that cannot be read, or is out of scope.
     pub(super) fn show(&self) -> Result<Shown> {
         let watch = self.folder.as_deref().map(|folder| Arc::new(Watch::new(folder)));
         let asked = watch.clone();
         // A store far away tells of nothing.
         let changed = Box::new(move || asked.as_ref().is_some_and(|watch| watch.has_event()));
         let view = View::of(self.repository.clone(), self.scope.clone(), self.wants_xattrs, changed)?;
+        let tell = self.tell.clone();
+        let view = view.telling(Box::new(move |news| tell(Note::from(news))));
         Ok(Shown { view: Arc::new(view), watch })
-    }
-}
-
-/// The mount at its place, and those that were there before and still have users.
-pub(super) struct Served {
-    /// Held while another takes its place.
-    current: Mutex<Arc<Mount>>,
-    earlier: Mutex<Vec<Arc<Mount>>>,
-    options: Options,
-}
-
-impl Served {
-    pub(super) fn new(mount: Mount, options: Options) -> Self {
-        Served { current: Mutex::new(Arc::new(mount)), earlier: Mutex::default(), options }
-    }
-
-    fn current(&self) -> Arc<Mount> {
-        self.current.lock().clone()
-    }
-
-    /// Waits until the mount has ended, whoever ended it, and nobody is left in an earlier one.
-    pub(super) fn wait(&self) {
-        loop {
-            let mount = self.current();
-            mount.wait();
-            if Arc::ptr_eq(&mount, &self.current()) {
-                break;
-            }
-        }
-        let earlier = std::mem::take(&mut *self.earlier.lock());
-        earlier.iter().for_each(|mount| mount.wait());
-    }
-
-    /// Unmounts: busy or not, whoever ends the process wants the directory back.
-    pub(super) fn unmount(&self) {
-        let mount = self.current();
-        if mount.unmount().is_err() {
-            let _ = mount.unmount_lazily();
-        }
-    }
-
-    /// Mounts another view at the same place.
-    fn renew(&self, view: Arc<View>) -> Result<(), MountError> {
-        let mut current = self.current.lock();
-        let new = Arc::new(current.replace(view, &self.options)?);
-        let old = std::mem::replace(&mut *current, new);
-        let mut earlier = self.earlier.lock();
-        earlier.retain(|mount| mount.is_serving());
-        earlier.push(old);
-        Ok(())
     }
 }
 
@@ -125,11 +99,10 @@ pub(super) struct Keeper {
     source: Source,
     shown: Shown,
     served: Arc<Served>,
-    /// The thread of [`load_index`].
-    loader: Thread,
+    loader: Loader,
     /// How often the repository is looked at, whatever tells of changes.
     refresh: Duration,
-    /// What the log has.
+    /// What was told.
     warned: HashSet<String>,
     /// How often in a row new snapshots could not be shown.
     failed: u64,
@@ -137,32 +110,27 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts with loading the index.
-    pub(super) fn new(source: Source, shown: Shown, served: Served, refresh: Duration) -> Self {
-        let loader = load_index(source.repository.clone());
+    /// Starts a thread that brings the index here, and one that keeps the mount until it has ended.
+    pub(super) fn start(
+        source: Source,
+        shown: Shown,
+        served: Arc<Served>,
+        refresh: Duration,
+        threads: &Threads,
+    ) -> io::Result<()> {
+        let loader = Loader::start(source.repository.clone(), threads)?;
         let (warned, tried_to_renew) = (HashSet::new(), Instant::now());
-        Keeper { source, shown, served: Arc::new(served), loader, refresh, warned, failed: 0, tried_to_renew }
-    }
-
-    pub(super) fn served(&self) -> Arc<Served> {
-        self.served.clone()
-    }
-
-    pub(super) fn repository(&self) -> Arc<Repository> {
-        self.source.repository.clone()
+        let keeper = Keeper { source, shown, served, loader, refresh, warned, failed: 0, tried_to_renew };
+        threads.spawn("bakfs-keeper", move || keeper.run())
     }
 
     /// Tells the kernel what changed in the layout, and notes what was verified.
-    pub(super) fn run(mut self) {
-        let [mut noted, mut counted, mut looked, mut watched] = [Instant::now(); 4];
-        while self.served.current().is_serving() {
+    fn run(mut self) {
+        let [mut noted, mut looked, mut watched] = [Instant::now(); 3];
+        loop {
             if noted.elapsed() >= NOTE_EVERY {
                 self.source.repository.note_reads();
                 noted = Instant::now();
-            }
-            if counted.elapsed() >= COUNT_EVERY {
-                mount_log::tell_repeated();
-                counted = Instant::now();
             }
             if watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
@@ -178,7 +146,9 @@ impl Keeper {
             self.tell_kernel();
             self.source.repository.store().close_idle();
             self.renew();
-            std::thread::sleep(REFRESH_EVERY);
+            if self.served.current().wait_for(REFRESH_EVERY) {
+                return;
+            }
         }
     }
 
@@ -198,28 +168,27 @@ impl Keeper {
         self.shown.view.look_at_room();
         self.shown.view.look_again()?;
         if !self.source.repository.index().lazy().is_empty() {
-            self.loader.unpark();
+            self.loader.load_again();
         }
         Ok(())
     }
 
-    /// Logs that new snapshots cannot be shown when that begins, and when it is over.
+    fn tell(&self, note: Note) {
+        (self.source.tell)(note);
+    }
+
+    /// Tells that new snapshots cannot be shown, and when that is over.
     fn note_look(&mut self, seen: Result<()>) {
         match seen {
             Ok(()) => {
                 let failed = std::mem::take(&mut self.failed);
                 if failed > 0 {
-                    tracing::warn!(
-                        "The repository can be looked at again, after {} had failed",
-                        counted(failed, "look")
-                    );
-                    // When it begins again the log says so again.
-                    mount_log::tell_repeated();
+                    self.tell(Note::LookSucceeded(failed));
                 }
             }
             Err(error) => {
                 self.failed += 1;
-                tracing::warn!("New snapshots cannot be shown: {}", error.chain());
+                self.tell(Note::LookFailed(error.chain()));
                 // No old list is kept: whoever lists them now is told.
                 let mount = self.served.current();
                 for dir in self.shown.view.virtual_directories() {
@@ -240,7 +209,8 @@ impl Keeper {
             return;
         }
         self.tried_to_renew = Instant::now();
-        if self.served.current().is_in_use() == Some(true) {
+        let mount = self.served.current();
+        if !mount.is_in_place() || mount.is_in_use() == Some(true) {
             return;
         }
         let renewed = self.source.show().map_err(|error| error.chain()).and_then(|shown| {
@@ -253,21 +223,21 @@ impl Keeper {
         match renewed {
             Ok(Some(shown)) => {
                 self.shown = shown;
-                tracing::warn!("The mount has begun anew and shows extended attributes and ACLs");
+                self.tell(Note::Renewed);
             }
             Ok(None) => {}
-            Err(why) => tracing::error!("The mount cannot begin anew to show extended attributes and ACLs: {why}"),
+            Err(why) => self.tell(Note::NotRenewed(why)),
         }
     }
 
-    /// Logs what went wrong, each thing once.
+    /// Tells what went wrong, each thing once.
     fn tell_warnings(&mut self) {
         for warning in self.source.repository.take_warnings() {
             if self.warned.len() == MAX_WARNED {
                 self.warned.clear();
             }
             if !self.warned.contains(&warning) {
-                tracing::warn!("{warning}");
+                self.tell(Note::Warning(warning.clone()));
                 self.warned.insert(warning);
             }
         }

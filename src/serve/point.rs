@@ -1,39 +1,24 @@
-//! Where a history is mounted, and `bakfs umount`.
+//! Where a history is mounted.
 
-use super::Status;
-use super::output::readable_path;
-use crate::error::{Context, Error, ErrorKind};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::spelling::readable_path;
 use crate::view::NOTE_NAME;
-use bakfs_mount::{MountError, Mounted, find_mount, mounts_of_type, unmount};
+use bakfs_mount::{MountError, Mounted, ServerProcess, find_mount, mounts_of_type};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The file system's type in /proc/mounts and /etc/fstab.
 pub use crate::machine::updatedb::FS_TYPE;
-/// What is said where updatedb(8) would walk through every snapshot of a mount.
-pub const PRUNE: &str =
-    "it would walk through all snapshots of a mounted history: add `fuse.bakfs` to PRUNEFS in /etc/updatedb.conf";
 /// So long a mount has to begin anew before it is named as one that hides something.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.
 const MAX_ANSWER: Duration = Duration::from_secs(1);
 
-/// So long the end of a mount's process is waited for.
-const MAX_END: Duration = Duration::from_secs(10);
-
-/// Options of `bakfs umount`.
-#[derive(Debug, clap::Args)]
-pub struct UmountArgs {
-    /// Where a history is mounted
-    #[arg(value_name = "MOUNTPOINT")]
-    mountpoint: PathBuf,
-    /// Take the directory away at once, and end the mount when its last user has gone
-    #[arg(long, short = 'z')]
-    lazy: bool,
-}
+/// So long the end of a mount's process is waited for by [`unmount`].
+pub const MAX_END: Duration = Duration::from_secs(10);
 
 /// Returns a mount point's path without asking what is mounted there, which may not answer.
-pub(super) fn real_path(mountpoint: &Path) -> Result<PathBuf, Error> {
+pub fn real_path(mountpoint: &Path) -> Result<PathBuf> {
     let absolute =
         std::path::absolute(mountpoint).context(|| format!("Cannot use the path {}", mountpoint.display()))?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
@@ -49,7 +34,7 @@ fn is_ours(mounted: &Mounted) -> bool {
 
 /// Refuses mount points nothing good comes of, and clears what a killed bakfs left on one. An automount that waits to
 /// be mounted over, and an empty file system, as a container's volume, are as good as an empty directory.
-pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result<(), Error> {
+pub fn check(mountpoint: &Path, folder: Option<&Path>) -> Result<()> {
     let at = readable_path(mountpoint);
     let real = real_path(mountpoint)?;
     while find_mount(&real).is_some_and(|mounted| is_ours(&mounted)) {
@@ -60,7 +45,7 @@ pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result
                 "A history is mounted at {at} already: `bakfs umount` it, or name another directory"
             )));
         }
-        unmount(&real, true).map_err(|error| {
+        bakfs_mount::unmount(&real, true).map_err(|error| {
             Error::new(ErrorKind::Io, format!("Cannot clear the dead mount at {at}")).because(error)
         })?;
     }
@@ -74,8 +59,8 @@ pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result
         }
         Ok(_) => {}
     }
-    if let Some(repo) = repo {
-        check_apart(&at, &real, repo)?;
+    if let Some(folder) = folder {
+        check_apart(&at, &real, folder)?;
     }
     let entries = std::fs::read_dir(&real).context(|| format!("Cannot read the mount point {at}"))?;
     // A volume that was just made holds nothing else.
@@ -89,7 +74,7 @@ pub(super) fn check_mountpoint(mountpoint: &Path, repo: Option<&Path>) -> Result
 }
 
 /// Refuses a mount point inside the repository's folder, or around it.
-fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
+fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<()> {
     let repo = std::fs::canonicalize(repo).unwrap_or(repo.to_path_buf());
     if real.starts_with(&repo) {
         return Err(Error::usage(format!(
@@ -106,20 +91,9 @@ fn check_apart(at: &str, real: &Path, repo: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names the mounts of this machine that show a snapshot without its extended attributes and ACLs, as they began before
-/// there were any and are in use.
-pub(super) fn tell_hiding(snapshot: &str) {
-    for path in hiding(snapshot) {
-        let at = readable_path(&path);
-        warn!(
-            "bakfs: warning: The mount at {at} hides the extended attributes and ACLs of this snapshot: it began before there \
-             were any, and shows them as soon as nobody uses it (fuser -vm {at} lists by whom)"
-        );
-    }
-}
-
-/// A mount that does not answer is asked in vain, and holds up nobody.
-fn hiding(snapshot: &str) -> Vec<PathBuf> {
+/// Returns where this machine's mounts show a snapshot without its extended attributes and ACLs, as they began before
+/// there were any and are in use. A mount that does not answer is asked in vain, and holds up nobody.
+pub fn hiding(snapshot: &str) -> Vec<PathBuf> {
     let (sender, hiding) = std::sync::mpsc::channel();
     let until = Instant::now() + MAX_WAIT;
     for mounted in mounts_of_type(FS_TYPE) {
@@ -148,44 +122,35 @@ fn hiding(snapshot: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Runs `bakfs umount`.
-pub fn run_umount(args: &UmountArgs) -> anyhow::Result<Status> {
-    let at = readable_path(&args.mountpoint);
-    let real = real_path(&args.mountpoint)?;
+/// Unmounts a history, whichever process serves it, and waits some seconds for its end: whoever unmounts a disk next, or
+/// removes a folder, finds nobody there. Returns the process where it has not ended.
+///
+/// `lazily` takes a mount that is in use out of the tree of files, and waits for nobody. Fails where something else is
+/// mounted there, or nothing.
+pub fn unmount(mountpoint: &Path, lazily: bool) -> Result<Option<ServerProcess>> {
+    let at = readable_path(mountpoint);
+    let real = real_path(mountpoint)?;
     let mounted = match find_mount(&real) {
         Some(mounted) if is_ours(&mounted) => mounted,
         Some(mounted) => {
             return Err(Error::usage(format!(
                 "{at} is no mount of bakfs but of {}: `umount` is for it",
                 mounted.fs_type
-            ))
-            .into());
+            )));
         }
         None => {
             let message = format!("Nothing is mounted at {at}: `findmnt -t {FS_TYPE}` lists where histories are");
-            return Err(Error::usage(message).into());
+            return Err(Error::usage(message));
         }
     };
     let server = mounted.server();
     let refused = |error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error);
-    match unmount(&real, false) {
-        Err(MountError::Busy(_)) if args.lazy => {
-            unmount(&real, true).map_err(refused)?;
-            return Ok(Status::Done);
+    match bakfs_mount::unmount(&real, false) {
+        Err(MountError::Busy(_)) if lazily => {
+            bakfs_mount::unmount(&real, true).map_err(refused)?;
+            return Ok(None);
         }
         unmounted => unmounted.map_err(refused)?,
     }
-    // Who unmounts a disk next, or removes a folder, finds nobody there.
-    match server.filter(|server| !server.wait_for_end(MAX_END)) {
-        None => Ok(Status::Done),
-        Some(server) => {
-            let process = server.pid().map_or("its process".into(), |pid| format!("its process {pid}"));
-            let secs = MAX_END.as_secs();
-            warn!(
-                "bakfs: warning: {at} is unmounted, but {process} has not ended after {secs} s: it may wait for a disk or a \
-                 network, and keeps files of the repository and the cache open until then"
-            );
-            Ok(Status::Incomplete)
-        }
-    }
+    Ok(server.filter(|server| !server.wait_for_end(MAX_END)))
 }
