@@ -2,10 +2,9 @@
 //!
 //! A [repository](repo::Repository) in a [store](store::Store) holds snapshots. [`backup`] reads sources into a new one;
 //! [`view`] shows all of them as a tree of files, which the crate `bakfs-mount` serves to the kernel, and [`serve`] keeps it
-//! mounted; [`restore`], [`diff`],
-//! [`find`], [`check`], [`prune`] and [`repair`] do what their names say. [`access`] finds out which repository is meant and
-//! what opens it, [`job`] makes one run of a profile. Nothing here prints but [`cli`]: a [`Monitor`](monitor::Monitor) is
-//! told. docs/architecture.md is the map.
+//! mounted; [`restore`], [`diff`], [`find`], [`check`], [`prune`] and [`repair`] do what their names say. [`access`] finds out
+//! which repository is meant and what opens it, [`job`] makes one run of a profile. Nothing here prints but [`cli`]: a
+//! [`Monitor`](monitor::Monitor) is told. docs/architecture.md is the map.
 //!
 //! ```
 //! use bakfs::backup;
