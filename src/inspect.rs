@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::format::config::Stored;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::Segment;
-use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
@@ -38,7 +37,7 @@ pub fn object(repository: &Repository, object: Object) -> Result<Value> {
         Object::Pack(id) => pack(repository, id)?,
         Object::Index(id) => index(repository, id)?,
         Object::Snapshot(id) => as_json(object, &repository.read_stored::<Snapshot>(id)?)?,
-        Object::Mark(id) => as_json(object, &repository.read_stored::<Mark>(id)?)?,
+        Object::Mark(id) => as_json(object, &repository.read_mark(id)?)?,
     };
     Ok(value)
 }

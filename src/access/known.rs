@@ -9,7 +9,8 @@ use crate::format::config::Stored;
 use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
 use crate::repo::Repository;
-use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, look, recognise_in};
+use crate::repo::features::Recorded;
+use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, WhyEncrypted, features_in, look, recognise_in};
 use crate::spelling::nearest;
 use crate::state::StateDir;
 use crate::store::local::LocalStore;
@@ -223,6 +224,18 @@ impl Access {
             _ => self.explained(error),
         })?;
         Ok(repository)
+    }
+
+    /// Reads which features the repository has, whatever they forbid.
+    pub fn features(&self) -> Result<Vec<Recorded>> {
+        let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
+        let options = Options {
+            known: Some(&known),
+            why_encrypted: Some(&*why_encrypted),
+            keyring: Some(&self.keyring),
+            ..Options::default()
+        };
+        features_in(&*self.store()?, &options, |id| self.credentials(id))
     }
 
     /// Says where a passphrase or key that opens nothing came from, and what else there is.

@@ -6,9 +6,11 @@ use super::stdout;
 use super::target::Choice;
 use super::{Status, scope};
 use crate::error::{Error, ErrorKind};
+use crate::format::feature::{Feature, Required};
 use crate::inspect::{self, Needs};
 use crate::quantity::counted;
 use crate::repo::Repository;
+use crate::repo::features::Recorded;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::store::{Object, ObjectKind};
 use clap::{Subcommand, ValueEnum};
@@ -41,6 +43,8 @@ enum Command {
     Index,
     /// Print what programs tell one another by marks, as JSON lines
     Marks,
+    /// List the features of the repository, also of one that this bakfs must not read
+    Features,
     /// Show which packs a path needs, and which of them are not there (`check --read-data` finds those that are damaged)
     Why {
         /// The snapshot, and the path in it
@@ -145,6 +149,27 @@ fn tell_needs(global: &Global, needs: &Needs) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+fn features(global: &Global) -> anyhow::Result<Status> {
+    let features = global.access.features()?;
+    let mut out = stdout::listing(global.json);
+    if global.json {
+        writeln!(out, "{}", serde_json::to_string(&features)?)?;
+    } else {
+        for Recorded { feature, records } in &features {
+            let Feature { number, name, since, text, .. } = feature;
+            let required = match feature.required() {
+                Required::ByNobody => "may be unknown".into(),
+                required => format!("must be known to {}", required.word()),
+            };
+            let (name, text, since) = (readable(name.as_bytes()), readable(text.as_bytes()), readable(since.as_bytes()));
+            let records = counted(*records, "record");
+            writeln!(out, "{number}  {name}  {required}  since bakfs {since}  {records}: {text}")?;
+        }
+    }
+    out.flush()?;
+    Ok(Status::Done)
+}
+
 fn without_chunks(object: Object, mut value: Value) -> Value {
     let chunks = value["chunks"].as_array().map_or(0, Vec::len);
     value["chunks"] = chunks.into();
@@ -154,6 +179,9 @@ fn without_chunks(object: Object, mut value: Value) -> Value {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    if matches!(args.command, Command::Features) {
+        return features(global);
+    }
     let repository = global.open()?;
     let status = match &args.command {
         Command::List { kind } => list(global, &repository, *kind).map(|()| Status::Done)?,
@@ -169,6 +197,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Command::Marks => {
             each(&repository, ObjectKind::Mark, |object, value| json!({ "object": object.path(), "says": value }))?
         }
+        // It opens nothing.
+        Command::Features => Status::Done,
         Command::Why { target, scope } => {
             let choice = Choice::new(&repository, scope.scope()?)?;
             let target = choice.target(target)?;

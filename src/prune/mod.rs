@@ -11,11 +11,13 @@ mod turn;
 mod usage;
 
 use crate::error::{Error, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Condemn, Mark, MarkId, SessionKind, SessionMark, Verdict};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::quantity::{are, counted};
 use crate::repo::Repository;
+use crate::repo::features;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::marks::Marks;
@@ -70,7 +72,12 @@ pub struct Report {
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
     let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
-    repository.marks()?.require_whole()?;
+    let marks = repository.marks()?;
+    repository.require(Act::Remove, &marks)?;
+    marks.require_whole()?;
+    if session.is_some() {
+        features::keep(repository)?;
+    }
     let catalog = Catalog::load(repository, options.scratch)?;
     let mut prune = Prune {
         repository,

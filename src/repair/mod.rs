@@ -14,10 +14,12 @@ mod judge;
 mod salvage;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Mark, SessionKind};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
+use crate::repo::features;
 use crate::repo::shared::session::{Session, is_surely_dead, told};
 use crate::store::{Names, Object};
 use index::Survey;
@@ -78,6 +80,13 @@ impl Report {
 /// interrupted has condemned may be named again: the next prune looks anew at what is needed of it.
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
     let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
+    let marks = repository.marks()?;
+    repository.require(Act::Remove, &marks)?;
+    // What a newer bakfs says may be what forbids to go on, and is not damaged.
+    marks.require_known()?;
+    if session.is_some() {
+        features::keep(repository)?;
+    }
     // Their bytes are those of their names and do not verify: another look would find the same.
     let foreign = repository.foreign_objects()?.into_iter().map(|(object, _)| object).collect();
     let mut report = Report { damaged_marks: damaged_marks(repository)?, foreign, ..Report::default() };

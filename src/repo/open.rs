@@ -8,9 +8,10 @@ use crate::format::config::{CHUNK_SIZES, Config, Stored};
 use crate::format::header::Suite;
 use crate::format::tree::Time;
 use crate::id::RepositoryId;
-use crate::known::{Address, Identity, Known, Visit};
+use crate::known::{Address, Identity, Known, Visit, Visited};
 use crate::repo::Memory;
 use crate::repo::Repository;
+use crate::repo::features::{self, Features, Recorded};
 use crate::repo::index::cache::Cache;
 use crate::repo::index::live::LiveIndex;
 use crate::repo::index::load;
@@ -343,6 +344,7 @@ impl Repository {
             }
             _ => store,
         };
+        let features = Features::of(&remembered(known.as_ref(), &keys));
         let index_load = if store.is_far() { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             vault: Vault::new(keys, stored.suite, stored.repository),
@@ -351,13 +353,40 @@ impl Repository {
             cache,
             live: LiveIndex::new(index_load, options.cache_max_bytes / load::CACHE_PART),
             caches: ReadCaches::new(options.memory),
-            shared: Shared::new(known),
+            shared: Shared::new(known, features),
             warnings: Arc::default(),
         };
         notes.into_iter().for_each(|text| repository.note(text));
+        repository.open_features()?;
         repository.refresh_index()?;
         Ok(repository)
     }
+}
+
+/// Returns the features that this machine has seen the repository to have.
+fn remembered(known: Option<&Visited>, keys: &Keys) -> Vec<Recorded> {
+    let features = known.map(|known| known.features(keys)).unwrap_or_default();
+    features.into_iter().map(|feature| Recorded { feature, records: 0 }).collect()
+}
+
+/// Reads which features the repository in a store has, whatever they forbid: nothing else of it is used.
+pub fn features_in(
+    store: &dyn Store,
+    options: &Options<'_>,
+    credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
+) -> Result<Vec<Recorded>> {
+    let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
+    let unlocked = unlock_keys(store, address_of(store), &config, options, credentials);
+    wipe_stack::<UNLOCK_STACK_BYTES>();
+    let (stored, visit, keys, _) = unlocked?;
+    let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
+    let remembered = remembered(known.as_ref(), &keys);
+    let mut features = features::read(store, &Vault::new(keys, stored.suite, stored.repository))?;
+    let is_lost = |seen: &Recorded| !features.iter().any(|there| there.feature.is_same(&seen.feature));
+    let lost: Vec<_> = remembered.into_iter().filter(is_lost).collect();
+    features.extend(lost);
+    features.sort_by_key(|recorded| recorded.feature.number);
+    Ok(features)
 }
 
 /// Finds the master key, and forgets it for the keys that are made from it.
