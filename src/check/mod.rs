@@ -257,8 +257,10 @@ fn run_once(
     let findings = damage.into_findings();
     let verified = note(ledger, &readable, &findings);
     let is_repairable = !trees.needed_spare.is_empty()
-        || findings.iter().any(|finding| {
-            matches!(finding.subject, Subject::Object(Object::Pack(_) | Object::Index(_) | Object::Mark(_)))
+        || findings.iter().any(|finding| match finding.subject {
+            Subject::Object(Object::Mark(id)) => !objects.newer_marks.contains(&id),
+            Subject::Object(Object::Pack(_) | Object::Index(_)) => true,
+            _ => false,
         });
     Ok(Report {
         findings,

@@ -161,7 +161,8 @@ fn features(global: &Global) -> anyhow::Result<Status> {
                 Required::ByNobody => "may be unknown".into(),
                 required => format!("must be known to {}", required.word()),
             };
-            let (name, text, since) = (readable(name.as_bytes()), readable(text.as_bytes()), readable(since.as_bytes()));
+            let (name, text, since) =
+                (readable(name.as_bytes()), readable(text.as_bytes()), readable(since.as_bytes()));
             let records = counted(*records, "record");
             writeln!(out, "{number}  {name}  {required}  since bakfs {since}  {records}: {text}")?;
         }

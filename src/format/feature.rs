@@ -121,7 +121,9 @@ impl Feature {
             Some(format!("nothing is known of its class {}", self.required))
         } else {
             let kind = self.marks.iter().find(|kind| **kind <= LAST_COMMON_MARK)?;
-            Some(format!("the marks of kind {kind} are not its own: those up to {LAST_COMMON_MARK} belong to every repository"))
+            Some(format!(
+                "the marks of kind {kind} are not its own: those up to {LAST_COMMON_MARK} belong to every repository"
+            ))
         }
     }
 }

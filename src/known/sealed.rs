@@ -76,8 +76,15 @@ mod tests {
             assert_eq!(open::<History>(&record, b"other place", &keys), None);
             assert_eq!(open::<History>(&record, b"place", &Keys::derive(&Secret([2; 32]))), None);
             let other = Identity { config: [8; 32], ..identity };
-            assert_eq!(open::<History>(&Record { identity: other, ..record.clone() }, b"place", &keys), None, "another head");
-            assert_eq!(open::<History>(&Record { place: b"/srv/else".to_vec(), ..record.clone() }, b"place", &keys), None);
+            assert_eq!(
+                open::<History>(&Record { identity: other, ..record.clone() }, b"place", &keys),
+                None,
+                "another head"
+            );
+            assert_eq!(
+                open::<History>(&Record { place: b"/srv/else".to_vec(), ..record.clone() }, b"place", &keys),
+                None
+            );
             assert_eq!(open::<History>(&head, b"place", &keys), None, "nothing was sealed");
         }
     }

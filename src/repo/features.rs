@@ -237,7 +237,7 @@ impl Repository {
         for lost in features.list().iter().filter(is_lost) {
             self.warn(format!(
                 "No mark tells any more of the feature `{}` that the repository at {} has, as this machine knows: it \
-                 still holds; a prune or `bakfs repair` writes the mark again",
+                 still holds, and the next `bakfs prune` that may run writes the mark again",
                 shown(&lost.name),
                 self.store.location()
             ));
@@ -245,4 +245,3 @@ impl Repository {
         Ok(())
     }
 }
-

@@ -63,8 +63,7 @@ pub fn read<T: Stored>(store: &dyn Store, vault: &Vault, id: ObjectId) -> Result
     let object = T::object(id);
     let bytes = store.read_whole(object, T::MAX_BYTES as u64 + SEALING_BYTES)?;
     let plain = open_named(vault, T::KIND, (id, bytes), T::MAX_BYTES);
-    let decode =
-        |plain: Vec<u8>| T::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error));
+    let decode = |plain: Vec<u8>| T::decode(&plain).map_err(|error| Error::damaged("It makes no sense").because(error));
     plain.and_then(decode).map_err(|error| {
         let advice = if error.kind() == ErrorKind::Damaged { T::ADVICE } else { "" };
         error.of_stored(format!("Cannot read {object}{advice}"))

@@ -3,7 +3,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::feature::{Act, Feature};
 use crate::format::header::Kind;
-use crate::format::mark::{AnyMark, Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, SessionKind, SessionMark, Verdict};
+use crate::format::mark::{
+    AnyMark, Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, SessionKind, SessionMark, Verdict,
+};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::repo::Repository;
