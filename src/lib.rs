@@ -50,6 +50,7 @@ pub mod clock;
 pub mod crypto;
 pub mod database;
 pub mod diff;
+pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod find;

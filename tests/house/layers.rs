@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("random", &[]),
+    ("disk", &["id", "random"]),
     ("host", &[]),
     ("accounts", &[]),
     ("spelling", &[]),
@@ -27,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &["accounts", "error", "source", "trust", "quantity"]),
     ("retention", &["id", "error", "clock", "quantity"]),
     ("settings", &["error", "spelling", "format", "quantity", "retention", "pattern", "text", "trust"]),
-    ("state", &["error", "clock", "settings", "trust"]),
+    ("state", &["error", "clock", "disk", "settings", "trust"]),
     ("database", &["error", "settings", "source", "process", "quantity", "pattern", "text", "trust"]),
     ("machine", &["source"]),
     (
@@ -35,14 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["error", "machine", "settings", "source", "database", "process", "quantity", "path", "pattern", "trust"],
     ),
     ("notify", &["error", "quantity", "settings", "process", "state", "spelling", "trust", "text"]),
-    ("schedule", &["error", "settings", "process", "variable", "trust"]),
-    ("store", &["id", "error", "random", "text", "trust", "quantity"]),
-    ("known", &["id", "error", "random", "format", "crypto", "path", "trust"]),
+    ("schedule", &["error", "disk", "settings", "process", "variable", "trust"]),
+    ("store", &["id", "error", "disk", "random", "text", "trust", "quantity"]),
+    ("known", &["id", "error", "disk", "format", "crypto", "path", "trust"]),
     (
         "repo",
         &[
-            "id", "error", "clock", "host", "random", "spelling", "format", "crypto", "store", "known", "trust",
-            "quantity",
+            "id", "error", "clock", "disk", "host", "random", "spelling", "format", "crypto", "store", "known",
+            "trust", "quantity",
         ],
     ),
     (
