@@ -29,7 +29,12 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: Lasting) -> Result
 /// Replaces a file by what `fill` writes: beside it, then synced and renamed, and then the folder synced, as far as it is to
 /// last. It has this mode whatever the umask. A link in its place is replaced, and nothing is left where it fails. The folder
 /// must be there.
-pub fn replace_with(path: &Path, mode: u32, lasting: Lasting, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+pub fn replace_with(
+    path: &Path,
+    mode: u32,
+    lasting: Lasting,
+    fill: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut random = [0; 12];
     fill_random(&mut random);

@@ -59,6 +59,7 @@ pub mod host;
 pub mod id;
 pub mod inspect;
 pub mod job;
+pub mod json;
 pub mod known;
 pub mod log;
 pub mod machine;

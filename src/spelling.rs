@@ -1,5 +1,7 @@
 //! Misspelt words, and characters that are not what they look like.
 
+use std::fmt::Write as _;
+
 /// Returns whether a character gives commands to a terminal, ends a line, or turns the text around it: it is escaped
 /// wherever a name is shown. Those of Unicode's bidirectional algorithm (UAX 9, 2.1 to 2.6), its line and paragraph
 /// separators, and all control characters.
@@ -48,6 +50,18 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     rows[one.len()][other.len()]
+}
+
+/// Writes a path or name for a person: what could upset a terminal is escaped.
+pub fn readable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|character| push_shown(&mut text, character));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }
 
 /// Splits a list of words at commas, each without blanks around it; an error says which makes none.

@@ -18,6 +18,7 @@ mod generated;
 mod kept;
 mod make;
 mod parent;
+mod report;
 mod roots;
 mod servers;
 mod walk;

@@ -1,7 +1,7 @@
 //! `bakfs debug`: what is stored, decoded.
 
 use super::open::Global;
-use super::output::{readable, size, tell_warnings};
+use super::output::{self, readable, size, tell_warnings};
 use super::stdout;
 use super::target::Choice;
 use super::{Status, scope};
@@ -11,7 +11,6 @@ use crate::inspect::{self, Needs};
 use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::features::Recorded;
-use crate::repo::read::chunk_kind::ChunkKind;
 use crate::store::{Object, ObjectKind};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -119,25 +118,13 @@ fn each(repository: &Repository, kind: ObjectKind, shown: impl Fn(Object, Value)
 }
 
 fn tell_needs(global: &Global, needs: &Needs) -> anyhow::Result<()> {
-    let kind = |kind| if kind == ChunkKind::Page { "tree" } else { "data" };
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
-        let packs: Vec<_> = needs
-            .packs
-            .iter()
-            .map(|(id, need)| {
-                json!({ "pack": id, "kind": kind(need.kind), "chunks": need.chunks, "plain_bytes": need.plain_bytes })
-            })
-            .collect();
-        writeln!(
-            out,
-            "{}",
-            json!({ "packs": packs, "missing_chunks": needs.missing, "missing_packs": needs.missing_packs })
-        )?;
+        writeln!(out, "{}", output::json(needs))?;
     } else {
         for (id, need) in &needs.packs {
             let chunks = counted(need.chunks, "chunk");
-            writeln!(out, "{}  {}  {chunks}, {}", Object::Pack(*id).path(), kind(need.kind), size(need.plain_bytes))?;
+            writeln!(out, "{}  {}  {chunks}, {}", Object::Pack(*id).path(), need.kind_name(), size(need.plain_bytes))?;
         }
         for id in &needs.missing_packs {
             writeln!(out, "missing: {}", Object::Pack(*id).path())?;
@@ -153,7 +140,7 @@ fn features(global: &Global) -> anyhow::Result<Status> {
     let features = global.access.features()?;
     let mut out = stdout::listing(global.json);
     if global.json {
-        writeln!(out, "{}", serde_json::to_string(&features)?)?;
+        writeln!(out, "{}", output::json(&features))?;
     } else {
         for Recorded { feature, records } in &features {
             let Feature { number, name, since, text, .. } = feature;

@@ -63,7 +63,8 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
             for page in std::fs::read_dir(&scratch).context(writing)? {
                 let page = page.context(writing)?;
                 let text = std::fs::read(page.path()).context(writing)?;
-                disk::replace(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE, Lasting::Nothing).context(writing)?;
+                disk::replace(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE, Lasting::Nothing)
+                    .context(writing)?;
             }
         }
         None => {

@@ -17,6 +17,8 @@ use crate::format::header::Suite;
 use crate::id::{RepositoryId, to_hex};
 use file::Record;
 pub use history::{History, Seen};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +97,16 @@ pub struct Forgotten {
     pub place: String,
     /// The repository that was known there.
     pub identity: Identity,
+}
+
+impl Serialize for Forgotten {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("place", &self.place)?;
+        map.serialize_entry("repository", &self.identity.repository)?;
+        map.serialize_entry("encrypted", &(self.identity.suite != Suite::Plain))?;
+        map.end()
+    }
 }
 
 impl Known {

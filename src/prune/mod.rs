@@ -26,6 +26,7 @@ use crate::repo::write::{WriteOptions, Writer};
 use crate::store::{Object, Wait};
 use catalog::Catalog;
 use guard::{Seen, sorted};
+use serde::Serialize;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,15 +54,18 @@ pub struct Options<'a> {
 }
 
 /// What came of a prune.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// What was found and planned.
+    #[serde(flatten)]
     pub sizes: Sizes,
     /// What was deleted.
+    #[serde(flatten)]
     pub swept: Swept,
     /// The stored length of what was copied.
     pub copied_packed_bytes: u64,
     /// Snapshots that go, or would go.
+    #[serde(rename = "forgotten_snapshots")]
     pub forgotten: u64,
     /// Why what was condemned stays until a later prune: backups that run, above all.
     pub waiting_for: Vec<String>,

@@ -24,6 +24,7 @@ use crate::repo::shared::session::{Session, is_surely_dead, told};
 use crate::store::{Names, Object};
 use index::Survey;
 use salvage::Salvage;
+use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -37,13 +38,14 @@ pub struct Options {
 }
 
 /// What a repair did, or would do.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Damaged index objects that were replaced.
     pub damaged_index: Vec<ObjectId>,
     /// Damaged marks that were removed.
     pub damaged_marks: Vec<ObjectId>,
     /// Objects that were removed because no program with the repository's key has written them.
+    #[serde(serialize_with = "names")]
     pub foreign: Vec<Object>,
     /// How many of them were left, because what else is there does not open either.
     pub left_foreign: u64,
@@ -65,6 +67,10 @@ pub struct Report {
     pub index_written: u64,
     /// Index objects that were removed.
     pub index_removed: u64,
+}
+
+fn names<S: Serializer>(objects: &[Object], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(objects.iter().map(Object::to_string))
 }
 
 impl Report {

@@ -17,6 +17,8 @@ use crate::repo::unlock::{Look, MAX_KEY_BYTES, look, worth_trying};
 use crate::repo::write::put::put_anew;
 use crate::store::{Names, Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 /// One way into a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,23 @@ pub struct KeySlot {
     pub is_passphrase: bool,
     /// Whether what was given opens it.
     pub is_given: bool,
+}
+
+impl KeySlot {
+    /// Returns the word for what opens it.
+    pub fn kind(&self) -> &'static str {
+        if self.is_passphrase { "passphrase" } else { "key" }
+    }
+}
+
+impl Serialize for KeySlot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("kind", self.kind())?;
+        map.serialize_entry("used_now", &self.is_given)?;
+        map.end()
+    }
 }
 
 /// The key slots of a repository that one of them has opened.

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod overdue;
 pub mod pending;
 pub mod record;
+pub mod report;
 pub mod running;
 
 use crate::disk::{self, Lasting};
