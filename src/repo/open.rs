@@ -265,18 +265,7 @@ impl Repository {
         options: &Options<'_>,
         credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::NoRepository,
-                format!(
-                    "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
-                    store.location()
-                ),
-            )
-            .because(error),
-            _ => error,
-        })?;
-        let config = Zeroizing::new(config);
+        let config = read_config(&*store)?;
         let address = address_of(&*store);
         Self::unlock_with(store, address, &config, options, credentials)
     }
@@ -369,13 +358,29 @@ fn remembered(known: Option<&Visited>, keys: &Keys) -> Vec<Recorded> {
     features.into_iter().map(|feature| Recorded { feature, records: 0 }).collect()
 }
 
+/// Reads the configuration of a place where there may be none.
+fn read_config(store: &dyn Store) -> Result<Zeroizing<Vec<u8>>> {
+    let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NoRepository,
+            format!(
+                "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
+                store.location()
+            ),
+        )
+        .because(error),
+        _ => error,
+    })?;
+    Ok(Zeroizing::new(config))
+}
+
 /// Reads which features the repository in a store has, whatever they forbid: nothing else of it is used.
 pub fn features_in(
     store: &dyn Store,
     options: &Options<'_>,
     credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
 ) -> Result<Vec<Recorded>> {
-    let config = Zeroizing::new(store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
+    let config = read_config(store)?;
     let unlocked = unlock_keys(store, address_of(store), &config, options, credentials);
     wipe_stack::<UNLOCK_STACK_BYTES>();
     let (stored, visit, keys, _) = unlocked?;

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::{Program, failed};
 use crate::settings::{Periodicity, Settings};
 use crate::trust::folder;
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -36,13 +37,14 @@ pub struct Place {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// What was written.
     pub written: Vec<String>,
     /// What was taken away.
     pub removed: Vec<String>,
     /// What a person should know.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 

@@ -36,6 +36,8 @@ impl World {
         let new = bakfs.path("new");
         std::fs::write(&new, "a new passphrase\n").unwrap();
         std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let profile = format!("repo = {:?}\n[profile.p]\nsources = [{source:?}]\n", bakfs.repo());
+        std::fs::write(bakfs.path("config/bakfs.toml"), profile).unwrap();
         World { bakfs, source }
     }
 
@@ -88,7 +90,7 @@ const READING: [&str; 11] = [
     "debug marks",
     "debug why latest:SOURCE",
 ];
-const ADDING: [&str; 3] = ["backup SOURCE", "pin latest", "key add --new-password-file NEW"];
+const ADDING: [&str; 4] = ["backup SOURCE", "run p", "pin latest", "key add --new-password-file NEW"];
 const REMOVING: [&str; 10] = [
     "forget 2026-11-02T03-00-00Z",
     "forget --keep-last 1",
@@ -165,7 +167,7 @@ fn a_mount_shows_what_may_be_read_and_nothing_once_that_is_forbidden() {
     until("the listing is an error", SOON, || list().is_err());
     let log = || std::fs::read_to_string(world.bakfs.path("cache/mount.log")).unwrap_or_default();
     until("the log says why", SOON, || log().contains("write-only-keys-9002"));
-    mount.unmount();
+    drop(mount);
     let line = ["mount".to_owned(), world.path("mnt")];
     assert!(is_refused(&world.bakfs.run(&line), &feature(9002, Required::ToRead)));
 }
