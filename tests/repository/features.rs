@@ -90,7 +90,7 @@ const READING: [&str; 11] = [
     "debug marks",
     "debug why latest:SOURCE",
 ];
-const ADDING: [&str; 4] = ["backup SOURCE", "run p", "pin latest", "key add --new-password-file NEW"];
+const ADDING: [&str; 3] = ["backup SOURCE", "pin latest", "key add --new-password-file NEW"];
 const REMOVING: [&str; 10] = [
     "forget 2026-11-02T03-00-00Z",
     "forget --keep-last 1",
@@ -128,6 +128,14 @@ fn every_command_keeps_to_the_class_of_a_feature_that_it_does_not_know() {
         let feature = feature(9001, required);
         let raised = raise_in(&world.bakfs, &feature);
         assert_eq!((raised.records.len(), raised.sessions.len()), (COPIES, 0));
+        // A run backs up where it may, and says what it could not prune.
+        let run = world.run("run p");
+        let [_, adds, removes] = forbidden;
+        assert_eq!(
+            (run.stderr.contains(&feature.name), run.code),
+            (removes, [0, 3, 1][usize::from(adds) + usize::from(removes)]),
+            "{run}"
+        );
         let groups: [&[&str]; 3] = [&READING, &ADDING, &REMOVING];
         for (commands, is_forbidden) in groups.into_iter().zip(forbidden) {
             for line in commands {
