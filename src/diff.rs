@@ -2,13 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::format::tree::{Entry, Node};
+use crate::json;
 use crate::repo::Repository;
 use crate::repo::read::cursor::{Cursor, Gap, Head};
 use crate::repo::read::walk::{MAX_DEPTH, Visitor, shown_path, too_deep};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::cmp::Ordering;
 
 /// How an entry differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Only the second tree has it.
     Added,
@@ -30,6 +34,16 @@ pub struct Change<'c> {
     pub path: &'c [u8],
     /// What differs of an entry both have.
     pub fields: Vec<&'static str>,
+}
+
+impl Serialize for Change<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("change", &self.kind)?;
+        map.serialize_entry("fields", &self.fields)?;
+        json::name(&mut map, "path", self.path)?;
+        map.end()
+    }
 }
 
 /// Takes what [`run`] finds, in order of paths. An error ends the comparison.

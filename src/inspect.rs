@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::format::config::Stored;
 use crate::format::header::{Kind, Suite};
 use crate::format::index::Segment;
-use crate::format::mark::Mark;
 use crate::format::page::Page;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Directory, Entry, Node};
@@ -19,6 +18,8 @@ use crate::repo::read::tree::root_entry;
 use crate::repo::read::walk::MAX_DEPTH;
 use crate::repo::unlock::MAX_KEY_BYTES;
 use crate::store::{Object, ObjectKind, Wait};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub fn object(repository: &Repository, object: Object) -> Result<Value> {
         Object::Pack(id) => pack(repository, id)?,
         Object::Index(id) => index(repository, id)?,
         Object::Snapshot(id) => as_json(object, &repository.read_stored::<Snapshot>(id)?)?,
-        Object::Mark(id) => as_json(object, &repository.read_stored::<Mark>(id)?)?,
+        Object::Mark(id) => as_json(object, &repository.read_mark(id)?)?,
     };
     Ok(value)
 }
@@ -151,6 +152,13 @@ pub struct Need {
     pub plain_bytes: u64,
 }
 
+impl Need {
+    /// Returns the word for what the pack holds.
+    pub fn kind_name(&self) -> &'static str {
+        if self.kind == ChunkKind::Page { "tree" } else { "data" }
+    }
+}
+
 /// What a path of a snapshot needs.
 #[derive(Debug, Default)]
 pub struct Needs {
@@ -161,6 +169,29 @@ pub struct Needs {
     /// Packs that the index names and that are not there.
     pub missing_packs: Vec<ObjectId>,
     seen: HashSet<ChunkId>,
+}
+
+impl Serialize for Needs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Pack<'a> {
+            pack: &'a ObjectId,
+            kind: &'static str,
+            chunks: u64,
+            plain_bytes: u64,
+        }
+        let packs = self.packs.iter().map(|(pack, need)| Pack {
+            pack,
+            kind: need.kind_name(),
+            chunks: need.chunks,
+            plain_bytes: need.plain_bytes,
+        });
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("packs", &packs.collect::<Vec<_>>())?;
+        map.serialize_entry("missing_chunks", &self.missing)?;
+        map.serialize_entry("missing_packs", &self.missing_packs)?;
+        map.end()
+    }
 }
 
 /// Returns which packs are read for a path of a snapshot and, where it is a directory, for all that is below it; the pages

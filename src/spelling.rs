@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
 /// Returns whether a character gives commands to a terminal, ends a line, or turns the text around it: it is escaped
 /// wherever a name is shown. Those of Unicode's bidirectional algorithm (UAX 9, 2.1 to 2.6), its line and paragraph
 /// separators, and all control characters.

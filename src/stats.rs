@@ -4,8 +4,11 @@ use crate::error::Result;
 use crate::format::header::Kind;
 use crate::id::ObjectId;
 use crate::repo::Repository;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::dated::timestamp;
+use crate::repo::shared::listed::{Listed, Named};
 use crate::store::ObjectKind;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::collections::HashMap;
 
 /// What a repository holds.
@@ -37,6 +40,76 @@ impl Stats {
     /// Returns everything stored.
     pub fn stored_bytes(&self) -> u64 {
         self.pack_bytes[0] + self.pack_bytes[1] + self.index_bytes + self.other_bytes
+    }
+}
+
+impl Stats {
+    /// Returns how many bytes of files there are for one that is stored.
+    pub fn ratio(&self) -> f64 {
+        match self.stored_bytes() {
+            0 => 1.0,
+            stored => self.content_bytes as f64 / stored as f64,
+        }
+    }
+}
+
+/// What is stored of content or of trees.
+#[derive(Serialize)]
+struct Kept {
+    packs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunks: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<u64>,
+    plain_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl Serialize for Stats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kept = |at: usize| Kept {
+            packs: self.packs[at],
+            chunks: (at == 0).then_some(self.chunks[0]),
+            pages: (at == 1).then_some(self.chunks[1]),
+            plain_bytes: self.plain_bytes[at],
+            stored_bytes: self.pack_bytes[at],
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("snapshots", &self.snapshots)?;
+        map.serialize_entry("files", &self.files)?;
+        map.serialize_entry("directories", &self.directories)?;
+        map.serialize_entry("content_bytes", &self.content_bytes)?;
+        map.serialize_entry("stored_bytes", &self.stored_bytes())?;
+        map.serialize_entry("ratio", &self.ratio())?;
+        map.serialize_entry("data", &kept(0))?;
+        map.serialize_entry("trees", &kept(1))?;
+        map.serialize_entry("index_bytes", &self.index_bytes)?;
+        map.serialize_entry("other_bytes", &self.other_bytes)?;
+        map.end()
+    }
+}
+
+/// What one snapshot holds, and what it added.
+pub struct SnapshotStats<'a>(pub Named<'a>);
+
+impl Serialize for SnapshotStats<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Named { listed, name } = self.0;
+        let (snapshot, summary) = (&listed.snapshot, &listed.snapshot.summary);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", name)?;
+        map.serialize_entry("id", &listed.id)?;
+        map.serialize_entry("time", &timestamp(snapshot.time).to_string())?;
+        map.serialize_entry("files", &summary.without_directories())?;
+        map.serialize_entry("directories", &summary.directories())?;
+        map.serialize_entry("content_bytes", &snapshot.root.total_bytes)?;
+        map.serialize_entry("files_new", &summary.files_new)?;
+        map.serialize_entry("files_changed", &summary.files_changed)?;
+        map.serialize_entry("files_unmodified", &summary.files_unmodified)?;
+        map.serialize_entry("added_bytes", &summary.added_bytes)?;
+        map.serialize_entry("packed_bytes", &summary.packed_bytes)?;
+        map.serialize_entry("errors", &summary.errors)?;
+        map.end()
     }
 }
 

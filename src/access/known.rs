@@ -9,6 +9,7 @@ use crate::format::config::Stored;
 use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
 use crate::place::Place;
+use crate::repo::features::Recorded;
 use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, Unlocked, WhyEncrypted, look, recognise_in};
 use crate::spelling::nearest;
 use crate::state::StateDir;
@@ -217,6 +218,11 @@ impl Access {
             (ErrorKind::Locked, Some(id)) => Error::new(ErrorKind::Locked, self.wrong_key(&id)).because(error),
             _ => self.explained(error),
         })
+    }
+
+    /// Reads which features the repository has, whatever they forbid.
+    pub fn features(&self) -> Result<Vec<Recorded>> {
+        self.unlock()?.features()
     }
 
     /// Says where a passphrase or key that opens nothing came from, and what else there is.

@@ -24,6 +24,7 @@ mod make;
 mod parent;
 mod pipeline;
 mod plan;
+mod report;
 mod roots;
 mod servers;
 mod subvolumes;

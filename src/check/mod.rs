@@ -8,6 +8,7 @@ mod damage;
 mod objects;
 mod packs;
 mod paths;
+mod report;
 mod trees;
 pub mod uncached;
 
@@ -22,9 +23,11 @@ use crate::repo::read::ledger::Ledger;
 use crate::store::{Object, ObjectKind};
 use damage::Damage;
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 pub use objects::check_unopened;
+pub use report::at;
 
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +66,8 @@ impl std::fmt::Display for Subject {
 }
 
 /// What of a file or directory is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Part {
     /// The content of a file.
     Content,
@@ -87,11 +91,13 @@ pub struct Affected {
 }
 
 /// Damage of one object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// What is damaged.
+    #[serde(rename = "object")]
     pub subject: Subject,
     /// Whether nothing at all can be read of it.
+    #[serde(skip)]
     pub is_lost: bool,
     /// What is wrong with it, at most [`MAX_PROBLEMS`] of it.
     pub problems: Vec<String>,
@@ -111,11 +117,12 @@ pub const MAX_AFFECTED: usize = 1000;
 const MAX_AGAIN: usize = 3;
 
 /// What a check found and saw.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Damage, in the order of objects.
     pub findings: Vec<Finding>,
     /// Objects that no program with the repository's key has written, and why: they do no harm.
+    #[serde(serialize_with = "report::names")]
     pub foreign: Vec<(Object, String)>,
     /// Snapshots that could be read.
     pub snapshots: u64,
@@ -136,19 +143,24 @@ pub struct Report {
     /// Packs that are set aside: damaged, with nothing in them that is not elsewhere too or lost.
     pub set_aside_packs: u64,
     /// What is known of the time when packs were verified.
+    #[serde(flatten)]
     pub verified: Verified,
     /// Whether `bakfs repair` has something to do.
+    #[serde(skip)]
     pub is_repairable: bool,
 }
 
 /// How much of the packs was verified, and when, by this machine.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize)]
 pub struct Verified {
     /// Packs that were verified.
+    #[serde(rename = "verified_packs")]
     pub packs: u64,
     /// Their length.
+    #[serde(rename = "verified_bytes")]
     pub pack_bytes: u64,
     /// When the one that was verified longest ago was, in seconds since 1970.
+    #[serde(rename = "oldest_verified", serialize_with = "report::moment")]
     pub oldest_secs: Option<u64>,
 }
 
@@ -258,8 +270,10 @@ fn run_once(
     let findings = damage.into_findings();
     let verified = note(ledger, &readable, &findings);
     let is_repairable = !trees.needed_spare.is_empty()
-        || findings.iter().any(|finding| {
-            matches!(finding.subject, Subject::Object(Object::Pack(_) | Object::Index(_) | Object::Mark(_)))
+        || findings.iter().any(|finding| match finding.subject {
+            Subject::Object(Object::Mark(id)) => !objects.newer_marks.contains(&id),
+            Subject::Object(Object::Pack(_) | Object::Index(_)) => true,
+            _ => false,
         });
     Ok(Report {
         findings,

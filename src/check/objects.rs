@@ -39,6 +39,8 @@ pub struct Objects {
     pub snapshots: Vec<Listed>,
     /// Objects that no program with the repository's key has written, and why.
     pub foreign: Vec<(Object, String)>,
+    /// Marks of kinds that only a newer bakfs knows: no damage, but nobody here knows what they say.
+    pub newer_marks: HashSet<ObjectId>,
 }
 
 /// Tells what can be told without a key about why a repository does not open: key slots whose bytes are
@@ -105,7 +107,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
             }
         }
     }
-    marks(repository, damage, &mut foreign)?;
+    let newer_marks = marks(repository, damage, &mut foreign)?;
     let snapshots = snapshots(repository, damage, &mut foreign)?;
     // Where no snapshot opens the configuration may be that of another repository, and then all the others are good.
     if snapshots.is_empty() {
@@ -132,10 +134,15 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
     }
     let leftover = packs.keys().filter(|id| !named.contains_key(id)).copied().collect();
     let set_aside = packs.keys().filter(|id| named.get(id) == Some(&false)).copied().collect();
-    Ok(Objects { packs, leftover, set_aside, snapshots, foreign })
+    Ok(Objects { packs, leftover, set_aside, snapshots, foreign, newer_marks })
 }
 
-fn marks(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object, String)>) -> Result<()> {
+/// Checks marks; returns those that only a newer bakfs understands.
+fn marks(
+    repository: &Repository,
+    damage: &mut Damage,
+    foreign: &mut Vec<(Object, String)>,
+) -> Result<HashSet<ObjectId>> {
     for listed in repository.store().list(ObjectKind::Mark)? {
         let object = Object::Mark(listed.id);
         match repository.store().read_whole(object, MAX_MARK_BYTES as u64 + SEALING_BYTES) {
@@ -152,7 +159,7 @@ fn marks(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object
         damage.object(Object::Mark(id), reason);
     }
     foreign.extend(marks.foreign.into_iter().map(|(id, reason)| (Object::Mark(id), reason)));
-    Ok(())
+    Ok(marks.newer)
 }
 
 /// Reads all snapshots, forgotten ones too: they can be brought back.

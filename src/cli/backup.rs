@@ -1,7 +1,7 @@
 //! `bakfs backup`: files, or standard input, into a snapshot.
 
 use super::open::Global;
-use super::output::{count, counted, readable_path, size, tell_warnings};
+use super::output::{WithTraffic, count, counted, json, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, cost, init};
 use crate::access::make::Made;
@@ -163,25 +163,7 @@ fn report(global: &Global, outcome: &Outcome, traffic: &Traffic) {
     let snapshot = &outcome.snapshot;
     let summary = &snapshot.summary;
     if global.json {
-        say!(
-            "{}",
-            serde_json::json!({
-                "snapshot": outcome.id.map(|_| &snapshot.name),
-                "id": outcome.id.map(|id| id.to_hex()),
-                "parent": snapshot.parent,
-                "files": summary.without_directories(),
-                "directories": summary.directories(),
-                "content_bytes": summary.content_bytes,
-                "files_new": summary.files_new,
-                "files_changed": summary.files_changed,
-                "files_unmodified": summary.files_unmodified,
-                "read_bytes": summary.read_bytes,
-                "added_bytes": summary.added_bytes,
-                "packed_bytes": summary.packed_bytes,
-                "errors": summary.errors,
-                "traffic": traffic,
-            })
-        );
+        say!("{}", json(&WithTraffic { report: outcome, traffic }));
         return;
     }
     if global.quiet || !(std::io::stdout().is_terminal() || global.verbose > 0 || outcome.id.is_none()) {

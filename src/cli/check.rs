@@ -1,18 +1,19 @@
 //! `bakfs check`: whether everything stored is sound.
 
 use super::open::Global;
-use super::output::{count, counted, heed, readable, set_json, size};
+use super::output::{self, WithTraffic, count, counted, heed, readable, size};
 use super::progress::Progress;
 use super::{Status, cost, memory, stdout};
 use crate::check::uncached::Uncached;
-use crate::check::{self, Affected, Finding, Part, Report, Selection, Subject, Verified};
+use crate::check::{self, Finding, Part, Report, Selection, Subject, Verified, at};
 use crate::clock::now_secs;
 use crate::error::{Error, ErrorKind};
 use crate::quantity::time::Window;
 use crate::quantity::{Share, parse_share};
 use crate::repo::shared::foreign;
 use crate::store::{Object, Traffic};
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
+use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs check`.
@@ -72,7 +73,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     progress.finish();
     let report = report?;
     if global.json {
-        say!("{}", json(&report, read.is_some(), &repository.store().traffic()));
+        say!("{}", told(&report, read.is_some(), &repository.store().traffic()));
     } else {
         tell(global, &report, &repository.store().traffic())?;
     }
@@ -88,47 +89,18 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     })
 }
 
-/// Describes a path that a finding concerns for programs.
-pub fn affected_json(affected: &Affected) -> serde_json::Value {
-    let mut value = serde_json::json!({
-        "part": match affected.part { Part::Content => "content", Part::Entries => "entries" },
-        "first": affected.first,
-        "last": affected.last,
-        "snapshots": affected.snapshots,
-    });
-    set_json(&mut value, "path", &affected.path);
-    value
+/// A report as programs are told.
+#[derive(Serialize)]
+struct Told<'a> {
+    damaged: bool,
+    read_data: bool,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
-fn json(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Value {
-    let findings = report.findings.iter().map(|finding| {
-        serde_json::json!({
-            "object": finding.subject.to_string(),
-            "problems": finding.problems,
-            "more_problems": finding.more_problems,
-            "affected": finding.affected.iter().map(affected_json).collect::<Vec<_>>(),
-            "more_affected": finding.more_affected,
-        })
-    });
-    serde_json::json!({
-        "damaged": !report.findings.is_empty(),
-        "read_data": read_data,
-        "findings": findings.collect::<Vec<_>>(),
-        "foreign": report.foreign.iter().map(|(object, _)| object.to_string()).collect::<Vec<_>>(),
-        "snapshots": report.snapshots,
-        "packs": report.packs,
-        "pack_bytes": report.pack_bytes,
-        "leftover_packs": report.leftover_packs,
-        "pages": report.pages,
-        "packs_read": report.packs_read,
-        "read_bytes": report.read_bytes,
-        "chunks_read": report.chunks_read,
-        "set_aside_packs": report.set_aside_packs,
-        "verified_packs": report.verified.packs,
-        "verified_bytes": report.verified.pack_bytes,
-        "oldest_verified": report.verified.oldest_secs.map(|secs| at(secs).to_string()),
-        "traffic": traffic,
-    })
+fn told(report: &Report, read_data: bool, traffic: &Traffic) -> serde_json::Value {
+    let report = Told { damaged: !report.findings.is_empty(), read_data, report };
+    output::json(&WithTraffic { report, traffic })
 }
 
 /// Writes a finding for a person.
@@ -186,10 +158,6 @@ fn advice(report: &Report) -> Vec<String> {
         lines.push("Next: `bakfs backup`, which stores again what the source still has; the rest is lost.".into());
     }
     lines
-}
-
-fn at(secs: u64) -> Timestamp {
-    i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok()).unwrap_or(Timestamp::MAX)
 }
 
 /// Writes how much was verified, and when the last of it was.

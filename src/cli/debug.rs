@@ -1,15 +1,16 @@
 //! `bakfs debug`: what is stored, decoded.
 
 use super::open::Global;
-use super::output::{readable, size, tell_warnings};
+use super::output::{self, readable, size, tell_warnings};
 use super::stdout;
 use super::target::Choice;
 use super::{Status, scope};
 use crate::error::{Error, ErrorKind};
+use crate::format::feature::{Feature, Required};
 use crate::inspect::{self, Needs};
 use crate::quantity::counted;
 use crate::repo::Repository;
-use crate::repo::read::chunk_kind::ChunkKind;
+use crate::repo::features::Recorded;
 use crate::store::{Object, ObjectKind};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ enum Command {
     Index,
     /// Print what programs tell one another by marks, as JSON lines
     Marks,
+    /// List the features of the repository, also of one that this bakfs must not read
+    Features,
     /// Show which packs a path needs, and which of them are not there (`check --read-data` finds those that are damaged)
     Why {
         /// The snapshot, and the path in it
@@ -115,25 +118,13 @@ fn each(repository: &Repository, kind: ObjectKind, shown: impl Fn(Object, Value)
 }
 
 fn tell_needs(global: &Global, needs: &Needs) -> anyhow::Result<()> {
-    let kind = |kind| if kind == ChunkKind::Page { "tree" } else { "data" };
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
-        let packs: Vec<_> = needs
-            .packs
-            .iter()
-            .map(|(id, need)| {
-                json!({ "pack": id, "kind": kind(need.kind), "chunks": need.chunks, "plain_bytes": need.plain_bytes })
-            })
-            .collect();
-        writeln!(
-            out,
-            "{}",
-            json!({ "packs": packs, "missing_chunks": needs.missing, "missing_packs": needs.missing_packs })
-        )?;
+        writeln!(out, "{}", output::json(needs))?;
     } else {
         for (id, need) in &needs.packs {
             let chunks = counted(need.chunks, "chunk");
-            writeln!(out, "{}  {}  {chunks}, {}", Object::Pack(*id).path(), kind(need.kind), size(need.plain_bytes))?;
+            writeln!(out, "{}  {}  {chunks}, {}", Object::Pack(*id).path(), need.kind_name(), size(need.plain_bytes))?;
         }
         for id in &needs.missing_packs {
             writeln!(out, "missing: {}", Object::Pack(*id).path())?;
@@ -145,6 +136,28 @@ fn tell_needs(global: &Global, needs: &Needs) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+fn features(global: &Global) -> anyhow::Result<Status> {
+    let features = global.access.features()?;
+    let mut out = stdout::listing(global.json);
+    if global.json {
+        writeln!(out, "{}", output::json(&features))?;
+    } else {
+        for Recorded { feature, records } in &features {
+            let Feature { number, name, since, text, .. } = feature;
+            let required = match feature.required() {
+                Required::ByNobody => "may be unknown".into(),
+                required => format!("must be known to {}", required.word()),
+            };
+            let (name, text, since) =
+                (readable(name.as_bytes()), readable(text.as_bytes()), readable(since.as_bytes()));
+            let records = counted(*records, "record");
+            writeln!(out, "{number}  {name}  {required}  since bakfs {since}  {records}: {text}")?;
+        }
+    }
+    out.flush()?;
+    Ok(Status::Done)
+}
+
 fn without_chunks(object: Object, mut value: Value) -> Value {
     let chunks = value["chunks"].as_array().map_or(0, Vec::len);
     value["chunks"] = chunks.into();
@@ -154,6 +167,9 @@ fn without_chunks(object: Object, mut value: Value) -> Value {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
+    if matches!(args.command, Command::Features) {
+        return features(global);
+    }
     let repository = global.open()?;
     let status = match &args.command {
         Command::List { kind } => list(global, &repository, *kind).map(|()| Status::Done)?,
@@ -169,6 +185,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         Command::Marks => {
             each(&repository, ObjectKind::Mark, |object, value| json!({ "object": object.path(), "says": value }))?
         }
+        // It opens nothing.
+        Command::Features => Status::Done,
         Command::Why { target, scope } => {
             let choice = Choice::new(&repository, scope.scope()?)?;
             let target = choice.target(target)?;

@@ -2,7 +2,7 @@
 
 use super::listing::{JsonArray, Out};
 use super::open::Global;
-use super::output::{count, readable, set_json, tell_warnings};
+use super::output::{count, readable, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::diff::{self, Change, Kind, Sink};
@@ -48,22 +48,10 @@ fn letter(kind: Kind) -> char {
     }
 }
 
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Added => "added",
-        Kind::Removed => "removed",
-        Kind::Content => "content",
-        Kind::Metadata => "metadata",
-        Kind::Type => "type",
-    }
-}
-
 impl Printer {
     fn write(&mut self, change: &Change<'_>) -> std::io::Result<()> {
         if let Some(array) = &mut self.array {
-            let mut value = serde_json::json!({ "change": word(change.kind), "fields": change.fields });
-            set_json(&mut value, "path", change.path);
-            return array.push(&mut self.out, &value);
+            return array.push(&mut self.out, change);
         }
         if self.quiet {
             return Ok(());

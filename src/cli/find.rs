@@ -1,15 +1,17 @@
 //! `bakfs find`: searches all snapshots by name.
 
-use super::listing::{JsonArray, Out, json, local_time, mode_text};
+use super::listing::{JsonArray, Out, local_time, mode_text};
 use super::open::Global;
 use super::output::{count, counted, readable, tell_warnings};
 use super::target::{Choice, clean_path};
 use super::{Status, scope};
 use crate::error::Error;
 use crate::find::{self, Match, Pattern};
+use crate::repo::read::described::Described;
 use crate::repo::read::walk::shown_path;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::names;
+use serde::Serialize;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -48,12 +50,22 @@ fn write(out: &mut Out, found: &Match, shown: &[String]) -> std::io::Result<()> 
     out.write_all(b"\n")
 }
 
-fn describe(found: &Match, snapshots: &[Listed], shown: &[String]) -> serde_json::Value {
-    let mut value = json(&snapshots[found.first].snapshot, shown_path(&found.path), &found.entry);
-    value["first"] = shown[found.first].clone().into();
-    value["last"] = shown[found.last].clone().into();
-    value["snapshots"] = found.snapshots.into();
-    value
+/// A match as programs are told of it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    entry: Described<'a>,
+    first: &'a str,
+    last: &'a str,
+    snapshots: u64,
+}
+
+impl<'a> Shown<'a> {
+    fn new(found: &'a Match, snapshots: &'a [Listed], shown: &'a [String]) -> Self {
+        let snapshot = &snapshots[found.first].snapshot;
+        let entry = Described { snapshot, path: shown_path(&found.path), entry: &found.entry };
+        Shown { entry, first: &shown[found.first], last: &shown[found.last], snapshots: found.snapshots }
+    }
 }
 
 /// Runs the command.
@@ -78,7 +90,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if global.json {
         let mut array = JsonArray::default();
         for found in &found.matches {
-            array.push(&mut out, &describe(found, snapshots, &shown))?;
+            array.push(&mut out, &Shown::new(found, snapshots, &shown))?;
         }
         array.end(&mut out)?;
     } else {

@@ -2,8 +2,7 @@
 
 use super::listing::local_time;
 use super::open::Global;
-use super::output::{are, count, counted, readable, set_json_list, tell_warnings};
-
+use super::output::{self, are, count, counted, readable, tell_warnings};
 use super::target::Choice;
 use super::{Status, keep, memory, prune, scope, stdout};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +16,7 @@ use crate::retention::group::Key;
 use crate::retention::{self, Decision, Group, Reason};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -174,6 +174,31 @@ fn title(key: &Key) -> String {
     if words.is_empty() { "All snapshots".into() } else { words.join(" ") }
 }
 
+/// What rules say, as programs are told.
+#[derive(Serialize)]
+struct Told<'a> {
+    dry_run: bool,
+    groups: Vec<ToldGroup<'a>>,
+    forgotten: Vec<&'a str>,
+}
+
+/// What they say about one group.
+#[derive(Serialize)]
+struct ToldGroup<'a> {
+    #[serde(flatten)]
+    key: &'a Key,
+    snapshots: Vec<ToldSnapshot>,
+}
+
+#[derive(Serialize)]
+struct ToldSnapshot {
+    name: String,
+    id: ObjectId,
+    time: String,
+    kept: bool,
+    reasons: Vec<String>,
+}
+
 impl Plan<'_> {
     fn name(&self, decision: &Decision) -> &str {
         &self.known.names[&self.chosen[decision.at].id]
@@ -239,33 +264,22 @@ impl Plan<'_> {
     }
 
     fn json(&self, is_dry_run: bool) -> Value {
-        let snapshot = |decision: &Decision| {
+        let decision = |decision: &Decision| {
             let listed = self.chosen[decision.at];
-            json!({
-                "name": self.name(decision),
-                "id": listed.id.to_hex(),
-                "time": dated::timestamp(listed.snapshot.time).to_string(),
-                "kept": !decision.reasons.is_empty(),
-                "reasons": decision.reasons.iter().map(Reason::to_string).collect::<Vec<_>>(),
-            })
-        };
-        let group = |group: &Group| {
-            let sources = group.key.sources.as_ref();
-            let mut value = json!({
-                "host": group.key.host,
-                "paths": null,
-                "tags": group.key.tags,
-                "snapshots": group.decisions.iter().map(snapshot).collect::<Vec<_>>(),
-            });
-            if let Some(paths) = sources {
-                set_json_list(&mut value, "paths", &paths.iter().map(|path| &path[..]).collect::<Vec<_>>());
+            ToldSnapshot {
+                name: self.known.names[&listed.id].clone(),
+                id: listed.id,
+                time: dated::timestamp(listed.snapshot.time).to_string(),
+                kept: !decision.reasons.is_empty(),
+                reasons: decision.reasons.iter().map(Reason::to_string).collect(),
             }
-            value
         };
-        json!({
-            "dry_run": is_dry_run,
-            "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
-            "forgotten": self.known.names_of(&self.forgotten),
+        let snapshots = |group: &Group| group.decisions.iter().map(decision).collect();
+        let groups = self.groups.iter().map(|group| ToldGroup { key: &group.key, snapshots: snapshots(group) });
+        output::json(&Told {
+            dry_run: is_dry_run,
+            groups: groups.collect(),
+            forgotten: self.known.names_of(&self.forgotten),
         })
     }
 

@@ -2,8 +2,7 @@
 
 use super::Status;
 use super::open::Global;
-use super::output::readable;
-use crate::format::header::Suite;
+use super::output::{json, readable};
 
 /// Options of `bakfs forget-place`.
 #[derive(Debug, clap::Args)]
@@ -18,14 +17,7 @@ pub struct Args {}
 pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Status> {
     let forgotten = global.access.forget_place()?;
     if global.json {
-        let all = forgotten.iter().map(|forgotten| {
-            serde_json::json!({
-                "place": forgotten.place,
-                "repository": forgotten.identity.repository.to_string(),
-                "encrypted": forgotten.identity.suite != Suite::Plain,
-            })
-        });
-        say!("{}", serde_json::Value::Array(all.collect()));
+        say!("{}", json(&forgotten));
     } else if !global.quiet {
         for forgotten in &forgotten {
             say!("Forgot {}: it was {}", readable(forgotten.place.as_bytes()), forgotten.identity);

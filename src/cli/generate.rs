@@ -1,6 +1,7 @@
 //! `bakfs completions` and `bakfs man`: generated from the command line's own definition.
 
 use super::{Cli, Status, manual, stdout};
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Error};
 use crate::text;
 use crate::trust::folder;
@@ -62,7 +63,8 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
             for page in std::fs::read_dir(&scratch).context(writing)? {
                 let page = page.context(writing)?;
                 let text = std::fs::read(page.path()).context(writing)?;
-                folder::write_file(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE).context(writing)?;
+                disk::replace(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE, Lasting::Nothing)
+                    .context(writing)?;
             }
         }
         None => {

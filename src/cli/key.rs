@@ -2,14 +2,14 @@
 
 use super::Status;
 use super::open::{Global, ask};
-use super::output::readable_path;
+use super::output::{json, readable_path};
 use super::stdout;
 use crate::access::credentials::{credential, read_passphrase, write_key};
 use crate::crypto::keys::Secret;
 use crate::crypto::slot::Credential;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ObjectId;
-use crate::repo::slots::{KeySlot, KeySlots, require_encrypted};
+use crate::repo::slots::{KeySlots, require_encrypted};
 use crate::text;
 use clap::Subcommand;
 use std::io::{IsTerminal, Write};
@@ -100,23 +100,14 @@ fn new_credential(global: &Global, new: &New) -> Result<Credential> {
     Ok(Credential::Key(key))
 }
 
-fn json(slot: &KeySlot) -> serde_json::Value {
-    serde_json::json!({ "id": slot.id.to_hex(), "kind": kind(slot), "used_now": slot.is_given })
-}
-
-fn kind(slot: &KeySlot) -> &'static str {
-    if slot.is_passphrase { "passphrase" } else { "key" }
-}
-
 fn list(global: &Global, slots: &KeySlots<'_>) -> anyhow::Result<()> {
     let mut out = stdout::listing(global.json);
     if global.json {
-        let all: Vec<_> = slots.list().iter().map(json).collect();
-        writeln!(out, "{}", serde_json::Value::from(all))?;
+        writeln!(out, "{}", json(&slots.list()))?;
     } else {
         for slot in slots.list() {
             let used = if slot.is_given { "  used now" } else { "" };
-            writeln!(out, "{}  {:10}{used}", slot.id, kind(slot))?;
+            writeln!(out, "{}  {:10}{used}", slot.id, slot.kind())?;
         }
     }
     Ok(out.flush()?)

@@ -1,10 +1,11 @@
 //! How files are written for people and programs: one line, or one JSON object.
 
-use super::output::{readable, set_json};
+use super::output::{json, readable};
 use super::stdout::{self, Stdout};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Meta, Node, Time};
 use crate::repo::shared::dated;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
 /// Standard output, buffered, that escapes names where a terminal shows them.
@@ -57,28 +58,15 @@ pub struct JsonArray {
 
 impl JsonArray {
     /// Writes an element.
-    pub fn push(&mut self, out: &mut impl Write, value: &serde_json::Value) -> io::Result<()> {
+    pub fn push(&mut self, out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
         out.write_all(if self.started { b",\n" } else { b"[" })?;
         self.started = true;
-        serde_json::to_writer(&mut *out, value).map_err(io::Error::from)
+        serde_json::to_writer(&mut *out, &json(value)).map_err(io::Error::from)
     }
 
     /// Ends the array.
     pub fn end(self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(if self.started { b"]\n" } else { b"[]\n" })
-    }
-}
-
-/// Returns the word for a file's type.
-pub fn type_word(node: &Node) -> &'static str {
-    match node {
-        Node::File(_) => "file",
-        Node::Directory(_) => "directory",
-        Node::Symlink(_) => "symlink",
-        Node::Fifo => "fifo",
-        Node::Socket => "socket",
-        Node::CharDevice { .. } => "chardev",
-        Node::BlockDevice { .. } => "blockdev",
     }
 }
 
@@ -149,36 +137,4 @@ pub fn write_long(out: &mut Out, snapshot: &Snapshot, path: &[u8], entry: &Entry
         out.name(target)?;
     }
     Ok(())
-}
-
-/// Describes an entry for programs.
-pub fn json(snapshot: &Snapshot, path: &[u8], entry: &Entry) -> serde_json::Value {
-    let meta = &entry.meta;
-    let mut value = serde_json::json!({
-        "type": type_word(&entry.node),
-        "mode": format!("{:04o}", meta.mode),
-        "uid": meta.uid,
-        "gid": meta.gid,
-        "user": null,
-        "group": null,
-        "links": meta.nlink,
-        "size_bytes": meta.size_bytes,
-        "mtime": dated::timestamp(meta.mtime).to_string(),
-    });
-    set_json(&mut value, "path", path);
-    for (field, name) in [("user", snapshot.user_name(meta.uid)), ("group", snapshot.group_name(meta.gid))] {
-        if let Some(name) = name {
-            set_json(&mut value, field, name);
-        }
-    }
-    match &entry.node {
-        Node::Symlink(target) => set_json(&mut value, "target", target),
-        Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
-            value["major"] = (*major).into();
-            value["minor"] = (*minor).into();
-        }
-        Node::Directory(directory) => value["entries"] = directory.entries.into(),
-        _ => {}
-    }
-    value
 }

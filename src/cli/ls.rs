@@ -1,6 +1,6 @@
 //! `bakfs ls`: lists what a snapshot holds.
 
-use super::listing::{JsonArray, Out, json, write_long};
+use super::listing::{JsonArray, Out, write_long};
 use super::open::Global;
 use super::output::{readable, tell_warnings};
 use super::target::Choice;
@@ -8,6 +8,7 @@ use super::{Status, scope};
 use crate::error::{Context, Error, Result};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Entry, Node};
+use crate::repo::read::described::Described;
 use crate::repo::read::walk::Visitor;
 use std::ffi::OsString;
 use std::io::Write;
@@ -40,7 +41,7 @@ struct Lister<'a> {
 impl Lister<'_> {
     fn line(&mut self, path: &[u8], entry: &Entry) -> std::io::Result<()> {
         if let Some(array) = &mut self.array {
-            return array.push(&mut self.out, &json(self.snapshot, path, entry));
+            return array.push(&mut self.out, &Described { snapshot: self.snapshot, path, entry });
         }
         // Alone, a directory's names are enough; its path was given.
         let shown = if self.recursive { path } else { path.rsplit(|byte| *byte == b'/').next().unwrap_or(path) };

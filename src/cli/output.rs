@@ -4,11 +4,11 @@ pub use crate::quantity::{are, count, counted, size};
 use crate::repo::{Repository, Warnings};
 use crate::spelling::push_shown;
 pub use crate::spelling::{readable, readable_path};
+use crate::store::Traffic;
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
@@ -152,34 +152,22 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// Sets a field of a JSON object to a name or path. Where that is no UTF-8, other bytes may read the same: the field
-/// `..._bytes` beside it has them in base 64 then.
-pub fn set_json(value: &mut serde_json::Value, field: &str, bytes: &[u8]) {
-    value[field] = json_text(bytes).into();
-    if std::str::from_utf8(bytes).is_err() {
-        value[format!("{field}_bytes")] = base64(bytes).into();
-    }
+/// A report with what its command has asked of a place far away.
+#[derive(Serialize)]
+pub struct WithTraffic<'a, T: Serialize> {
+    /// The report.
+    #[serde(flatten)]
+    pub report: T,
+    /// Requests and bytes.
+    pub traffic: &'a Traffic,
 }
 
-/// Sets a field of a JSON object to paths. Where one is no UTF-8, `..._bytes` has all of them in base 64.
-pub fn set_json_list(value: &mut serde_json::Value, field: &str, all: &[&[u8]]) {
-    value[field] = all.iter().map(|bytes| json_text(bytes)).collect::<Vec<_>>().into();
-    if all.iter().any(|bytes| std::str::from_utf8(bytes).is_err()) {
-        value[format!("{field}_bytes")] = all.iter().map(|bytes| base64(bytes)).collect::<Vec<_>>().into();
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// Writes a name or path for JSON, for people: bytes that are no UTF-8 become `\xNN`.
-fn json_text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_string(),
-        Err(_) => readable(OsStr::from_bytes(bytes).as_bytes()),
-    }
+/// Returns a report as it is printed: its keys in the order of the alphabet.
+///
+/// # Panics
+/// Never for what reports are made of: their keys are text.
+pub fn json(report: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(report).expect("keys of reports are text")
 }
 
 #[cfg(test)]

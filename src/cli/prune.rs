@@ -1,7 +1,7 @@
 //! `bakfs prune`: gives back the room of what no snapshot needs.
 
 use super::open::Global;
-use super::output::{are, count, counted, size, tell_warnings};
+use super::output::{self, are, count, counted, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, memory};
 use crate::id::ObjectId;
@@ -9,6 +9,7 @@ use crate::prune::Report;
 use crate::prune::policy::Policy;
 use crate::quantity::time::Window;
 use crate::repo::{Memory, Repository};
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     memory::spare();
     let report = prune(global, args, &global.open_with(Memory::SMALL)?, &[])?;
     if global.json {
-        say!("{}", json(&report, args.dry_run));
+        say!("{}", output::json(&Told { dry_run: args.dry_run, report: &report }));
     }
     Ok(status(&report))
 }
@@ -74,7 +75,7 @@ pub fn run_after_forget(
     let forgotten = if dry_run { forgotten } else { &[] };
     let report = prune(global, args, repository, forgotten)?;
     if let Some(told) = told {
-        say!("{}", serde_json::json!({ "forget": told, "prune": json(&report, dry_run) }));
+        say!("{}", serde_json::json!({ "forget": told, "prune": output::json(&Told { dry_run, report: &report }) }));
     }
     Ok(status(&report))
 }
@@ -132,27 +133,10 @@ fn tell(report: &Report, dry_run: bool) {
     }
 }
 
-/// Returns a report for JSON.
-fn json(report: &Report, dry_run: bool) -> serde_json::Value {
-    let (sizes, swept) = (&report.sizes, &report.swept);
-    serde_json::json!({
-        "dry_run": dry_run,
-        "packs": sizes.packs,
-        "pack_bytes": sizes.pack_bytes,
-        "unused_packs": sizes.unused_packs,
-        "unused_bytes": sizes.unused_bytes,
-        "repack_packs": sizes.repack_packs,
-        "repack_bytes": sizes.repack_bytes,
-        "copied_plain_bytes": sizes.copied_plain_bytes,
-        "copied_chunks": sizes.copied_chunks,
-        "copied_packed_bytes": report.copied_packed_bytes,
-        "waste_bytes": sizes.waste_bytes,
-        "deleted_packs": swept.packs,
-        "deleted_bytes": swept.pack_bytes,
-        "removed_snapshots": swept.snapshots,
-        "forgotten_snapshots": report.forgotten,
-        "rewritten_index_objects": swept.index_objects,
-        "missing_chunks": report.missing_chunks,
-        "waiting_for": report.waiting_for,
-    })
+/// A report of what was done, or would be, as programs are told.
+#[derive(Serialize)]
+struct Told<'a> {
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'a Report,
 }

@@ -1,14 +1,15 @@
 //! `bakfs repair`: makes the index name what can be read and nothing else.
 
-use super::check::{affected_json, open, tell_finding};
+use super::check::{open, tell_finding};
 use super::open::Global;
-use super::output::{counted, size};
+use super::output::{counted, json, size};
 use super::progress::Progress;
 use super::{Status, stdout};
-use crate::check::{self, Finding, Selection, Subject};
+use crate::check::{self, Affected, Finding, Selection, Subject};
 use crate::quantity::Share;
 use crate::repair::{self, Options, Report};
 use crate::store::Object;
+use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs repair`.
@@ -59,7 +60,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let after = if args.dry_run || !done.has_changes() { before } else { look(global, None, "Checking")? };
     let lost: Vec<_> = after.findings.iter().filter(|finding| is_loss(finding, &done)).collect();
     if global.json {
-        say!("{}", json(&done, args.dry_run, &lost));
+        let (changed, all) = (done.has_changes(), lost.iter().map(Lost::new).collect());
+        say!("{}", json(&Told { dry_run: args.dry_run, changed, report: &done, lost: all }));
     } else {
         tell(global, args, &done, &lost)?;
     }
@@ -76,34 +78,28 @@ fn is_loss(finding: &Finding, done: &Report) -> bool {
     }
 }
 
-fn json(done: &Report, dry_run: bool, lost: &[&Finding]) -> serde_json::Value {
-    let names = |ids: &[crate::id::ObjectId]| ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
-    let lost = lost.iter().map(|finding| {
-        let affected = finding.affected.iter().map(affected_json);
-        serde_json::json!({
-            "object": finding.subject.to_string(),
-            "problems": finding.problems,
-            "affected": affected.collect::<Vec<_>>(),
-        })
-    });
-    serde_json::json!({
-        "dry_run": dry_run,
-        "changed": done.has_changes(),
-        "damaged_index": names(&done.damaged_index),
-        "damaged_marks": names(&done.damaged_marks),
-        "foreign": done.foreign.iter().map(|object| object.to_string()).collect::<Vec<_>>(),
-        "left_foreign": done.left_foreign,
-        "missing_packs": names(&done.missing_packs),
-        "set_aside_packs": names(&done.set_aside_packs),
-        "unreadable_packs": names(&done.unreadable_packs),
-        "named_packs": done.named_packs,
-        "saved_chunks": done.saved_chunks,
-        "saved_bytes": done.saved_bytes,
-        "lost_chunks": done.lost_chunks,
-        "index_written": done.index_written,
-        "index_removed": done.index_removed,
-        "lost": lost.collect::<Vec<_>>(),
-    })
+/// A report of what was done, or would be, as programs are told.
+#[derive(Serialize)]
+struct Told<'a> {
+    dry_run: bool,
+    changed: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+    lost: Vec<Lost<'a>>,
+}
+
+/// A finding that is not put right.
+#[derive(Serialize)]
+struct Lost<'a> {
+    object: Subject,
+    problems: &'a [String],
+    affected: &'a [Affected],
+}
+
+impl<'a> Lost<'a> {
+    fn new(finding: &&'a Finding) -> Self {
+        Lost { object: finding.subject, problems: &finding.problems, affected: &finding.affected }
+    }
 }
 
 fn tell(global: &Global, args: &Args, done: &Report, lost: &[&Finding]) -> std::io::Result<()> {

@@ -1,17 +1,19 @@
 //! `bakfs restore`: files of a snapshot, back to a disk.
 
 use super::open::Global;
-use super::output::{counted, readable, readable_path, size, tell_warnings};
+use super::output::{WithTraffic, counted, json, readable, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::target::{Choice, Target, described};
-use super::{Status, cost, scope, snapshots};
+use super::{Status, cost, scope};
 use crate::error::Error;
 use crate::format::tree::Node;
 use crate::monitor::{Monitor, Told};
+use crate::repo::shared::listed::Named;
 use crate::restore::xattrs::XattrFilter;
 use crate::restore::{self, Filter, Options, Outcome, Overwrite, OwnerChange, OwnersBy};
 use crate::store::Traffic;
 use crate::text;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -187,28 +189,20 @@ fn tell_notes(global: &Global, outcome: &Outcome) {
     }
 }
 
+/// What a restore tells programs.
+#[derive(Serialize)]
+struct Restored<'a> {
+    snapshot: Named<'a>,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    seconds: f64,
+}
+
 fn report(global: &Global, args: &Args, source: &Target, outcome: &Outcome, elapsed: Duration, traffic: &Traffic) {
     if global.json {
-        say!(
-            "{}",
-            serde_json::json!({
-                "snapshot": snapshots::identity_json(&source.listed, &source.name),
-                "files": outcome.files - outcome.directories,
-                "directories": outcome.directories,
-                "content_bytes": outcome.content_bytes,
-                "files_written": outcome.files_written,
-                "files_replaced": outcome.files_replaced,
-                "written_bytes": outcome.written_bytes,
-                "files_kept": outcome.files_kept,
-                "files_skipped": outcome.files_skipped,
-                "hard_links": outcome.hard_links,
-                "errors": outcome.errors,
-                "owners_changed": outcome.owners_changed,
-                "unmatched_includes": outcome.unmatched.includes,
-                "seconds": elapsed.as_secs_f64(),
-                "traffic": traffic,
-            })
-        );
+        let snapshot = Named { listed: &source.listed, name: &source.name };
+        let report = Restored { snapshot, outcome, seconds: elapsed.as_secs_f64() };
+        say!("{}", json(&WithTraffic { report, traffic }));
         return;
     }
     if global.quiet {

@@ -1,13 +1,13 @@
 //! `bakfs schedule`: lets profiles run by themselves.
 
 use super::open::Global;
-use super::output::readable;
+use super::output::{self, readable};
 use super::{Status, scheduled, stdout};
 use crate::schedule::destination::Report;
 use crate::schedule::{self, Destination, Entry, Installed, Manager};
 use clap::Subcommand;
 use jiff::Zoned;
-use serde_json::json;
+use serde::Serialize;
 use std::io::Write;
 
 /// Options of `bakfs schedule`.
@@ -102,7 +102,7 @@ fn tell(global: &Global, report: &Report) {
         warn!("bakfs: warning: {warning}");
     }
     if global.json {
-        say!("{}", json!({ "written": report.written, "removed": report.removed }));
+        say!("{}", output::json(report));
     } else if !global.quiet {
         for name in &report.removed {
             say!("removed {}", readable(name.as_bytes()));
@@ -113,6 +113,14 @@ fn tell(global: &Global, report: &Report) {
     }
 }
 
+/// A periodicity as programs are told of it.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    next: Option<String>,
+}
+
 fn list(global: &Global, destination: &Destination) -> anyhow::Result<()> {
     let settings = global.access.settings()?;
     let entries = destination.entries(&settings, &scheduled::invocation(global, &settings)?)?;
@@ -120,20 +128,9 @@ fn list(global: &Global, destination: &Destination) -> anyhow::Result<()> {
     let next = |entry: &Entry| settings.schedule.next(entry.periodicity, &now);
     let mut out = std::io::BufWriter::new(stdout::listing(global.json));
     if global.json {
-        let list: Vec<_> = entries
-            .iter()
-            .map(|entry| {
-                json!({
-                    "periodicity": entry.periodicity,
-                    "profiles": entry.profiles,
-                    "next": next(entry).map(|time| time.timestamp().to_string()),
-                    "installed": word(entry.installed),
-                    "manager": entry.manager.map(Manager::word),
-                })
-            })
-            .collect();
-        serde_json::to_writer(&mut out, &list)?;
-        writeln!(out)?;
+        let time = |entry: &Entry| next(entry).map(|time| time.timestamp().to_string());
+        let list: Vec<_> = entries.iter().map(|entry| Line { entry, next: time(entry) }).collect();
+        writeln!(out, "{}", output::json(&list))?;
         out.flush()?;
         return Ok(());
     }
@@ -154,12 +151,4 @@ fn list(global: &Global, destination: &Destination) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
-}
-
-fn word(installed: Installed) -> &'static str {
-    match installed {
-        Installed::No => "no",
-        Installed::Outdated => "outdated",
-        Installed::Yes => "yes",
-    }
 }

@@ -1,13 +1,14 @@
 //! `bakfs snapshots`: lists what there is.
 
 use super::open::Global;
-use super::output::{count, counted, readable, set_json_list, size, tell_warnings};
+use super::output::{count, counted, json, readable, size, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope, stdout};
 use crate::clock;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::{Listed, Named};
 use crate::repo::shared::names;
+use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
 /// Options of `bakfs snapshots`.
@@ -28,18 +29,19 @@ pub struct Args {
 /// The widest column of names.
 const MAX_COLUMN: usize = 32;
 
-/// Describes which snapshot it is.
-pub fn identity_json(listed: &Listed, name: &str) -> serde_json::Value {
-    let snapshot = &listed.snapshot;
-    let mut value = serde_json::json!({
-        "name": name,
-        "id": listed.id.to_hex(),
-        "time": dated::timestamp(snapshot.time).to_string(),
-        "host": snapshot.host,
-        "tags": snapshot.tags,
-    });
-    set_json_list(&mut value, "paths", &snapshot.sources.iter().map(|path| &path[..]).collect::<Vec<_>>());
-    value
+/// A snapshot as the list has it.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    snapshot: Named<'a>,
+    files: u64,
+    directories: u64,
+    content_bytes: u64,
+    packed_bytes: u64,
+    errors: u64,
+    pinned: bool,
+    pin_reason: Option<&'a str>,
+    in_the_future: bool,
 }
 
 /// Runs the command.
@@ -61,20 +63,21 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     if global.json {
         let list: Vec<_> = wanted
             .map(|(listed, name)| {
-                let snapshot = &listed.snapshot;
-                let mut value = identity_json(listed, name);
-                value["files"] = snapshot.summary.without_directories().into();
-                value["directories"] = snapshot.summary.directories().into();
-                value["content_bytes"] = snapshot.root.total_bytes.into();
-                value["packed_bytes"] = snapshot.summary.packed_bytes.into();
-                value["errors"] = snapshot.summary.errors.into();
-                value["pinned"] = pins.contains_key(&listed.id).into();
-                value["pin_reason"] = pins.get(&listed.id).map(|pin| pin.reason).into();
-                value["in_the_future"] = is_ahead(listed).into();
-                value
+                let summary = &listed.snapshot.summary;
+                Line {
+                    snapshot: Named { listed, name },
+                    files: summary.without_directories(),
+                    directories: summary.directories(),
+                    content_bytes: listed.snapshot.root.total_bytes,
+                    packed_bytes: summary.packed_bytes,
+                    errors: summary.errors,
+                    pinned: pins.contains_key(&listed.id),
+                    pin_reason: pins.get(&listed.id).map(|pin| pin.reason),
+                    in_the_future: is_ahead(listed),
+                }
             })
             .collect();
-        writeln!(out, "{}", serde_json::Value::Array(list))?;
+        writeln!(out, "{}", json(&list))?;
     } else {
         let wanted: Vec<_> = wanted.collect();
         // A name may be as long as whoever made the snapshot wished.

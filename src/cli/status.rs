@@ -2,15 +2,16 @@
 
 use super::configured::{chosen, place_of};
 use super::open::Global;
-use super::output::{counted, readable, size};
+use super::output::{counted, json, readable, size};
 use super::states::states_of;
 use super::{Status, states, stdout};
 use crate::settings::{Profile, Settings};
 use crate::state::RepositoryState;
 use crate::state::metrics::metrics;
 use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
+use crate::state::report::{ProfileReport, RepositoryReport};
 use jiff::{Timestamp, Zoned};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
@@ -56,7 +57,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         out.write_all(metrics(&settings, &states, &now).as_bytes())?;
     } else if global.json {
         let all = |lines: &[(Value, String)]| lines.iter().map(|(json, _)| json.clone()).collect::<Vec<_>>();
-        writeln!(out, "{}", json!({ "profiles": all(&profiles), "repositories": all(&repositories) }))?;
+        writeln!(out, "{}", serde_json::json!({ "profiles": all(&profiles), "repositories": all(&repositories) }))?;
     } else if !global.quiet {
         if profiles.is_empty() && settings.broken.is_empty() {
             writeln!(out, "There are no profiles: `bakfs config init` writes a first one")?;
@@ -100,10 +101,6 @@ fn when(secs: i64, now: &Zoned) -> String {
     format!("{} ({})", minute(&time.to_zoned(now.time_zone().clone())), ago(secs, now))
 }
 
-fn time_json(secs: Option<i64>) -> Option<String> {
-    secs.and_then(|secs| Timestamp::from_second(secs).ok()).map(|time| time.to_string())
-}
-
 struct Report<'a> {
     settings: &'a Settings,
     states: &'a States,
@@ -120,32 +117,8 @@ impl Report<'_> {
         let known = &self.states.profiles[name];
         let judged = judge_profile(self.settings, profile, known, self.now);
         self.is_trouble |= judged.is_trouble;
-        (self.profile_json(known, &judged), self.profile_line(known, &judged))
-    }
-
-    fn profile_json(&self, known: &Known, judged: &ProfileStanding) -> Value {
-        let (run, made) = (known.state.last(), known.last_snapshot());
-        let age_secs = judged.last_success_secs.map(|secs| self.now.timestamp().as_second() - secs);
-        json!({
-            "profile": known.state.name,
-            "state": judged.standing.word(),
-            "overdue": judged.is_overdue,
-            "running": known.running,
-            "last_success": time_json(judged.last_success_secs),
-            "last_success_age_secs": age_secs,
-            "last_run": time_json(run.map(|run| run.ended_secs)),
-            "last_outcome": run.map(|run| run.outcome.word()),
-            "problems": run.map_or(&[][..], |run| &run.problems),
-            "notes": run.map_or(&[][..], |run| &run.notes),
-            "next_run": judged.next.as_ref().map(|next| next.timestamp().to_string()),
-            "snapshot": made.and_then(|run| run.snapshot.as_ref()),
-            "content_bytes": made.map(|run| run.content_bytes),
-            "files": made.map(|run| run.files),
-            "packed_bytes": made.map(|run| run.packed_bytes),
-            "week_packed_bytes": judged.week_packed_bytes,
-            "forgotten": run.map(|run| run.forgotten),
-            "repository": known.repository,
-        })
+        let report = ProfileReport { known, standing: &judged, now: self.now };
+        (json(&report), self.profile_line(known, &judged))
     }
 
     fn profile_line(&self, known: &Known, judged: &ProfileStanding) -> String {
@@ -197,18 +170,9 @@ impl Report<'_> {
         let state = &self.states.repositories[place];
         let judged = judge_repository(self.settings, self.states, place, self.now);
         self.is_trouble |= judged.is_trouble;
-        let json = json!({
-            "repository": place,
-            "damaged": state.is_damaged,
-            "exchanged": self.exchanged.get(place),
-            "check_overdue": judged.is_check_overdue,
-            "last_check": time_json(state.last_check_secs),
-            "oldest_verified": time_json(state.oldest_verified_secs),
-            "pack_bytes": state.pack_bytes,
-            "verified_bytes": state.verified_bytes,
-            "last_prune": time_json(state.last_prune_secs),
-        });
-        (json, self.repository_line(state, judged.is_check_overdue))
+        let exchanged = self.exchanged.get(place);
+        let report = RepositoryReport { place, state, standing: &judged, exchanged };
+        (json(&report), self.repository_line(state, judged.is_check_overdue))
     }
 
     fn repository_line(&self, state: &RepositoryState, is_check_overdue: bool) -> String {

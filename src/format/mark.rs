@@ -4,6 +4,7 @@
 //! come. docs/prune.md has the protocol they serve.
 
 use super::codec::{self, Bytes, DecodeError};
+use super::feature::{Feature, LAST_COMMON_MARK};
 use super::tree::Time;
 pub use crate::id::MarkId;
 use crate::id::ObjectId;
@@ -60,6 +61,17 @@ pub enum Mark {
     Bundle(Bundle),
     /// Copies of what small index objects say: advice too.
     IndexBundle(IndexBundle),
+    /// What the repository has that not every bakfs knows. It counts whatever recalls and verdicts say of it.
+    Feature(Feature),
+}
+
+/// A mark of this bakfs's kinds or of a newer one's.
+#[derive(Debug, Clone)]
+pub enum AnyMark {
+    /// What it says.
+    Known(Mark),
+    /// The number of its kind, of which nothing else is known.
+    Unknown(u32),
 }
 
 /// What a session does.
@@ -162,5 +174,15 @@ impl Mark {
     /// Decodes a mark.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         codec::decode("mark", bytes)
+    }
+}
+
+impl AnyMark {
+    /// Decodes a mark, of whatever kind.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.first_chunk().map(|kind| u32::from_le_bytes(*kind)) {
+            Some(kind) if kind > LAST_COMMON_MARK => Ok(AnyMark::Unknown(kind)),
+            _ => Mark::decode(bytes).map(AnyMark::Known),
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! The files of this room: a version, a record, and the BLAKE3 hash of both.
 
 use super::Identity;
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Result};
 use crate::format::codec::{self, Bytes};
 use crate::format::header::Suite;
-use crate::id::{RepositoryId, to_hex};
-use crate::random::fill_random;
+use crate::id::RepositoryId;
 use crate::trust::folder;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The bytes every file starts with; the last one is the version.
@@ -85,15 +84,7 @@ pub fn replace(path: &Path, record: &Record) {
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     folder::make_own(folder, folder::PRIVATE)?;
-    let mut random = [0; 8];
-    fill_random(&mut random);
-    let temporary = folder.join(format!(".tmp-{}", to_hex(&random)));
-    let written = File::options().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        std::fs::rename(&temporary, path)
-    });
-    written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    disk::replace(path, bytes, 0o600, Lasting::Whole)
 }
 
 /// Removes a file; one that does not exist is a success.

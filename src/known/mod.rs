@@ -1,5 +1,5 @@
-//! What this machine knows of the repositories it has been at: one small file for each place, and one for each
-//! repository.
+//! What this machine knows of the repositories it has been at: one small file for each place, one for each repository,
+//! and one for the features that a repository has, if it has any.
 //!
 //! Whoever can write to a place can put another repository there, one without encryption, or an older state of the same
 //! one, and nothing that lies at the place tells. What was there before is therefore kept here. Nothing of it is
@@ -8,13 +8,17 @@
 
 pub mod file;
 pub mod history;
+pub mod sealed;
 
 use crate::crypto::keys::Keys;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Feature;
 use crate::format::header::Suite;
 use crate::id::{RepositoryId, to_hex};
 use file::Record;
 pub use history::{History, Seen};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +62,11 @@ impl Address {
     }
 }
 
+/// Returns what stands for the place in the file of a repository's features, which belong to no place.
+fn features_place() -> [u8; 32] {
+    *blake3::hash(b"features").as_bytes()
+}
+
 /// The folder of what this machine knows.
 #[derive(Debug, Clone)]
 pub struct Known {
@@ -90,6 +99,16 @@ pub struct Forgotten {
     pub identity: Identity,
 }
 
+impl Serialize for Forgotten {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("place", &self.place)?;
+        map.serialize_entry("repository", &self.identity.repository)?;
+        map.serialize_entry("encrypted", &(self.identity.suite != Suite::Plain))?;
+        map.end()
+    }
+}
+
 impl Known {
     /// Names the folder; it is made when something is kept.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
@@ -102,6 +121,10 @@ impl Known {
 
     fn repository_path(&self, repository: &RepositoryId) -> PathBuf {
         self.folder.join(format!("repository-{}", repository))
+    }
+
+    fn features_path(&self, repository: &RepositoryId) -> PathBuf {
+        self.folder.join(format!("features-{}", repository))
     }
 
     /// Returns what is known to be at a place.
@@ -153,6 +176,7 @@ impl Known {
             };
             if path == own || *record.place == *address.shown.as_bytes() {
                 file::remove(&self.repository_path(&record.identity.repository))?;
+                file::remove(&self.features_path(&record.identity.repository))?;
                 file::remove(&path)?;
                 let place = String::from_utf8_lossy(&record.place).into_owned();
                 forgotten.push(Forgotten { place, identity: record.identity });
@@ -188,7 +212,7 @@ impl Visit {
     /// A configuration that is another than before is taken over, but without encryption its key lies in it: there
     /// only what was sealed here under the same key proves that it is genuine.
     pub fn settle(self, keys: &Keys) -> Result<Visited> {
-        let old = self.at_place.as_ref().and_then(|record| history::open(record, &self.address.hash(), keys));
+        let old = self.at_place.as_ref().and_then(|record| sealed::open::<History>(record, &self.address.hash(), keys));
         let all = [&self.at_place, &self.of_repository];
         let changed =
             all.into_iter().flatten().map(|known| known.identity).find(|was| was.config != self.identity.config);
@@ -218,14 +242,28 @@ impl Visited {
         if record.identity != self.identity {
             return None;
         }
-        history::open(&record, &self.address.hash(), keys)
+        sealed::open(&record, &self.address.hash(), keys)
+    }
+
+    /// Returns the features that this machine has seen the repository to have, wherever it was.
+    pub fn features(&self, keys: &Keys) -> Vec<Feature> {
+        let record = file::read(&self.known.features_path(&self.identity.repository));
+        let record = record.filter(|record| record.identity.repository == self.identity.repository);
+        record.and_then(|record| sealed::open(&record, &features_place(), keys)).unwrap_or_default()
+    }
+
+    /// Keeps which features the repository was seen to have. That it could not be kept is no error.
+    pub fn keep_features(&self, features: &[Feature], keys: &Keys) {
+        let head = Record { identity: self.identity, place: Vec::new(), sealed: Vec::new() };
+        let sealed = sealed::seal(&features, &head, &features_place(), keys);
+        file::replace(&self.known.features_path(&self.identity.repository), &Record { sealed, ..head });
     }
 
     /// Keeps what was seen here. That it could not be kept is no error.
     pub fn keep(&self, history: &History, keys: &Keys) {
         let head =
             Record { identity: self.identity, place: self.address.shown.as_bytes().to_vec(), sealed: Vec::new() };
-        let sealed = history::seal(history, &head, &self.address.hash(), keys);
+        let sealed = sealed::seal(history, &head, &self.address.hash(), keys);
         file::replace(&self.known.place_path(&self.address), &Record { sealed, ..head });
     }
 }

@@ -5,6 +5,7 @@
 
 use super::Prune;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Mark, Verdict};
 use crate::id::ObjectId;
 use crate::quantity::counted;
@@ -50,6 +51,7 @@ impl Prune<'_> {
         let mut listings = 0;
         loop {
             let marks = self.repository.marks()?;
+            self.repository.require(Act::Remove, &marks)?;
             marks.require_whole()?;
             let listed: HashSet<_> = marks.objects().collect();
             let lacking: Vec<_> = self.seen.marks.difference(&listed).copied().map(Object::Mark).collect();

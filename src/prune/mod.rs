@@ -12,11 +12,13 @@ mod turn;
 mod usage;
 
 use crate::error::{Error, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Condemn, Mark, MarkId, SessionKind, SessionMark, Verdict};
 use crate::id::{ChunkId, ObjectId};
 use crate::monitor::Monitor;
 use crate::quantity::{are, counted};
 use crate::repo::Repository;
+use crate::repo::features;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::shared::listed::Listed;
 use crate::repo::shared::marks::Marks;
@@ -25,6 +27,7 @@ use crate::repo::write::{WriteOptions, Writer};
 use crate::store::{Object, Wait};
 use catalog::Catalog;
 use guard::{Seen, sorted};
+use serde::Serialize;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,15 +55,18 @@ pub struct Options<'a> {
 }
 
 /// What came of a prune.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// What was found and planned.
+    #[serde(flatten)]
     pub sizes: Sizes,
     /// What was deleted.
+    #[serde(flatten)]
     pub swept: Swept,
     /// The stored length of what was copied.
     pub copied_packed_bytes: u64,
     /// Snapshots that go, or would go.
+    #[serde(rename = "forgotten_snapshots")]
     pub forgotten: u64,
     /// Why what was condemned stays until a later prune: backups that run, above all.
     pub waiting_for: Vec<String>,
@@ -71,7 +77,12 @@ pub struct Report {
 /// Prunes a repository.
 pub fn run(repository: &Arc<Repository>, options: &Options<'_>, monitor: &dyn Monitor) -> Result<Report> {
     let session = (!options.dry_run).then(|| Session::begin_alone(repository, options.is_dead)).transpose()?;
-    repository.marks()?.require_whole()?;
+    let marks = repository.marks()?;
+    repository.require(Act::Remove, &marks)?;
+    marks.require_whole()?;
+    if session.is_some() {
+        features::keep(repository)?;
+    }
     let catalog = Catalog::load(repository, options.scratch)?;
     let mut prune = Prune {
         repository,

@@ -6,6 +6,7 @@ use crate::format::header::Kind;
 use crate::format::pack::TARGET_PACK_BYTES;
 use crate::id::ObjectId;
 use crate::repo::index::location::locate;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// Packs shorter than this are small.
@@ -43,7 +44,7 @@ pub struct Plan {
 }
 
 /// What a prune would do, in numbers.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Sizes {
     /// Packs there are.
     pub packs: u64,
@@ -62,6 +63,7 @@ pub struct Sizes {
     /// Chunks that are copied.
     pub copied_chunks: u64,
     /// Packs no index object names, of interrupted backups or of ones that are running.
+    #[serde(skip)]
     pub unnamed_packs: u64,
     /// What nothing needs and stays, estimated.
     pub waste_bytes: u64,

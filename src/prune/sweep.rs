@@ -10,6 +10,7 @@ use crate::repo::Repository;
 use crate::repo::index::segment::SEGMENT_CHUNKS;
 use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// Index objects of fewer chunks are small.
@@ -18,15 +19,19 @@ const SMALL_OBJECT_CHUNKS: usize = SEGMENT_CHUNKS / 8;
 const MANY_SMALL_OBJECTS: usize = 16;
 
 /// What was deleted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Swept {
     /// Packs that were deleted.
+    #[serde(rename = "deleted_packs")]
     pub packs: u64,
     /// Their stored length.
+    #[serde(rename = "deleted_bytes")]
     pub pack_bytes: u64,
     /// Snapshots that were deleted.
+    #[serde(rename = "removed_snapshots")]
     pub snapshots: u64,
     /// Index objects that were replaced.
+    #[serde(rename = "rewritten_index_objects")]
     pub index_objects: u64,
 }
 

@@ -14,14 +14,17 @@ mod judge;
 mod salvage;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Mark, SessionKind};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
+use crate::repo::features;
 use crate::repo::shared::session::{Session, is_surely_dead, told};
 use crate::store::{Names, Object};
 use index::Survey;
 use salvage::Salvage;
+use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -35,13 +38,14 @@ pub struct Options {
 }
 
 /// What a repair did, or would do.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Damaged index objects that were replaced.
     pub damaged_index: Vec<ObjectId>,
     /// Damaged marks that were removed.
     pub damaged_marks: Vec<ObjectId>,
     /// Objects that were removed because no program with the repository's key has written them.
+    #[serde(serialize_with = "names")]
     pub foreign: Vec<Object>,
     /// How many of them were left, because what else is there does not open either.
     pub left_foreign: u64,
@@ -65,6 +69,10 @@ pub struct Report {
     pub index_removed: u64,
 }
 
+fn names<S: Serializer>(objects: &[Object], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(objects.iter().map(Object::to_string))
+}
+
 impl Report {
     /// Returns whether there was anything to do.
     pub fn has_changes(&self) -> bool {
@@ -78,6 +86,13 @@ impl Report {
 /// interrupted has condemned may be named again: the next prune looks anew at what is needed of it.
 pub fn run(repository: &Arc<Repository>, options: &Options, monitor: &dyn Monitor) -> Result<Report> {
     let session = if options.dry_run { None } else { Some(Session::begin_alone(repository, &is_surely_dead)?) };
+    let marks = repository.marks()?;
+    repository.require(Act::Remove, &marks)?;
+    // What a newer bakfs says may be what forbids to go on, and is not damaged.
+    marks.require_known()?;
+    if session.is_some() {
+        features::keep(repository)?;
+    }
     // Their bytes are those of their names and do not verify: another look would find the same.
     let foreign = repository.foreign_objects()?.into_iter().map(|(object, _)| object).collect();
     let mut report = Report { damaged_marks: damaged_marks(repository)?, foreign, ..Report::default() };

@@ -4,6 +4,7 @@ use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::seal::{FramePlace, Opener, Role, Sealer};
 use crate::format::codec::{Bytes, encode};
 use crate::format::config::{CHUNK_SIZES, Config};
+use crate::format::feature::{Feature, LAST_COMMON_MARK, Required};
 use crate::format::header::{Header, Kind, PIECES_VERSION, Suite, VERSION};
 use crate::format::index::{ChunkEntry, FrameEntry, PackEntry, SegmentBuilder};
 use crate::format::mark::{Bundle, Bundled, IndexBundle, Mark};
@@ -143,7 +144,20 @@ fn mark() {
     let bundled = Bundled { id: ObjectId([8; 32]), plain: Bytes(b"segment".to_vec()) };
     let index_bundle = Mark::IndexBundle(IndexBundle { objects: vec![bundled] });
     check("index-bundle", &index_bundle.encode());
-    for mark in [recall, bundle, index_bundle] {
+    let feature = Mark::Feature(Feature {
+        number: 7,
+        required: Required::ToWrite as u32,
+        name: "example".into(),
+        since: "9.0.0".into(),
+        text: "For this page".into(),
+        marks: vec![12],
+        parameters: Bytes(b"abc".to_vec()),
+        time,
+        host: "here".into(),
+    });
+    check("feature", &feature.encode());
+    assert_eq!(feature.encode()[..4], LAST_COMMON_MARK.to_le_bytes(), "what comes after it is new");
+    for mark in [recall, bundle, index_bundle, feature] {
         assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
     }
 }

@@ -1,5 +1,6 @@
 //! The only room that holds keys and store together: opening a repository, reading and adding to it.
 
+pub mod features;
 #[cfg(test)]
 mod golden;
 pub mod index;

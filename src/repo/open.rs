@@ -11,6 +11,7 @@ use crate::id::RepositoryId;
 use crate::known::{Address, Identity, Known, Visit, Visited};
 use crate::repo::Memory;
 use crate::repo::Repository;
+use crate::repo::features::{self, Features, Recorded};
 use crate::repo::index::cache::Cache;
 use crate::repo::index::live::LiveIndex;
 use crate::repo::index::load;
@@ -275,18 +276,7 @@ impl Unlocked {
         options: &Options<'_>,
         credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>,
     ) -> Result<Self> {
-        let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::NoRepository,
-                format!(
-                    "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
-                    store.location()
-                ),
-            )
-            .because(error),
-            _ => error,
-        })?;
-        let config = Zeroizing::new(config);
+        let config = read_config(&*store)?;
         let address = address_of(&*store);
         Self::with_config(store, address, &config, options, credentials)
     }
@@ -334,6 +324,7 @@ impl Unlocked {
             }
             _ => self.store.clone(),
         };
+        let features = Features::of(&remembered(self.known.as_ref(), self.vault.keys()));
         let index_load = if is_far { options.index } else { IndexLoad::Whole };
         let repository = Repository {
             vault: self.vault.clone(),
@@ -342,12 +333,24 @@ impl Unlocked {
             cache,
             live: LiveIndex::new(index_load, options.cache_max_bytes / load::CACHE_PART),
             caches: ReadCaches::new(options.memory),
-            shared: Shared::new(self.known.clone()),
+            shared: Shared::new(self.known.clone(), features),
             warnings: Arc::default(),
         };
         std::mem::take(&mut self.notes).into_iter().for_each(|text| repository.note(text));
+        repository.open_features()?;
         repository.refresh_index()?;
         Ok(repository)
+    }
+
+    /// Reads which features the repository has, whatever they forbid.
+    pub fn features(&self) -> Result<Vec<Recorded>> {
+        let remembered = remembered(self.known.as_ref(), self.vault.keys());
+        let mut features = features::read(&*self.store, &self.vault)?;
+        let is_lost = |seen: &Recorded| !features.iter().any(|there| there.feature.is_same(&seen.feature));
+        let lost: Vec<_> = remembered.into_iter().filter(is_lost).collect();
+        features.extend(lost);
+        features.sort_by_key(|recorded| recorded.feature.number);
+        Ok(features)
     }
 }
 
@@ -402,6 +405,28 @@ impl Repository {
             )),
         }
     }
+}
+
+/// Returns the features that this machine has seen the repository to have.
+fn remembered(known: Option<&Visited>, keys: &Keys) -> Vec<Recorded> {
+    let features = known.map(|known| known.features(keys)).unwrap_or_default();
+    features.into_iter().map(|feature| Recorded { feature, records: 0 }).collect()
+}
+
+/// Reads the configuration of a place where there may be none.
+fn read_config(store: &dyn Store) -> Result<Zeroizing<Vec<u8>>> {
+    let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NoRepository,
+            format!(
+                "There is no repository at {}: check the bucket and the path, or make one there with `bakfs init`",
+                store.location()
+            ),
+        )
+        .because(error),
+        _ => error,
+    })?;
+    Ok(Zeroizing::new(config))
 }
 
 /// Finds the master key, and forgets it for the keys that are made from it.

@@ -3,17 +3,22 @@
 //! Nothing is removed that could lock its caller out: what the caller has given opens a slot that stays, before and
 //! after. What a slot has opened once stays open to whoever has kept the master key (docs/security.md).
 
-use crate::crypto::keys::Secret;
+use crate::crypto::keys::{Keys, Secret};
 use crate::crypto::slot::{self, Credential, Slot};
+use crate::crypto::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
+use crate::format::feature::Act;
 use crate::format::header::Suite;
 use crate::id::{ObjectId, RepositoryId};
+use crate::repo::features::{self, Features};
 use crate::repo::open::MAX_CONFIG_BYTES;
 use crate::repo::unlock::{Look, MAX_KEY_BYTES, look, worth_trying};
 use crate::repo::write::put::put_anew;
 use crate::store::{Names, Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 /// One way into a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,23 @@ pub struct KeySlot {
     pub is_passphrase: bool,
     /// Whether what was given opens it.
     pub is_given: bool,
+}
+
+impl KeySlot {
+    /// Returns the word for what opens it.
+    pub fn kind(&self) -> &'static str {
+        if self.is_passphrase { "passphrase" } else { "key" }
+    }
+}
+
+impl Serialize for KeySlot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("kind", self.kind())?;
+        map.serialize_entry("used_now", &self.is_given)?;
+        map.end()
+    }
 }
 
 /// The key slots of a repository that one of them has opened.
@@ -119,8 +141,16 @@ impl<'a> KeySlots<'a> {
         }
     }
 
+    /// Fails if the repository has a feature that this bakfs does not know and that forbids something.
+    pub fn require(&self, act: Act) -> Result<()> {
+        // Only encrypted repositories have slots.
+        let vault = Vault::new(Keys::derive(&self.master), Suite::Aes256GcmSiv, self.repository);
+        Features::of(&features::read(self.store, &vault)?).require(act, &self.store.location())
+    }
+
     /// Adds a slot, and returns its id once it was read back and opened.
     pub fn add(&mut self, credential: &Credential) -> Result<ObjectId> {
+        self.require(Act::Add)?;
         // One that appears late under a name that was given up opens the same.
         let mut seal = || Ok(slot::seal(self.repository, &self.master, credential));
         let put = put_anew(self.store, ObjectKind::Key, &mut seal, &mut |_| Ok(()))?;
@@ -135,6 +165,7 @@ impl<'a> KeySlots<'a> {
     /// Removes a slot. Fails, and nothing is removed, unless what was given opens another one. Where that other one is
     /// gone afterwards, because somebody has removed it at the same moment, the slot is put back.
     pub fn remove(&mut self, id: ObjectId) -> Result<()> {
+        self.require(Act::Remove)?;
         let given = self.given;
         let stays = self.slots.iter().find(|slot| slot.is_given && slot.id != id).map(|slot| slot.id);
         let Some(stays) = stays else {
@@ -156,6 +187,7 @@ impl<'a> KeySlots<'a> {
     /// Adds a slot, and then removes the passphrases that were given: the new one opens before an old one does not.
     /// Returns the new slot and those that are gone.
     pub fn change(&mut self, new: &Credential) -> Result<(ObjectId, Vec<ObjectId>)> {
+        self.require(Act::Remove)?;
         let old = self.slots.iter().filter(|slot| slot.is_given && slot.is_passphrase).map(|slot| slot.id);
         let old: Vec<_> = old.collect();
         let added = self.add(new)?;

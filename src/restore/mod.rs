@@ -38,6 +38,8 @@ pub use filter::{Filter, Unmatched};
 pub use overwrite::Overwrite;
 use owners::Owners;
 use parking_lot::Mutex;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -118,6 +120,25 @@ pub struct Outcome {
     pub owner_changed: Option<OwnerChange>,
     /// Patterns of the filter that matched nothing.
     pub unmatched: Unmatched,
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("files", &(self.files - self.directories))?;
+        map.serialize_entry("directories", &self.directories)?;
+        map.serialize_entry("content_bytes", &self.content_bytes)?;
+        map.serialize_entry("files_written", &self.files_written)?;
+        map.serialize_entry("files_replaced", &self.files_replaced)?;
+        map.serialize_entry("written_bytes", &self.written_bytes)?;
+        map.serialize_entry("files_kept", &self.files_kept)?;
+        map.serialize_entry("files_skipped", &self.files_skipped)?;
+        map.serialize_entry("hard_links", &self.hard_links)?;
+        map.serialize_entry("errors", &self.errors)?;
+        map.serialize_entry("owners_changed", &self.owners_changed)?;
+        map.serialize_entry("unmatched_includes", &self.unmatched.includes)?;
+        map.end()
+    }
 }
 
 /// An owner or group that has another number on this machine.

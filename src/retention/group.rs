@@ -2,6 +2,9 @@
 
 use super::Snapshot;
 use crate::error::{Error, Result};
+use crate::json;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::str::FromStr;
 
 /// What snapshots of one group have in common.
@@ -30,6 +33,19 @@ pub struct Key {
     pub sources: Option<Vec<Vec<u8>>>,
     /// Their tags, sorted.
     pub tags: Option<Vec<String>>,
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("host", &self.host)?;
+        match &self.sources {
+            Some(paths) => json::names(&mut map, "paths", paths)?,
+            None => map.serialize_entry("paths", &())?,
+        }
+        map.serialize_entry("tags", &self.tags)?;
+        map.end()
+    }
 }
 
 impl GroupBy {

@@ -2,12 +2,14 @@
 
 use super::cron::{self, Crontab, Style};
 use super::{Entry, Installed, Invocation, MARK, Manager, profiles_of, systemd, wanted};
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::process::{Program, failed};
 use crate::settings::{Periodicity, Settings};
 use crate::trust::folder;
+use serde::Serialize;
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,13 +37,14 @@ pub struct Destination {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// What was written.
     pub written: Vec<String>,
     /// What was taken away.
     pub removed: Vec<String>,
     /// What a person should know.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
@@ -422,12 +425,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = || format!("Cannot write {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("/"));
     folder::make(folder, folder::PUBLIC).context(writing)?;
-    let mut file = tempfile::Builder::new().prefix(".bakfs-").tempfile_in(folder).context(writing)?;
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).context(writing)?;
-    file.write_all(bytes).context(writing)?;
-    file.as_file().sync_all().context(writing)?;
-    file.persist(path).map_err(|error| error.error).context(writing)?;
-    Ok(())
+    disk::replace(path, bytes, folder::PUBLIC_FILE, Lasting::Whole).context(writing)
 }
 
 fn enable(link: &Path, target: &Path) -> Result<()> {

@@ -9,13 +9,15 @@ pub mod systemd;
 use crate::error::{Context, Error, Result};
 use crate::settings::{Periodicity, Profile, Settings};
 pub use destination::Destination;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What files begin with that bakfs writes: only such files are ever overwritten or removed.
 pub const MARK: &str = "# Written by bakfs schedule install";
 
 /// What makes runs begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// Timers of systemd.
     Systemd,
@@ -124,7 +126,8 @@ pub fn wanted(settings: &Settings) -> Vec<Periodicity> {
 }
 
 /// Whether runs begin by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Installed {
     /// They do not.
     No,
@@ -135,7 +138,7 @@ pub enum Installed {
 }
 
 /// A periodicity's schedule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The periodicity.
     pub periodicity: Periodicity,
@@ -146,6 +149,7 @@ pub struct Entry {
     /// What begins its runs, where they do begin.
     pub manager: Option<Manager>,
     /// Whether what begins runs on this machine can begin these: cron knows no shutdown.
+    #[serde(skip)]
     pub is_possible: bool,
 }
 

@@ -8,8 +8,10 @@ pub mod metrics;
 pub mod overdue;
 pub mod pending;
 pub mod record;
+pub mod report;
 pub mod running;
 
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Error, Result};
 use crate::trust::folder;
 pub use record::{Outcome, ProfileState, RepositoryState, Run};
@@ -216,11 +218,5 @@ pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
         Readers::All => (folder::PUBLIC, 0o644),
     };
     folder::make_own(folder, folder_mode).context(writing)?;
-    let permissions = || std::os::unix::fs::PermissionsExt::from_mode(mode);
-    let mut file = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder).context(writing)?;
-    file.as_file().set_permissions(permissions()).context(writing)?;
-    file.write_all(bytes).context(writing)?;
-    file.as_file().sync_all().context(writing)?;
-    file.persist(path).map_err(|error| error.error).context(writing)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).context(writing)
+    disk::replace(path, bytes, mode, Lasting::New).context(writing)
 }

@@ -2,6 +2,7 @@
 //! `bakfs status`, and "maintenance mode off" is run whatever becomes of it.
 
 use super::{Run, StateDir, load};
+use crate::disk;
 use crate::error::{Context, Error, Result};
 use crate::settings::Periodicity;
 use crate::trust::file::require_unchangeable;
@@ -98,7 +99,7 @@ impl StateDir {
         let removing = || format!("Cannot remove {}", path.display());
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.and_then(|()| std::fs::File::open(self.path().join("pending"))?.sync_all()).context(removing),
+            done => done.and_then(|()| disk::sync_folder(&self.path().join("pending"))).context(removing),
         }
     }
 }

@@ -4,7 +4,7 @@
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File};
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -44,17 +44,7 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Writes a file at once or not at all, with this mode whatever the umask; what was in its place is replaced. It need not
-/// be durable afterwards.
-pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".bakfs-").tempfile_in(folder)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
-}
-
-/// Makes a folder that is this user's alone whatever the umask, and goes when it is dropped; `None` for the folder of
+// Makes a folder that is this user's alone whatever the umask, and goes when it is dropped; `None` for the folder of
 /// temporary files.
 pub fn scratch(prefix: &str, base: Option<&Path>) -> Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();

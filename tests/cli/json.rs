@@ -1,6 +1,8 @@
 //! Promise: what `--json` prints is described, key by key, and what is described is printed.
 
+use bakfs::format::feature::Required;
 use bakfs_testing::cli::Bakfs;
+use bakfs_testing::features::{feature, raise_in};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -94,6 +96,8 @@ fn every_key_that_is_printed_is_described_and_every_described_one_is_printed() {
     say("key list", &["key", "list"]);
     say("key list", &["key", "remove", added["added"].as_str().unwrap()]);
     say("debug list", &["debug", "list"]);
+    raise_in(&bakfs, &feature(9001, Required::ByNobody));
+    say("debug features", &["debug", "features"]);
     say("debug why", &["debug", "why", &latest]);
     say("A failure", &["ls", "nosuch"]);
     say("forget-place", &["forget-place"]);

@@ -6,6 +6,7 @@ mod check;
 mod damage;
 mod damage_sweep;
 mod deep_trees;
+mod features;
 mod forget;
 mod golden;
 mod hostile_repositories;

@@ -6,6 +6,7 @@
 //! A segment file is the segment, the ids of the index objects it stands for, and 24 bytes: their
 //! count, the segment's length, and a magic number with the cache's version.
 
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Error, Result};
 use crate::format::index::{ChunkEntry, FrameEntry, Segment, segment_head};
 use crate::format::pack::u64_at;
@@ -178,7 +179,7 @@ impl Cache {
             let head = segment_head(packs, frames, chunks);
             out.write_all(&head)?;
             let mut len = head.len();
-            let mut put = |out: &mut BufWriter<File>, bytes: &[u8]| {
+            let mut put = |out: &mut BufWriter<&mut File>, bytes: &[u8]| {
                 len += bytes.len();
                 out.write_all(bytes)
             };
@@ -228,24 +229,17 @@ impl Cache {
     fn write(
         &self,
         extension: &str,
-        fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+        fill: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
     ) -> Result<PathBuf> {
         let mut random = [0; 12];
         fill_random(&mut random);
-        let temporary = self.folder.join(format!(".tmp-{}", to_hex(&random)));
         let path = self.folder.join(format!("{}.{extension}", to_hex(&random)));
-        let write = || {
-            let mut out = BufWriter::with_capacity(
-                1 << 20,
-                File::options().write(true).create_new(true).mode(0o600).open(&temporary)?,
-            );
+        let written = disk::replace_with(&path, 0o600, Lasting::Whole, |file| {
+            let mut out = BufWriter::with_capacity(1 << 20, file);
             fill(&mut out)?;
-            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
-            std::fs::rename(&temporary, &path)
-        };
-        write().context(|| format!("Cannot write the cache file {}", path.display())).inspect_err(|_| {
-            let _ = std::fs::remove_file(&temporary);
-        })?;
+            out.flush()
+        });
+        written.context(|| format!("Cannot write the cache file {}", path.display()))?;
         Ok(path)
     }
 
@@ -279,9 +273,7 @@ impl Cache {
 
     /// Replaces a small file of the cache; that it could not be kept is no error.
     pub fn write_file(&self, name: &str, bytes: &[u8]) {
-        if let Ok(path) = self.write("new", |out| out.write_all(bytes)) {
-            let _ = std::fs::rename(path, self.folder.join(name));
-        }
+        let _ = disk::replace(&self.folder.join(name), bytes, 0o600, Lasting::Whole);
     }
 }
 

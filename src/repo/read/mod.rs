@@ -3,6 +3,7 @@
 pub mod chunk_kind;
 pub mod chunks;
 pub mod cursor;
+pub mod described;
 pub mod ledger;
 pub mod pack;
 pub mod pack_scan;

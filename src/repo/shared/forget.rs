@@ -1,6 +1,7 @@
 //! Forgetting snapshots, bringing them back, and pinning them: all of it by marks, nothing is deleted here.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{Forget, Mark};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
@@ -22,6 +23,7 @@ impl Repository {
     pub fn forget(&self, ids: &[ObjectId]) -> Result<()> {
         let marks = self.marks()?;
         marks.require_whole()?;
+        self.require(Act::Remove, &marks)?;
         let pins = marks.pins();
         if let Some(id) = ids.iter().find(|id| pins.contains_key(*id)) {
             return Err(Error::usage(format!(
@@ -45,6 +47,7 @@ impl Repository {
         let wanted: HashSet<_> = ids.iter().copied().collect();
         let marks = self.marks()?;
         marks.require_whole()?;
+        self.require(Act::Remove, &marks)?;
         let concerned: Vec<_> = marks
             .forgets()
             .filter(|(_, forget)| forget.snapshots.iter().any(|id| wanted.contains(id)))
@@ -92,6 +95,7 @@ impl Repository {
     /// Keeps a snapshot from being forgotten. Pinning it again changes the reason.
     pub fn pin(&self, id: ObjectId, reason: &str) -> Result<()> {
         let before = self.marks()?;
+        self.require(Act::Add, &before)?;
         self.put_mark(Mark::Pin { snapshot: id, time: now(), reason: reason.into() })?;
         if let Some(pin) = before.pins().get(&id) {
             self.retract_marks(&[pin.mark])?;
@@ -112,7 +116,9 @@ impl Repository {
 
     /// Takes all pins off a snapshot; returns whether there was one.
     pub fn unpin(&self, id: ObjectId) -> Result<bool> {
-        let pins = self.marks()?.objects_of(|mark| matches!(mark, Mark::Pin { snapshot, .. } if *snapshot == id));
+        let marks = self.marks()?;
+        self.require(Act::Remove, &marks)?;
+        let pins = marks.objects_of(|mark| matches!(mark, Mark::Pin { snapshot, .. } if *snapshot == id));
         self.retract_marks(&pins)?;
         self.store.barrier(Names::Mine)?;
         Ok(!pins.is_empty())

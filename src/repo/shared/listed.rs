@@ -2,6 +2,10 @@
 
 use crate::format::snapshot::Snapshot;
 use crate::id::ObjectId;
+use crate::json;
+use crate::repo::shared::dated::timestamp;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
 /// A snapshot and the object it is stored as.
@@ -11,6 +15,28 @@ pub struct Listed {
     pub id: ObjectId,
     /// Its content without the texts of its troubles.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// A snapshot with the name it has among others, as programs are told which one it is.
+pub struct Named<'a> {
+    /// The snapshot.
+    pub listed: &'a Listed,
+    /// Its name, with its id where another has the same.
+    pub name: &'a str,
+}
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let snapshot = &self.listed.snapshot;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", self.name)?;
+        map.serialize_entry("id", &self.listed.id)?;
+        map.serialize_entry("time", &timestamp(snapshot.time).to_string())?;
+        map.serialize_entry("host", &snapshot.host)?;
+        map.serialize_entry("tags", &snapshot.tags)?;
+        json::names(&mut map, "paths", &snapshot.sources.iter().map(|path| &path[..]).collect::<Vec<_>>())?;
+        map.end()
+    }
 }
 
 /// Makes a snapshot that holds nothing, for tests of lists of them.

@@ -1,8 +1,11 @@
 //! Marks as a whole: what all programs that share the repository have told one another so far.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::{Act, Feature};
 use crate::format::header::Kind;
-use crate::format::mark::{Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, SessionKind, SessionMark, Verdict};
+use crate::format::mark::{
+    AnyMark, Bundled, Condemn, Forget, MAX_MARK_BYTES, Mark, MarkId, SessionKind, SessionMark, Verdict,
+};
 use crate::format::tree::Time;
 use crate::id::ObjectId;
 use crate::repo::Repository;
@@ -24,6 +27,11 @@ pub struct Marks {
     all: Vec<(ObjectId, Arc<Mark>)>,
     /// Those that cannot be read, with the reason.
     pub unreadable: Vec<(ObjectId, String)>,
+    /// Those of them that verify, and are of a kind that no feature explains: a newer bakfs has written them.
+    pub newer: HashSet<ObjectId>,
+    /// Those of kinds that a feature adds which this bakfs does not know: it may do without them where it may do without
+    /// the feature.
+    explained: Vec<ObjectId>,
     /// Objects that are no marks of this repository, with the reason: they say nothing.
     pub foreign: Vec<(ObjectId, String)>,
     /// Those that were given up and have appeared all the same: they say nothing.
@@ -152,6 +160,24 @@ impl Marks {
         })
     }
 
+    /// Returns the records of features.
+    pub fn features(&self) -> impl Iterator<Item = (ObjectId, &Feature)> {
+        self.find(|mark| if let Mark::Feature(feature) = mark { Some(feature) } else { None })
+    }
+
+    /// Sorts marks that are of unknown kinds into those that a feature explains and others.
+    fn sort_newer(&mut self, newer: Vec<(ObjectId, u32)>) {
+        let kinds: HashSet<u32> = self.features().flat_map(|(_, feature)| feature.marks.iter().copied()).collect();
+        for (id, kind) in newer {
+            if kinds.contains(&kind) {
+                self.explained.push(id);
+            } else {
+                self.newer.insert(id);
+                self.unreadable.push((id, of_unknown_kind(id, kind).chain()));
+            }
+        }
+    }
+
     /// Leaves out what was recalled. A verdict that was recalled revokes nothing; one that a later verdict revokes
     /// revokes no more than that one.
     fn heed_recalls(&mut self) {
@@ -161,9 +187,10 @@ impl Marks {
         let revoked: Vec<_> = verdicts.flat_map(|(_, verdict)| verdict.revoked.iter().copied()).collect();
         let recalled: HashSet<ObjectId> = recalled.into_iter().chain(revoked).collect();
         self.unreadable.retain(|(id, _)| !recalled.contains(id));
-        let counts = |id: &ObjectId| !recalled.contains(id);
-        self.recalled = self.all.iter().map(|(id, _)| *id).filter(|id| !counts(id)).collect();
-        self.all.retain(|(id, _)| counts(id));
+        // What was raised stays raised.
+        let counts = |(id, mark): &(ObjectId, Arc<Mark>)| !recalled.contains(id) || matches!(**mark, Mark::Feature(_));
+        self.recalled = self.all.iter().filter(|mark| !counts(mark)).map(|(id, _)| *id).collect();
+        self.all.retain(counts);
     }
 
     /// Returns the objects of all marks a predicate approves of.
@@ -204,7 +231,8 @@ impl Marks {
     /// Returns the objects of all marks that were listed, whatever they say.
     pub fn objects(&self) -> impl Iterator<Item = ObjectId> {
         let unreadable = self.unreadable.iter().map(|(id, _)| *id);
-        self.all.iter().map(|(id, _)| *id).chain(self.recalled.iter().copied()).chain(unreadable)
+        let silent = self.recalled.iter().chain(&self.explained).copied();
+        self.all.iter().map(|(id, _)| *id).chain(silent).chain(unreadable)
     }
 
     /// Returns the snapshots whose absence is explained: prunes have removed them, or they never counted.
@@ -218,8 +246,20 @@ impl Marks {
         self.condemned().flat_map(|(_, condemn)| condemn.packs.iter().copied()).collect()
     }
 
+    /// Fails if a newer bakfs has written a mark of a kind that no feature explains.
+    pub fn require_known(&self) -> Result<()> {
+        match self.unreadable.iter().find(|(id, _)| self.newer.contains(id)) {
+            None => Ok(()),
+            Some((_, reason)) => {
+                let message = format!("What other programs are doing is not known, so nothing is removed: {reason}");
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
     /// Fails if a mark cannot be read: what it says may be what forbids to go on.
     pub fn require_whole(&self) -> Result<()> {
+        self.require_known()?;
         match self.unreadable.first() {
             None => Ok(()),
             Some((id, reason)) => Err(Error::damaged(format!(
@@ -231,13 +271,26 @@ impl Marks {
     }
 }
 
+fn of_unknown_kind(id: ObjectId, kind: u32) -> Error {
+    let object = Object::Mark(id);
+    let message = format!("{object} is a mark of kind {kind}, which a newer bakfs has written: install the newest");
+    Error::new(ErrorKind::Unsupported, message)
+}
+
 impl Repository {
-    /// Reads all marks, as one listing shows them; one that is damaged is told. Fails with [`ErrorKind::Busy`] where they
-    /// change all the time.
+    /// Reads all marks, as one listing shows them. Fails with [`ErrorKind::Busy`] where they change all the time, and with
+    /// [`ErrorKind::Unsupported`] where a feature that this bakfs does not know forbids to read.
+    pub fn marks(&self) -> Result<Marks> {
+        let marks = self.all_marks()?;
+        self.require(Act::Read, &marks)?;
+        Ok(marks)
+    }
+
+    /// Reads all marks, whatever features forbid.
     ///
     /// One that was removed after it was listed may have been the one that counts, such as a fence whose session the
     /// listing shows: then they are listed again. One that was gone before a listing only lags in it.
-    pub fn marks(&self) -> Result<Marks> {
+    pub(in crate::repo) fn all_marks(&self) -> Result<Marks> {
         let mut gone = HashSet::new();
         for _ in 0..MAX_LISTINGS {
             let (marks, removed) = self.listed_marks()?;
@@ -257,18 +310,20 @@ impl Repository {
         let (mut marks, mut removed) = (Marks::default(), Vec::new());
         let is_known = |id: &ObjectId| known.contains_key(id) || foreign.contains_key(id);
         let unknown: Vec<_> = listed.iter().map(|listed| listed.id).filter(|id| !is_known(id)).collect();
-        let read = parallel::for_each(&*self.store, parallel::SMALL, &unknown, |id| match self.read_mark(*id) {
+        let read = parallel::for_each(&*self.store, parallel::SMALL, &unknown, |id| match self.read_stored(*id) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => Ok(Some(Err(error))),
-            mark => mark.map(|mark| Some(Ok(Arc::new(mark)))),
+            mark => mark.map(|mark| Some(Ok(mark))),
         })?;
+        let mut newer = Vec::new();
         for id in listed.iter().map(|listed| listed.id) {
             marks.all.extend(known.get(&id).map(|mark| (id, mark.clone())));
             marks.foreign.extend(foreign.get(&id).map(|reason| (id, reason.clone())));
         }
         for (id, mark) in unknown.into_iter().zip(read) {
             match mark {
-                Some(Ok(mark)) => marks.all.push((id, mark)),
+                Some(Ok(AnyMark::Known(mark))) => marks.all.push((id, Arc::new(mark))),
+                Some(Ok(AnyMark::Unknown(kind))) => newer.push((id, kind)),
                 Some(Err(error)) if error.kind() == ErrorKind::Foreign => marks.foreign.push((id, error.chain())),
                 Some(Err(error)) => marks.unreadable.push((id, error.chain())),
                 None => removed.push(id),
@@ -278,19 +333,24 @@ impl Repository {
         marks.all.sort_by_key(|(object, _)| *object);
         *self.shared.known_marks.lock() = marks.all.iter().cloned().collect();
         *self.shared.foreign_marks.lock() = marks.foreign.iter().cloned().collect();
+        marks.sort_newer(newer);
         marks.heed_recalls();
         Ok((marks, removed))
     }
 
-    /// Reads one mark.
+    /// Reads one mark. Fails with [`ErrorKind::Unsupported`] where it is of a kind that this bakfs does not know.
     pub fn read_mark(&self, id: ObjectId) -> Result<Mark> {
-        self.read_stored(id)
+        match self.read_stored(id)? {
+            AnyMark::Known(mark) => Ok(mark),
+            AnyMark::Unknown(kind) => Err(of_unknown_kind(id, kind)),
+        }
     }
 
     /// Tells of marks that cannot be read, and of what is none.
     pub(in crate::repo) fn warn_of(&self, marks: &Marks) {
         for (id, reason) in &marks.unreadable {
-            self.warn(format!("{} cannot be read: run `bakfs repair`: {reason}", Object::Mark(*id)));
+            let advice = if marks.newer.contains(id) { "" } else { ": run `bakfs repair`" };
+            self.warn(format!("{} cannot be read{advice}: {reason}", Object::Mark(*id)));
         }
         foreign::warning(ObjectKind::Mark, &marks.foreign).into_iter().for_each(|text| self.note(text));
     }
@@ -317,7 +377,12 @@ impl Repository {
         let mut give_up = |name| match &*made.borrow() {
             // Whenever these appear they do no harm. A fence may not be taken back: another prune may have acted on it.
             Some(
-                Mark::Recall { .. } | Mark::Bundle(_) | Mark::IndexBundle(_) | Mark::Fence { .. } | Mark::Intent { .. },
+                Mark::Recall { .. }
+                | Mark::Bundle(_)
+                | Mark::IndexBundle(_)
+                | Mark::Feature(_)
+                | Mark::Fence { .. }
+                | Mark::Intent { .. },
             ) => Ok(()),
             _ => self.recall(name),
         };

@@ -15,6 +15,7 @@ pub mod snapshots;
 use crate::format::mark::Mark;
 use crate::id::ObjectId;
 use crate::known::Visited;
+use crate::repo::features::Features;
 use parking_lot::{Mutex, RwLock};
 use session::Process;
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,9 @@ pub struct Shared {
     foreign_marks: Mutex<HashMap<ObjectId, String>>,
     known_snapshots: Mutex<snapshots::Known>,
     /// Where this machine keeps what it has seen here.
-    known: Option<Visited>,
+    pub(in crate::repo) known: Option<Visited>,
+    /// The features that marks or this machine's memory have told of.
+    pub(in crate::repo) features: Mutex<Features>,
     lost: Mutex<seen::Lost>,
     /// While this process writes: the packs that something new may rely on.
     pub(in crate::repo) reliable: RwLock<Option<HashSet<ObjectId>>>,
@@ -36,8 +39,9 @@ pub struct Shared {
 
 impl Shared {
     /// Makes one that has seen nothing yet.
-    pub fn new(known: Option<Visited>) -> Self {
+    pub fn new(known: Option<Visited>, features: Features) -> Self {
         Shared {
+            features: Mutex::new(features),
             process: Process::this(),
             known_marks: Mutex::default(),
             foreign_marks: Mutex::default(),

@@ -1,6 +1,7 @@
 //! Sessions: how a process that writes makes itself seen, and notices that it was taken for dead.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::feature::Act;
 use crate::format::mark::{self, Mark, MarkId, SessionKind};
 use crate::host::host_name;
 use crate::id::ObjectId;
@@ -66,6 +67,7 @@ impl Session {
         let session = Session::begin(repository, SessionKind::Prune)?;
         let others = || -> Result<Vec<(ObjectId, mark::SessionMark)>> {
             let marks = repository.marks()?;
+            repository.require(Act::Remove, &marks)?;
             let open = marks.sessions(SessionKind::Prune);
             let open = open.filter(|(_, other)| other.id != session.id && !marks.is_fenced(&other.id));
             Ok(open.map(|(object, other)| (object, other.clone())).collect())
@@ -101,6 +103,7 @@ impl Session {
     pub fn begin_backup(repository: &Arc<Repository>) -> Result<Session> {
         let mut session = Session::begin(repository, SessionKind::Backup)?;
         let marks = repository.marks()?;
+        repository.require(Act::Add, &marks)?;
         repository.warn_of(&marks);
         session.unreadable.extend(marks.unreadable.iter().map(|(id, _)| *id));
         session.verdicts = Some(marks.verdicts().map(|(object, _)| object).collect());
@@ -155,6 +158,9 @@ impl Session {
             again = self.repository.marks()?;
             marks = &again;
         }
+        // Of a feature that was raised since: whoever has raised it waits for this session, or has fenced it.
+        let act = if self.verdicts.is_some() { Act::Add } else { Act::Remove };
+        self.repository.require(act, marks)?;
         let unknown = marks.unreadable.iter().find(|(id, _)| !self.unreadable.contains(id));
         if let Some((id, reason)) = unknown {
             return Err(Error::damaged(format!(

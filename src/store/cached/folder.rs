@@ -4,16 +4,15 @@
 //! the longest time. Nothing else is kept about the files, so that they may be removed by anybody.
 
 use super::sparse_copy::{BLOCK_BYTES, SparseCopy};
+use crate::disk::{self, Lasting};
 use crate::error::{Context, Error, Result};
-use crate::id::{ObjectId, to_hex};
-use crate::random::fill_random;
+use crate::id::ObjectId;
 use crate::store::Object;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -143,17 +142,8 @@ impl Folder {
 
     /// Writes a file under another name and renames it; nobody sees it in part.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let mut random = [0; 12];
-        fill_random(&mut random);
-        let temporary = self.path.join(format!(".tmp-{}", to_hex(&random)));
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options.open(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| {
-            let path = self.path.join(name);
-            std::fs::rename(&temporary, path)
-        });
-        written
-            .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        // What is read from here is verified.
+        disk::replace(&self.path.join(name), bytes, 0o600, Lasting::Nothing)
             .context(|| format!("Cannot write in {}", self.path.display()))
     }
 

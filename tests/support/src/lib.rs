@@ -8,6 +8,7 @@ pub mod compare;
 pub mod device;
 pub mod dumps;
 pub mod far;
+pub mod features;
 pub mod hostile;
 pub mod ledger;
 pub mod library;
