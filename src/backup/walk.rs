@@ -68,6 +68,15 @@ pub struct Director<'a, S: Source> {
     pub(super) subvolumes: Subvolumes,
 }
 
+/// An entry of a directory that is backed up, or leads to what is.
+struct Wanted<'a, S: Source> {
+    scanned: &'a Scanned,
+    below: Option<&'a Root>,
+    is_source: bool,
+    /// Of a directory.
+    ticket: Option<Ticket<S>>,
+}
+
 /// What a walk has told besides its events.
 pub struct Walked {
     /// Whose names the snapshot needs.
@@ -203,7 +212,7 @@ impl<S: Source> Director<'_, S> {
         }
         let tagged = is_source && self.options.exclude_caches && is_tagged_cache(self.source, listing);
         // What is wanted is decided for all names first, so that subdirectories are listed ahead.
-        let mut wanted: Vec<(&Scanned, Option<&Root>, bool, Option<Ticket<S>>)> = Vec::new();
+        let mut wanted: Vec<Wanted<'_, S>> = Vec::new();
         for scanned in &listing.entries {
             let below = roots.and_then(|roots| roots.below.get(&scanned.name.0));
             let asked = below.is_some_and(|below| below.is_source);
@@ -221,10 +230,10 @@ impl<S: Source> Director<'_, S> {
             }
             let ticket =
                 is_directory_of(scanned).then(|| self.walk.request(&listing.dir, &scanned.name, &scanned.stat));
-            wanted.push((scanned, below, here || asked, ticket));
+            wanted.push(Wanted { scanned, below, is_source: here || asked, ticket });
         }
         let mut cursor = Cursor::new(self.repository, parent);
-        for (scanned, below, is_source, ticket) in wanted {
+        for Wanted { scanned, below, is_source, ticket } in wanted {
             if !is_valid_name(&scanned.name) {
                 self.trouble(&scanned.name, "has a name no Linux directory can have: it was left out")?;
                 continue;
