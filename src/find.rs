@@ -6,7 +6,7 @@ use crate::id::ChunkId;
 use crate::pattern;
 use crate::repo::Repository;
 use crate::repo::read::walk::Visitor;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use globset::{GlobSet, GlobSetBuilder};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -76,7 +76,7 @@ pub struct Found {
 /// directory, and what matches, both bounded. Fails where more than [`MAX_MATCHES`] match.
 pub fn run(
     repository: &Repository,
-    snapshots: &[Listed],
+    snapshots: &[ListedSnapshot],
     which: impl Fn(usize) -> bool,
     below: &[u8],
     pattern: &Pattern,

@@ -5,7 +5,7 @@ use crate::format::header::Kind;
 use crate::id::ObjectId;
 use crate::repo::Repository;
 use crate::repo::shared::dated::timestamp;
-use crate::repo::shared::listed::{Listed, Named};
+use crate::repo::shared::listed::{ListedSnapshot, Named};
 use crate::store::ObjectKind;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -115,7 +115,7 @@ impl Serialize for SnapshotStats<'_> {
 
 /// Counts a repository. Chunks are counted by the records of the index: a chunk two writers stored at
 /// once counts twice. Memory: about 100 bytes for each pack.
-pub fn run(repository: &Repository, snapshots: &[Listed]) -> Result<Stats> {
+pub fn run(repository: &Repository, snapshots: &[ListedSnapshot]) -> Result<Stats> {
     let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
     for listed in snapshots {
         stats.files = stats.files.saturating_add(listed.snapshot.summary.without_directories());

@@ -55,7 +55,7 @@ pub(crate) trait Expire: Send + Sync {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-struct Job {
+struct Request {
     due: Instant,
     operation: &'static str,
     ino: Ino,
@@ -67,7 +67,7 @@ struct Job {
 #[derive(Default)]
 struct State {
     /// By number, which grows in the order of arrival and so of deadlines.
-    jobs: BTreeMap<u64, Job>,
+    jobs: BTreeMap<u64, Request>,
     queue: VecDeque<u64>,
     next: u64,
     idle: usize,
@@ -122,7 +122,7 @@ impl Workers {
         let number = state.next;
         state.next += 1;
         let due = Instant::now() + shared.limits.deadline;
-        state.jobs.insert(number, Job { due, operation, ino, work: Some(Box::new(work)), pending });
+        state.jobs.insert(number, Request { due, operation, ino, work: Some(Box::new(work)), pending });
         state.queue.push_back(number);
         if state.jobs.len() == 1 {
             shared.watch.notify_one();

@@ -143,7 +143,7 @@ pub struct Attr {
 
 /// One entry of a listing.
 #[derive(Debug)]
-pub struct Listed<'a> {
+pub struct ListedEntry<'a> {
     /// The name, never `.` or `..`.
     pub name: &'a [u8],
     /// The entry's attributes.
@@ -209,7 +209,7 @@ pub trait Tree: Send + Sync + 'static {
         cookie: u64,
         counted: bool,
         wait: Wait,
-        each: &mut dyn FnMut(Listed<'_>) -> bool,
+        each: &mut dyn FnMut(ListedEntry<'_>) -> bool,
     ) -> Result<(), Fault>;
 
     /// Returns a directory's parent (the root's is the root), for `..`.

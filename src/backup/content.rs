@@ -41,7 +41,7 @@ pub enum Piece {
 }
 
 /// A file to read.
-pub struct Job<D> {
+pub struct FileToRead<D> {
     /// Its directory.
     pub dir: Arc<D>,
     /// Its name there.
@@ -112,12 +112,12 @@ impl Cutter {
     }
 
     /// Reads one file and hands over its pieces.
-    pub fn read_file<S: Source>(&self, source: &S, job: &Job<S::Dir>) {
+    pub fn read_file<S: Source>(&self, source: &S, job: &FileToRead<S::Dir>) {
         // When nobody takes the pieces any more there is nobody to tell.
         let _ = self.try_read_file(source, job);
     }
 
-    fn try_read_file<S: Source>(&self, source: &S, job: &Job<S::Dir>) -> Result<(), Closed> {
+    fn try_read_file<S: Source>(&self, source: &S, job: &FileToRead<S::Dir>) -> Result<(), Closed> {
         let pieces = &job.pieces;
         let send = |piece| pieces.send(piece).map_err(|_| Closed);
         let mut stat = job.stat.clone();
@@ -216,7 +216,7 @@ impl Cutter {
     }
 
     /// Reads files until there are no more.
-    pub fn serve<S: Source>(&self, source: &S, jobs: &Receiver<Job<S::Dir>>) {
+    pub fn serve<S: Source>(&self, source: &S, jobs: &Receiver<FileToRead<S::Dir>>) {
         for job in jobs {
             self.read_file(source, &job);
         }

@@ -10,7 +10,7 @@ use crate::quantity::{counted, size};
 use crate::repo::Repository;
 use crate::repo::read::walk::Visitor;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::source::Source;
 use crate::source::exclude::Excludes;
 use std::collections::{BTreeSet, HashSet};
@@ -63,26 +63,26 @@ impl Suspects {
     pub fn lost(
         &self,
         repository: &Repository,
-        history: &[Listed],
+        history: &[ListedSnapshot],
         snapshot: &Snapshot,
         excludes: &Excludes,
     ) -> Vec<Trouble> {
         let now = dated::timestamp(snapshot.started);
         let tags = |snapshot: &Snapshot| snapshot.plain_tags().map(str::to_string).collect::<BTreeSet<_>>();
         let own = tags(snapshot);
-        let is_like = |listed: &&Listed| {
+        let is_like = |listed: &&ListedSnapshot| {
             let other = &listed.snapshot;
             other.host == snapshot.host
                 && !other.has_tag(INCOMPLETE_TAG)
                 && !is_ahead(dated::timestamp(other.started), now)
                 && tags(other) == own
         };
-        let mut like: Vec<&Listed> = history.iter().filter(is_like).collect();
+        let mut like: Vec<&ListedSnapshot> = history.iter().filter(is_like).collect();
         like.sort_by_key(|listed| std::cmp::Reverse((listed.snapshot.started, listed.id)));
         let folders = self.folders.iter().map(|path| (path, false));
         let all = folders.chain(self.dumps.iter().map(|path| (path, true)));
         let lost = all.filter_map(|(path, is_dump)| {
-            let is_in = |listed: &&&Listed| listed.snapshot.sources.iter().any(|source| is_below(path, source));
+            let is_in = |listed: &&&ListedSnapshot| listed.snapshot.sources.iter().any(|source| is_below(path, source));
             let before = like.iter().find(is_in)?;
             // What cannot be read of an earlier snapshot is told by `bakfs check`.
             let had = repository.resolve(&before.snapshot, path).ok()??;

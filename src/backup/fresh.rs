@@ -88,7 +88,7 @@ pub struct Parent<'a> {
 }
 
 /// What is known of the parent's walk.
-struct Known<'a> {
+struct ParentWalk<'a> {
     parent: Parent<'a>,
     /// `None` where another machine or an older program made it, or what was known is lost: then its tree tells.
     walked: Option<Walked>,
@@ -117,7 +117,7 @@ pub struct Position {
 pub struct Freshness<'a, S> {
     repository: &'a Repository,
     source: &'a S,
-    known: Option<Known<'a>>,
+    known: Option<ParentWalk<'a>>,
     met: Vec<Met>,
     places: Vec<WalkedPlace>,
     position: Option<Position>,
@@ -134,7 +134,7 @@ impl<'a, S: Source> Freshness<'a, S> {
             let places = places.map(|place| (place.path.0.clone(), place.file_system)).collect();
             // Without a record the tree is looked through, up to where other file systems begin now.
             let mount_points = if walked.is_none() { source.mounts() } else { Vec::new() };
-            Known { parent, walked, places, mount_points: mount_points.into_iter().collect() }
+            ParentWalk { parent, walked, places, mount_points: mount_points.into_iter().collect() }
         });
         Freshness {
             repository,
@@ -262,7 +262,7 @@ impl<'a, S: Source> Freshness<'a, S> {
         Some(Bound { started, ended, newest: Newest { past, all: then.newest.map(nanos) } })
     }
 
-    fn newest_of_tree(&self, known: &Known<'_>, path: &[u8], directory: &Directory, started: i128) -> Newest {
+    fn newest_of_tree(&self, known: &ParentWalk<'_>, path: &[u8], directory: &Directory, started: i128) -> Newest {
         let mut looking = Looking { newest: Newest::default(), started, mount_points: &known.mount_points };
         // What cannot be read has no change that counts: more is read again then.
         let _ = self.repository.walk(path, directory, &mut looking);

@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Returns the entry of a name; names must be asked for in order.
-    pub fn find(&mut self, name: &[u8]) -> Option<Known<'_>> {
+    pub fn find(&mut self, name: &[u8]) -> Option<ParentEntry<'_>> {
         loop {
             let leaf = self.leaf.as_ref()?;
             if leaf.entries().last().is_none_or(|last| &last.name[..] < name) {
@@ -51,13 +51,13 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         let entry = Some(&entries[self.at]).filter(|entry| entry.name[..] == *name)?;
-        Some(Known { entry, leaf, position: leaf.first + self.at as u64 })
+        Some(ParentEntry { entry, leaf, position: leaf.first + self.at as u64 })
     }
 }
 
 /// An entry of the parent snapshot.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct ParentEntry<'a> {
     /// The entry.
     pub entry: &'a Entry,
     /// The page it is on.

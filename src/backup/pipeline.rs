@@ -2,7 +2,7 @@
 
 use super::assemble::{Assembled, Assembler};
 use super::budget::Budget;
-use super::content::{Cutter, Job};
+use super::content::{Cutter, FileToRead};
 use super::count;
 use super::emptied::MountPoints;
 use super::event::Event;
@@ -15,7 +15,7 @@ use super::walk::{DIRECTOR_STACK_BYTES, Director, Walked};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::write::Writer;
 use crate::source::Source;
 use crate::source::generated::Generated;
@@ -44,10 +44,10 @@ struct Shared<'a, S> {
 impl<'a, S: Source> Shared<'a, S> {
     fn director<'b>(
         &'b self,
-        compared: Option<&'b Listed>,
+        compared: Option<&'b ListedSnapshot>,
         walk: Walk<S>,
         events: Sender<Event>,
-        jobs: Option<Sender<Job<S::Dir>>>,
+        jobs: Option<Sender<FileToRead<S::Dir>>>,
         servers: Servers,
         generated: Vec<Generated>,
     ) -> Director<'b, S> {

@@ -11,7 +11,7 @@ use crate::format::tree::Time;
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::scope::{ahead_warning, believed};
 use crate::repo::shared::session::Session;
 use crate::source::Source;
@@ -36,9 +36,9 @@ pub struct Plan<'a> {
     /// What tells others of the backup; `None` in a dry run.
     pub session: Option<Session>,
     /// What there is in the repository.
-    pub snapshots: Vec<Listed>,
+    pub snapshots: Vec<ListedSnapshot>,
     /// The snapshot unchanged files are taken over from.
-    pub parent: Option<Listed>,
+    pub parent: Option<ListedSnapshot>,
     /// What may have lost what it held.
     pub suspects: Suspects,
     /// What is worth a word.
@@ -80,12 +80,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the parent where it is of the same sources: it tells nearly as well what there is.
-    pub fn parent_of_same(&self) -> Option<&Listed> {
+    pub fn parent_of_same(&self) -> Option<&ListedSnapshot> {
         self.parent.as_ref().filter(|parent| parent.snapshot.sources == self.sources)
     }
 
     /// Returns the snapshot the source is compared with: none where nothing of it is backed up.
-    pub fn compared(&self) -> Option<&Listed> {
+    pub fn compared(&self) -> Option<&ListedSnapshot> {
         self.parent.as_ref().filter(|_| !self.roots.paths.is_empty())
     }
 }
@@ -108,7 +108,7 @@ fn path_of(names: &[Vec<u8>]) -> Vec<u8> {
     names.iter().flat_map(|name| [b"/", &name[..]].concat()).collect()
 }
 
-fn suspects(repository: &Repository, roots: &Roots, dumps: &Dumps, parent: Option<&Listed>) -> Suspects {
+fn suspects(repository: &Repository, roots: &Roots, dumps: &Dumps, parent: Option<&ListedSnapshot>) -> Suspects {
     let dumped = dumps.generated.iter().filter(|dump| !dump.is_note).map(|dump| path_of(&dump.path));
     // The texts of what it tells are not in the list. Without them less is looked at again.
     let incomplete = parent.filter(|parent| parent.snapshot.has_tag(INCOMPLETE_TAG));
@@ -130,9 +130,9 @@ fn idle_notes(options: &Options, sources: &[SourcePath], leads: Leads<'_>) -> Ve
 
 /// Tells where snapshots of the same host, or the one that is to be made, are dated more than a day ahead. Some of many
 /// are what a clock once said, and no fault of this backup; where most are, this machine's clock is the wrong one.
-fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Options, now: Time) {
+fn warn_of_ahead(repository: &Repository, snapshots: &[ListedSnapshot], options: &Options, now: Time) {
     let (believed, ahead) = believed(snapshots, dated::timestamp(now));
-    let of_host = |listed: &&Listed| listed.snapshot.host == options.host;
+    let of_host = |listed: &&ListedSnapshot| listed.snapshot.host == options.host;
     let ahead: Vec<_> = ahead.iter().filter(of_host).collect();
     let are_most = ahead.len() > 1 && ahead.len() > believed.iter().filter(of_host).count();
     let is_clock_late = are_most || is_behind(dated::timestamp(now));
@@ -152,11 +152,16 @@ fn warn_of_ahead(repository: &Repository, snapshots: &[Listed], options: &Option
 /// Chooses the snapshot unchanged files are taken over from: the newest of this host with the same
 /// sources, else the newest of this host. One dated more than a day ahead of `now` is never it: of files that changed
 /// since, it would hide the change.
-fn choose_parent<'a>(snapshots: &'a [Listed], host: &str, sources: &[Bytes], now: Time) -> Option<&'a Listed> {
+fn choose_parent<'a>(
+    snapshots: &'a [ListedSnapshot],
+    host: &str,
+    sources: &[Bytes],
+    now: Time,
+) -> Option<&'a ListedSnapshot> {
     let (believed, _) = believed(snapshots, dated::timestamp(now));
-    let is_ahead = |listed: &Listed| is_ahead(dated::timestamp(listed.snapshot.started), dated::timestamp(now));
+    let is_ahead = |listed: &ListedSnapshot| is_ahead(dated::timestamp(listed.snapshot.started), dated::timestamp(now));
     let of_host = || believed.iter().filter(|listed| listed.snapshot.host == host && !is_ahead(listed));
-    let newest = |listed: &&Listed| (listed.snapshot.started, listed.id);
+    let newest = |listed: &&ListedSnapshot| (listed.snapshot.started, listed.id);
     of_host()
         .filter(|listed| listed.snapshot.sources == sources)
         .max_by_key(newest)

@@ -5,7 +5,7 @@
 //! the first difference in them, which releases them all.
 
 use super::event::{Counts, Event};
-use super::parent::Known;
+use super::parent::ParentEntry;
 use crate::format::codec::Bytes;
 use crate::format::tree::Meta;
 use crate::repo::read::tree::Leaf;
@@ -50,7 +50,7 @@ impl Unchanged {
 
     /// Takes over the next entry of the innermost directory; false where that is not held back, the
     /// parent has other entries before, or too much is held back.
-    pub fn reuse(&mut self, known: Known<'_>) -> bool {
+    pub fn reuse(&mut self, known: ParentEntry<'_>) -> bool {
         let Some(open) = self.open.last_mut().filter(|open| open.reused == known.position) else {
             return false;
         };

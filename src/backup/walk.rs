@@ -3,12 +3,12 @@
 
 use super::Options;
 use super::budget::Budget;
-use super::content::{Job, PIECE_BYTES};
+use super::content::{FileToRead, PIECE_BYTES};
 use super::emptied::MountPoints;
 use super::event::{Change, Event, Stopped, without_slash};
 use super::fresh::Freshness;
 use super::generated::PendingDumps;
-use super::parent::{Cursor, Known, is_stored};
+use super::parent::{Cursor, ParentEntry, is_stored};
 use super::roots::{Node as Root, Roots};
 use super::servers::Servers;
 use super::subvolumes::Subvolumes;
@@ -46,7 +46,7 @@ pub struct Director<'a, S: Source> {
     pub(super) freshness: Freshness<'a, S>,
     pub(super) walk: Walk<S>,
     pub(super) events: Sender<Event>,
-    pub(super) jobs: Option<Sender<Job<S::Dir>>>,
+    pub(super) jobs: Option<Sender<FileToRead<S::Dir>>>,
     pub(super) budget: &'a Budget,
     pub(super) owners: Owners,
     /// Paths that are no part of what is backed up: this program's own, and of files that dumps stand for.
@@ -153,7 +153,7 @@ impl<S: Source> Director<'_, S> {
     }
 
     /// Takes over what the parent has, exactly: silently while the whole directory may be taken over.
-    fn reuse(&mut self, known: Known<'_>) -> Result<(), Stopped> {
+    fn reuse(&mut self, known: ParentEntry<'_>) -> Result<(), Stopped> {
         if self.unchanged.reuse(known) {
             return Ok(());
         }
@@ -321,7 +321,7 @@ impl<S: Source> Director<'_, S> {
         &mut self,
         scanned: &Scanned,
         ticket: Ticket<S>,
-        known: Option<Known<'_>>,
+        known: Option<ParentEntry<'_>>,
         below: Option<&Root>,
         device: u64,
         is_source: bool,
@@ -363,7 +363,7 @@ impl<S: Source> Director<'_, S> {
         &mut self,
         scanned: &Scanned,
         listing: &Listing<S::Dir>,
-        known: Option<Known<'_>>,
+        known: Option<ParentEntry<'_>>,
         parent: Option<Directory>,
         below: Option<&Root>,
         device: u64,
@@ -414,7 +414,12 @@ impl<S: Source> Director<'_, S> {
         self.tell(Event::Leave)
     }
 
-    fn file(&mut self, listing: &Listing<S::Dir>, scanned: &Scanned, known: Option<Known<'_>>) -> Result<(), Stopped> {
+    fn file(
+        &mut self,
+        listing: &Listing<S::Dir>,
+        scanned: &Scanned,
+        known: Option<ParentEntry<'_>>,
+    ) -> Result<(), Stopped> {
         let stat = &scanned.stat;
         let is_unchanged = |known: &Entry| {
             self.freshness.is_unchanged(stat, known)
@@ -475,7 +480,7 @@ impl<S: Source> Director<'_, S> {
         let permit_bytes = stat.size_bytes.min(3 * PIECE_BYTES as u64) + 4096;
         self.budget.take(permit_bytes);
         let (sender, pieces) = bounded(2);
-        let job = Job { dir: dir.clone(), name: name.0.clone(), stat: stat.clone(), pieces: sender };
+        let job = FileToRead { dir: dir.clone(), name: name.0.clone(), stat: stat.clone(), pieces: sender };
         jobs.send(job).map_err(|_| Stopped)?;
         self.tell(Event::File { name, stat: Box::new(stat.clone()), change, pieces: Some(pieces), permit_bytes })
     }

@@ -17,7 +17,7 @@ use crate::repo::index::segment::{MAX_INDEX_BYTES, MAX_INDEX_OBJECT_BYTES, add_p
 use crate::repo::index::{Index, Loaded};
 use crate::repo::objects::{object_id, open_object};
 use crate::repo::read::pack;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::store::{Object, ObjectKind, Store};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Objects {
     /// Packs that index objects name and that nothing is taken from: what `bakfs repair` has set aside.
     pub set_aside: HashSet<ObjectId>,
     /// Snapshots that can be read, oldest first.
-    pub snapshots: Vec<Listed>,
+    pub snapshots: Vec<ListedSnapshot>,
     /// Objects that no program with the repository's key has written, and why.
     pub foreign: Vec<(Object, String)>,
     /// Marks of kinds that only a newer bakfs knows: no damage, but nobody here knows what they say.
@@ -115,7 +115,7 @@ pub fn check(repository: &Repository, damage: &mut Damage) -> Result<Objects> {
             damage.object(object, reason);
         }
     }
-    // Listed before the packs: whatever an index object names is stored before it.
+    // ListedSnapshot before the packs: whatever an index object names is stored before it.
     let index = store.list(ObjectKind::Index)?;
     let packs: HashMap<_, _> =
         store.list(ObjectKind::Pack)?.into_iter().map(|listed| (listed.id, listed.len_bytes)).collect();
@@ -163,7 +163,11 @@ fn marks(
 }
 
 /// Reads all snapshots, forgotten ones too: they can be brought back.
-fn snapshots(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Object, String)>) -> Result<Vec<Listed>> {
+fn snapshots(
+    repository: &Repository,
+    damage: &mut Damage,
+    foreign: &mut Vec<(Object, String)>,
+) -> Result<Vec<ListedSnapshot>> {
     let mut all = Vec::new();
     let listing = repository.store().list(ObjectKind::Snapshot)?;
     // Read after the listing: what a prune removes is told before it goes.
@@ -177,7 +181,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Ob
         match repository.snapshot(listed.id) {
             Ok(mut snapshot) => {
                 snapshot.troubles = Vec::new();
-                all.push(Listed { id: listed.id, snapshot: Arc::new(snapshot) });
+                all.push(ListedSnapshot { id: listed.id, snapshot: Arc::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Foreign => foreign.push((object, told(&error))),
@@ -185,7 +189,7 @@ fn snapshots(repository: &Repository, damage: &mut Damage, foreign: &mut Vec<(Ob
             Err(error) => damage.object(object, told(&error)),
         }
     }
-    all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
+    all.sort_by_key(|listed: &ListedSnapshot| (listed.snapshot.time, listed.id));
     Ok(all)
 }
 

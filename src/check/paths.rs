@@ -10,7 +10,7 @@ use crate::repo::Repository;
 use crate::repo::index::Index;
 use crate::repo::read::cursor::{Cursor, Head};
 use crate::repo::read::walk::{MAX_DEPTH, shown_path};
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::names;
 use crate::store::Wait;
 use std::collections::HashSet;
@@ -23,7 +23,12 @@ struct Open<'a> {
 }
 
 /// Walks all snapshots, each sound directory once, and adds the paths that findings concern.
-pub fn attribute(repository: &Repository, index: &Index, snapshots: &[Listed], damage: &mut Damage) -> Result<()> {
+pub fn attribute(
+    repository: &Repository,
+    index: &Index,
+    snapshots: &[ListedSnapshot],
+    damage: &mut Damage,
+) -> Result<()> {
     let mut sound = HashSet::new();
     for (listed, name) in snapshots.iter().zip(names::shown(snapshots)) {
         let mut walk = Walk { repository, index, damage, sound: &mut sound, snapshot: &name, path: Vec::new() };

@@ -8,7 +8,7 @@ use crate::id::{ChunkId, ObjectId};
 use crate::quantity::counted;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::read::walk::MAX_DEPTH;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::store::{Object, Wait};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
@@ -66,7 +66,7 @@ fn short(id: &ChunkId) -> u128 {
 }
 
 /// Reads all trees.
-pub fn check(check: &Check<'_>, snapshots: &[Listed]) -> Result<Seen> {
+pub fn check(check: &Check<'_>, snapshots: &[ListedSnapshot]) -> Result<Seen> {
     let trees = Trees {
         check,
         pages: Mutex::default(),

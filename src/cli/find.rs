@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::find::{self, Match, Pattern};
 use crate::repo::read::described::Described;
 use crate::repo::read::walk::shown_path;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::names;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -61,7 +61,7 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(found: &'a Match, snapshots: &'a [Listed], shown: &'a [String]) -> Self {
+    fn new(found: &'a Match, snapshots: &'a [ListedSnapshot], shown: &'a [String]) -> Self {
         let snapshot = &snapshots[found.first].snapshot;
         let entry = Described { snapshot, path: shown_path(&found.path), entry: &found.entry };
         Shown { entry, first: &shown[found.first], last: &shown[found.last], snapshots: found.snapshots }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::job::thin::judged;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::names;
 use crate::repo::{Memory, Repository};
 use crate::retention::group::Key;
@@ -49,25 +49,25 @@ pub struct Args {
 }
 
 /// Snapshots with the names they are shown by.
-struct Known<'a> {
+struct Candidates<'a> {
     choice: Choice<'a>,
     names: HashMap<ObjectId, String>,
 }
 
 /// What is to be done.
 struct Plan<'a> {
-    known: &'a Known<'a>,
+    candidates: &'a Candidates<'a>,
     /// What was looked at.
-    chosen: Vec<&'a Listed>,
+    chosen: Vec<&'a ListedSnapshot>,
     /// What rules say about each; none where snapshots were named.
     groups: Vec<Group>,
     forgotten: Vec<ObjectId>,
 }
 
-impl<'a> Known<'a> {
-    fn new(repository: &'a Repository, snapshots: Vec<Listed>, args: &Args) -> Result<Self> {
+impl<'a> Candidates<'a> {
+    fn new(repository: &'a Repository, snapshots: Vec<ListedSnapshot>, args: &Args) -> Result<Self> {
         let names = snapshots.iter().map(|listed| listed.id).zip(names::shown(&snapshots)).collect();
-        Ok(Known { choice: Choice::among(repository, snapshots, args.scope.scope()?), names })
+        Ok(Candidates { choice: Choice::among(repository, snapshots, args.scope.scope()?), names })
     }
 
     fn names_of(&self, ids: &[ObjectId]) -> Vec<&str> {
@@ -75,7 +75,7 @@ impl<'a> Known<'a> {
     }
 
     /// Returns those the arguments name, each once; without names, all that are meant.
-    fn chosen(&self, args: &Args) -> Result<Vec<&Listed>> {
+    fn chosen(&self, args: &Args) -> Result<Vec<&ListedSnapshot>> {
         if args.snapshots.is_empty() {
             return self.choice.meant();
         }
@@ -113,13 +113,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 /// Forgets what the arguments say, and tells it. Returns what is forgotten (with `--dry-run`, what would be), and what
 /// is to be told as JSON.
 fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result<(Vec<ObjectId>, Option<Value>)> {
-    let known = Known::new(repository, repository.snapshots()?, args)?;
+    let candidates = Candidates::new(repository, repository.snapshots()?, args)?;
     if !args.accept_missing && !args.dry_run {
         repository.require_no_missing("Nothing was forgotten", "forget with --accept-missing")?;
     }
     let marks = repository.marks()?;
     let pins = marks.pins().into_iter().map(|(id, pin)| (id, pin.reason)).collect();
-    let plan = if args.snapshots.is_empty() { plan(args, &known, &pins)? } else { named(args, &known, &pins)? };
+    let plan =
+        if args.snapshots.is_empty() { plan(args, &candidates, &pins)? } else { named(args, &candidates, &pins)? };
     plan.warn();
     if !global.json && !global.quiet && (args.dry_run || global.verbose > 0) {
         plan.table(&pins)?;
@@ -141,28 +142,28 @@ fn forget(global: &Global, args: &Args, repository: &Repository) -> anyhow::Resu
 }
 
 /// Applies the rules.
-fn plan<'a>(args: &Args, known: &'a Known<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
-    let chosen = known.chosen(args)?;
+fn plan<'a>(args: &Args, candidates: &'a Candidates<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
+    let chosen = candidates.chosen(args)?;
     let judged: Vec<_> = chosen.iter().map(|listed| judged(listed, pins.contains_key(&listed.id))).collect();
     let by = args.keep.group_by();
     let groups = retention::decide(&judged, &args.keep.rules()?, by, &TimeZone::system(), Timestamp::now());
     let unkept = groups.iter().flat_map(|group| &group.decisions).filter(|decision| decision.reasons.is_empty());
     let forgotten = unkept.map(|decision| chosen[decision.at].id).collect();
-    Ok(Plan { known, chosen, groups, forgotten })
+    Ok(Plan { candidates, chosen, groups, forgotten })
 }
 
 /// Takes what is named. One that is pinned is refused, and the others with it.
-fn named<'a>(args: &Args, known: &'a Known<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
-    let chosen = known.chosen(args)?;
+fn named<'a>(args: &Args, candidates: &'a Candidates<'a>, pins: &HashMap<ObjectId, &str>) -> Result<Plan<'a>> {
+    let chosen = candidates.chosen(args)?;
     if let Some((id, why)) = chosen.iter().find_map(|listed| pins.get_key_value(&listed.id)) {
-        let name = &known.names[id];
+        let name = &candidates.names[id];
         let why = if why.is_empty() { String::new() } else { format!(" ({})", readable(why.as_bytes())) };
         return Err(Error::usage(format!(
             "{name} is pinned{why}, so nothing is forgotten: `bakfs unpin {name}` lets it be"
         )));
     }
     let forgotten = chosen.iter().map(|listed| listed.id).collect();
-    Ok(Plan { known, chosen, groups: Vec::new(), forgotten })
+    Ok(Plan { candidates, chosen, groups: Vec::new(), forgotten })
 }
 
 /// Names a group for people.
@@ -201,7 +202,7 @@ struct ToldSnapshot {
 
 impl Plan<'_> {
     fn name(&self, decision: &Decision) -> &str {
-        &self.known.names[&self.chosen[decision.at].id]
+        &self.candidates.names[&self.chosen[decision.at].id]
     }
 
     /// Tells of snapshots whose time makes no sense: rules pass over them.
@@ -233,7 +234,7 @@ impl Plan<'_> {
         let mut out = BufWriter::new(stdout::whole());
         if self.groups.is_empty() {
             for listed in &self.chosen {
-                writeln!(out, "  forget  {}  {}", self.known.names[&listed.id], local_time(listed.snapshot.time))?;
+                writeln!(out, "  forget  {}  {}", self.candidates.names[&listed.id], local_time(listed.snapshot.time))?;
             }
         }
         let all = self.groups.iter().flat_map(|group| &group.decisions);
@@ -267,7 +268,7 @@ impl Plan<'_> {
         let decision = |decision: &Decision| {
             let listed = self.chosen[decision.at];
             ToldSnapshot {
-                name: self.known.names[&listed.id].clone(),
+                name: self.candidates.names[&listed.id].clone(),
                 id: listed.id,
                 time: dated::timestamp(listed.snapshot.time).to_string(),
                 kept: !decision.reasons.is_empty(),
@@ -279,7 +280,7 @@ impl Plan<'_> {
         output::json(&Told {
             dry_run: is_dry_run,
             groups: groups.collect(),
-            forgotten: self.known.names_of(&self.forgotten),
+            forgotten: self.candidates.names_of(&self.forgotten),
         })
     }
 
@@ -289,7 +290,7 @@ impl Plan<'_> {
             return Ok(());
         }
         let forgotten = counted(self.forgotten.len(), "snapshot");
-        let kept = self.known.choice.all().len() - self.forgotten.len();
+        let kept = self.candidates.choice.all().len() - self.forgotten.len();
         let (are, kept) = (are(kept), count(kept as u64));
         match is_dry_run {
             true => writeln!(out, "Would forget {forgotten}; {kept} would be left"),
@@ -299,7 +300,7 @@ impl Plan<'_> {
                 if will_prune {
                     return Ok(());
                 }
-                let one = self.known.names_of(&self.forgotten[..1])[0];
+                let one = self.candidates.names_of(&self.forgotten[..1])[0];
                 let (undo, them) = match self.forgotten.len() {
                     1 => (format!("--undo {one}"), "it"),
                     _ => ("--undo [SNAP...]".into(), "them"),
@@ -322,11 +323,11 @@ fn undo(global: &Global, args: &Args, repository: &Repository) -> anyhow::Result
         let message = "No snapshot is forgotten, so none can be brought back: `bakfs snapshots` lists what there is";
         return Err(Error::new(ErrorKind::NotFound, message).into());
     }
-    let known = Known::new(repository, forgotten, args)?;
-    let wanted: Vec<_> = known.chosen(args)?.iter().map(|listed| listed.id).collect();
+    let candidates = Candidates::new(repository, forgotten, args)?;
+    let wanted: Vec<_> = candidates.chosen(args)?.iter().map(|listed| listed.id).collect();
     let late = if args.dry_run { Vec::new() } else { repository.undo_forget(&wanted)? };
     let back: Vec<_> = wanted.iter().copied().filter(|id| !late.contains(id)).collect();
-    let (back_names, late_names) = (known.names_of(&back), known.names_of(&late));
+    let (back_names, late_names) = (candidates.names_of(&back), candidates.names_of(&late));
     for name in &late_names {
         warn!("bakfs: {name} cannot be brought back: a prune is removing it");
     }

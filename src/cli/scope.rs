@@ -3,7 +3,7 @@
 use super::target::clean_path;
 use crate::error::{Context, Error, Result};
 use crate::path;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::scope::Scope;
 use crate::retention::rule::TagList;
 use std::ffi::{OsStr, OsString};
@@ -66,7 +66,7 @@ impl Args {
 
 /// Returns a scope with paths that no snapshot is of replaced by where they lead on this machine, if some are of that:
 /// sources are stored without links.
-pub fn led(scope: Scope, snapshots: &[Listed]) -> Scope {
+pub fn led(scope: Scope, snapshots: &[ListedSnapshot]) -> Scope {
     let is_known = |path: &Vec<u8>| {
         let of_path = Scope { paths: vec![path.clone()], ..Scope::default() };
         snapshots.iter().any(|listed| of_path.has(&listed.snapshot))

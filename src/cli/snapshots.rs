@@ -6,7 +6,7 @@ use super::target::Choice;
 use super::{Status, scope, stdout};
 use crate::clock;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::{Listed, Named};
+use crate::repo::shared::listed::{ListedSnapshot, Named};
 use crate::repo::shared::names;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let (snapshots, scope) = (choice.all(), choice.scope());
     let names = names::shown(snapshots);
     let now = jiff::Timestamp::now();
-    let is_ahead = |listed: &Listed| clock::is_ahead(dated::timestamp(listed.snapshot.time), now);
+    let is_ahead = |listed: &ListedSnapshot| clock::is_ahead(dated::timestamp(listed.snapshot.time), now);
     let marks = repository.marks()?;
     let pins = marks.pins();
     let wanted = snapshots.iter().zip(&names).filter(|(listed, _)| scope.has(&listed.snapshot));
@@ -83,7 +83,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
         // A name may be as long as whoever made the snapshot wished.
         let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0).min(MAX_COLUMN);
         let name_width = widest(&mut wanted.iter().map(|(_, name)| name.chars().count()));
-        let host_of = |listed: &Listed| readable(listed.snapshot.host.as_bytes());
+        let host_of = |listed: &ListedSnapshot| readable(listed.snapshot.host.as_bytes());
         let host_width = widest(&mut wanted.iter().map(|(listed, _)| host_of(listed).chars().count()));
         let has_titles = std::io::stdout().is_terminal() && !wanted.is_empty() && !global.quiet;
         let least = if has_titles { "NAME".len() } else { 0 };

@@ -5,7 +5,7 @@ use super::output::{count, counted, json, size, tell_warnings};
 use super::target::Choice;
 use super::{Status, scope, stdout};
 use crate::error::Error;
-use crate::repo::shared::listed::{Listed, Named};
+use crate::repo::shared::listed::{ListedSnapshot, Named};
 use crate::stats::{self, SnapshotStats, Stats};
 use std::ffi::OsString;
 use std::io::Write;
@@ -39,7 +39,7 @@ fn tell_repository(out: &mut impl Write, stats: &Stats) -> std::io::Result<()> {
     writeln!(out, "  other    {}", size(stats.other_bytes))
 }
 
-fn tell_snapshot(out: &mut impl Write, listed: &Listed, name: &str) -> std::io::Result<()> {
+fn tell_snapshot(out: &mut impl Write, listed: &ListedSnapshot, name: &str) -> std::io::Result<()> {
     let (snapshot, summary) = (&listed.snapshot, &listed.snapshot.summary);
     let [new, changed, unmodified] = [summary.files_new, summary.files_changed, summary.files_unmodified].map(count);
     writeln!(out, "Snapshot   {name}")?;

@@ -8,7 +8,7 @@ use super::{Status, states, stdout};
 use crate::settings::{Profile, Settings};
 use crate::state::RepositoryState;
 use crate::state::metrics::metrics;
-use crate::state::overdue::{Known, ProfileStanding, Standing, States, judge_profile, judge_repository};
+use crate::state::overdue::{ProfileHistory, ProfileStanding, Standing, States, judge_profile, judge_repository};
 use crate::state::report::{ProfileReport, RepositoryReport};
 use jiff::{Timestamp, Zoned};
 use serde_json::Value;
@@ -121,7 +121,7 @@ impl Report<'_> {
         (json(&report), self.profile_line(known, &judged))
     }
 
-    fn profile_line(&self, known: &Known, judged: &ProfileStanding) -> String {
+    fn profile_line(&self, known: &ProfileHistory, judged: &ProfileStanding) -> String {
         let width = self.settings.profiles.keys().map(|name| name.chars().count()).max().unwrap_or(0);
         let mut line = format!("{:width$}  {:<10}", known.state.name, judged.standing.word());
         match judged.last_success_secs {

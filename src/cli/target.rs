@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::Bytes;
 use crate::format::tree::Entry;
 use crate::repo::Repository;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::names;
 use crate::repo::shared::names::{Named, Reference};
 use crate::repo::shared::scope::{self, Scope};
@@ -25,7 +25,7 @@ const MAX_WORD_BYTES: usize = 300;
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The snapshot.
-    pub listed: Listed,
+    pub listed: ListedSnapshot,
     /// The name it is shown by.
     pub name: String,
     /// Whether what was asked for means another snapshot at another time, as `latest`.
@@ -41,7 +41,7 @@ pub struct Target {
 /// The snapshot of another history that what was asked for could have meant.
 #[derive(Debug, Clone)]
 struct Other {
-    listed: Listed,
+    listed: ListedSnapshot,
     /// The name it is shown by.
     shown: String,
     /// A name that means it and none of another history.
@@ -58,7 +58,7 @@ impl Other {
 /// The snapshots there are, and those of them that are meant: each name of a snapshot is looked up here.
 pub struct Choice<'a> {
     repository: &'a Repository,
-    snapshots: Vec<Listed>,
+    snapshots: Vec<ListedSnapshot>,
     scope: Scope,
     now: Zoned,
     /// Whether it was told that some lie in the future.
@@ -74,7 +74,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Takes these for the snapshots there are.
-    pub fn among(repository: &'a Repository, snapshots: Vec<Listed>, scope: Scope) -> Self {
+    pub fn among(repository: &'a Repository, snapshots: Vec<ListedSnapshot>, scope: Scope) -> Self {
         let scope = super::scope::led(scope, &snapshots);
         Choice { repository, snapshots, scope, now: Zoned::now(), is_ahead_told: Cell::new(false), is_accepted: false }
     }
@@ -86,7 +86,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns all snapshots, oldest first.
-    pub fn all(&self) -> &[Listed] {
+    pub fn all(&self) -> &[ListedSnapshot] {
         &self.snapshots
     }
 
@@ -96,7 +96,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns those that are meant, oldest first. None of many is an error that says what there is.
-    pub fn meant(&self) -> Result<Vec<&Listed>> {
+    pub fn meant(&self) -> Result<Vec<&ListedSnapshot>> {
         self.scope.of(&self.snapshots).map_err(|error| {
             self.unless_forgotten(error, |forgotten| {
                 self.scope.of(forgotten).ok()?.last().map(|listed| (*listed).clone())
@@ -114,7 +114,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Says more of what was not found where all snapshots, or those that `look` finds, are forgotten ones.
-    fn unless_forgotten(&self, error: Error, look: impl FnOnce(&[Listed]) -> Option<Listed>) -> Error {
+    fn unless_forgotten(&self, error: Error, look: impl FnOnce(&[ListedSnapshot]) -> Option<ListedSnapshot>) -> Error {
         let told = |text| Error::new(ErrorKind::NotFound, text);
         if error.kind() != ErrorKind::NotFound {
             return error;
@@ -167,13 +167,13 @@ impl<'a> Choice<'a> {
     }
 
     /// Finds the snapshot a name means.
-    pub fn snapshot(&self, name: &OsStr) -> Result<&Listed> {
+    pub fn snapshot(&self, name: &OsStr) -> Result<&ListedSnapshot> {
         self.find(name).and_then(|named| self.settle(named)).map(|named| named.listed)
     }
 
     /// Finds the snapshot a name means, for what changes it. A time is refused: it means the newest snapshot
     /// before it, which is another one as soon as that has gone.
-    pub fn exact(&self, name: &OsStr) -> Result<&Listed> {
+    pub fn exact(&self, name: &OsStr) -> Result<&ListedSnapshot> {
         let named = self.find(name).and_then(|named| self.settle(named))?;
         match named.reference {
             Reference::Time => Err(Error::usage(format!(
@@ -186,7 +186,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns the name a snapshot is shown by.
-    pub fn shown_name(&self, listed: &Listed) -> String {
+    pub fn shown_name(&self, listed: &ListedSnapshot) -> String {
         let at = self.snapshots.iter().position(|other| other.id == listed.id);
         let shown = at.and_then(|at| names::shown(&self.snapshots).into_iter().nth(at));
         shown.unwrap_or_else(|| listed.snapshot.name.clone())
@@ -216,7 +216,7 @@ impl<'a> Choice<'a> {
         let follows_last = path.ends_with(b"/");
         let plain = clean_path(path);
         let path = self.repository.lead(&named.listed.snapshot, &plain, follows_last).unwrap_or(plain);
-        let may_have = |listed: &&Listed| {
+        let may_have = |listed: &&ListedSnapshot| {
             let has = |source: &Bytes| scope::is_within(&path, source) || scope::is_within(source, &path);
             listed.snapshot.sources.iter().any(has)
         };
@@ -233,7 +233,7 @@ impl<'a> Choice<'a> {
     }
 
     /// Says how another history's snapshot is named: as what was asked for, of that history alone.
-    fn other(&self, newest: &Listed, asked: &str) -> Other {
+    fn other(&self, newest: &ListedSnapshot, asked: &str) -> Other {
         let snapshot = &newest.snapshot;
         let words = || snapshot.plain_tags().take(MAX_WORDS);
         let profiles = words().filter(|_| snapshot.is_of_a_run()).map(|tag| format!("{tag}/{asked}"));
@@ -260,7 +260,7 @@ impl<'a> Choice<'a> {
 
     /// Returns what a target's path names. Where it is in the snapshot of another history only, the error says so.
     pub fn entry(&self, target: &Target) -> Result<Entry> {
-        let resolve = |listed: &Listed| self.repository.resolve(&listed.snapshot, &target.path);
+        let resolve = |listed: &ListedSnapshot| self.repository.resolve(&listed.snapshot, &target.path);
         if let Some(entry) = resolve(&target.listed)? {
             return Ok(entry);
         }
@@ -304,7 +304,7 @@ fn short(word: &[u8]) -> String {
 }
 
 /// Writes a snapshot for a person: when, whose, of what.
-pub fn described(listed: &Listed, name: &str) -> String {
+pub fn described(listed: &ListedSnapshot, name: &str) -> String {
     let snapshot = &listed.snapshot;
     let sources: Vec<_> = snapshot.sources.iter().take(MAX_WORDS).map(|path| short(path)).collect();
     let more = match snapshot.sources.len().saturating_sub(MAX_WORDS) {

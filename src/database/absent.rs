@@ -38,25 +38,37 @@ absent!(sqlite, crate::settings::file::Sqlite, |it: &crate::settings::file::Sqli
 
 #[cfg(test)]
 mod tests {
-    use crate::database::{dumps, inspect, list};
-    use crate::process::Stop;
+    use super::*;
     use crate::settings::Settings;
 
     #[test]
-    fn a_database_that_cannot_be_dumped_is_an_error_and_a_command_is_run() {
+    fn a_database_that_cannot_be_dumped_is_an_error_at_the_place_of_its_dump() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bakfs.toml");
-        let text = "repo = '/nowhere'\n[profile.p]\npostgresql = [{}]\nmysql = [{}]\nsqlite = [{ path = '/srv/a.db' }]\n\
-                    command = [{ name = 'c', run = 'true' }]\n";
+        let text =
+            "repo = '/nowhere'\n[profile.p]\npostgresql = [{}]\nmysql = [{}]\nsqlite = [{ path = '/srv/a.db' }]\n";
         std::fs::write(&path, text).unwrap();
         let settings = Settings::read(&path).unwrap();
         let profile = settings.profile("p").unwrap();
-        let made = dumps(profile, &Stop::default());
-        assert_eq!(made.generated.len(), 2, "the command's output and its manifest");
-        let failed: Vec<_> = made.failed.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        let (temporary, stop) = (Temporary::new(None), Stop::default());
+        let (mut planned, mut report) = (Plan::default(), Report::default());
+        for cluster in &profile.postgresql {
+            postgresql::plan(cluster, &temporary, &stop, &mut planned);
+            postgresql::inspect(cluster, &temporary, &mut report);
+        }
+        for server in &profile.mysql {
+            mysql::plan(server, &temporary, &stop, &mut planned);
+            mysql::inspect(server, &temporary, &mut report);
+        }
+        for files in &profile.sqlite {
+            sqlite::plan(files, &temporary, &stop, &mut planned);
+            sqlite::inspect(files, &temporary, &mut report);
+        }
+        planned.part();
+        let failed: Vec<_> = planned.failed.iter().map(|(path, _)| path.to_str().unwrap()).collect();
         assert_eq!(failed, ["/databases/mysql/main", "/databases/postgresql/main", "/databases/sqlite/srv/a.db"]);
-        assert!(made.failed.iter().all(|(_, error)| error.chain().contains("without the feature `databases`")));
-        assert_eq!(inspect(profile).inspections.iter().filter(|found| found.is_problem).count(), 3);
-        assert_eq!((list(profile).0.len(), list(profile).1.len()), (1, 3));
+        assert!(planned.failed.iter().all(|(_, error)| error.chain().contains("without the feature `databases`")));
+        assert!(planned.units.is_empty() && planned.replaced.is_empty(), "and their files are backed up as files");
+        assert_eq!(report.inspections.iter().filter(|found| found.is_problem).count(), 3);
     }
 }

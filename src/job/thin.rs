@@ -8,7 +8,7 @@ use crate::id::ObjectId;
 use crate::quantity::counted;
 use crate::repo::Repository;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::retention::group::GroupBy;
 use crate::retention::{self};
 use crate::settings::values::Keep;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashSet};
 const ONE_HISTORY: GroupBy = GroupBy { host: false, sources: false, tags: false };
 
 /// Returns what rules look at.
-pub fn judged(listed: &Listed, is_pinned: bool) -> retention::Snapshot {
+pub fn judged(listed: &ListedSnapshot, is_pinned: bool) -> retention::Snapshot {
     let snapshot = &listed.snapshot;
     retention::Snapshot {
         id: listed.id,
@@ -53,7 +53,7 @@ pub fn forget(repository: &Repository, profile: &Profile) -> Result<Vec<String>>
     let marks = repository.marks()?;
     let pinned: HashSet<ObjectId> = marks.pins().into_keys().collect();
     // `None`: what scheduled runs share.
-    let mut histories: BTreeMap<Option<Periodicity>, Vec<&Listed>> = BTreeMap::new();
+    let mut histories: BTreeMap<Option<Periodicity>, Vec<&ListedSnapshot>> = BTreeMap::new();
     for listed in &snapshots {
         if let Some(periodicity) = periodicity_of(profile, &host, &listed.snapshot) {
             let own = profile.separate.contains_key(&periodicity) || periodicity == Periodicity::Manual;
@@ -77,11 +77,11 @@ pub fn forget(repository: &Repository, profile: &Profile) -> Result<Vec<String>>
 
 /// Returns what rules keep no more of one history.
 fn surplus<'a>(
-    history: &[&'a Listed],
+    history: &[&'a ListedSnapshot],
     keep: &Keep,
     pinned: &HashSet<ObjectId>,
     profile: &Profile,
-) -> Result<Vec<&'a Listed>> {
+) -> Result<Vec<&'a ListedSnapshot>> {
     let all: Vec<_> = history.iter().map(|listed| judged(listed, pinned.contains(&listed.id))).collect();
     let groups = retention::decide(&all, &keep.rules, ONE_HISTORY, &TimeZone::system(), Timestamp::now());
     if groups.iter().any(retention::Group::is_emptied) {

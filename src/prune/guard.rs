@@ -9,7 +9,7 @@ use crate::format::feature::Act;
 use crate::format::mark::{Mark, Verdict};
 use crate::id::ObjectId;
 use crate::quantity::counted;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::marks::Marks;
 use crate::store::{Names, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
@@ -75,7 +75,7 @@ impl Prune<'_> {
     }
 
     /// Lists the objects of snapshots and reads them, and refuses a listing that may not be whole.
-    pub fn snapshots(&mut self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<Listed>)> {
+    pub fn snapshots(&mut self, marks: &Marks) -> Result<(HashSet<ObjectId>, Vec<ListedSnapshot>)> {
         let mut seen = self.seen.snapshots.clone();
         let stored = self.repository.store().list(ObjectKind::Snapshot)?;
         let all = self.repository.all_snapshots()?;
@@ -116,7 +116,7 @@ impl Prune<'_> {
         &self,
         marks: &Marks,
         listed: &HashSet<ObjectId>,
-        all: &[Listed],
+        all: &[ListedSnapshot],
     ) -> Result<(Vec<String>, HashSet<ObjectId>)> {
         let readable: HashSet<_> = all.iter().map(|listed| listed.id).collect();
         let void = marks.void();
@@ -192,7 +192,12 @@ impl Prune<'_> {
     /// their announcements were looked for in `marks`, and are not announced. A power cut may take one that is.
     ///
     /// One whose session was fenced or has ended is made durable first: its owner can only recall it.
-    pub fn kept(&self, marks: &Marks, snapshots: &[Listed], before: &HashSet<ObjectId>) -> Result<HashSet<ObjectId>> {
+    pub fn kept(
+        &self,
+        marks: &Marks,
+        snapshots: &[ListedSnapshot],
+        before: &HashSet<ObjectId>,
+    ) -> Result<HashSet<ObjectId>> {
         let earlier = marks.kept();
         let ids = snapshots.iter().map(|listed| listed.id);
         let ids: HashSet<_> = ids.filter(|id| earlier.contains(id) || before.contains(id)).collect();
@@ -256,7 +261,7 @@ impl Prune<'_> {
 ///
 /// A backup that was killed before it had made its snapshot durable may have been a parent before a power cut took it:
 /// as many as are announced and not listed may be gone.
-fn orphans(marks: &Marks, all: &[Listed]) -> Vec<String> {
+fn orphans(marks: &Marks, all: &[ListedSnapshot]) -> Vec<String> {
     let kept = marks.kept();
     let listed: HashSet<_> = all.iter().map(|listed| listed.id).collect();
     let announced: HashSet<_> = marks.intents().map(|(_, (_, snapshot))| snapshot).collect();
@@ -268,7 +273,7 @@ fn orphans(marks: &Marks, all: &[Listed]) -> Vec<String> {
     if gone.len() <= announced.difference(&listed).count() {
         return Vec::new();
     }
-    let told = |(child, parent): (&Listed, &str)| {
+    let told = |(child, parent): (&ListedSnapshot, &str)| {
         format!("snapshot {parent} is gone: {} was made from it, and no prune has removed it", child.snapshot.name)
     };
     orphans.into_iter().map(told).collect()

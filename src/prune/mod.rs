@@ -20,7 +20,7 @@ use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::features;
 use crate::repo::read::chunk_kind::ChunkKind;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::marks::Marks;
 use crate::repo::shared::session::{self, Session, random_id};
 use crate::repo::write::{WriteOptions, Writer};
@@ -230,7 +230,7 @@ impl Prune<'_> {
             return Ok(true);
         }
         let own = self.condemn(session, packs.iter().copied().collect(), snapshots.iter().copied().collect())?;
-        // Listed after the mark is durable: whoever is not in it has seen the mark.
+        // ListedSnapshot after the mark is durable: whoever is not in it has seen the mark.
         let marks = self.marks()?;
         let sessions = backups(&marks);
         self.put_census(own, &sessions)?;
@@ -256,7 +256,7 @@ impl Prune<'_> {
     }
 
     /// Finds out what snapshots need and what could go.
-    fn look(&mut self) -> Result<(Usage, Vec<Listed>, select::Plan)> {
+    fn look(&mut self) -> Result<(Usage, Vec<ListedSnapshot>, select::Plan)> {
         let marks = self.marks()?;
         let (_, mut snapshots) = self.snapshots(&marks)?;
         let forgotten = marks.forgotten();
@@ -289,7 +289,7 @@ impl Prune<'_> {
     /// read together stays together.
     ///
     /// The snapshots are those `usage` is of: one more or less would count as copied what is not.
-    fn copy(&mut self, snapshots: &[Listed], usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
+    fn copy(&mut self, snapshots: &[ListedSnapshot], usage: &Usage, packs: &HashSet<ObjectId>) -> Result<()> {
         let repository = self.repository;
         let mut writer = Writer::new(repository.clone(), self.options.write);
         let mut met = Bits::default();
@@ -392,7 +392,11 @@ impl Prune<'_> {
     }
 
     /// Lists the snapshots that stay, and all objects there are. Forgotten ones stay unless they are condemned.
-    fn roots(&mut self, marks: &Marks, condemned: &HashSet<ObjectId>) -> Result<(Vec<Listed>, HashSet<ObjectId>)> {
+    fn roots(
+        &mut self,
+        marks: &Marks,
+        condemned: &HashSet<ObjectId>,
+    ) -> Result<(Vec<ListedSnapshot>, HashSet<ObjectId>)> {
         let (listed, mut roots) = self.snapshots(marks)?;
         let forgotten = marks.forgotten();
         roots.retain(|root| !(condemned.contains(&root.id) && forgotten.contains(&root.id)));

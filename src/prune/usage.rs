@@ -9,7 +9,7 @@ use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::read::chunk_kind::ChunkKind;
 use crate::repo::read::walk::MAX_DEPTH;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::store::Wait;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Usage {
         &mut self,
         repository: &Repository,
         catalog: &Catalog,
-        snapshots: &[Listed],
+        snapshots: &[ListedSnapshot],
         avoided: &Avoided,
         monitor: &dyn Monitor,
     ) -> Result<()> {
@@ -165,7 +165,7 @@ impl Usage {
 }
 
 /// Meets every chunk of a snapshot in the order of its tree; what lies below a page that was met before is left out.
-pub fn walk(repository: &Repository, listed: &Listed, meet: &mut Meet<'_>) -> Result<()> {
+pub fn walk(repository: &Repository, listed: &ListedSnapshot, meet: &mut Meet<'_>) -> Result<()> {
     descend(repository, &listed.snapshot.root.page, meet).map_err(|error| {
         let name = &listed.snapshot.name;
         let message = format!(

@@ -6,7 +6,7 @@ use super::failure::{Cause, Failure};
 use super::http::{Call, Checksums, HttpClient, MAX_ANSWER_BYTES, Purpose};
 use super::listing::{Bounds, Item, MAX_PAGE_BYTES};
 use super::retry::{self, Policy};
-use super::service::{ObjectMetadata, Service, Session};
+use super::service::{Attempt, ObjectMetadata, Service};
 use super::settings::Settings;
 use super::ssh;
 use crate::error::{Error, ErrorKind, Result};
@@ -192,7 +192,7 @@ impl Client {
     pub fn len_bytes(&self, path: &str) -> Result<u64> {
         let task = Task { verb: "look for", name: path };
         let spec = RequestSpec::of(Purpose::Stat);
-        let found = self.block_on(self.retried(task, spec, async |session| session.stat(path).await))?;
+        let found = self.block_on(self.retried(task, spec, async |attempt| attempt.stat(path).await))?;
         let untold = || Error::new(ErrorKind::Io, format!("{} does not tell the length of {path}", self.place));
         found.len_bytes.ok_or_else(untold)
     }
@@ -263,7 +263,7 @@ impl Client {
     pub(crate) async fn once<T>(
         &self,
         spec: RequestSpec,
-        work: impl AsyncFnOnce(&Session) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&Attempt) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err(Failure::lasting(Cause::Lost, "the program ends, and its connections have ended"));
@@ -275,9 +275,9 @@ impl Client {
         let longest = self.policy.stall * CRAWL_STALLS + Duration::from_secs(spec.len_bytes / CRAWL_BYTES_PER_SEC);
         let credentials = Cell::new(None);
         let run = async {
-            let session = self.service.session(call.clone()).await?;
-            credentials.set(Some(session.credentials));
-            work(&session).await
+            let attempt = self.service.attempt(call.clone()).await?;
+            credentials.set(Some(attempt.credentials));
+            work(&attempt).await
         };
         let late = async {
             match spec.max_time {
@@ -320,11 +320,11 @@ impl Client {
         &self,
         task: Task<'_>,
         spec: RequestSpec,
-        mut work: impl AsyncFnMut(&Session) -> Result<T, Failure>,
+        mut work: impl AsyncFnMut(&Attempt) -> Result<T, Failure>,
     ) -> Result<T> {
         let mut attempts = Attempts::new();
         loop {
-            let failure = match self.once(spec.clone(), async |session| work(session).await).await {
+            let failure = match self.once(spec.clone(), async |attempt| work(attempt).await).await {
                 Ok(done) => return Ok(done),
                 Err(failure) => failure,
             };
@@ -368,7 +368,7 @@ impl Client {
 
     /// Asks for an object's length and checksum; none if it is not there.
     pub(crate) async fn found(&self, task: Task<'_>, path: &str) -> Result<Option<ObjectMetadata>> {
-        self.retried(task, RequestSpec::of(Purpose::Stat), async |session| match session.stat(path).await {
+        self.retried(task, RequestSpec::of(Purpose::Stat), async |attempt| match attempt.stat(path).await {
             Err(failure) if failure.cause == Cause::NotFound => Ok(None),
             metadata => metadata.map(Some),
         })
@@ -385,7 +385,7 @@ impl Client {
     ) -> Result<usize> {
         let spec = RequestSpec { len_bytes: max_bytes, max_body_bytes: max_bytes, ..RequestSpec::of(Purpose::Get) };
         let task = Task { verb: "read", name: path };
-        self.retried(task, spec, async |session| session.read(path, range.clone(), each).await).await
+        self.retried(task, spec, async |attempt| attempt.read(path, range.clone(), each).await).await
     }
 
     /// Does [`Client::read_whole`].
@@ -413,7 +413,7 @@ impl Client {
             let message = format!("Cannot list all below {folder} at {} at once: list folder by folder", self.place);
             return Err(Error::usage(message));
         }
-        let list = async |session: &Session| session.list(folder, is_deep, bounds, keep).await;
+        let list = async |attempt: &Attempt| attempt.list(folder, is_deep, bounds, keep).await;
         self.retried(task_of_listing(folder), self.spec_of_listing(bounds), list).await
     }
 
@@ -424,7 +424,7 @@ impl Client {
         bounds: &Bounds,
         keep: &dyn Fn(Item) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let list = async |session: &Session| match session.list(folder, false, bounds, keep).await {
+        let list = async |attempt: &Attempt| match attempt.list(folder, false, bounds, keep).await {
             Err(failure) if failure.cause == Cause::NotFound => Ok(Vec::new()),
             listed => listed,
         };
@@ -441,7 +441,7 @@ impl Client {
     /// Does [`Client::delete`].
     pub(crate) async fn removed(&self, path: &str) -> Result<()> {
         let task = Task { verb: "remove", name: path };
-        self.retried(task, RequestSpec::of(Purpose::Delete), async |session| match session.delete(path).await {
+        self.retried(task, RequestSpec::of(Purpose::Delete), async |attempt| match attempt.delete(path).await {
             Err(failure) if failure.cause == Cause::NotFound => Ok(()),
             result => result,
         })

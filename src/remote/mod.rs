@@ -37,5 +37,5 @@ pub(crate) use explain::Task;
 pub(crate) use failure::{Cause, Failure};
 pub(crate) use http::{Checksums, Purpose};
 pub(crate) use listing::MAX_PAGE_BYTES;
-pub(crate) use service::{ObjectMetadata, Session};
+pub(crate) use service::{Attempt, ObjectMetadata};
 pub(crate) use temporary::{TEMPORARY, temporary_name};

@@ -57,12 +57,12 @@ pub(crate) struct ObjectMetadata {
 }
 
 /// A service as one attempt sees it.
-pub(crate) struct Session {
+pub(crate) struct Attempt {
     operator: Operator,
     call: Arc<Call>,
     /// With which credentials it was logged in ([`Service::renew`]).
     pub credentials: u64,
-    /// What the paths of this session begin with.
+    /// What the paths of this attempt begin with.
     prefix: String,
     is_http: bool,
     has_folders: bool,
@@ -78,7 +78,7 @@ impl Service {
         Service { place, environment, client, in_use }
     }
 
-    /// Reads the credentials of the place again; returns whether they are others than those a session with this
+    /// Reads the credentials of the place again; returns whether they are others than those an attempt with this
     /// number was logged in with. What cannot be read leaves them as they are.
     pub async fn renew(&self, number: Option<u64>, is_expired: bool) -> bool {
         let mut in_use = self.in_use.lock().await;
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Logs in, or goes on where that was done before.
-    pub async fn session(&self, call: Arc<Call>) -> Result<Session, Failure> {
+    pub async fn attempt(&self, call: Arc<Call>) -> Result<Attempt, Failure> {
         let mut in_use = self.in_use.lock().await;
         let operator = match &in_use.operator {
             Some(operator) => operator.clone(),
@@ -116,7 +116,7 @@ impl Service {
         let (digest_as, form) = (digest_header(settings), form(settings));
         let transport = Transport { call: call.clone(), digest_as, form, b2_api };
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
-        Ok(Session {
+        Ok(Attempt {
             operator: operator.with_context(context),
             call,
             credentials: in_use.number,
@@ -321,7 +321,7 @@ impl HttpTransport for Transport {
     }
 }
 
-impl Session {
+impl Attempt {
     /// Stores an object under a name; returns the checksum the service tells of it, if it does.
     pub async fn put(&self, path: &str, mut body: Bytes) -> Result<Option<[u8; 16]>, Failure> {
         self.count(Purpose::Put);

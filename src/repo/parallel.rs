@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::id::ObjectId;
-    use crate::store::{Hints, Listed, Names, Object, ObjectKind, Wait};
+    use crate::store::{Hints, ListedObject, Names, Object, ObjectKind, Wait};
     use std::collections::HashSet;
 
     struct Wide(usize);
@@ -71,8 +71,8 @@ mod tests {
         fn read_at(&self, _: Object, _: u64, _: &mut [u8], _: Wait) -> Result<()> {
             Ok(())
         }
-        fn list(&self, _: ObjectKind) -> Result<Vec<Listed>> {
-            Ok(vec![Listed { id: ObjectId([0; 32]), len_bytes: 0 }])
+        fn list(&self, _: ObjectKind) -> Result<Vec<ListedObject>> {
+            Ok(vec![ListedObject { id: ObjectId([0; 32]), len_bytes: 0 }])
         }
         fn delete(&self, _: Object) -> Result<()> {
             Ok(())

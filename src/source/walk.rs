@@ -36,7 +36,7 @@ pub struct Walk<S: Source = Disk> {
 #[must_use]
 pub struct Ticket<S: Source = Disk> {
     shared: Arc<Shared<S>>,
-    job: Arc<Job<S>>,
+    job: Arc<DirToScan<S>>,
 }
 
 #[derive(Debug)]
@@ -68,12 +68,12 @@ struct State<S: Source> {
 #[derive(Debug)]
 struct Siblings<S: Source> {
     parent: usize,
-    jobs: VecDeque<Arc<Job<S>>>,
+    jobs: VecDeque<Arc<DirToScan<S>>>,
 }
 
 /// One directory to scan. Its lock is never held together with that of [`State`].
 #[derive(Debug)]
-struct Job<S: Source> {
+struct DirToScan<S: Source> {
     progress: Mutex<Progress<S>>,
     done: Condvar,
     /// What its ticket's holder wishes: one of the constants below. Changed, then [`Shared::room`] rung.
@@ -147,7 +147,7 @@ impl<S: Source> Walk<S> {
             DirRef::Root(_) => 0,
             DirRef::Below { parent, .. } => Arc::as_ptr(parent) as usize,
         };
-        let job = Arc::new(Job {
+        let job = Arc::new(DirToScan {
             progress: Mutex::new(Progress::Asked(at)),
             done: Condvar::new(),
             wish: AtomicU8::new(LATER),
@@ -237,7 +237,7 @@ impl<S: Source> Shared<S> {
     }
 
     /// Waits for a directory to scan and for room to hold it, and counts it; none when the walk is over.
-    fn next_job(&self) -> Option<Arc<Job<S>>> {
+    fn next_job(&self) -> Option<Arc<DirToScan<S>>> {
         let mut state = self.state.lock();
         loop {
             if state.closed {
@@ -271,7 +271,7 @@ impl<S: Source> Shared<S> {
     }
 
     /// Tells the thread that scans `job` what is wished.
-    fn wish(&self, job: &Job<S>, wish: u8) {
+    fn wish(&self, job: &DirToScan<S>, wish: u8) {
         // Under the lock, so that it is not missed between a look at it and the wait for `room`.
         let state = self.state.lock();
         job.wish.store(wish, Ordering::Relaxed);
@@ -290,7 +290,7 @@ impl<S: Source> State<S> {
         }
     }
 
-    fn pop(&mut self) -> Option<Arc<Job<S>>> {
+    fn pop(&mut self) -> Option<Arc<DirToScan<S>>> {
         loop {
             match self.queue.last_mut()?.jobs.pop_front() {
                 Some(job) => return Some(job),
@@ -304,7 +304,7 @@ impl<S: Source> State<S> {
 /// place again, for the caller to scan, when the walk ended or the thread panicked.
 struct Claim<'a, S: Source> {
     shared: &'a Shared<S>,
-    job: &'a Job<S>,
+    job: &'a DirToScan<S>,
     entries: usize,
     outcome: Progress<S>,
 }

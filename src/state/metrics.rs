@@ -1,7 +1,7 @@
 //! What monitoring reads: the text format of Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use super::Outcome;
-use super::overdue::{Known, States, judge_profile};
+use super::overdue::{ProfileHistory, States, judge_profile};
 use crate::settings::Settings;
 use jiff::Zoned;
 use std::fmt::Write;
@@ -35,7 +35,7 @@ impl Gauge {
 /// Returns all metrics. What is not known yet is left out, but for successes: an alert on their age rings for a profile
 /// that never had one (0, which is 1970).
 pub fn metrics(settings: &Settings, states: &States, now: &Zoned) -> String {
-    let of_profiles = |name, help, value: &dyn Fn(&Known) -> Option<i128>| {
+    let of_profiles = |name, help, value: &dyn Fn(&ProfileHistory) -> Option<i128>| {
         let values = states.profiles.iter().filter_map(|(name, known)| Some((name.clone(), value(known)?)));
         Gauge { name, help, label: "profile", values: values.collect() }
     };
@@ -48,7 +48,7 @@ pub fn metrics(settings: &Settings, states: &States, now: &Zoned) -> String {
         Outcome::Incomplete => 1,
         Outcome::Failed => 2,
     };
-    let is_overdue = |known: &Known| {
+    let is_overdue = |known: &ProfileHistory| {
         let profile = settings.profiles.get(&known.state.name)?;
         Some(i128::from(judge_profile(settings, profile, known, now).is_overdue))
     };
@@ -141,7 +141,7 @@ mod tests {
         state.add(run(Outcome::Success, now_secs - 2 * 86_400, Some("a")));
         state.add(run(Outcome::Failed, now_secs - 100, None));
         let place = "/r \"x\"\\\n".to_string();
-        let known = Known { state, repository: place.clone(), ..Known::default() };
+        let known = ProfileHistory { state, repository: place.clone(), ..ProfileHistory::default() };
         let repository = RepositoryState { place: place.clone(), is_damaged: true, ..RepositoryState::default() };
         let states = States {
             profiles: [("web".to_string(), known)].into(),

@@ -15,7 +15,7 @@ const WEEK_SECS: i64 = 7 * 86_400;
 
 /// What is known of a configured profile.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct ProfileHistory {
     /// Its runs.
     pub state: ProfileState,
     /// Where its repository is, without secrets.
@@ -32,7 +32,7 @@ pub struct Known {
 #[derive(Debug, Clone, Default)]
 pub struct States {
     /// Profiles by name.
-    pub profiles: BTreeMap<String, Known>,
+    pub profiles: BTreeMap<String, ProfileHistory>,
     /// Repositories by place.
     pub repositories: BTreeMap<String, RepositoryState>,
 }
@@ -58,7 +58,7 @@ impl States {
             // What ran meanwhile has recorded it.
             let running = dir.running(name);
             killed.filter(|_| running.is_none()).into_iter().for_each(|run| state.add(run));
-            let known = Known { state, repository, written_secs, running, distrusted: BTreeSet::new() };
+            let known = ProfileHistory { state, repository, written_secs, running, distrusted: BTreeSet::new() };
             states.profiles.insert(name.clone(), known);
         }
         let of_profiles = states.profiles.values().flat_map(|known| known.state.moments());
@@ -172,7 +172,7 @@ fn if_not_ahead(secs: i64, now: &Zoned) -> i64 {
 }
 
 /// Judges a profile. One that has never succeeded is overdue when its configuration is older than it may be without.
-pub fn judge_profile(settings: &Settings, profile: &Profile, known: &Known, now: &Zoned) -> ProfileStanding {
+pub fn judge_profile(settings: &Settings, profile: &Profile, known: &ProfileHistory, now: &Zoned) -> ProfileStanding {
     let belief = known.belief(now);
     let last_success_secs = known.state.last_success(&belief);
     let since_secs = last_success_secs.or(known.written_secs.map(|secs| if_not_ahead(secs, now)));
@@ -205,7 +205,7 @@ pub fn judge_repository(settings: &Settings, states: &States, place: &str, now: 
     let known = states.repositories.get(place);
     let now_secs = now.timestamp().as_second();
     let last_check_secs = known.and_then(|state| state.last_check_secs).filter(|secs| *secs <= now_secs + STEP_SECS);
-    let is_missed = |(name, known): (&String, &Known)| {
+    let is_missed = |(name, known): (&String, &ProfileHistory)| {
         let profile = settings.profiles.get(name)?;
         let every_secs = i64::try_from(profile.check_every_secs?).unwrap_or(i64::MAX);
         let period_secs = period_secs(profile)?;
@@ -223,7 +223,7 @@ pub fn judge_repository(settings: &Settings, states: &States, place: &str, now: 
     RepositoryStanding { is_check_overdue, is_trouble: is_check_overdue || is_damaged }
 }
 
-impl Known {
+impl ProfileHistory {
     /// Returns what is believed of what is noted.
     pub fn belief(&self, now: &Zoned) -> Belief {
         Belief { now_secs: now.timestamp().as_second(), distrusted: self.distrusted.clone() }

@@ -1,7 +1,7 @@
 //! How profiles and repositories stand, as programs are told.
 
 use super::RepositoryState;
-use super::overdue::{Known, ProfileStanding, RepositoryStanding};
+use super::overdue::{ProfileHistory, ProfileStanding, RepositoryStanding};
 use jiff::{Timestamp, Zoned};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 /// A profile's state, and how it stands now.
 pub struct ProfileReport<'a> {
     /// What is known of it.
-    pub known: &'a Known,
+    pub known: &'a ProfileHistory,
     /// How it stands.
     pub standing: &'a ProfileStanding,
     /// Now.

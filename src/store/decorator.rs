@@ -1,6 +1,6 @@
 //! A store around another one.
 
-use super::{Hints, Listed, Names, Object, ObjectKind, Room, Store, Traffic, Wait};
+use super::{Hints, ListedObject, Names, Object, ObjectKind, Room, Store, Traffic, Wait};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ pub trait Decorator: Send + Sync {
     }
 
     /// [`Store::list`].
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         self.inner().list(kind)
     }
 
@@ -148,7 +148,7 @@ impl<D: Decorator> Store for D {
         Decorator::read_through(self, object, range, each)
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         Decorator::list(self, kind)
     }
 
@@ -273,9 +273,9 @@ mod tests {
             Ok(vec![4])
         }
 
-        fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
             self.note("list", kind.folder());
-            Ok(vec![Listed { id: ObjectId([5; 32]), len_bytes: 5 }])
+            Ok(vec![ListedObject { id: ObjectId([5; 32]), len_bytes: 5 }])
         }
 
         fn delete(&self, object: Object) -> Result<()> {

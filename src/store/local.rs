@@ -5,7 +5,7 @@
 //! sync failed is void: it is removed and never synced again (Rebello et al., USENIX ATC 2020).
 
 use super::sharing::{Sharing, failure};
-use super::{Hints, Listed, Names, Object, ObjectKind, Room, Store, Wait, too_many};
+use super::{Hints, ListedObject, Names, Object, ObjectKind, Room, Store, Wait, too_many};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{ObjectId, to_hex};
 use crate::quantity::counted;
@@ -299,7 +299,7 @@ impl Store for LocalStore {
         }
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let mut objects = Vec::new();
         for folder in self.folders(kind) {
             let listing = |error| self.failure(format!("Cannot list {}", folder.display()), &folder, error);
@@ -318,7 +318,7 @@ impl Store for LocalStore {
                     return Err(too_many(kind, &self.location()));
                 }
                 match entry.metadata() {
-                    Ok(metadata) => objects.push(Listed { id, len_bytes: metadata.len() }),
+                    Ok(metadata) => objects.push(ListedObject { id, len_bytes: metadata.len() }),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(listing(error)),
                 }
@@ -425,7 +425,7 @@ mod tests {
         store.put(object, b"hello").unwrap();
         assert_eq!(store.put(object, b"other!").unwrap_err().kind(), ErrorKind::Damaged);
         store.barrier(Names::Mine).unwrap();
-        assert_eq!(store.list(ObjectKind::Pack).unwrap(), [Listed { id: ObjectId([0xab; 32]), len_bytes: 5 }]);
+        assert_eq!(store.list(ObjectKind::Pack).unwrap(), [ListedObject { id: ObjectId([0xab; 32]), len_bytes: 5 }]);
         let mut bytes = [0; 3];
         store.read_at(object, 1, &mut bytes, Wait::Allowed).unwrap();
         assert_eq!(&bytes, b"ell");

@@ -136,7 +136,7 @@ pub(crate) fn too_many(kind: ObjectKind, location: &str) -> crate::error::Error 
 
 /// One object of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedObject {
     /// Its id.
     pub id: ObjectId,
     /// Its length.
@@ -192,7 +192,7 @@ pub trait Store: Hints {
     }
 
     /// Lists the objects of a kind, in no order. A listing that may be incomplete must be an error.
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>>;
 
     /// Removes an object; one that does not exist is a success. That it is gone is durable after the next barrier,
     /// whoever has removed it.

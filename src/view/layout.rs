@@ -16,7 +16,7 @@ use super::LayoutChange;
 use super::identity::{of_layout, of_snapshot};
 use crate::format::tree::Time;
 use crate::repo::shared::dated::folder_name;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::names::{of_day, shown};
 use crate::repo::shared::scope::believed;
 use bakfs_mount::tree::{Attr, Ino, Kind, ROOT_INO};
@@ -45,7 +45,7 @@ const FIRST_POSITION: u64 = 3;
 const ABOVE: &[u8] = b"../../";
 
 /// A snapshot and the name of its directory.
-type Shown<'a> = (&'a Listed, &'a str);
+type Shown<'a> = (&'a ListedSnapshot, &'a str);
 
 /// One entry of a directory of the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +75,12 @@ struct Link {
 /// The whole layout at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    snapshots: Vec<Listed>,
+    snapshots: Vec<ListedSnapshot>,
     /// How many of them, the oldest, are not dated more than a day ahead.
     believed: usize,
     folders: HashMap<Ino, Folder>,
     links: HashMap<Ino, Link>,
-    roots: HashMap<Ino, Listed>,
+    roots: HashMap<Ino, ListedSnapshot>,
     day: jiff::civil::Date,
     newest: Time,
 }
@@ -110,7 +110,7 @@ impl Folder {
 
 impl Layout {
     /// Builds the layout of snapshots; names that `old` has keep their positions.
-    pub fn build(old: &Layout, snapshots: Vec<Listed>, now: &jiff::Zoned) -> Self {
+    pub fn build(old: &Layout, snapshots: Vec<ListedSnapshot>, now: &jiff::Zoned) -> Self {
         let mut layout = Layout {
             day: now.date(),
             newest: snapshots.iter().map(|listed| listed.snapshot.ended).max().unwrap_or_default(),
@@ -192,17 +192,17 @@ impl Layout {
     }
 
     /// Returns the snapshots, oldest first.
-    pub fn snapshots(&self) -> &[Listed] {
+    pub fn snapshots(&self) -> &[ListedSnapshot] {
         &self.snapshots
     }
 
     /// Returns those dated more than a day ahead.
-    pub fn ahead(&self) -> &[Listed] {
+    pub fn ahead(&self) -> &[ListedSnapshot] {
         &self.snapshots[self.believed..]
     }
 
     /// Returns the newest snapshot that is not.
-    pub fn newest(&self) -> Option<&Listed> {
+    pub fn newest(&self) -> Option<&ListedSnapshot> {
         self.snapshots[..self.believed].last()
     }
 
@@ -227,7 +227,7 @@ impl Layout {
     }
 
     /// Returns the snapshot a dated directory is of.
-    pub fn snapshot(&self, ino: Ino) -> Option<&Listed> {
+    pub fn snapshot(&self, ino: Ino) -> Option<&ListedSnapshot> {
         self.roots.get(&ino)
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::tree::{Directory, Entry, Meta, Node};
 use crate::repo::Repository;
 use crate::repo::read::tree::Leaf;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::scope::{Scope, ahead_warning};
 use crate::store::{Room, Wait};
 use ahead::Ahead;
@@ -209,12 +209,12 @@ impl View {
         Ok(())
     }
 
-    fn ask(&self) -> Result<Vec<Listed>> {
+    fn ask(&self) -> Result<Vec<ListedSnapshot>> {
         let old = self.layout();
         self.repository.require_same()?;
         let mut snapshots = self.repository.snapshots()?;
         snapshots.retain(|listed| self.scope.has(&listed.snapshot));
-        let is_known = |listed: &Listed| old.snapshots().iter().any(|old| old.id == listed.id);
+        let is_known = |listed: &ListedSnapshot| old.snapshots().iter().any(|old| old.id == listed.id);
         if !snapshots.iter().all(is_known) {
             // A snapshot is stored after its index: what the new one needs is there to be read.
             self.repository.refresh_index()?;
@@ -223,7 +223,7 @@ impl View {
     }
 
     /// Lays these snapshots out, or those that are shown now, as of today.
-    fn show(&self, snapshots: Option<Vec<Listed>>) {
+    fn show(&self, snapshots: Option<Vec<ListedSnapshot>>) {
         let mut untold = self.untold.lock();
         let old = self.layout();
         let snapshots = snapshots.unwrap_or_else(|| old.snapshots().to_vec());
@@ -237,7 +237,7 @@ impl View {
                         uses the mount";
             warnings.push(text.to_string());
         }
-        let is_told = |listed: &Listed| old.ahead().iter().any(|told| told.id == listed.id);
+        let is_told = |listed: &ListedSnapshot| old.ahead().iter().any(|told| told.id == listed.id);
         if !new.ahead().iter().all(is_told) {
             warnings.extend(ahead_warning(&new.ahead().iter().collect::<Vec<_>>()));
         }
@@ -248,7 +248,7 @@ impl View {
     }
 
     /// Returns the newest snapshot that is not dated ahead.
-    pub fn newest(&self) -> Option<Listed> {
+    pub fn newest(&self) -> Option<ListedSnapshot> {
         self.layout().newest().cloned()
     }
 

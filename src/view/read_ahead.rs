@@ -103,12 +103,12 @@ impl Siblings {
 }
 
 /// Directories, and the small files of which length are asked for below them.
-type Job = (Vec<Directory>, u64);
+type Ahead = (Vec<Directory>, u64);
 
 /// Who goes through which directories, and a thread that goes ahead.
 pub struct ReadAhead {
     siblings: Mutex<LruCache<Ino, Siblings>>,
-    jobs: SyncSender<Job>,
+    jobs: SyncSender<Ahead>,
     window_bytes: u64,
     is_over: Arc<AtomicBool>,
 }
@@ -160,7 +160,7 @@ struct Scout {
 }
 
 impl Scout {
-    fn work(&self, jobs: &Receiver<Job>) {
+    fn work(&self, jobs: &Receiver<Ahead>) {
         while let Ok((directories, max_file_bytes)) = jobs.recv() {
             directories.iter().for_each(|directory| self.repository.want_page(&directory.page));
             for directory in directories {

@@ -8,7 +8,7 @@ use super::{Dir, News, View, fault, wait as own_wait};
 use crate::format::page::check_extents;
 use crate::format::tree::{Content, Entry, Node};
 use crate::store::Wait as OwnWait;
-use bakfs_mount::tree::{Attr, Failure, Fault, Ino, Listed, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
+use bakfs_mount::tree::{Attr, Failure, Fault, Ino, ListedEntry, Neighbour, ROOT_INO, SeekTo, Tree, Usage, Wait};
 use std::ops::Range;
 
 /// Positions in listings of a snapshot's directories start above those of `.` and `..`.
@@ -120,7 +120,7 @@ impl Tree for View {
         cookie: u64,
         counted: bool,
         wait: Wait,
-        each: &mut dyn FnMut(Listed<'_>) -> bool,
+        each: &mut dyn FnMut(ListedEntry<'_>) -> bool,
     ) -> Result<(), Fault> {
         if self.layout().folder(dir).is_some() {
             if cookie == 0 {
@@ -130,7 +130,7 @@ impl Tree for View {
             let Some(folder) = layout.folder(dir) else { return Ok(()) };
             for (name, child) in folder.after(cookie) {
                 let Some(attr) = layout.attr(child.ino) else { continue };
-                if !each(Listed { name, attr, next_cookie: child.position }) {
+                if !each(ListedEntry { name, attr, next_cookie: child.position }) {
                     break;
                 }
             }
@@ -156,7 +156,7 @@ impl Tree for View {
                     false => self.identify(&dir, entry).ino,
                 };
                 let attr = View::attr(self, ino, &entry.meta, &entry.node);
-                if !each(Listed { name: &entry.name, attr, next_cookie: position + FIRST_COOKIE }) {
+                if !each(ListedEntry { name: &entry.name, attr, next_cookie: position + FIRST_COOKIE }) {
                     if counted {
                         self.nodes.lock().forget(ino, 1);
                     }

@@ -30,7 +30,7 @@ const LOST: ReadFlags = ReadFlags::IGNORED
     .union(ReadFlags::DELETE_SELF);
 
 /// A folder's device and inode; `None` where there is none.
-type Place = Option<(u64, u64)>;
+type FolderId = Option<(u64, u64)>;
 
 /// A watch on a repository's folder, which is set again when it ends.
 pub struct Watch {
@@ -44,7 +44,7 @@ struct Set {
     inotify: OwnedFd,
     /// The number of the watch on the repository's own folder, where others come and go.
     own: i32,
-    places: [Place; 3],
+    places: [FolderId; 3],
 }
 
 impl Set {
@@ -79,7 +79,7 @@ impl Set {
     }
 }
 
-fn places(repo: &Path) -> [Place; 3] {
+fn places(repo: &Path) -> [FolderId; 3] {
     let folders = [repo.to_path_buf(), repo.join(ObjectKind::Snapshot.folder()), repo.join(ObjectKind::Mark.folder())];
     folders.map(|folder| rustix::fs::stat(&folder).ok().map(|stat| (stat.st_dev, stat.st_ino)))
 }

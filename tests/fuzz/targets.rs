@@ -19,7 +19,7 @@ use bakfs::repo::objects::{object_id, open_object, seal_object, seal_whole};
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::read::pack::read_directory;
 use bakfs::repo::write::{WriteOptions, Writer};
-use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
+use bakfs::store::{ListedObject, Object, ObjectKind, Store, Wait};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
 use bakfs_testing::stores::{MemStore, Objects};
 use std::sync::Arc;
@@ -153,7 +153,7 @@ fn look_up(bytes: &[u8]) -> String {
 
 /// Looks chunks up in an index object where it is stored.
 fn on_demand(world: &World, stored: &[u8], ids: impl Iterator<Item = ChunkId>) -> String {
-    let listed = Listed { id: object_id(stored), len_bytes: stored.len() as u64 };
+    let listed = ListedObject { id: object_id(stored), len_bytes: stored.len() as u64 };
     let store: Arc<dyn Store> = Arc::new(MemStore::of(world.with(Object::Index(listed.id), stored.to_vec())));
     let vault = world.repository.vault();
     match LazySegment::open(&store, vault, listed, &Arc::default()) {

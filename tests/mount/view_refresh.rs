@@ -7,7 +7,7 @@ use bakfs::format::header::Suite;
 use bakfs::format::tree::Node;
 use bakfs::repo::open;
 use bakfs::repo::{Memory, Repository};
-use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, ListedObject, Object, ObjectKind, Store, Wait};
 use bakfs::view::View;
 use bakfs_mount::tree::{Fault, Ino, ROOT_INO, Tree, Wait as MountWait};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
@@ -52,7 +52,7 @@ impl Decorator for Gated {
     fn inner(&self) -> &dyn Store {
         &*self.inner
     }
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         if kind == ObjectKind::Snapshot {
             let mut is_closed = self.gate.is_closed.lock();
             self.gate.waiting.store(*is_closed, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use bakfs::monitor::{Monitor, Silent};
 use bakfs::repo::open::Options;
 use bakfs::repo::write::WriteOptions;
 use bakfs::repo::{Memory, Repository};
-use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, ListedObject, Object, ObjectKind, Store, Wait};
 use bakfs_testing::library::{self, TINY_CHUNKS, size};
 use bakfs_testing::stores::{MemStore, Objects};
 use bakfs_testing::{Dice, noise};
@@ -32,7 +32,7 @@ enum Bend {
     /// Each listing of a kind lacks about one in so many of the objects that may be hidden, others each time.
     Flickers { kind: ObjectKind, one_in: u64, hidable: Option<HashSet<ObjectId>> },
     /// Listings of a kind show an older state, always, and what is not in it only if it may not be hidden.
-    IsOlder { kind: ObjectKind, state: Vec<Listed>, hidable: Option<HashSet<ObjectId>> },
+    IsOlder { kind: ObjectKind, state: Vec<ListedObject>, hidable: Option<HashSet<ObjectId>> },
     /// One listing in so many shows what the store was one or more changes ago.
     Lags { one_in: u64 },
 }
@@ -48,7 +48,7 @@ struct BentStore {
     lagged: AtomicU64,
 }
 
-fn ids(objects: &Objects, kind: ObjectKind) -> Vec<Listed> {
+fn ids(objects: &Objects, kind: ObjectKind) -> Vec<ListedObject> {
     MemStore::of(objects.clone()).list(kind).unwrap()
 }
 
@@ -89,7 +89,7 @@ impl Decorator for BentStore {
         self.inner.read_whole(object, max_bytes)
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let mut listed = self.inner.list(kind)?;
         let mut dice = self.dice.lock();
         match &self.bend {

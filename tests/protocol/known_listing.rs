@@ -7,7 +7,7 @@ use bakfs::format::header::Suite;
 use bakfs::id::ObjectId;
 use bakfs::repo::Repository;
 use bakfs::repo::open::Options;
-use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store};
+use bakfs::store::{Decorator, ListedObject, Object, ObjectKind, Store};
 use bakfs_testing::library::{self, KEYS, TINY_CHUNKS};
 use bakfs_testing::stores::MemStore;
 use parking_lot::Mutex;
@@ -43,9 +43,9 @@ impl Decorator for Short {
         self.answers(object)?;
         self.inner.read_whole(object, max_bytes)
     }
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let hidden = *self.hidden.lock();
-        let is_listed = |listed: &Listed| kind != ObjectKind::Snapshot || hidden != Some(listed.id);
+        let is_listed = |listed: &ListedObject| kind != ObjectKind::Snapshot || hidden != Some(listed.id);
         Ok(self.inner.list(kind)?.into_iter().filter(is_listed).collect())
     }
 }

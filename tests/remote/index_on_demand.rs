@@ -17,7 +17,7 @@ use bakfs::repo::objects::{object_id, seal_object, seal_whole};
 use bakfs::repo::open::Options;
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::store::cached::CachedStore;
-use bakfs::store::{Listed, Object, ObjectKind, Store, Wait};
+use bakfs::store::{ListedObject, Object, ObjectKind, Store, Wait};
 use bakfs_testing::far::{FarStore, asked_bytes};
 use bakfs_testing::library::{self, Source, TINY_CHUNKS};
 use bakfs_testing::stores::MemStore;
@@ -126,7 +126,7 @@ fn lazily(stored: &[u8], each: impl FnOnce(&LazySegment, &FarStore)) {
     let far = FarStore::with_packs(&[(object, stored.to_vec())], 1);
     // One connection and no time to read ahead: what is asked for is what a lookup needs.
     let store: Arc<dyn Store> = Arc::new(CachedStore::open(far.clone(), None, 0));
-    let listed = Listed { id: object_id(stored), len_bytes: stored.len() as u64 };
+    let listed = ListedObject { id: object_id(stored), len_bytes: stored.len() as u64 };
     let lazy = LazySegment::open(&store, &vault(), listed, &Arc::new(OpenPieces::default())).unwrap().unwrap();
     far.take_requests();
     each(&lazy, &far);
@@ -183,7 +183,7 @@ fn how_much_there_is_is_told_without_waiting() {
         builder.packs.push(PackEntry { id: ObjectId([1; 32]), kind: Kind::DataPack, len_bytes: 1 << 25 });
     }
     let stored = sealed(builder);
-    let listed = Listed { id: object_id(&stored), len_bytes: stored.len() as u64 };
+    let listed = ListedObject { id: object_id(&stored), len_bytes: stored.len() as u64 };
     let far = FarStore::with_packs(&[(Object::Index(listed.id), stored)], 1);
     let store: Arc<dyn Store> = Arc::new(CachedStore::open(far.clone(), None, 0));
     far.hold();
@@ -235,7 +235,7 @@ fn a_cold_lookup_takes_few_requests_however_ids_lie() {
 #[test]
 fn pieces_moved_or_cut_are_noticed() {
     let stored = sealed(tables(drawn(1, 9000), 1));
-    let tag = |bytes: &[u8]| Listed { id: object_id(bytes), len_bytes: bytes.len() as u64 };
+    let tag = |bytes: &[u8]| ListedObject { id: object_id(bytes), len_bytes: bytes.len() as u64 };
     let whole =
         |bytes: &[u8]| bakfs::repo::objects::open_object(&vault(), Kind::Index, bytes.to_vec(), 48 << 20).map(drop);
     let all = |bytes: &[u8]| -> Result<()> {

@@ -46,7 +46,7 @@ impl World {
 
     fn list(&self, dir: Ino) -> Vec<Ino> {
         let mut found = Vec::new();
-        let mut each = |listed: bakfs_mount::tree::Listed<'_>| {
+        let mut each = |listed: bakfs_mount::tree::ListedEntry<'_>| {
             found.push(listed.attr.ino);
             true
         };

@@ -13,7 +13,7 @@ use bakfs::prune;
 use bakfs::repo::open::Options;
 use bakfs::repo::read::chunk_kind::ChunkKind;
 use bakfs::repo::shared::dated;
-use bakfs::repo::shared::listed::Listed;
+use bakfs::repo::shared::listed::ListedSnapshot;
 use bakfs::repo::shared::session::Session;
 use bakfs::repo::write::{WriteOptions, Writer};
 use bakfs::repo::{Memory, Repository};
@@ -285,7 +285,7 @@ pub fn reader(world: &Arc<World>, me: usize, rounds: u64) {
     for _ in 0..rounds {
         world.sleep(me, draw(world, 800));
         let before = world.now().live();
-        let known: Vec<Listed> = match repository.snapshots() {
+        let known: Vec<ListedSnapshot> = match repository.snapshots() {
             Ok(listed) => listed,
             Err(error) => return world.violation(format!("the snapshots cannot be listed: {}", error.chain())),
         };

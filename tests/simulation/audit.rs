@@ -6,13 +6,13 @@ use crate::world::{Role, World};
 use bakfs::error::{Error, Result};
 use bakfs::format::tree::{Content, Node};
 use bakfs::repo::Repository;
-use bakfs::repo::shared::listed::Listed;
+use bakfs::repo::shared::listed::ListedSnapshot;
 use bakfs::store::ObjectKind;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Reads a snapshot whole and compares every byte.
-pub fn read_all(repository: &Repository, listed: &Listed) -> Result<Vec<u8>> {
+pub fn read_all(repository: &Repository, listed: &ListedSnapshot) -> Result<Vec<u8>> {
     let mut extents = Vec::new();
     let pieces = pieces(repository, &listed.snapshot)?;
     repository.for_each_entry(&listed.snapshot.root, |entry| {

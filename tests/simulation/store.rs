@@ -5,7 +5,7 @@ use crate::world::{Role, State, World, kind_of};
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::format::mark::{Mark, SessionKind};
 use bakfs::repo::shared::session::Process;
-use bakfs::store::{Hints, Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Hints, ListedObject, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::MutexGuard;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -210,7 +210,7 @@ impl Store for SimStore {
         Ok(())
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let mut state = self.turn(kind == ObjectKind::Mark)?;
         let transient = state.profile.transient;
         if !matches!(self.role, Role::Auditor | Role::Reader) && state.random.chance(transient) {
@@ -248,7 +248,7 @@ impl Store for SimStore {
                 continue;
             }
             state.processes[self.process].shown.insert(at);
-            listed.push(Listed { id, len_bytes: state.stored[at].bytes.len() as u64 });
+            listed.push(ListedObject { id, len_bytes: state.stored[at].bytes.len() as u64 });
             if state.trace.is_some() {
                 told += &format!(" {at}");
             }

@@ -11,7 +11,7 @@ use crate::deadline::{Pending, Workers};
 use crate::guard::{guarded, note_failure};
 use crate::push::Pusher;
 use crate::requests::Counters;
-use crate::tree::{ENDLESS, Failure, Fault, Ino, Kind, Listed, Tree, Wait};
+use crate::tree::{ENDLESS, Failure, Fault, Ino, Kind, ListedEntry, Tree, Wait};
 
 /// How long the kernel may keep an entry of a directory that changes. They are the few virtual ones,
 /// so a lookup a second costs nothing, and a name that depends on the time is right without anybody
@@ -204,7 +204,7 @@ impl<T: Tree> Core<T> {
         }
         let mut taken = Vec::new();
         let found = guarded(|| {
-            self.tree.list(dir, after_dots(offset), R::COUNTED, Wait::Allowed, &mut |entry: Listed<'_>| {
+            self.tree.list(dir, after_dots(offset), R::COUNTED, Wait::Allowed, &mut |entry: ListedEntry<'_>| {
                 let attr = file_attr(&entry.attr);
                 let lifetime = kept.of(entry.attr.kind);
                 let full = owed.with(|reply| reply.add(entry.name, &attr, entry.next_cookie, lifetime));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use bakfs_mount::tree::{Attr, Fault, Ino, Kind, Listed, Neighbour, ROOT_INO, SeekTo, Time, Tree, Usage, Wait};
+use bakfs_mount::tree::{Attr, Fault, Ino, Kind, ListedEntry, Neighbour, ROOT_INO, SeekTo, Time, Tree, Usage, Wait};
 use bakfs_mount::{Mount, Options};
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::fs::FlockOperation;
@@ -296,7 +296,7 @@ impl Tree for Model {
         cookie: u64,
         counted: bool,
         wait: Wait,
-        each: &mut dyn FnMut(Listed<'_>) -> bool,
+        each: &mut dyn FnMut(ListedEntry<'_>) -> bool,
     ) -> Result<(), Fault> {
         self.walk(dir);
         self.admit(dir, wait)?;
@@ -317,7 +317,7 @@ impl Tree for Model {
             if counted {
                 self.refer(*ino);
             }
-            if !each(Listed { name, attr, next_cookie: place as u64 + 3 }) {
+            if !each(ListedEntry { name, attr, next_cookie: place as u64 + 3 }) {
                 if counted {
                     self.forget(*ino, 1);
                 }

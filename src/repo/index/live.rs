@@ -10,7 +10,7 @@ use crate::repo::index::segment::{MAX_INDEX_BYTES, MAX_INDEX_OBJECT_BYTES, SEGME
 use crate::repo::index::{Index, Loaded, cache};
 use crate::repo::read::pack;
 use crate::repo::{Repository, objects, parallel};
-use crate::store::{Listed, Object, ObjectKind};
+use crate::store::{ListedObject, Object, ObjectKind};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl Repository {
     }
 
     /// Adds packs to an index by their own directories; returns what is wrong with those that have none.
-    fn with_packs(&self, mut index: Index, packs: &[Listed]) -> Result<(Index, Vec<String>)> {
+    fn with_packs(&self, mut index: Index, packs: &[ListedObject]) -> Result<(Index, Vec<String>)> {
         let mut builder = SegmentBuilder::default();
         let mut troubles = Vec::new();
         for packs in packs.chunks(DIRECTORIES_READ) {
@@ -202,7 +202,11 @@ impl Repository {
 
     /// Takes listed packs that no index object names into the index: an interrupted backup has left them. A writer
     /// that may rely on them names them in an index object of its own. Condemned ones are left alone.
-    pub(in crate::repo) fn adopt(&self, listed: &[Listed], is_condemned: impl Fn(&ObjectId) -> bool) -> Result<()> {
+    pub(in crate::repo) fn adopt(
+        &self,
+        listed: &[ListedObject],
+        is_condemned: impl Fn(&ObjectId) -> bool,
+    ) -> Result<()> {
         let mut index = Index::clone(&self.index());
         if index.unnamed_packs().any(|pack| is_condemned(&pack.id)) {
             index = index.without_unnamed();
@@ -210,7 +214,7 @@ impl Repository {
         let named: HashSet<ObjectId> = index.packs().map(|pack| pack.id).collect();
         // Which packs no index object names is only told by all that do.
         let listed = if index.lazy().is_empty() { listed } else { &[] };
-        let is_left = |pack: &Listed| !named.contains(&pack.id) && !is_condemned(&pack.id);
+        let is_left = |pack: &ListedObject| !named.contains(&pack.id) && !is_condemned(&pack.id);
         let left: Vec<_> = listed.iter().filter(|pack| is_left(pack)).copied().collect();
         let (index, troubles) = self.with_packs(index, &left)?;
         for reason in troubles {

@@ -11,7 +11,7 @@ use crate::repo::index::segment::MAX_INDEX_OBJECT_BYTES;
 use crate::repo::index::{Index, Loaded, SegmentBytes};
 use crate::repo::parallel;
 use crate::store::fresh::with_fresh_copy;
-use crate::store::{Listed, Object, Wait};
+use crate::store::{ListedObject, Object, Wait};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,10 +49,10 @@ pub(in crate::repo) struct Fetched {
 
 impl Repository {
     /// Fetches index objects, several at a time as memory allows.
-    pub(in crate::repo) fn fetch_index(&self, listed: &[Listed], load: IndexLoad) -> Result<Fetched> {
+    pub(in crate::repo) fn fetch_index(&self, listed: &[ListedObject], load: IndexLoad) -> Result<Fetched> {
         let mut fetched = Fetched::default();
-        let is_lazy = |listed: &Listed| load == IndexLoad::OnDemand && listed.len_bytes > SMALL_BYTES;
-        let (heads, mut whole): (Vec<Listed>, Vec<Listed>) = listed.iter().copied().partition(is_lazy);
+        let is_lazy = |listed: &ListedObject| load == IndexLoad::OnDemand && listed.len_bytes > SMALL_BYTES;
+        let (heads, mut whole): (Vec<ListedObject>, Vec<ListedObject>) = listed.iter().copied().partition(is_lazy);
         let opened = self.for_each_listed(parallel::SMALL, &heads, |listed| {
             LazySegment::open(&self.store, &self.vault, listed, &self.live.open_pieces)
         })?;
@@ -78,9 +78,9 @@ impl Repository {
     fn for_each_listed<R: Send>(
         &self,
         at_once: usize,
-        listed: &[Listed],
-        work: impl Fn(Listed) -> Result<R> + Sync,
-    ) -> Result<Vec<(Listed, Result<R, String>)>> {
+        listed: &[ListedObject],
+        work: impl Fn(ListedObject) -> Result<R> + Sync,
+    ) -> Result<Vec<(ListedObject, Result<R, String>)>> {
         parallel::for_each(&*self.store, at_once, listed, |listed| match work(*listed) {
             Ok(done) => Ok((*listed, Ok(done))),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok((*listed, Err(error.chain()))),
@@ -88,7 +88,7 @@ impl Repository {
         })
     }
 
-    fn fetch_whole(&self, listed: Listed) -> Result<Loaded> {
+    fn fetch_whole(&self, listed: ListedObject) -> Result<Loaded> {
         let object = Object::Index(listed.id);
         let (id, len_bytes) = (listed.id, listed.len_bytes);
         // A store with a cache makes several requests of a long read at a time, and none for what it has.

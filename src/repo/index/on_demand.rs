@@ -13,7 +13,7 @@ use crate::repo::index::location::Location;
 use crate::repo::index::pieces::{Layout, PIECE_BYTES, check_head, number_at};
 use crate::repo::index::segment::MAX_INDEX_BYTES;
 use crate::store::fresh::with_fresh_copy;
-use crate::store::{Listed, Object, Store, Wait};
+use crate::store::{ListedObject, Object, Store, Wait};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ impl OpenPieces {
 
 /// An index object that is looked up where it is stored.
 pub struct LazySegment {
-    listed: Listed,
+    listed: ListedObject,
     store: Arc<dyn Store>,
     opener: Opener,
     layout: Layout,
@@ -74,7 +74,7 @@ impl LazySegment {
     pub fn open(
         store: &Arc<dyn Store>,
         vault: &Vault,
-        listed: Listed,
+        listed: ListedObject,
         opened: &Arc<OpenPieces>,
     ) -> Result<Option<Self>> {
         let object = Object::Index(listed.id);
@@ -89,7 +89,7 @@ impl LazySegment {
     fn open_once(
         store: &Arc<dyn Store>,
         vault: &Vault,
-        listed: Listed,
+        listed: ListedObject,
         opened: &Arc<OpenPieces>,
     ) -> Result<Option<Self>> {
         let object = Object::Index(listed.id);
@@ -125,7 +125,7 @@ impl LazySegment {
     }
 
     /// Returns the index object and its length.
-    pub fn listed(&self) -> Listed {
+    pub fn listed(&self) -> ListedObject {
         self.listed
     }
 

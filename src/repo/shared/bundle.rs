@@ -14,7 +14,7 @@ use crate::repo::Repository;
 use crate::repo::index::Loaded;
 use crate::repo::index::cache;
 use crate::repo::parallel;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::marks::Marks;
 use crate::store::{self, ObjectKind};
 use std::collections::{HashMap, HashSet};
@@ -47,7 +47,7 @@ fn ids_of<'a>(bundles: impl Iterator<Item = (ObjectId, &'a [Bundled])>) -> HashS
 impl Repository {
     /// Writes bundles of all snapshots where more than [`MAX_UNBUNDLED`] are in none, and then of small index objects,
     /// and removes those they replace. That it could not be done costs later readers requests, and is no error.
-    pub(in crate::repo) fn keep_bundle(&self, all: &[Listed], marks: &Marks) {
+    pub(in crate::repo) fn keep_bundle(&self, all: &[ListedSnapshot], marks: &Marks) {
         if !self.store.is_far() {
             return;
         }
@@ -56,7 +56,7 @@ impl Repository {
         }
     }
 
-    fn write_bundles(&self, all: &[Listed], marks: &Marks) -> Result<()> {
+    fn write_bundles(&self, all: &[ListedSnapshot], marks: &Marks) -> Result<()> {
         let bundled = ids_of(marks.bundles());
         let new = all.iter().filter(|listed| !bundled.contains(&listed.id));
         let fresh: HashMap<ObjectId, Bytes> = new.map(|listed| (listed.id, Bytes(listed.snapshot.encode()))).collect();
@@ -76,7 +76,7 @@ impl Repository {
         }
         let listed = self.store.list(ObjectKind::Index)?;
         let bundled = ids_of(marks.index_bundles());
-        let is_new = |listed: &&store::Listed| is_small(listed) && !bundled.contains(&listed.id);
+        let is_new = |listed: &&store::ListedObject| is_small(listed) && !bundled.contains(&listed.id);
         let new: Vec<ObjectId> = listed.iter().filter(is_new).take(MAX_FRESH).map(|listed| listed.id).collect();
         if new.len() <= MAX_UNBUNDLED {
             return Ok(());
@@ -132,7 +132,7 @@ impl Repository {
     }
 
     /// Takes those of index objects out of `missing` that bundles tell of; nothing where they are few.
-    pub(in crate::repo) fn bundled_segments(&self, missing: &mut Vec<store::Listed>) -> Vec<Arc<Loaded>> {
+    pub(in crate::repo) fn bundled_segments(&self, missing: &mut Vec<store::ListedObject>) -> Vec<Arc<Loaded>> {
         if missing.iter().filter(|listed| is_small(listed)).count() <= MAX_UNBUNDLED {
             return Vec::new();
         }
@@ -157,7 +157,7 @@ impl Repository {
     }
 }
 
-fn is_small(listed: &store::Listed) -> bool {
+fn is_small(listed: &store::ListedObject) -> bool {
     listed.len_bytes <= MAX_BUNDLED_INDEX_BYTES as u64
 }
 

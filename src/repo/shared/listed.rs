@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A snapshot and the object it is stored as.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct ListedSnapshot {
     /// Its object.
     pub id: ObjectId,
     /// Its content without the texts of its troubles.
@@ -20,7 +20,7 @@ pub struct Listed {
 /// A snapshot with the name it has among others, as programs are told which one it is.
 pub struct Named<'a> {
     /// The snapshot.
-    pub listed: &'a Listed,
+    pub listed: &'a ListedSnapshot,
     /// Its name, with its id where another has the same.
     pub name: &'a str,
 }
@@ -41,7 +41,7 @@ impl Serialize for Named<'_> {
 
 /// Makes a snapshot that holds nothing, for tests of lists of them.
 #[cfg(test)]
-pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str]) -> Listed {
+pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str]) -> ListedSnapshot {
     use crate::format::codec::Bytes;
     let time = crate::repo::shared::dated::time(at.parse().unwrap());
     let snapshot = Snapshot {
@@ -69,5 +69,5 @@ pub fn example(first: u8, at: &str, host: &str, tags: &[&str], sources: &[&str])
     };
     let mut id = [first; 32];
     id[31] = 1;
-    Listed { id: ObjectId(id), snapshot: Arc::new(snapshot) }
+    ListedSnapshot { id: ObjectId(id), snapshot: Arc::new(snapshot) }
 }

@@ -27,7 +27,7 @@ pub struct Shared {
     known_marks: Mutex<HashMap<ObjectId, Arc<Mark>>>,
     /// Objects in `marks/` that are none, and why.
     foreign_marks: Mutex<HashMap<ObjectId, String>>,
-    known_snapshots: Mutex<snapshots::Known>,
+    known_snapshots: Mutex<snapshots::KnownSnapshots>,
     /// Where this machine keeps what it has seen here.
     pub(in crate::repo) known: Option<Visited>,
     /// The features that marks or this machine's memory have told of.

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::quantity::time::Window;
 use crate::quantity::{are, counted};
 use crate::repo::shared::dated::{time, timestamp};
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::scope::{Scope, believed};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned, civil};
@@ -15,9 +15,9 @@ const MIN_PREFIX: usize = 4;
 
 /// Returns the names snapshots are shown by, in their order. Writers make them unique; should two
 /// have made the same at once and been stopped before they noticed, all but the first get their id.
-pub fn shown(snapshots: &[Listed]) -> Vec<String> {
+pub fn shown(snapshots: &[ListedSnapshot]) -> Vec<String> {
     let mut taken = HashSet::new();
-    let name = |listed: &Listed| {
+    let name = |listed: &ListedSnapshot| {
         let name = listed.snapshot.name.clone();
         if taken.insert(name.clone()) { name } else { format!("{name}-{}", listed.id) }
     };
@@ -26,11 +26,11 @@ pub fn shown(snapshots: &[Listed]) -> Vec<String> {
 
 /// Returns the newest of snapshots, oldest first, of a day of a time zone.
 pub fn of_day<'a>(
-    snapshots: impl DoubleEndedIterator<Item = &'a Listed>,
+    snapshots: impl DoubleEndedIterator<Item = &'a ListedSnapshot>,
     day: civil::Date,
     zone: &TimeZone,
-) -> Option<&'a Listed> {
-    let date = |listed: &Listed| timestamp(listed.snapshot.time).to_zoned(zone.clone()).date();
+) -> Option<&'a ListedSnapshot> {
+    let date = |listed: &ListedSnapshot| timestamp(listed.snapshot.time).to_zoned(zone.clone()).date();
     let newest = snapshots.rev().find(|listed| date(listed) <= day)?;
     (date(newest) == day).then_some(newest)
 }
@@ -50,15 +50,15 @@ pub enum Reference {
 #[derive(Debug, Clone)]
 pub struct Named<'a, 'b> {
     /// The snapshot.
-    pub listed: &'a Listed,
+    pub listed: &'a ListedSnapshot,
     /// The name without what narrows the scope.
     pub name: &'b str,
     /// What the name says of it.
     pub reference: Reference,
     /// All that the name could have meant, oldest first: those of its scope whose time is believed.
-    pub among: Vec<&'a Listed>,
+    pub among: Vec<&'a ListedSnapshot>,
     /// Those of the scope that lie more than a day ahead, and were passed over.
-    pub ahead: Vec<&'a Listed>,
+    pub ahead: Vec<&'a ListedSnapshot>,
 }
 
 impl Named<'_, '_> {
@@ -74,7 +74,12 @@ impl Named<'_, '_> {
 /// `2026-11-19` (the end of that day), `2026-11-19T15:00`, `3 days ago` (the newest snapshot at or
 /// before it); an id or the first four or more digits of it. Before any of them may stand `hosts/HOST/`, `tags/TAG/`
 /// or `PROFILE/`, which narrow the scope. Snapshots dated more than a day ahead are found by dated name and id alone.
-pub fn find<'a, 'b>(snapshots: &'a [Listed], scope: &Scope, name: &'b str, now: &Zoned) -> Result<Named<'a, 'b>> {
+pub fn find<'a, 'b>(
+    snapshots: &'a [ListedSnapshot],
+    scope: &Scope,
+    name: &'b str,
+    now: &Zoned,
+) -> Result<Named<'a, 'b>> {
     if snapshots.is_empty() {
         let message = "There are no snapshots yet: `bakfs backup PATH` makes the first";
         return Err(Error::new(ErrorKind::NotFound, message));
@@ -110,16 +115,16 @@ fn misplaced(name: &str, path: &str) -> Error {
 /// The snapshots among which a name is looked for.
 struct Search<'a, 'b> {
     /// All there are.
-    snapshots: &'a [Listed],
+    snapshots: &'a [ListedSnapshot],
     /// Those of the scope whose time is believed, and the others; oldest first.
-    among: Vec<&'a Listed>,
-    ahead: Vec<&'a Listed>,
+    among: Vec<&'a ListedSnapshot>,
+    ahead: Vec<&'a ListedSnapshot>,
     scope: Scope,
     now: &'b Zoned,
 }
 
 impl<'a> Search<'a, '_> {
-    fn find(&self, name: &str) -> Result<(&'a Listed, Reference)> {
+    fn find(&self, name: &str) -> Result<(&'a ListedSnapshot, Reference)> {
         if let Some(back) = name.strip_prefix("latest")
             && (back.is_empty() || back.starts_with('~'))
         {
@@ -173,7 +178,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Finds `latest`, or the one so many before it.
-    fn counted(&self, name: &str, back: &str) -> Result<&'a Listed> {
+    fn counted(&self, name: &str, back: &str) -> Result<&'a ListedSnapshot> {
         let back: usize = match back.strip_prefix('~') {
             None => 0,
             Some(count) => count
@@ -190,7 +195,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Returns the newest one. Fails where none is believed.
-    fn newest(&self) -> Result<&'a Listed> {
+    fn newest(&self) -> Result<&'a ListedSnapshot> {
         self.among.last().copied().ok_or_else(|| {
             let first = self.ahead.first().map_or("", |listed| &listed.snapshot.name);
             Error::new(
@@ -204,7 +209,7 @@ impl<'a> Search<'a, '_> {
         })
     }
 
-    fn exact(&self, name: &str, listed: &'a Listed) -> Result<(&'a Listed, Reference)> {
+    fn exact(&self, name: &str, listed: &'a ListedSnapshot) -> Result<(&'a ListedSnapshot, Reference)> {
         if self.scope.has(&listed.snapshot) {
             return Ok((listed, Reference::Exact));
         }
@@ -250,7 +255,7 @@ mod tests {
     use super::*;
     use crate::repo::shared::listed::example;
 
-    fn listed(first: u8, at: &str) -> Listed {
+    fn listed(first: u8, at: &str) -> ListedSnapshot {
         example(first, at, "h", &[], &[])
     }
 

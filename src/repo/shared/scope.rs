@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Snapshot;
 use crate::quantity::counted;
 use crate::repo::shared::dated::{folder_name, time};
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::spelling::nearest;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -68,14 +68,18 @@ impl Scope {
     }
 
     /// Returns the snapshots that are meant, in their order. None of many is an error that says what there is.
-    pub fn of<'a>(&self, snapshots: &'a [Listed]) -> Result<Vec<&'a Listed>> {
+    pub fn of<'a>(&self, snapshots: &'a [ListedSnapshot]) -> Result<Vec<&'a ListedSnapshot>> {
         let meant: Vec<_> = snapshots.iter().filter(|listed| self.has(&listed.snapshot)).collect();
         if meant.is_empty() && !snapshots.is_empty() { Err(self.missed(snapshots)) } else { Ok(meant) }
     }
 
     /// Returns the scope that `hosts/HOST/`, `tags/TAG/` or `PROFILE/` before a name means within this one, and the
     /// rest of the name. A profile is the tag of that name where no run has it.
-    pub(in crate::repo) fn narrowed<'a>(&self, snapshots: &[Listed], name: &'a str) -> Result<(Scope, &'a str)> {
+    pub(in crate::repo) fn narrowed<'a>(
+        &self,
+        snapshots: &[ListedSnapshot],
+        name: &'a str,
+    ) -> Result<(Scope, &'a str)> {
         let mut scope = self.clone();
         let Some((first, rest)) = name.split_once('/') else { return Ok((scope, name)) };
         match (first, rest.split_once('/')) {
@@ -104,7 +108,7 @@ impl Scope {
     }
 
     /// Says why no snapshot is meant: the first thing that none has, with what there is instead.
-    fn missed(&self, snapshots: &[Listed]) -> Error {
+    fn missed(&self, snapshots: &[ListedSnapshot]) -> Error {
         let all = || snapshots.iter().map(|listed| &*listed.snapshot);
         if let Some(host) = self.host.as_ref().filter(|host| !all().any(|snapshot| is_named(&snapshot.host, host))) {
             let hosts: BTreeSet<_> = all().map(|snapshot| &*snapshot.host).collect();
@@ -190,13 +194,13 @@ impl std::fmt::Display for Scope {
 
 /// Parts snapshots, oldest first, into those whose time is believed and those dated more than a day ahead of `now`
 /// ([`crate::clock::AHEAD`]), which take nobody's place.
-pub fn believed(snapshots: &[Listed], now: Timestamp) -> (&[Listed], &[Listed]) {
+pub fn believed(snapshots: &[ListedSnapshot], now: Timestamp) -> (&[ListedSnapshot], &[ListedSnapshot]) {
     let last = time(last_believed(now));
     snapshots.split_at(snapshots.partition_point(|listed| listed.snapshot.time <= last))
 }
 
 /// Tells of snapshots that lie more than a day ahead; nothing where there are none.
-pub fn ahead_warning(ahead: &[&Listed]) -> Option<String> {
+pub fn ahead_warning(ahead: &[&ListedSnapshot]) -> Option<String> {
     let first = &ahead.first()?.snapshot.name;
     let snapshots = counted(ahead.len(), "snapshot");
     let (lie, they) = if ahead.len() == 1 { ("lies", "it takes") } else { ("lie", "they take") };
@@ -226,12 +230,12 @@ impl<'a> History<'a> {
 }
 
 /// Returns whether two snapshots are of one history: of one host, by runs of one profile or else of the same sources.
-pub fn is_one_history(one: &Listed, other: &Listed) -> bool {
+pub fn is_one_history(one: &ListedSnapshot, other: &ListedSnapshot) -> bool {
     History::of(&one.snapshot) == History::of(&other.snapshot)
 }
 
 /// Returns the newest snapshot of each history besides that of the one that was taken, newest first.
-pub fn others<'a>(snapshots: &[&'a Listed], taken: &Listed) -> Vec<&'a Listed> {
+pub fn others<'a>(snapshots: &[&'a ListedSnapshot], taken: &ListedSnapshot) -> Vec<&'a ListedSnapshot> {
     let mut seen = std::collections::HashSet::from([History::of(&taken.snapshot)]);
     snapshots.iter().rev().copied().filter(|listed| seen.insert(History::of(&listed.snapshot))).collect()
 }

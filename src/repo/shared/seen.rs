@@ -11,7 +11,7 @@ use crate::quantity::{are, counted};
 use crate::repo::Repository;
 use crate::repo::parallel;
 use crate::repo::shared::dated;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::marks::Marks;
 use crate::store::{self, Object};
 use std::collections::HashSet;
@@ -96,7 +96,7 @@ impl Repository {
     pub(in crate::repo) fn look_for_gone(
         &self,
         before: Option<&History>,
-        stored: &mut Vec<store::Listed>,
+        stored: &mut Vec<store::ListedObject>,
         marks: &mut Marks,
     ) -> Result<Vec<ObjectId>> {
         let listed: HashSet<ObjectId> = stored.iter().map(|listed| listed.id).collect();
@@ -118,7 +118,7 @@ impl Repository {
             gone.into_iter().partition(|seen| explained.contains(&seen.id));
         let found = parallel::for_each(&*self.store, parallel::SMALL, &unexplained, |seen| {
             match self.store.len_bytes(Object::Snapshot(seen.id)) {
-                Ok(len_bytes) => Ok(Some(store::Listed { id: seen.id, len_bytes })),
+                Ok(len_bytes) => Ok(Some(store::ListedObject { id: seen.id, len_bytes })),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
@@ -166,7 +166,7 @@ impl Repository {
     }
 
     /// Keeps what a listing has shown, and what of earlier ones was removed since.
-    pub(in crate::repo) fn remember(&self, before: &History, all: &[Listed], gone: &[ObjectId]) {
+    pub(in crate::repo) fn remember(&self, before: &History, all: &[ListedSnapshot], gone: &[ObjectId]) {
         let known: HashSet<ObjectId> = before.seen.iter().map(|seen| seen.id).collect();
         if gone.is_empty() && all.iter().all(|listed| known.contains(&listed.id)) {
             return;
@@ -177,7 +177,9 @@ impl Repository {
         let meanwhile: HashSet<ObjectId> =
             history.removed.iter().copied().filter(|id| !before.removed.contains(id)).collect();
         let there = all.iter().filter(|listed| !meanwhile.contains(&listed.id));
-        history.add(there.map(|Listed { id, snapshot }| Seen::new(*id, snapshot.time, &snapshot.name, &snapshot.host)));
+        history.add(
+            there.map(|ListedSnapshot { id, snapshot }| Seen::new(*id, snapshot.time, &snapshot.name, &snapshot.host)),
+        );
         history.remove(gone);
         place.keep(&history, self.keys());
     }

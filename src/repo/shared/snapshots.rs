@@ -8,7 +8,7 @@ use crate::repo::Repository;
 use crate::repo::parallel;
 use crate::repo::shared::bundle;
 use crate::repo::shared::foreign;
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::marks::Marks;
 use crate::store::ObjectKind;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ const CACHE_FILE: &str = "snapshots-1";
 
 /// What this process knows of the snapshots, by the last listing.
 #[derive(Default)]
-pub struct Known {
+pub struct KnownSnapshots {
     snapshots: HashMap<ObjectId, Arc<Snapshot>>,
     /// Those in the cache's file.
     cached: HashSet<ObjectId>,
@@ -47,7 +47,7 @@ impl Repository {
     /// Lists the snapshots, oldest first; equal times are ordered by id. Forgotten ones are left out; a
     /// damaged one is a warning. One that a network does not bring is an error: without it another would be the newest; one
     /// that this machine does not give is a warning, and [`Repository::require_all_read`] fails.
-    pub fn snapshots(&self) -> Result<Vec<Listed>> {
+    pub fn snapshots(&self) -> Result<Vec<ListedSnapshot>> {
         let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
         all.retain(|listed| !forgotten.contains(&listed.id));
@@ -55,7 +55,7 @@ impl Repository {
     }
 
     /// Lists the snapshots that are forgotten and can be brought back.
-    pub fn forgotten_snapshots(&self) -> Result<Vec<Listed>> {
+    pub fn forgotten_snapshots(&self) -> Result<Vec<ListedSnapshot>> {
         let (mut all, marks) = self.listed()?;
         let forgotten = marks.forgotten();
         all.retain(|listed| forgotten.contains(&listed.id));
@@ -75,7 +75,7 @@ impl Repository {
     }
 
     /// Lists the snapshots, forgotten ones too.
-    pub fn all_snapshots(&self) -> Result<Vec<Listed>> {
+    pub fn all_snapshots(&self) -> Result<Vec<ListedSnapshot>> {
         Ok(self.listed()?.0)
     }
 
@@ -84,7 +84,7 @@ impl Repository {
     ///
     /// A snapshot is read once. What earlier commands of this machine have read is in the cache, and what no command
     /// of this machine has read, in the bundles; the rest is read from the store.
-    pub(in crate::repo) fn listed(&self) -> Result<(Vec<Listed>, Marks)> {
+    pub(in crate::repo) fn listed(&self) -> Result<(Vec<ListedSnapshot>, Marks)> {
         let before = self.history();
         let mut stored = self.store.list(ObjectKind::Snapshot)?;
         let mut marks = self.marks()?;
@@ -93,7 +93,7 @@ impl Repository {
         let void = marks.void();
         stored.retain(|object| !void.contains(&object.id));
         let mut known = self.shared.known_snapshots.lock();
-        let unknown = |known: &Known| -> Vec<ObjectId> {
+        let unknown = |known: &KnownSnapshots| -> Vec<ObjectId> {
             stored.iter().map(|listed| listed.id).filter(|id| !known.snapshots.contains_key(id)).collect()
         };
         if !unknown(&known).is_empty() {
@@ -127,9 +127,11 @@ impl Repository {
         known.snapshots.extend(read.into_iter().flatten());
         let mut all: Vec<_> = stored
             .iter()
-            .filter_map(|listed| Some(Listed { id: listed.id, snapshot: known.snapshots.get(&listed.id)?.clone() }))
+            .filter_map(|listed| {
+                Some(ListedSnapshot { id: listed.id, snapshot: known.snapshots.get(&listed.id)?.clone() })
+            })
             .collect();
-        all.sort_by_key(|listed: &Listed| (listed.snapshot.time, listed.id));
+        all.sort_by_key(|listed: &ListedSnapshot| (listed.snapshot.time, listed.id));
         known.snapshots = all.iter().map(|listed| (listed.id, listed.snapshot.clone())).collect();
         let is_cached =
             known.snapshots.len() == known.cached.len() && known.snapshots.keys().all(|id| known.cached.contains(id));
@@ -153,7 +155,7 @@ impl Repository {
     }
 
     /// Adds what the cache has.
-    fn add_cached(&self, known: &mut Known) {
+    fn add_cached(&self, known: &mut KnownSnapshots) {
         let cached = self.cached_snapshots();
         known.cached = cached.keys().copied().collect();
         for (id, snapshot) in cached {
@@ -176,7 +178,7 @@ impl Repository {
     }
 
     /// Keeps a listing in the cache; returns whether there is one.
-    fn cache_snapshots(&self, all: &[Listed]) -> bool {
+    fn cache_snapshots(&self, all: &[ListedSnapshot]) -> bool {
         let Some(cache) = &self.cache else { return false };
         let cached: Vec<_> =
             all.iter().map(|listed| Cached { id: listed.id, plain: Bytes(listed.snapshot.encode()) }).collect();

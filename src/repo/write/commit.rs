@@ -6,7 +6,7 @@ use crate::format::snapshot::Snapshot;
 use crate::id::ObjectId;
 use crate::repo::Repository;
 use crate::repo::objects::{object_id, seal_object};
-use crate::repo::shared::listed::Listed;
+use crate::repo::shared::listed::ListedSnapshot;
 use crate::repo::shared::session::Session;
 use crate::repo::write::put::Attempts;
 use crate::store::{Names, Object};
@@ -27,7 +27,7 @@ impl Repository {
         self.know_snapshot(id, &snapshot);
         let looked = self.listed().and_then(|(all, marks)| session.check_by(&marks).map(|()| (all, marks)));
         let (all, marks) = looked.inspect_err(|_| self.take_back(session, id))?;
-        let is_other = |listed: &Listed| listed.id != id && listed.snapshot.name == snapshot.name;
+        let is_other = |listed: &ListedSnapshot| listed.id != id && listed.snapshot.name == snapshot.name;
         if !all.iter().any(is_other) {
             self.keep_bundle(&all, &marks);
             return Ok((id, snapshot));

@@ -38,9 +38,13 @@ fn settings(profile: &str) -> Settings {
 }
 
 /// Makes what is known after runs that ended so many seconds ago; the configuration is ten years old.
-fn known(now: &Zoned, runs: &[(i64, Outcome)]) -> Known {
+fn known(now: &Zoned, runs: &[(i64, Outcome)]) -> ProfileHistory {
     let now_secs = now.timestamp().as_second();
-    let mut known = Known { written_secs: Some(now_secs - 3650 * DAY), repository: "/r".into(), ..Known::default() };
+    let mut known = ProfileHistory {
+        written_secs: Some(now_secs - 3650 * DAY),
+        repository: "/r".into(),
+        ..ProfileHistory::default()
+    };
     runs.iter().for_each(|(age_secs, outcome)| known.state.add(run_at(now_secs - age_secs, *outcome)));
     known
 }
@@ -95,7 +99,7 @@ fn a_profile_that_never_ran_is_overdue_when_its_configuration_is_old_enough() {
         (None, Standing::NeverRun),
     ] {
         let written_secs = written_age_secs.map(|age| now.timestamp().as_second() - age);
-        let known = Known { written_secs, ..Known::default() };
+        let known = ProfileHistory { written_secs, ..ProfileHistory::default() };
         let judged = judge_profile(&settings, &settings.profiles["web"], &known, &now);
         assert_eq!(judged.standing, standing, "{written_age_secs:?}");
         assert_eq!(judged.next.unwrap().to_string(), "2026-11-22T05:15:00+00:00[UTC]");
@@ -108,7 +112,7 @@ fn a_run_under_way_hides_no_trouble() {
     let settings = settings("schedule = ['daily']");
     let running = Some("daily since 2026-11-21 19:00:00, process 1".to_string());
     for (age_secs, is_trouble) in [(DAY, false), (50 * HOUR, true)] {
-        let known = Known { running: running.clone(), ..known(&now, &[(age_secs, Outcome::Success)]) };
+        let known = ProfileHistory { running: running.clone(), ..known(&now, &[(age_secs, Outcome::Success)]) };
         let judged = judge_profile(&settings, &settings.profiles["web"], &known, &now);
         assert_eq!((judged.standing, judged.is_trouble), (Standing::Running, is_trouble));
     }

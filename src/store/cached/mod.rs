@@ -15,7 +15,7 @@ mod sparse_copy;
 mod streams;
 
 use super::local::would_wait;
-use super::{Decorator, Listed, Object, ObjectKind, Store, Wait, read_through_at_once};
+use super::{Decorator, ListedObject, Object, ObjectKind, Store, Wait, read_through_at_once};
 use crate::error::Result;
 use crate::id::ObjectId;
 use fetch::Fetcher;
@@ -99,12 +99,12 @@ impl Decorator for CachedStore {
         read_through_at_once(self, object, range, each)
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let listed = self.inner().list(kind)?;
         if matches!(kind, ObjectKind::Pack | ObjectKind::Index) {
             listed
                 .iter()
-                .for_each(|Listed { id, len_bytes }| Decorator::expect_len(self, kind.object(*id), *len_bytes));
+                .for_each(|ListedObject { id, len_bytes }| Decorator::expect_len(self, kind.object(*id), *len_bytes));
         }
         self.fetcher.copies.tidy();
         Ok(listed)

@@ -3,7 +3,7 @@
 use super::list::shard_of;
 use super::{RemoteStore, id_of};
 use crate::error::Result;
-use crate::remote::{Bounds, Cause, Failure, Item, Purpose, RequestSpec, Session, TEMPORARY, Task};
+use crate::remote::{Attempt, Bounds, Cause, Failure, Item, Purpose, RequestSpec, TEMPORARY, Task};
 use crate::store::ObjectKind;
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -15,7 +15,7 @@ impl RemoteStore {
     pub(super) async fn make_folders(&self) -> Result<()> {
         for folder in ObjectKind::ALL.map(|kind| format!("{}/", kind.folder())) {
             let task = Task { verb: "make the folder", name: &folder };
-            let make = async |session: &Session| session.create_folder(&folder).await;
+            let make = async |attempt: &Attempt| attempt.create_folder(&folder).await;
             self.client.retried(task, RequestSpec::of(Purpose::Other), make).await?;
         }
         if self.client.is_sftp() { self.require_folders().await } else { Ok(()) }
@@ -28,9 +28,9 @@ impl RemoteStore {
         let bounds = Bounds::sample(1);
         let spec = RequestSpec::of(Purpose::List);
         self.client
-            .retried(task, spec, async |session| match session.list(&folder, false, &bounds, &Some).await {
+            .retried(task, spec, async |attempt| match attempt.list(&folder, false, &bounds, &Some).await {
                 Err(failure) if failure.cause == Cause::NotFound => {
-                    session.probe().await?;
+                    attempt.probe().await?;
                     Err(Failure::lasting(Cause::Other, "the server has not made it, and does not say why"))
                 }
                 listed => listed.map(drop),

@@ -3,7 +3,7 @@
 use super::{RemoteStore, id_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::remote::{Attempts, Bounds, Cause, Failure, Item, Task};
-use crate::store::{Listed, Object, ObjectKind};
+use crate::store::{ListedObject, Object, ObjectKind};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const MAX_LOOKED_FOR: usize = 64;
 impl RemoteStore {
     /// Lists the objects of a kind; a page or folder that fails fails it, and so does an object that an earlier listing
     /// had, that this store has not removed, and that is there all the same.
-    pub(super) async fn listed(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    pub(super) async fn listed(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let mut attempts = Attempts::new();
         let folder = format!("{}/", kind.folder());
         let task = Task { verb: "list", name: &folder };
@@ -49,13 +49,13 @@ impl RemoteStore {
         }
     }
 
-    async fn below_prefix(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    async fn below_prefix(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let prefix = format!("{}/", kind.folder());
         let is_deep = kind == ObjectKind::Pack;
         self.client.listed(&prefix, is_deep, &bounds_of(kind), &|item| listed_of(kind, &item)).await
     }
 
-    async fn in_folders(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    async fn in_folders(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let folder = format!("{}/", kind.folder());
         // The folder of marks is made with the first one; any other that is missing is a fault.
         if kind != ObjectKind::Pack {
@@ -65,7 +65,7 @@ impl RemoteStore {
         let shards = self.folder(kind, &folder, false, &|item| shard_of(&item)).await?;
         let listings = stream::iter(shards)
             .map(|shard| async move { self.folder(kind, &shard, true, &|item| listed_of(kind, &item)).await });
-        let listed: Vec<Vec<Listed>> = listings.buffer_unordered(self.client.connections()).try_collect().await?;
+        let listed: Vec<Vec<ListedObject>> = listings.buffer_unordered(self.client.connections()).try_collect().await?;
         Ok(listed.into_iter().flatten().collect())
     }
 
@@ -133,9 +133,9 @@ fn is_of(kind: ObjectKind, object: &Object) -> bool {
 }
 
 /// Takes an object. Names that are no ids are leftovers of writers, or strays: never objects.
-fn listed_of(kind: ObjectKind, item: &Item) -> Option<Listed> {
+fn listed_of(kind: ObjectKind, item: &Item) -> Option<ListedObject> {
     let id = id_of(kind, &item.path).filter(|_| !item.is_folder)?;
-    Some(Listed { id, len_bytes: item.len_bytes })
+    Some(ListedObject { id, len_bytes: item.len_bytes })
 }
 
 /// Takes one of the 256 folders of packs.

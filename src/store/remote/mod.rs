@@ -11,7 +11,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
-use super::{Hints, Listed, Names, Object, ObjectKind, Store, Traffic, Wait};
+use super::{Hints, ListedObject, Names, Object, ObjectKind, Store, Traffic, Wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::place::Remote;
@@ -139,7 +139,7 @@ impl Store for RemoteStore {
         self.client.read_whole(&object.path(), max_bytes)
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         self.client.block_on(self.listed(kind))
     }
 

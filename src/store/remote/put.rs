@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::to_hex;
 use crate::place::{Remote, Service};
 use crate::remote::{
-    Attempts, Cause, Checksums, Failure, ObjectMetadata, Purpose, RequestSpec, Session, Task, temporary_name,
+    Attempt, Attempts, Cause, Checksums, Failure, ObjectMetadata, Purpose, RequestSpec, Task, temporary_name,
 };
 use crate::store::Object;
 use bytes::Bytes;
@@ -93,7 +93,7 @@ impl RemoteStore {
         let mut attempts = Attempts::new();
         loop {
             let work =
-                self.client.once(upload.spec(), async |session| session.put(&upload.path, upload.bytes.clone()).await);
+                self.client.once(upload.spec(), async |attempt| attempt.put(&upload.path, upload.bytes.clone()).await);
             match work.await {
                 Ok(Some(md5)) if md5 != upload.checksums.md5 => {
                     let metadata = ObjectMetadata { len_bytes: Some(upload.bytes.len() as u64), md5: Some(md5) };
@@ -118,7 +118,7 @@ impl RemoteStore {
     async fn verify(&self, upload: &Upload, lost: Option<(Failure, &Attempts)>) -> Result<()> {
         let mut looks = Attempts::new();
         let last = loop {
-            let stat = async |session: &Session| session.stat(&upload.path).await;
+            let stat = async |attempt: &Attempt| attempt.stat(&upload.path).await;
             match self.client.once(RequestSpec::of(Purpose::Stat), stat).await {
                 Ok(metadata) => return self.judge(upload, metadata).await,
                 // A request that was lost may arrive later: its name is given up, not waited for.
@@ -174,7 +174,7 @@ impl RemoteStore {
 
     /// Removes an object the server holds other bytes of; the configuration may be somebody else's.
     async fn garbled(&self, upload: &Upload) -> Error {
-        let removal = async |session: &Session| session.delete(&upload.path).await;
+        let removal = async |attempt: &Attempt| attempt.delete(&upload.path).await;
         let removed = match upload.object {
             Object::Config => "it is left alone",
             _ if self.client.once(RequestSpec::of(Purpose::Delete), removal).await.is_ok() => "it was removed",
@@ -203,7 +203,7 @@ impl RemoteStore {
         };
         let mut was_renamed = false;
         loop {
-            let rename = async |session: &Session| session.rename(&temporary, &upload.path).await;
+            let rename = async |attempt: &Attempt| attempt.rename(&temporary, &upload.path).await;
             let Err(failure) = self.client.once(RequestSpec::of(Purpose::Other), rename).await else { return Ok(()) };
             // One that was refused before may have been made all the same.
             let is_gone = was_renamed && failure.cause == Cause::NotFound;
@@ -225,17 +225,17 @@ impl RemoteStore {
     }
 
     async fn put_temporary(&self, upload: &Upload, folder: &str, temporary: &str) -> Result<(), Failure> {
-        let put = async |session: &Session| session.put(temporary, upload.bytes.clone()).await;
+        let put = async |attempt: &Attempt| attempt.put(temporary, upload.bytes.clone()).await;
         let stored = match self.client.once(upload.spec(), put).await {
             Err(failure) if matches!(failure.cause, Cause::NoFolder | Cause::NotFound) && !folder.is_empty() => {
-                let make = async |session: &Session| session.create_folder(folder).await;
+                let make = async |attempt: &Attempt| attempt.create_folder(folder).await;
                 self.client.once(RequestSpec::of(Purpose::Other), make).await?;
                 self.client.once(upload.spec(), put).await
             }
             result => result,
         };
         stored?;
-        let stat = async |session: &Session| session.stat(temporary).await;
+        let stat = async |attempt: &Attempt| attempt.stat(temporary).await;
         let metadata = self.client.once(RequestSpec::of(Purpose::Stat), stat).await?;
         if !upload.fits(metadata) {
             return Err(Failure::open(Cause::Garbled, "the server holds other bytes than were sent"));
@@ -245,7 +245,7 @@ impl RemoteStore {
 
     /// Removes what an attempt left under a temporary name; what cannot be removed is swept up later.
     async fn discard(&self, temporary: &str) {
-        let removal = async |session: &Session| session.delete(temporary).await;
+        let removal = async |attempt: &Attempt| attempt.delete(temporary).await;
         if let Err(failure) = self.client.once(RequestSpec::of(Purpose::Delete), removal).await {
             tracing::debug!("{}: {temporary} is left: {}", self.client.place(), failure.text);
         }

@@ -1,7 +1,7 @@
 //! What listings have shown so far: one that lacks something of it may not be whole.
 
 use crate::id::ObjectId;
-use crate::store::{Listed, Object, ObjectKind};
+use crate::store::{ListedObject, Object, ObjectKind};
 use std::collections::{HashMap, HashSet};
 
 /// What the last listing of each kind has shown, and what was removed here.
@@ -17,7 +17,7 @@ pub(super) struct Shown {
 impl Shown {
     /// Returns objects the last listing of their kind had and this one, which is in order, lacks, but for those that were
     /// removed here: all of them, or so many that are spread over all.
-    pub fn lacking(&self, kind: ObjectKind, listed: &[Listed], max_objects: usize) -> Vec<Object> {
+    pub fn lacking(&self, kind: ObjectKind, listed: &[ListedObject], max_objects: usize) -> Vec<Object> {
         let last = self.last.get(&kind).map(Vec::as_slice).unwrap_or_default();
         let is_lacking = |id: &&ObjectId| {
             listed.binary_search_by_key(*id, |listed| listed.id).is_err() && !self.removed.contains(&kind.object(**id))
@@ -28,7 +28,7 @@ impl Shown {
     }
 
     /// Takes in a listing that is in order.
-    pub fn note(&mut self, kind: ObjectKind, listed: &[Listed]) {
+    pub fn note(&mut self, kind: ObjectKind, listed: &[ListedObject]) {
         self.last.insert(kind, listed.iter().map(|listed| listed.id).collect());
     }
 
@@ -49,8 +49,8 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_told_all_or_spread() {
-        let listed = |range: std::ops::Range<u8>| -> Vec<Listed> {
-            range.map(|byte| Listed { id: ObjectId([byte; 32]), len_bytes: 1 }).collect()
+        let listed = |range: std::ops::Range<u8>| -> Vec<ListedObject> {
+            range.map(|byte| ListedObject { id: ObjectId([byte; 32]), len_bytes: 1 }).collect()
         };
         let mark = |byte| Object::Mark(ObjectId([byte; 32]));
         let mut shown = Shown::default();

@@ -240,8 +240,8 @@ fn listings_are_whole_or_fail() {
     }
     let mut listed = store.list(ObjectKind::Pack).unwrap();
     listed.sort_by_key(|listed| listed.id);
-    let expected: Vec<Listed> =
-        (1..=5).map(|byte| Listed { id: ObjectId([byte; 32]), len_bytes: u64::from(byte) }).collect();
+    let expected: Vec<ListedObject> =
+        (1..=5).map(|byte| ListedObject { id: ObjectId([byte; 32]), len_bytes: u64::from(byte) }).collect();
     assert_eq!(listed, expected);
     assert_eq!(pages.load(Relaxed), 4);
     assert!(store.list(ObjectKind::Snapshot).unwrap().is_empty());

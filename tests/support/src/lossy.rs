@@ -2,7 +2,7 @@
 
 use super::stores::MemStore;
 use bakfs::error::{Error, ErrorKind, Result};
-use bakfs::store::{Decorator, Listed, Object, ObjectKind, Store, Traffic, Wait};
+use bakfs::store::{Decorator, ListedObject, Object, ObjectKind, Store, Traffic, Wait};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl Decorator for LossyStore {
         self.inner.read_whole(object, max_bytes)
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         self.count(|traffic| traffic.lists += 1);
         self.inner.list(kind)
     }

@@ -2,7 +2,7 @@
 
 use bakfs::error::{Error, ErrorKind, Result};
 use bakfs::id::ObjectId;
-use bakfs::store::{Decorator, Hints, Listed, Names, Object, ObjectKind, Store, Wait};
+use bakfs::store::{Decorator, Hints, ListedObject, Names, Object, ObjectKind, Store, Wait};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -99,13 +99,13 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         let memory = self.0.lock();
         let folder = format!("{}/", kind.folder());
         let named = memory.objects.iter().filter(|(path, _)| path.starts_with(&folder));
         let listed = named.filter_map(|(path, bytes)| {
             let id = ObjectId::from_hex(path.rsplit('/').next()?)?;
-            Some(Listed { id, len_bytes: bytes.len() as u64 })
+            Some(ListedObject { id, len_bytes: bytes.len() as u64 })
         });
         Ok(listed.collect())
     }
@@ -262,7 +262,7 @@ impl Decorator for FaultStore {
         self.run(Call::Read, || self.inner.read_whole(object, max_bytes))
     }
 
-    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ListedObject>> {
         self.run(Call::List, || self.inner.list(kind))
     }
 
