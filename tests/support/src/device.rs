@@ -67,9 +67,20 @@ impl Device {
 
     /// Gives the power back.
     pub fn mount_again(&mut self) {
-        // A process that is just ending may still hold it.
-        super::until("the file system can be unmounted", super::SOON, || tool("umount", [&self.dir]).code == 0);
-        self.mount();
+        // A process that is just ending may still hold it; and a mount namespace that another test has made meanwhile has
+        // a mount of its own of it, with which the same file system without power would be mounted again.
+        super::until("the file system has power again", super::SOON, || {
+            let is_unmounted = tool("umount", [&self.dir]).code == 0;
+            if is_unmounted {
+                self.mount();
+            }
+            is_unmounted && self.has_power()
+        });
+    }
+
+    fn has_power(&self) -> bool {
+        let probe = self.dir.join("probe");
+        std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)).is_ok()
     }
 
     /// Mounts an empty file system of `size_mib` in memory at the new folder `dir`.
