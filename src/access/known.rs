@@ -197,6 +197,8 @@ impl Access {
 
     /// Unlocks the repository where it is, with the credentials that `credentials` gives for its id.
     pub fn unlock_by(&self, credentials: impl FnOnce(&RepositoryId) -> Result<Vec<Credential>>) -> Result<Unlocked> {
+        // A folder that is named wrongly is told of before anybody is asked for a passphrase.
+        self.cache_base()?;
         let (known, why_encrypted) = (self.known_folder()?, self.why_encrypted()?);
         let options = Options {
             known: Some(&known),
