@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Runs a command whose standard output is something else than a file of the test's.
@@ -66,14 +67,20 @@ fn commands(file: &str, source: &str, target: &str) -> Vec<(Vec<String>, i32)> {
     listings.chain(wholes.iter().map(|line| (words(line), whole))).collect()
 }
 
-#[test]
-fn what_was_not_taken_whole_is_no_success_but_for_listings() {
+/// Makes a repository with two snapshots of a source; returns a large file of it, and a place for restores.
+fn two_snapshots() -> (Bakfs, PathBuf, [String; 2]) {
     let (bakfs, source) = Bakfs::with_source();
     write(&source.join("big"), noise(1, 3_000_000));
     bakfs.backup_at("2026-01-01T00:00:00Z", &source);
     write(&source.join("small"), "more");
     bakfs.backup_at("2026-01-02T00:00:00Z", &source);
-    let [file, target] = [source.join("big"), bakfs.path("target")].map(|path| path.to_str().unwrap().to_owned());
+    let paths = [source.join("big"), bakfs.path("target")].map(|path| path.to_str().unwrap().to_owned());
+    (bakfs, source, paths)
+}
+
+#[test]
+fn what_was_not_taken_whole_is_no_success_but_for_listings() {
+    let (bakfs, source, [file, target]) = two_snapshots();
     for (args, of_deserted) in commands(&file, source.to_str().unwrap(), &target) {
         let (code, stderr) = run_into(bakfs.command(&args), deserted());
         assert_eq!(code, of_deserted, "{args:?} into a pipe without a reader: {stderr}");
@@ -105,12 +112,7 @@ fn without(bakfs: &Bakfs, streams: &str, args: &[String]) -> Outcome {
 
 #[test]
 fn nothing_is_written_where_there_is_no_standard_output() {
-    let (bakfs, source) = Bakfs::with_source();
-    write(&source.join("big"), noise(1, 3_000_000));
-    bakfs.backup_at("2026-01-01T00:00:00Z", &source);
-    write(&source.join("small"), "more");
-    bakfs.backup_at("2026-01-02T00:00:00Z", &source);
-    let [file, target] = [source.join("big"), bakfs.path("target")].map(|path| path.to_str().unwrap().to_owned());
+    let (bakfs, source, [file, target]) = two_snapshots();
     for (number, (args, _)) in commands(&file, source.to_str().unwrap(), &target).into_iter().enumerate() {
         let streams = ["1>&-", "1</dev/null", "0<&- 1>&-"][number % 3];
         without(&bakfs, streams, &args).expect(1).says("Bad file descriptor");
