@@ -127,6 +127,13 @@ impl Error {
         Error::new(ErrorKind::Damaged, message)
     }
 
+    /// Says that something is not possible by a program that was built without a feature.
+    pub fn without_feature(what: &str, feature: &str) -> Self {
+        let message =
+            format!("{what}: this bakfs was built without the feature `{feature}`. Install one that was built with it");
+        Error::new(ErrorKind::Unsupported, message)
+    }
+
     /// Makes an error of wrong usage.
     pub fn usage(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Usage, message)

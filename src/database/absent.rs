@@ -4,13 +4,11 @@
 use super::local::Temporary;
 use super::manifest::names;
 use super::{Plan, Report};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::process::Stop;
 
 fn absent() -> Error {
-    let message = "This bakfs was built without the feature `databases` and dumps none: install one that was built with it, \
-                   or take the database out of the profile and dump it by a `command`";
-    Error::new(ErrorKind::Unsupported, message)
+    Error::without_feature("It cannot be dumped", "databases")
 }
 
 macro_rules! absent {

@@ -1,7 +1,5 @@
 //! In the place of services reached over a network, where this program was built without the feature `remote`.
 
-use crate::error::{Error, ErrorKind};
-
 /// Names the file of secrets of services.
 pub const CREDENTIALS_FILE: &str = "BAKFS_CREDENTIALS_FILE";
 
@@ -28,11 +26,3 @@ impl Environment {
 
 /// Closes no connection: there is none.
 pub fn close_connections() {}
-
-/// Says of something that it cannot be reached by this program.
-pub fn absent(what: &str) -> Error {
-    let message = format!(
-        "{what} cannot be reached: this bakfs was built without the feature `remote`. Install one that was built with it"
-    );
-    Error::new(ErrorKind::Unsupported, message)
-}

@@ -1,6 +1,6 @@
 //! A mount as a service: the history of a repository at a directory, in this process.
 //!
-//! A [`Service`] is the [`View`](crate::view::View), the kernel's mount of it, and what keeps both current: it follows
+//! A [`Service`] is the [`View`], the kernel's mount of it, and what keeps both current: it follows
 //! the repository, brings its index here, notes what reads have verified, and begins anew where attributes have come
 //! that it could not show. It has no state beside itself, prints nothing and takes no signals: several live in one
 //! process, and each ends alone.

@@ -1,9 +1,9 @@
 //! In the place of stores in services reached over a network, where this program was built without the feature `remote`.
 
 use super::{Decorator, Store};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::place::Remote;
-use crate::remote::{Environment, RemoteOptions, absent};
+use crate::remote::{Environment, RemoteOptions};
 
 /// What would be at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum RemoteStore {}
 impl RemoteStore {
     /// Fails, and says what is lacking.
     pub fn open(place: &Remote, _: &RemoteOptions, _: Environment) -> Result<Self> {
-        Err(absent(&place.to_string()))
+        Err(Error::without_feature(&format!("{place} cannot be reached"), "remote"))
     }
 
     /// Looks at what is at the place.
