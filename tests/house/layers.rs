@@ -96,7 +96,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("view", &["id", "error", "format", "repo", "store"]),
-    ("serve", &["error", "quantity", "repo", "spelling", "view"]),
+    ("serve", &["machine", "error", "quantity", "repo", "spelling", "view"]),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
