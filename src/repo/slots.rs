@@ -13,7 +13,7 @@ use crate::format::header::Suite;
 use crate::id::{ObjectId, RepositoryId};
 use crate::repo::features::{self, Features};
 use crate::repo::open::MAX_CONFIG_BYTES;
-use crate::repo::unlock::{Look, MAX_KEY_BYTES, look, worth_trying};
+use crate::repo::unlock::{Look, MAX_KEY_BYTES, look_at_all, worth_trying};
 use crate::repo::write::put::put_anew;
 use crate::store::{Names, Object, ObjectKind, Store};
 use crate::trust::hidden::Hidden;
@@ -64,9 +64,9 @@ impl<'a> KeySlots<'a> {
     /// Fails with [`ErrorKind::Locked`] where none opens, and with [`ErrorKind::Usage`] where the repository needs no key.
     pub fn open(store: &'a dyn Store, repository: RepositoryId, given: &'a [Credential]) -> Result<Self> {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for listed in store.list(ObjectKind::Key)? {
-            match look(store, repository, listed.id)? {
-                Look::Slot(slot) => found.push((listed.id, slot)),
+        for look in look_at_all(store, repository)? {
+            match look {
+                Look::Slot(id, slot) => found.push((id, slot)),
                 Look::Damaged(_, error) => damaged.push(error.chain()),
                 Look::Foreign(id, reason) => damaged.push(format!("{} is no key slot: {reason}", Object::Key(id))),
                 Look::Gone => {}

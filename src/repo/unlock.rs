@@ -71,7 +71,7 @@ impl Keyring {
 
 /// What a listed object in `keys/` is.
 pub(in crate::repo) enum Look {
-    Slot(Box<Slot>),
+    Slot(ObjectId, Box<Slot>),
     /// Its bytes are those of its name, and no slot of this repository: no program has written it.
     Foreign(ObjectId, String),
     Damaged(ObjectId, Error),
@@ -91,8 +91,8 @@ pub(in crate::repo) fn find_master(
     if let Some(master) = known {
         return Ok(Master { master, notes: Vec::new() });
     }
-    let listed = store.list(ObjectKind::Key)?;
-    if listed.is_empty() {
+    let looks = look_at_all(store, repository)?;
+    if looks.is_empty() {
         return Err(Error::damaged(format!(
             "The repository at {} has no key slots left in `keys`: bring them back from a copy",
             store.location()
@@ -102,9 +102,9 @@ pub(in crate::repo) fn find_master(
     let mut slots = Vec::new();
     let mut foreign = Vec::new();
     let mut damaged = Vec::new();
-    for look in parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))? {
+    for look in looks {
         match look {
-            Look::Slot(slot) => slots.push(slot),
+            Look::Slot(_, slot) => slots.push(slot),
             Look::Foreign(id, reason) => foreign.push((id, reason)),
             Look::Damaged(id, error) => damaged.push((id, error)),
             Look::Gone => {}
@@ -162,7 +162,13 @@ pub(in crate::repo) fn worth_trying(slots: &[&Derivation]) -> Vec<usize> {
     order
 }
 
-pub(in crate::repo) fn look(store: &dyn Store, repository: RepositoryId, id: ObjectId) -> Result<Look> {
+/// Looks at all that is listed in `keys/`.
+pub(in crate::repo) fn look_at_all(store: &dyn Store, repository: RepositoryId) -> Result<Vec<Look>> {
+    let listed = store.list(ObjectKind::Key)?;
+    parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))
+}
+
+fn look(store: &dyn Store, repository: RepositoryId, id: ObjectId) -> Result<Look> {
     let object = Object::Key(id);
     let damaged = |error| Look::Damaged(id, Error::damaged(format!("{object} cannot be read")).because(error));
     let bytes = match store.read_whole(object, MAX_KEY_BYTES) {
@@ -172,7 +178,7 @@ pub(in crate::repo) fn look(store: &dyn Store, repository: RepositoryId, id: Obj
         Err(error) => return Err(error),
     };
     Ok(match Slot::parse(&bytes, repository) {
-        Ok(slot) => Look::Slot(Box::new(slot)),
+        Ok(slot) => Look::Slot(id, Box::new(slot)),
         // What an `init` that was interrupted has left is of another repository.
         Err(_) if slot::check(&bytes).is_ok() => Look::Gone,
         Err(error) if object_id(&bytes) == id => Look::Foreign(id, error.to_string()),
@@ -182,9 +188,7 @@ pub(in crate::repo) fn look(store: &dyn Store, repository: RepositoryId, id: Obj
 
 /// Returns the objects in `keys/` that are no slots of this repository for anybody, which no program has written.
 pub(in crate::repo) fn foreign_slots(store: &dyn Store, repository: RepositoryId) -> Result<Vec<(ObjectId, String)>> {
-    let listed = store.list(ObjectKind::Key)?;
-    let looks = parallel::for_each(store, parallel::SMALL, &listed, |listed| look(store, repository, listed.id))?;
-    let foreign = looks.into_iter().filter_map(|look| match look {
+    let foreign = look_at_all(store, repository)?.into_iter().filter_map(|look| match look {
         Look::Foreign(id, reason) => Some((id, reason)),
         _ => None,
     });
