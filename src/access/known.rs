@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
 use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
-use crate::place::Place;
+use crate::place::{Place, Remote};
 use crate::repo::features::Recorded;
 use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, Unlocked, WhyEncrypted, look, recognise_in};
 use crate::spelling::nearest;
@@ -44,7 +44,14 @@ impl Access {
             Place::Local(path) => Address::of_folder(&path),
             Place::Remote(remote) => {
                 let shown = remote.to_string();
-                Address { key: shown.clone().into_bytes(), shown }
+                // The server may be set elsewhere than in the place; nothing is asked of it. Where that cannot be told,
+                // the place has to do.
+                let server = match remote {
+                    Remote::Sftp { .. } => None,
+                    _ => self.remote_store(&remote).ok(),
+                };
+                let key = server.map_or_else(|| shown.clone(), |store| store.address());
+                Address { key: key.into_bytes(), shown }
             }
         })
     }

@@ -238,8 +238,8 @@ fn run_one(
     super::output::drop_notes();
     let run = match ran {
         Ok(Ran::Ended(run)) => run,
-        // Who has stopped it ends the process.
-        Ok(Ran::Stopped) => loop {
+        // Who has stopped it ends the process, and with it the lock.
+        Ok(Ran::Stopped(_lock)) => loop {
             std::thread::park();
         },
         Ok(Ran::LeftOut(why)) => {

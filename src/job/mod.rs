@@ -31,7 +31,7 @@ use crate::repo::write::WriteOptions;
 use crate::repo::{Memory, Repository};
 use crate::settings::{Periodicity, Profile, excludes};
 use crate::source::exclude::Excludes;
-use crate::state::lock::Turn;
+use crate::state::lock::{Lock, Turn};
 use crate::state::pending::Pending;
 use crate::state::{Outcome, RepositoryState, Run, StateDir};
 use hooks::Hooks;
@@ -114,8 +114,9 @@ pub enum Ran {
     Ended(Run),
     /// One of the same kind is still under way, and this one was left out.
     LeftOut(Error),
-    /// It was stopped: [`Stop::end`] has its record.
-    Stopped,
+    /// It was stopped: [`Stop::end`] has its record, and has run its last hook. The profile's lock is still held: where
+    /// the process is to end, it goes with it.
+    Stopped(Lock),
 }
 
 impl Job<'_> {
@@ -136,7 +137,7 @@ impl Job<'_> {
         self.log("begins");
         self.stop.begin(&run);
         began();
-        let Ok(BackedUp { opened, left }) = self.back_up(&mut run) else { return Ok(Ran::Stopped) };
+        let Ok(BackedUp { opened, left }) = self.back_up(&mut run) else { return Ok(Ran::Stopped(lock)) };
         let id = opened.as_ref().map(|opened| opened.unlocked.id().to_string());
         if let Some(opened) = opened {
             self.maintain(opened, &mut run);
@@ -144,7 +145,7 @@ impl Job<'_> {
         // From here on this thread tells of the run: who stops it waits.
         let _turn = self.stop.last_hook();
         if !self.stop.finish() {
-            return Ok(Ran::Stopped);
+            return Ok(Ran::Stopped(lock));
         }
         run.ended_secs = now_secs();
         record(self.state, &mut run, id.as_deref(), left.as_ref());
@@ -166,6 +167,7 @@ impl Job<'_> {
     /// Makes the snapshot, with the hooks around it.
     fn back_up(&self, run: &mut Run) -> Result<BackedUp, Stopped> {
         if self.stop.is_stopped() {
+            drop(self.stop.last_hook());
             return Err(Stopped);
         }
         let log = |line: &str| self.log(line);

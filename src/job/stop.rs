@@ -26,8 +26,9 @@ impl Stop {
     /// Ends the run that is under way, for `why`: its programs are killed, its last hook is run unless it has been, and
     /// its record is kept. No other job begins with this one. Returns the record.
     pub fn end(&self, state: &StateDir, why: &str) -> Option<Run> {
-        self.0.programs.stop();
+        // Whoever sees that it is stopped waits for this: until then the profile is locked.
         let _turn = self.0.last_hook.lock();
+        self.0.programs.stop();
         let mut run = self.0.under_way.lock().take()?;
         run.ended_secs = now_secs();
         run.problems.insert(0, why.to_string());

@@ -232,6 +232,8 @@ pub struct Unlocked {
     store: Arc<dyn Store>,
     known: Option<Visited>,
     notes: Vec<String>,
+    /// Whether it was, and so some time ago.
+    is_loaded: bool,
 }
 
 impl Unlocked {
@@ -293,7 +295,7 @@ impl Unlocked {
         let (stored, visit, keys, notes) = unlocked?;
         let known = visit.map(|visit| visit.settle(&keys)).transpose()?;
         let vault = Arc::new(Vault::new(keys, stored.suite, stored.repository));
-        Ok(Unlocked { vault, config: stored.config, store, known, notes })
+        Ok(Unlocked { vault, config: stored.config, store, known, notes, is_loaded: false })
     }
 
     /// Returns the repository's id.
@@ -302,8 +304,11 @@ impl Unlocked {
     }
 
     /// Loads the index, and makes caches as large as `options` say. What is to be noted of how it was unlocked is noted
-    /// in what is loaded first.
+    /// in what is loaded first. Whatever is loaded later fails where another repository has come to the place meanwhile.
     pub fn load(&mut self, options: &Options<'_>) -> Result<Repository> {
+        if std::mem::replace(&mut self.is_loaded, true) {
+            require_same(&*self.store, self.id())?;
+        }
         let cache = match options.cache_base {
             Some(base) => match Cache::open(base, &self.id()) {
                 Ok(cache) => Some(cache),
@@ -387,23 +392,31 @@ impl Repository {
     /// Fails where another repository has come to the place since this one was opened. Of a place far away nothing is
     /// asked.
     pub fn require_same(&self) -> Result<()> {
-        if self.store.is_far() {
-            return Ok(());
-        }
-        let config = Zeroizing::new(self.store.read_whole(Object::Config, MAX_CONFIG_BYTES)?);
-        let there = decode(&*self.store, &config)?.repository;
-        match there == self.id() {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::Exchanged,
-                format!(
-                    "The repository at {} is another one ({there}) than the one that was opened ({}): bring that back, or \
-                     open the new one anew",
-                    self.store.location(),
-                    self.id()
-                ),
-            )),
-        }
+        if self.store.is_far() { Ok(()) } else { require_same(&*self.store, self.id()) }
+    }
+}
+
+/// Fails where what is in a store is not, or not any more, the repository that was opened there.
+fn require_same(store: &dyn Store, opened: RepositoryId) -> Result<()> {
+    let at = store.location();
+    let config = store.read_whole(Object::Config, MAX_CONFIG_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NoRepository,
+            format!("The repository at {at} is not there any more since it was opened: is its disk still mounted?"),
+        )
+        .because(error),
+        _ => error,
+    })?;
+    let there = decode(store, &Zeroizing::new(config))?.repository;
+    match there == opened {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Exchanged,
+            format!(
+                "The repository at {at} is another one ({there}) than the one that was opened ({opened}): bring that back, \
+                 or open the new one anew"
+            ),
+        )),
     }
 }
 

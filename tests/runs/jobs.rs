@@ -1,7 +1,8 @@
-//! Promises: jobs of one process know nothing of one another, and one is stopped while another goes on; a run opens its
-//! repository once.
+//! Promises: jobs of one process know nothing of one another, and one is stopped while another goes on; a run unlocks its
+//! repository once, and goes on with no other.
 
 use bakfs::access::Access;
+use bakfs::error::ErrorKind;
 use bakfs::format::header::Suite;
 use bakfs::id::RepositoryId;
 use bakfs::job::{Event, Job, Ran, Stop};
@@ -98,7 +99,11 @@ fn one_job_is_stopped_and_another_in_the_same_process_goes_on() {
         assert_eq!(run.problems[0], "It was stopped by a test");
         assert_eq!(world.text("one.off"), "off\n", "the last hook is run before the stop returns");
         assert_eq!(world.last(0), run, "its record is kept");
-        assert!(matches!(stopped.join().unwrap(), Ran::Stopped));
+        let Ran::Stopped(lock) = stopped.join().unwrap() else { panic!("it was stopped") };
+        // Until who has stopped it lets it go, nobody else runs the profile, or its last hook.
+        let taken = world.state().lock("one", Periodicity::Daily, std::time::Duration::ZERO);
+        assert_eq!(taken.unwrap_err().kind(), ErrorKind::Busy);
+        drop(lock);
         assert!(!is_there(&world.path("other.off")), "the other job has not ended");
         std::fs::write(world.path("other.go"), "").unwrap();
         let Ran::Ended(run) = running.join().unwrap() else { panic!("the other job has ended by itself") };
@@ -108,12 +113,12 @@ fn one_job_is_stopped_and_another_in_the_same_process_goes_on() {
     assert_eq!(world.text("one.off"), "off\n", "and once");
     // What stops jobs stops those that come later too; another one does not.
     std::fs::write(world.path("one.go"), "").unwrap();
-    assert!(matches!(world.run(0, &stop), Ran::Stopped));
+    assert!(matches!(world.run(0, &stop), Ran::Stopped(_)));
     assert!(matches!(world.run(0, &Stop::default()), Ran::Ended(Run { outcome: Outcome::Success, .. })));
 }
 
 #[test]
-fn a_run_with_its_check_and_prune_opens_the_repository_once() {
+fn a_run_with_its_check_and_prune_unlocks_its_repository_once() {
     let bakfs = Bakfs::empty();
     let at = bakfs.path("").display().to_string().trim_end_matches('/').to_string();
     std::fs::create_dir_all(bakfs.path("source")).unwrap();
@@ -140,6 +145,42 @@ fn a_run_with_its_check_and_prune_opens_the_repository_once() {
     assert_eq!((&told[0]["checked"], &told[0]["pruned"]), (&true.into(), &true.into()), "{told}");
     let trace = std::fs::read_to_string(trace).unwrap();
     let opened = |path: &Path| trace.matches(&format!("\"{}\"", path.display())).count();
-    assert_eq!(opened(&bakfs.repo().join("config")), 1, "the repository is unlocked once");
-    assert_eq!(opened(&bakfs.path("pw")), 1, "and its passphrase read once");
+    assert_eq!(opened(&bakfs.path("pw")), 1, "the passphrase is read once");
+    let slots = bakfs.objects("keys");
+    assert!(
+        slots.len() == 2 && slots.iter().all(|(slot, _)| opened(slot) == 2),
+        "once to unlock it, once by the check"
+    );
+    assert_eq!(opened(&bakfs.repo().join("config")), 3, "and later only to see that it is the same repository");
+}
+
+#[test]
+fn a_run_whose_repository_is_exchanged_meanwhile_neither_checks_nor_prunes_another() {
+    let bakfs = Bakfs::empty();
+    let at = bakfs.path("").display().to_string().trim_end_matches('/').to_string();
+    std::fs::create_dir_all(bakfs.path("source")).unwrap();
+    std::fs::write(bakfs.path("source/file"), "content").unwrap();
+    let config = bakfs.path("exchanged.toml");
+    for (hook, said) in
+        [("mv {at}/r {at}/away; mv {at}/other {at}/r", "another one"), ("mv {at}/r {at}/away", "not there any more")]
+    {
+        for name in ["r", "other"] {
+            bakfs.ok(["--repo", &format!("{at}/{name}"), "init", "--encryption", "none"]);
+        }
+        let text = format!(
+            "repo = '{at}/r'\n[profile.web]\nsources = ['{at}/source']\ncheck = {{ every = '1h' }}\nprune = {{ every = '1h' \
+             }}\nhooks.finally = '{}'\n",
+            hook.replace("{at}", &at)
+        );
+        std::fs::write(&config, text).unwrap();
+        std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let outcome = bakfs.run(["--config", config.to_str().unwrap(), "--json", "run", "web"]).expect(3);
+        let told: serde_json::Value = serde_json::from_str(&outcome.text()).unwrap();
+        assert_eq!((&told[0]["checked"], &told[0]["pruned"]), (&false.into(), &false.into()), "{told}");
+        let problems = told[0]["problems"].as_array().unwrap();
+        assert_eq!(problems.iter().filter(|problem| problem.as_str().unwrap().contains(said)).count(), 2, "{told}");
+        for name in ["r", "other", "away"] {
+            let _ = std::fs::remove_dir_all(format!("{at}/{name}"));
+        }
+    }
 }

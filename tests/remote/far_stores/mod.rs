@@ -320,3 +320,29 @@ fn a_server_that_may_only_be_read_says_so() {
     let refused = bakfs.run(["backup", source.to_str().unwrap()]);
     fails_at_once(refused, begun, &["permission denied"]);
 }
+
+#[test]
+fn what_a_run_has_found_is_told_of_a_place_whose_server_is_set_elsewhere() {
+    let server = servers::Server::start(Service::RcloneS3);
+    let place = server.place().below("told");
+    let bakfs = Bakfs::at(&place);
+    let source = bakfs.make_dir("source");
+    write(&source.join("file"), "content");
+    let config = bakfs.path("config/bakfs.toml");
+    let text = format!(
+        "repo = '{}'\n[profile.web]\nsources = ['{}']\ncheck = {{ every = '1h', share = '100%' }}\n",
+        place.url,
+        source.display()
+    );
+    write(&config, text);
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    bakfs.ok(["init"]);
+    let run = bakfs.json(["run", "web"]);
+    assert_eq!(run[0]["checked"], true, "{run}");
+    let status = bakfs.json(["status"]);
+    let repository = &status["repositories"][0];
+    assert!(repository["last_check"].is_string() && repository["verified_bytes"].as_u64().unwrap() > 0, "{status}");
+    // And this machine forgets the place by the name that it has there.
+    let forgotten = bakfs.json(["forget-place"]);
+    assert!(forgotten.to_string().contains(&place.url), "{forgotten}");
+}
