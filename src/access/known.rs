@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Stored;
 use crate::id::RepositoryId;
 use crate::known::{Address, Forgotten, Known};
-use crate::place::{Place, Remote};
+use crate::place::Place;
+use crate::remote::{Environment, address};
 use crate::repo::features::Recorded;
 use crate::repo::open::{Found, MAX_CONFIG_BYTES, Options, Unlocked, WhyEncrypted, look, recognise_in};
 use crate::spelling::nearest;
@@ -46,11 +47,7 @@ impl Access {
                 let shown = remote.to_string();
                 // The server may be set elsewhere than in the place; nothing is asked of it. Where that cannot be told,
                 // the place has to do.
-                let server = match remote {
-                    Remote::Sftp { .. } => None,
-                    _ => self.remote_store(&remote).ok(),
-                };
-                let key = server.map_or_else(|| shown.clone(), |store| store.address());
+                let key = address(&remote, Environment::of_process()).unwrap_or_else(|_| shown.clone());
                 Address { key: key.into_bytes(), shown }
             }
         })

@@ -101,14 +101,14 @@ impl Access {
     }
 
     /// Unlocks the repository for a backup; the default one is made where it is missing, and `made` is told.
-    pub fn unlock_or_make(&self, made: &mut dyn FnMut(&Made) -> Result<()>) -> Result<Unlocked> {
+    pub fn unlock_or_make(&self, made: &dyn Fn(&Made)) -> Result<Unlocked> {
         let place = self.place()?;
         let folder = place.folder().filter(|_| self.is_default_repo().unwrap_or(false));
         if let Some(folder) = folder
             && matches!(look(folder)?, Found::Nothing | Found::HalfMade)
         {
             self.require_unknown()?;
-            made(&self.make(Suite::Aes256GcmSiv)?)?;
+            made(&self.make(Suite::Aes256GcmSiv)?);
         }
         self.unlock()
     }

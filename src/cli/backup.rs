@@ -4,7 +4,6 @@ use super::open::Global;
 use super::output::{WithTraffic, count, counted, json, readable_path, size, tell_warnings};
 use super::progress::Progress;
 use super::{Status, cost, init};
-use crate::access::make::Made;
 use crate::backup::{self, Options, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::format::snapshot::{INCOMPLETE_TAG, RUN_TAGS};
@@ -122,11 +121,8 @@ impl Args {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
     let options = args.options(global)?;
     let place = global.access.place()?;
-    let mut made = |made: &Made| {
-        init::tell(&global.access, made);
-        Ok(())
-    };
-    let repository = global.load(global.access.unlock_or_make(&mut made)?, Memory::default(), IndexLoad::Whole)?;
+    let unlocked = global.access.unlock_or_make(&|made| init::tell(&global.access, made))?;
+    let repository = global.load(unlocked, Memory::default(), IndexLoad::Whole)?;
     let progress = Progress::new("Backing up", !global.quiet && !global.json);
     let outcome = match &args.stdin {
         Some(name) => {

@@ -235,11 +235,7 @@ impl Job<'_> {
 
     /// Dumps databases and reads files into a snapshot.
     fn snapshot(&self, run: &mut Run) -> Result<Opened> {
-        let mut made = |made: &Made| {
-            (self.tell)(Event::Made(made));
-            Ok(())
-        };
-        let mut unlocked = self.access.unlock_or_make(&mut made)?;
+        let mut unlocked = self.access.unlock_or_make(&|made| (self.tell)(Event::Made(made)))?;
         let repository = Arc::new(self.access.load(&mut unlocked, Memory::default(), IndexLoad::Whole)?);
         (self.tell)(Event::Opened(&repository));
         let options = self.options()?;

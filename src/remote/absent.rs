@@ -1,5 +1,8 @@
 //! In the place of services reached over a network, where this program was built without the feature `remote`.
 
+use crate::error::Result;
+use crate::place::Remote;
+
 /// Names the file of secrets of services.
 pub const CREDENTIALS_FILE: &str = "BAKFS_CREDENTIALS_FILE";
 
@@ -22,6 +25,11 @@ impl Environment {
     pub fn of_process() -> Self {
         Environment
     }
+}
+
+/// Names a place.
+pub fn address(place: &Remote, _: Environment) -> Result<String> {
+    Ok(place.to_string())
 }
 
 /// Closes no connection: there is none.

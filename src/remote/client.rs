@@ -104,6 +104,15 @@ impl Attempts {
     }
 }
 
+/// Returns the [`Client::address`] of a place that is not used yet. Fails where settings or secrets are missing or wrong.
+pub fn address(place: &Remote, environment: Environment) -> Result<String> {
+    Ok(named(place, Settings::collect(place, environment)?.server().as_deref()))
+}
+
+fn named(place: &Remote, server: Option<&str>) -> String {
+    server.map_or_else(|| place.to_string(), |server| format!("{place} at {server}"))
+}
+
 impl Client {
     /// Collects settings and secrets; nothing is asked of the place yet.
     pub fn open(place: &Remote, options: &RemoteOptions, environment: Environment) -> Result<Client> {
@@ -172,10 +181,7 @@ impl Client {
 
     /// Tells the place apart from all others, with the server it is at where that is set elsewhere.
     pub fn address(&self) -> String {
-        match &self.server {
-            Some(server) => format!("{} at {server}", self.place),
-            None => self.place.to_string(),
-        }
+        named(&self.place, self.server.as_deref())
     }
 
     /// Returns how many operations there are at a time.

@@ -26,7 +26,7 @@ mod settings;
 mod ssh;
 mod temporary;
 
-pub use client::{Client, RemoteOptions};
+pub use client::{Client, RemoteOptions, address};
 pub use environment::{CREDENTIALS_FILE, Environment};
 pub use listing::{Bounds, Item};
 pub use retry::Policy;

@@ -1,14 +1,13 @@
 //! Where a history is mounted.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::machine::updatedb::FS_TYPE;
 use crate::spelling::readable_path;
 use crate::view::NOTE_NAME;
 use bakfs_mount::{MountError, Mounted, ServerProcess, find_mount, mounts_of_type};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The file system's type in /proc/mounts and /etc/fstab.
-pub use crate::machine::updatedb::FS_TYPE;
 /// So long a mount has to begin anew before it is named as one that hides something.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.
