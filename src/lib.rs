@@ -94,5 +94,6 @@ pub mod text;
 pub mod traffic;
 pub mod trust;
 pub mod variable;
+pub mod version;
 #[cfg(feature = "mount")]
 pub mod view;

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     allow_empty: bool,
     /// Add a tag to the snapshot; A,B: both
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", add = super::complete::tags())]
     tag: Vec<String>,
     /// The host the snapshot is of [default: this machine's name]
     #[arg(long, value_name = "NAME")]

@@ -47,7 +47,7 @@ enum Command {
     /// Show which packs a path needs, and which of them are not there (`check --read-data` finds those that are damaged)
     Why {
         /// The snapshot, and the path in it
-        #[arg(value_name = "SNAP:PATH")]
+        #[arg(value_name = "SNAP:PATH", add = super::complete::snapshots())]
         target: OsString,
         #[command(flatten)]
         scope: scope::Args,

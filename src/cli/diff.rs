@@ -18,10 +18,10 @@ use std::os::unix::ffi::OsStrExt;
     too. Exits with 0 if nothing differs, 1 if something does, 3 if something could not be read.")]
 pub struct Args {
     /// The first snapshot
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", add = super::complete::snapshots())]
     before: OsString,
     /// The second snapshot
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", add = super::complete::snapshots())]
     after: OsString,
     /// Only what lies at or below this path
     #[arg(value_name = "PATH")]

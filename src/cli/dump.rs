@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The snapshot, and the path in it
-    #[arg(value_name = "SNAP:PATH")]
+    #[arg(value_name = "SNAP:PATH", add = super::complete::snapshots())]
     target: OsString,
     /// Write an archive of it and everything below
     #[arg(long, value_enum, value_name = "FORMAT")]

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(value_name = "GLOB")]
     glob: String,
     /// Search this snapshot only
-    #[arg(long, value_name = "SNAP")]
+    #[arg(long, value_name = "SNAP", add = super::complete::snapshots())]
     snapshot: Option<OsString>,
     /// Search at and below this path only
     #[arg(long, value_name = "PATH")]

@@ -28,7 +28,7 @@ use std::io::{BufWriter, IsTerminal, Write};
     removed it. Pinned snapshots are never forgotten.")]
 pub struct Args {
     /// Forget these: names, `latest`, or beginnings of ids
-    #[arg(value_name = "SNAP", conflicts_with = "rules")]
+    #[arg(value_name = "SNAP", conflicts_with = "rules", add = super::complete::snapshots())]
     snapshots: Vec<OsString>,
     /// Show every snapshot with what keeps it, and change nothing
     #[arg(short = 'n', long)]

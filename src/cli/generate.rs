@@ -1,5 +1,6 @@
 //! `bakfs completions` and `bakfs man`: generated from the command line's own definition.
 
+use super::complete::Shell;
 use super::{Cli, Status, manual, stdout};
 use crate::disk::{self, Lasting};
 use crate::error::{Context, Error};
@@ -9,16 +10,13 @@ use clap::CommandFactory;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// The page of the pattern language.
-const PATTERNS: &str = include_str!("../../docs/patterns.md");
-
 /// Options of `bakfs completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "As in: bakfs completions bash > /usr/share/bash-completion/completions/bakfs")]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
-    shell: clap_complete::Shell,
+    shell: Shell,
 }
 
 /// Options of `bakfs man`.
@@ -31,11 +29,8 @@ pub struct ManArgs {
 
 /// Runs `bakfs completions`.
 pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Status> {
-    // Written at once: the generator itself cannot report that the reader has gone.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "bakfs", &mut script);
     let mut out = stdout::whole();
-    out.write_all(&script)?;
+    out.write_all(&args.shell.script()?)?;
     out.flush()?;
     Ok(Status::Done)
 }
@@ -54,22 +49,12 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
                 )
             };
             folder::make(folder, folder::PUBLIC).context(writing)?;
-            // The generator leaves modes to the umask.
-            let scratch = folder::scratch(".bakfs-man-", Some(folder)).context(writing)?;
-            clap_mangen::generate_to(Cli::command(), &scratch).context(writing)?;
-            let page =
-                manual::page("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS);
-            std::fs::write(scratch.path().join("bakfs-patterns.7"), page).context(writing)?;
-            for page in std::fs::read_dir(&scratch).context(writing)? {
-                let page = page.context(writing)?;
-                let text = std::fs::read(page.path()).context(writing)?;
-                disk::replace(&folder.join(page.file_name()), &text, folder::PUBLIC_FILE, Lasting::Nothing)
-                    .context(writing)?;
+            for (name, page) in manual::pages(Cli::command()).context(writing)? {
+                disk::replace(&folder.join(name), &page, folder::PUBLIC_FILE, Lasting::Nothing).context(writing)?;
             }
         }
         None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            let page = manual::main_page(Cli::command())?;
             let mut out = stdout::listing(false);
             out.write_all(&page)?;
             out.flush()?;

@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     keep_yearly_within: Option<Window>,
     /// Keep those with a tag; A,B: with both
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", add = super::complete::tags())]
     keep_tag: Vec<TagList>,
     /// Given twice: allow that no rule keeps anything
     #[arg(long, action = clap::ArgAction::Count)]

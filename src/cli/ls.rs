@@ -17,7 +17,7 @@ use std::io::Write;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The snapshot, and the path in it [default: its root]
-    #[arg(value_name = "SNAP[:PATH]")]
+    #[arg(value_name = "SNAP[:PATH]", add = super::complete::snapshots())]
     target: OsString,
     /// Show mode, links, owner, size and time too
     #[arg(short)]

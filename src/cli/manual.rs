@@ -1,17 +1,103 @@
-//! Pages of the manual made of pages of the documentation.
+//! Pages of the manual made of the command line's own definition and of pages of the documentation.
 
-/// Makes a page of the manual (man(7)) of a page in Markdown as this project writes it: headings, paragraphs, tables of
-/// two columns, and words in backquotes.
-pub fn page(name: &str, section: u8, about: &str, markdown: &str) -> String {
+use clap_mangen::Man;
+use std::collections::BTreeMap;
+use std::io;
+
+/// The page of the pattern language.
+const PATTERNS: &str = include_str!("../../docs/patterns.md");
+/// The page of the configuration.
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+/// What every page of a command has.
+const COMMON: &str = include_str!("../../docs/manual.md");
+/// How the headings of examples begin, before a command's name.
+const EXAMPLES: &str = "Examples of ";
+
+/// Makes all pages, by the names of their files.
+pub fn pages(command: clap::Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let mut pages = BTreeMap::new();
+    add(&command, &sections(COMMON), &mut pages)?;
+    for (name, section, about, text) in [
+        ("bakfs-patterns", 7, "names of files that bakfs leaves out, restores or finds", PATTERNS),
+        ("bakfs.toml", 5, "what bakfs backs up, when, and how long it is kept", CONFIGURATION),
+    ] {
+        pages.insert(format!("{name}.{section}"), page(name, section, about, text).into_bytes());
+    }
+    Ok(pages)
+}
+
+/// Makes the page of the program itself.
+pub fn main_page(command: clap::Command) -> io::Result<Vec<u8>> {
+    let mut pages = pages(command)?;
+    pages.remove("bakfs.1").ok_or_else(|| io::Error::other("there is no page of the program itself"))
+}
+
+fn add(command: &clap::Command, common: &[(&str, &str)], pages: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        add(command, common, pages)?;
+    }
+    let man = Man::new(command.clone()).manual("bakfs");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    if command.get_arguments().any(|argument| !argument.is_hide_set()) {
+        man.render_options_section(&mut page)?;
+    }
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if command.get_after_long_help().or(command.get_after_help()).is_some() {
+        man.render_extra_section(&mut page)?;
+    }
+    let mut text = String::new();
+    for (heading, section) in common {
+        match heading.strip_prefix(EXAMPLES) {
+            None => set_section(heading, section, &mut text),
+            Some(name) if name == command.get_name() => set_section("Examples", section, &mut text),
+            Some(_) => {}
+        }
+    }
+    page.extend(text.into_bytes());
+    pages.insert(man.get_filename(), page);
+    Ok(())
+}
+
+/// Returns the sections of a page with their headings.
+fn sections(markdown: &str) -> Vec<(&str, &str)> {
+    let parts = markdown.split("\n## ").skip(1);
+    parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
+}
+
+/// Makes a page of the manual (man(7)) of a page in Markdown as this project writes it.
+fn page(name: &str, section: u8, about: &str, markdown: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut page = format!(".TH {name} {section} \"\" \"bakfs {version}\"\n.SH NAME\n{name} \\- {about}\n");
+    let mut page = format!(".TH {name} {section} \"\" \"bakfs {version}\"\n.SH NAME\n{} \\- {about}\n", escaped(name));
+    let body = markdown.split_once('\n').map_or("", |(_, body)| body);
+    let (first, _) = body.split_once("\n## ").unwrap_or((body, ""));
+    set_section("Description", first, &mut page);
+    for (heading, section) in sections(body) {
+        set_section(heading, section, &mut page);
+    }
+    page
+}
+
+/// Adds a section: paragraphs, tables of two columns, lists, examples, and words in backquotes.
+fn set_section(heading: &str, markdown: &str, page: &mut String) {
+    page.push_str(&format!(".SH \"{}\"\n", escaped(&heading.replace('`', "").to_uppercase())));
     let mut lines = markdown.lines().peekable();
-    let mut is_text = false;
+    let (mut is_first, mut is_text, mut is_example) = (true, false, false);
     while let Some(line) = lines.next() {
-        if line.starts_with("# ") {
-            page.push_str(".SH DESCRIPTION\n");
-        } else if let Some(heading) = line.strip_prefix("## ") {
-            page.push_str(&format!(".SH \"{}\"\n", escaped(&heading.to_uppercase())));
+        if line.starts_with("```") {
+            is_example = !is_example;
+            page.push_str(if is_example { ".PP\n.nf\n.RS 4\n" } else { ".RE\n.fi\n" });
+            is_text = false;
+        } else if is_example {
+            let line = escaped(line);
+            page.push_str(&if line.starts_with(['.', '\'']) { format!("\\&{line}\n") } else { format!("{line}\n") });
         } else if let Some(row) = line.strip_prefix("| ") {
             // The line below a table's head.
             if lines.peek().is_some_and(|next| next.starts_with("|---")) {
@@ -21,29 +107,46 @@ pub fn page(name: &str, section: u8, about: &str, markdown: &str) -> String {
             let row = row.trim_end().trim_end_matches('|');
             let (left, right) = row.split_once(" | ").unwrap_or((row, ""));
             page.push_str(&format!(".TP\n{}\n{}\n", inline(left.trim()), inline(right.trim())));
+            is_text = false;
         } else if line.is_empty() {
             is_text = false;
-            continue;
+        } else if let Some(item) = line.strip_prefix("- ") {
+            page.push_str(&format!(".IP \\(bu 2\n{}\n", inline(item)));
+            is_text = true;
         } else {
-            if !is_text && !page.ends_with("DESCRIPTION\n") {
+            if !is_text && !is_first {
                 page.push_str(".PP\n");
             }
-            page.push_str(&inline(line));
+            page.push_str(&inline(line.trim_start()));
             page.push('\n');
+            is_text = true;
         }
-        is_text = !line.starts_with('#') && !line.starts_with('|');
+        is_first &= line.is_empty();
     }
-    page
 }
 
-/// Sets words in backquotes in bold; a line begins with nothing that roff would take for a request.
+/// Sets words in backquotes in bold, and links without where they lead; a line begins with nothing that roff would take
+/// for a request.
 fn inline(text: &str) -> String {
     let mut line = String::new();
-    for (at, part) in text.split('`').enumerate() {
+    for (at, part) in without_links(text).split('`').enumerate() {
         let part = escaped(part);
         line.push_str(&if at % 2 == 1 { format!("\\fB{part}\\fR") } else { part });
     }
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
+}
+
+/// Returns a text in which links are only their words.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("](") {
+        let Some(((start, words), (_, end))) = before.rsplit_once('[').zip(after.split_once(')')) else { break };
+        plain.push_str(start);
+        plain.push_str(words);
+        rest = end;
+    }
+    plain + rest
 }
 
 /// Escapes what roff reads (groff_char(7)).
@@ -66,10 +169,14 @@ mod tests {
 
     #[test]
     fn a_page_in_markdown_becomes_one_of_the_manual() {
-        let found =
-            page("x", 7, "about", "# X\nText `a-b`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | `~` |\n\n.end\n");
-        let wanted = ".SH DESCRIPTION\nText \\fBa\\-b\\fR\nmore.\n.SH \"PART\"\n.TP\n\\fB\\(rs*\\fR\n\\fB\\(ti\\fR\n\
-                      .PP\n\\&.end\n";
+        let found = page(
+            "x",
+            7,
+            "about",
+            "# X\nText `a-b`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | [~](y.md) |\n\n.end\n```toml\n.a = 1\n```\n- one\n",
+        );
+        let wanted = ".SH \"DESCRIPTION\"\nText \\fBa\\-b\\fR\nmore.\n.SH \"PART\"\n.TP\n\\fB\\(rs*\\fR\n\\(ti\n\
+                      .PP\n\\&.end\n.PP\n.nf\n.RS 4\n\\&.a = 1\n.RE\n.fi\n.IP \\(bu 2\none\n";
         assert!(found.ends_with(wanted), "{found}");
     }
 }

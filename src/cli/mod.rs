@@ -21,6 +21,7 @@ macro_rules! say {
 
 pub mod backup;
 pub mod check;
+mod complete;
 pub mod config;
 pub mod configured;
 pub mod cost;
@@ -74,6 +75,7 @@ pub mod telling;
 #[cfg(feature = "mount")]
 pub mod umount;
 mod usage;
+mod version;
 
 use crate::error::ErrorKind;
 use crate::remote::close_connections;
@@ -154,6 +156,8 @@ enum Command {
     Status(status::Args),
     /// Look inside: stored objects decoded, and which packs a path needs
     Debug(debug::Args),
+    /// Show what this program is, and which repositories it reads
+    Version,
     /// Print a shell's completions
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
@@ -199,6 +203,15 @@ const USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     // SAFETY: it is the first thing that this process does, and no thread was started.
     unsafe { crate::trust::begin() };
+    if let Some(answered) = complete::answer() {
+        return match answered {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                warn!("bakfs: {}", error.chain());
+                ExitCode::from(if error.kind() == ErrorKind::Usage { USAGE } else { Status::Failed as u8 })
+            }
+        };
+    }
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -362,6 +375,7 @@ fn run(cli: &Cli) -> anyhow::Result<Status> {
         Command::Schedule(args) => schedule::run(global, args),
         Command::Config(command) => config::run(global, command),
         Command::Status(args) => status::run(global, args),
+        Command::Version => version::run(global),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
     }

@@ -14,7 +14,7 @@ use std::io::IsTerminal;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The snapshot: its name, `latest`, or the beginning of its id
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", add = super::complete::snapshots())]
     snapshot: OsString,
     /// Why, for whoever wonders later
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub struct UnpinArgs {
     /// The snapshot: its name, `latest`, or the beginning of its id
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", add = super::complete::snapshots())]
     snapshot: OsString,
     #[command(flatten)]
     scope: scope::Args,

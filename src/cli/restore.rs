@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
     Exits with 3 where something could not be restored, or an --include matched nothing.")]
 pub struct Args {
     /// What to restore: a snapshot, or a path in it, as `main/latest:/etc`
-    #[arg(value_name = "SNAP[:PATH]")]
+    #[arg(value_name = "SNAP[:PATH]", add = super::complete::snapshots())]
     source: OsString,
     /// Where to: full source paths are made below this directory
     #[arg(value_name = "TARGET")]

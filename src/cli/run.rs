@@ -25,7 +25,7 @@ use crate::state::{Outcome, Readers, Run, StateDir, write_whole};
 )]
 pub struct Args {
     /// The profiles to run
-    #[arg(value_name = "PROFILE", conflicts_with = "all")]
+    #[arg(value_name = "PROFILE", conflicts_with = "all", add = super::complete::profiles())]
     profiles: Vec<String>,
     /// Run all profiles, one after the other
     #[arg(long)]

@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 fn install(global: &Global, args: &InstallArgs, destination: &Destination) -> anyhow::Result<()> {
     let settings = global.access.settings()?;
     let invocation = scheduled::invocation(global, &settings)?;
-    for told in scheduled::left_behind(global, &settings) {
+    for told in scheduled::left_behind(global, &settings).into_iter().chain(invocation.doubt()) {
         warn!("bakfs: warning: {told}");
     }
     let manager = match (args.systemd, args.cron) {

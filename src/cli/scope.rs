@@ -18,13 +18,13 @@ const HEADING: &str = "Whose snapshots";
 #[group(skip)]
 pub struct Whose {
     /// Only those of a host
-    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    #[arg(long, value_name = "NAME", help_heading = HEADING, add = super::complete::hosts())]
     host: Option<String>,
     /// Only those with a tag; A,B, or given more than once: with all of them
-    #[arg(long, value_name = "TAG", help_heading = HEADING)]
+    #[arg(long, value_name = "TAG", help_heading = HEADING, add = super::complete::tags())]
     tag: Vec<String>,
     /// Only those that runs of a profile have made; `PROFILE/latest` says the same
-    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    #[arg(long, value_name = "NAME", help_heading = HEADING, add = super::complete::profiles())]
     profile: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use std::io::Write;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this snapshot [default: the repository]
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", add = super::complete::snapshots())]
     snapshot: Option<OsString>,
     #[command(flatten)]
     scope: scope::Args,

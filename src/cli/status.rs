@@ -27,7 +27,7 @@ use std::io::Write;
     never overdue.")]
 pub struct Args {
     /// Only these profiles, and their repositories
-    #[arg(value_name = "PROFILE")]
+    #[arg(value_name = "PROFILE", add = super::complete::profiles())]
     profiles: Vec<String>,
     /// Print metrics of all profiles as Prometheus reads them
     #[arg(long, conflicts_with = "profiles")]

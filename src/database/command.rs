@@ -14,6 +14,7 @@ fn program(source: &CommandSource, stop: &Stop) -> Result<Program> {
         return Err(Error::usage(format!("The command `{}` is empty: write a program in `run`", source.name)));
     }
     program.account = account(source.user.as_deref())?;
+    program.exec = source.exec.words();
     program.timeout = dump_limit(source.timeout);
     Ok(program)
 }
@@ -49,6 +50,10 @@ pub fn inspect(source: &CommandSource, report: &mut Report) {
     };
     if let Err(error) = program.refuse_changeable() {
         return report.error(&subject, &error);
+    }
+    if let Some(exec) = program.exec.first() {
+        let text = format!("is run by {}: what it prints is seen when it is dumped", exec.to_string_lossy());
+        return report.fine(&subject, text);
     }
     let named = Path::new(&program.arguments[0]);
     let found = if named.components().count() > 1 {

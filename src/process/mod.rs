@@ -125,6 +125,9 @@ pub struct Program {
     pub stop: Option<Stop>,
     /// What it reads on standard input; nothing without it.
     pub input: Option<Vec<u8>>,
+    /// What runs it elsewhere, with the program and its arguments after it, as `docker exec -i db`: it is told of the
+    /// variables of `environment` by env(1).
+    pub exec: Vec<OsString>,
 }
 
 impl Program {
@@ -158,12 +161,29 @@ impl Program {
         first.file_name().unwrap_or(first.as_os_str()).to_string_lossy().into_owned()
     }
 
+    /// Returns what is run on this machine.
+    fn words(&self) -> Vec<OsString> {
+        let mut words = self.exec.clone();
+        if !(words.is_empty() || self.environment.is_empty()) {
+            words.push("env".into());
+            for (name, value) in &self.environment {
+                let mut word = name.clone();
+                word.push("=");
+                word.push(value);
+                words.push(word);
+            }
+        }
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
     fn command(&self) -> Result<Command> {
-        let Some((program, arguments)) = self.arguments.split_first() else {
+        if self.arguments.is_empty() {
             return Err(Error::usage("A command is empty: write a program and its arguments"));
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
+        }
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         // Only this process is told of our secrets; another user's processes of nothing else either.
         for (name, _) in std::env::vars_os().filter(|(name, _)| environment::is_withheld(name)) {
             command.env_remove(name);
@@ -209,13 +229,20 @@ impl Program {
     pub fn refuse_changeable(&self) -> Result<()> {
         match self.account {
             Some(_) => Ok(()),
-            None => file::require_command(&self.arguments),
+            None if self.exec.is_empty() => file::require_command(&self.arguments),
+            // What lies elsewhere under its path is not what lies here.
+            None => file::require_command(&self.exec),
         }
     }
 
     fn spawn(&self, command: &mut Command) -> Result<(Child, Option<Member>)> {
         self.refuse_changeable()?;
-        let starting = || format!("Cannot start {}: is it installed?", self.name());
+        let starting = || match self.exec.first() {
+            None => format!("Cannot start {}: is it installed?", self.name()),
+            Some(exec) => {
+                format!("Cannot start {} by {} (`exec`): is it installed?", self.name(), exec.to_string_lossy())
+            }
+        };
         let Some(stop) = &self.stop else { return Ok((command.spawn().context(starting)?, None)) };
         // Held while it starts, so that a stop misses none.
         let mut running = stop.0.lock();

@@ -172,11 +172,15 @@ impl Destination {
     pub fn entries(&self, settings: &Settings, invocation: &Invocation) -> Result<Vec<Entry>> {
         let crontab = String::from_utf8_lossy(&self.read_cron()?.unwrap_or_default().own).into_owned();
         let mut entries: Vec<Entry> = Vec::new();
+        let ways = invocation.ways();
         for periodicity in Periodicity::SCHEDULED {
             let profiles: Vec<_> = profiles_of(settings, periodicity).map(|profile| profile.name.clone()).collect();
-            let by_systemd = self.installed_units(periodicity, settings, invocation)?;
-            let by_cron =
-                installed_lines(&crontab, &cron::lines(settings, invocation, &self.style, periodicity), periodicity);
+            let (mut by_systemd, mut by_cron) = (Installed::No, Installed::No);
+            for way in &ways {
+                let lines = cron::lines(settings, way, &self.style, periodicity);
+                by_systemd = by_systemd.max(self.installed_units(periodicity, settings, way)?);
+                by_cron = by_cron.max(installed_lines(&crontab, &lines, periodicity));
+            }
             let found = [(by_systemd, Manager::Systemd), (by_cron, Manager::Cron)];
             let found = found.into_iter().filter(|(installed, _)| *installed != Installed::No);
             let (installed, manager) = match found.collect::<Vec<_>>()[..] {

@@ -4,6 +4,7 @@
 
 pub mod cron;
 pub mod destination;
+pub mod program;
 pub mod systemd;
 
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,8 @@ impl Manager {
 pub struct Invocation {
     /// The program's absolute path.
     pub program: String,
+    /// Other paths of the same program: what begins it by one of these begins it as well.
+    pub others: Vec<String>,
     /// The configuration, if not the usual one.
     pub config: Option<String>,
     /// Variables of its environment that decide what is meant.
@@ -52,7 +55,8 @@ impl Invocation {
     /// Makes the one of a program. Paths are refused that no unit or crontab could hold.
     pub fn new(program: &Path, config: Option<&Path>) -> Result<Self> {
         let config = config.map(plain).transpose()?;
-        Ok(Invocation { program: plain(program)?, config, environment: Vec::new(), options: Vec::new() })
+        let program = plain(program)?;
+        Ok(Invocation { program, others: Vec::new(), config, environment: Vec::new(), options: Vec::new() })
     }
 
     /// Adds a variable, which is no secret: everybody may read units and crontabs.
@@ -79,14 +83,29 @@ impl Invocation {
 
     /// Makes the one of this process, for a configuration that was read.
     pub fn of_process(settings: &Settings) -> Result<Self> {
-        let program = std::env::current_exe().context(|| "Cannot find out where this program is".into())?;
-        if !program.is_file() {
-            let message = format!("{} was replaced while it ran: run this again", program.display());
-            return Err(Error::usage(message));
-        }
+        let called = program::called()?;
         let config = settings.path.as_deref().map(std::path::absolute).transpose();
         let config = config.context(|| "Cannot find out where the configuration is".into())?;
-        Invocation::new(&program, config.filter(|path| Some(path) != usual_config().as_ref()).as_deref())
+        let config = config.filter(|path| Some(path) != usual_config().as_ref());
+        let others = called.others.iter().filter_map(|path| plain(path).ok()).collect();
+        Ok(Invocation { others, ..Invocation::new(&called.path, config.as_deref())? })
+    }
+
+    /// Returns this and the same by the program's other paths.
+    pub fn ways(&self) -> Vec<Self> {
+        let other = |program: &String| Invocation { program: program.clone(), ..self.clone() };
+        [self.clone()].into_iter().chain(self.others.iter().map(other)).collect()
+    }
+
+    /// Says what is wrong with the program's place: a build may be cleaned away, and nothing runs from then on.
+    pub fn doubt(&self) -> Option<String> {
+        let folder = program::build_folder(Path::new(&self.program))?;
+        Some(format!(
+            "The program that is scheduled, {}, is in the build folder {}, and gone when that is cleaned: install it, as \
+             by `install -m 755 {0} /usr/local/bin/bakfs`, and run `/usr/local/bin/bakfs schedule install`",
+            self.program,
+            folder.display()
+        ))
     }
 
     /// Returns the words of `bakfs run` with further arguments.
@@ -126,7 +145,7 @@ pub fn wanted(settings: &Settings) -> Vec<Periodicity> {
 }
 
 /// Whether runs begin by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Installed {
     /// They do not.

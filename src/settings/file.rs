@@ -1,9 +1,10 @@
 //! What a configuration file may say, as it is written: `/etc/bakfs/bakfs.toml` and `profiles.d/*.toml`.
 
+use super::exec::Exec;
 use super::periodicity::Periodicity;
 use super::values::check_absolute;
 use super::values::{Command, Keep, Strings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::quantity::Share;
 use crate::quantity::time::{Duration, Jitter, Window};
 use serde::Deserialize;
@@ -147,6 +148,26 @@ impl Profile {
 }
 
 impl Profile {
+    /// Refuses what is of this machine where programs run in a container.
+    pub(super) fn check_exec(&self) -> Result<()> {
+        for it in self.postgresql.iter().filter(|it| !it.exec.is_none()) {
+            if it.pgpass.is_some() {
+                let message = "`pgpass` is a file of this machine, which programs that `exec` runs elsewhere do not see: \
+                               name one of the container, as by `exec = [\"docker\", \"exec\", \"-i\", \"-e\", \
+                               \"PGPASSFILE=/run/secrets/pgpass\", \"CONTAINER\"]`";
+                return Err(Error::usage(message));
+            }
+            if it.format == PgFormat::Directory {
+                let message = "`format = \"directory\"` is made in a folder, and one that programs make elsewhere, by \
+                               `exec`, is not seen here: use `custom`";
+                return Err(Error::usage(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Profile {
     /// Refuses limits of time in which nothing could be done.
     pub(super) fn check_limits(&self) -> Result<()> {
         let of_dumps = (self.postgresql.iter().map(|it| ("postgresql.timeout", it.timeout)))
@@ -276,6 +297,8 @@ pub struct Postgresql {
     pub options: Vec<String>,
     /// Where pg_dump is, if not where packages put it.
     pub bin_dir: Option<PathBuf>,
+    /// What runs the programs, in a container.
+    pub exec: Exec,
 }
 
 /// The formats of PostgreSQL's dumps (pg_dump(1)), none of them compressed.
@@ -321,6 +344,8 @@ pub struct Mysql {
     pub options: Vec<String>,
     /// Where the dump program is, if not in the PATH.
     pub bin_dir: Option<PathBuf>,
+    /// What runs the programs, in a container.
+    pub exec: Exec,
 }
 
 /// SQLite databases.
@@ -345,6 +370,9 @@ pub struct CommandSource {
     pub run: Command,
     /// The account it runs as.
     pub user: Option<String>,
+    /// What runs it, in a container.
+    #[serde(default)]
+    pub exec: Exec,
     /// How long it may take; a day without it.
     pub timeout: Option<Duration>,
 }

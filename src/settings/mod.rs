@@ -3,6 +3,7 @@
 //! [`mod@file`] is what may be written, [`Settings`] what it means.
 
 pub mod excludes;
+pub mod exec;
 pub mod file;
 pub mod periodicity;
 pub mod profile;

@@ -147,7 +147,9 @@ impl Profile {
         own.check_paths()?;
         defaults.check_paths()?;
         own.check_limits()?;
+        own.check_exec()?;
         defaults.check_limits()?;
+        defaults.check_exec()?;
         let has_databases = own.has_databases();
         let sources = own.sources.or_else(|| defaults.sources.clone()).unwrap_or_default();
         sources.iter().try_for_each(|path| check_absolute("sources", Some(path)))?;

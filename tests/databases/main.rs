@@ -1,6 +1,7 @@
 //! Dumps and copies of databases.
 #![allow(clippy::unwrap_used)]
 
+mod containers;
 mod database_mysql;
 mod database_mysql_whole;
 mod database_postgresql;

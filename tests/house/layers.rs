@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("traffic", &[]),
     ("variable", &["error", "spelling"]),
     ("format", &["id", "error", "quantity"]),
+    ("version", &["format"]),
     ("source", &["accounts", "error", "format", "path", "pattern", "text"]),
     ("trust", &["accounts", "error", "source"]),
     ("crypto", &["id", "error", "random", "format", "trust"]),

@@ -34,7 +34,7 @@ const TAKE: &str = "take what is left by `bakfs prune --accept-missing`";
 #[command(after_help = "Exit codes: 0 all is well, 1 something must be mended, 2 the configuration cannot be read")]
 pub struct Args {
     /// Only these profiles
-    #[arg(value_name = "PROFILE")]
+    #[arg(value_name = "PROFILE", add = crate::cli::complete::profiles())]
     profiles: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ use std::io::Write;
 #[command(after_help = "Exit codes: 0 all could be listed, 1 something could not, 2 the configuration cannot be read")]
 pub struct Args {
     /// Only this profile's
-    #[arg(value_name = "PROFILE")]
+    #[arg(value_name = "PROFILE", add = crate::cli::complete::profiles())]
     profile: Option<String>,
 }
 

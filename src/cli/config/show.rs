@@ -21,7 +21,7 @@ use std::path::Path;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this profile
-    #[arg(value_name = "PROFILE")]
+    #[arg(value_name = "PROFILE", add = crate::cli::complete::profiles())]
     profile: Option<String>,
 }
 

@@ -1,10 +1,12 @@
-//! How programs connect: what option files say of that, in a file of our own, and nothing else of what they say.
+//! How programs connect: what option files say of that, in a file of our own, and nothing else of what they say. To
+//! programs that run in a container it is handed through a pipe.
 
 use super::client::find;
 use super::option_files;
 use crate::database::local::Temporary;
 use crate::error::{Context, Result};
 use crate::process::{Account, Program};
+use crate::settings::exec::Exec;
 use crate::settings::file::Mysql;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, chown};
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 /// The groups of option files that a dump program reads, of MySQL's and of MariaDB's.
 const GROUPS: [&str; 5] = ["client", "client-server", "client-mariadb", "mysqldump", "mariadb-dump"];
@@ -52,10 +55,20 @@ pub const ENVIRONMENT: [&str; 9] = [
     "MYSQL_TEST_LOGIN_FILE",
 ];
 
-/// A file that says how to connect, and nothing else; it is gone when dropped.
+/// What hands the first bytes of its input, as many as its first argument says, to a program as its option file, and
+/// the rest as its input. Neither an argument nor a file has them, and a variable that is not exported.
+const HANDED_IN: &str = "\
+options=$(head -c \"$1\") || exit
+shift
+exec \"$@\" 3<<END
+$options
+END
+";
+
+/// What says how to connect, and nothing else; a file is gone when dropped.
 #[derive(Clone)]
 pub struct Connection {
-    folder: Arc<TempDir>,
+    options: Options,
     /// The socket it names.
     pub socket: Option<PathBuf>,
     /// Whether it leads elsewhere than to the socket of this machine.
@@ -63,6 +76,18 @@ pub struct Connection {
     /// What else option files say, which is left aside.
     pub left_aside: Vec<String>,
 }
+
+/// Where the options of a connection are.
+#[derive(Clone)]
+enum Options {
+    /// In a file of a folder of its own.
+    Kept(Arc<TempDir>),
+    /// With whom starts programs.
+    Handed(Arc<Zeroizing<String>>),
+}
+
+/// The file's name.
+const FILE: &str = "connection.cnf";
 
 impl Connection {
     /// Reads what option files say of a connection: the machine's, that of the account, and `option-file`.
@@ -78,27 +103,51 @@ impl Connection {
             !is_local || value("protocol").flatten().is_some_and(|it| !it.eq_ignore_ascii_case("socket"));
         let is_told = |option: &&&str| !HARMLESS.contains(&&*name_of(option));
         let left_aside = others.iter().filter(is_told).map(|option| option.to_string()).collect();
-        let folder = Arc::new(temporary.make(account)?);
-        let connection = Connection { folder, socket, is_elsewhere, left_aside };
-        let writing = || format!("Cannot write the options of a connection to {}", connection.path().display());
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(connection.path()).context(writing)?;
-        file.write_all(written(&kept).as_bytes()).context(writing)?;
-        if let Some(account) = account {
-            chown(connection.path(), Some(account.uid), Some(account.gid)).context(writing)?;
+        let text = Zeroizing::new(written(&kept));
+        if !settings.exec.is_none() {
+            let options = Options::Handed(Arc::new(text));
+            return Ok(Connection { options, socket, is_elsewhere, left_aside });
         }
-        Ok(connection)
+        let folder = temporary.make(account)?;
+        let path = folder.path().join(FILE);
+        let writing = || format!("Cannot write the options of a connection to {}", path.display());
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).context(writing)?;
+        file.write_all(text.as_bytes()).context(writing)?;
+        if let Some(account) = account {
+            chown(&path, Some(account.uid), Some(account.gid)).context(writing)?;
+        }
+        Ok(Connection { options: Options::Kept(Arc::new(folder)), socket, is_elsewhere, left_aside })
     }
 
-    /// Returns the file's path.
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().join("connection.cnf")
+    /// Makes a program that connects by it, and reads no other option file; `exec` runs it.
+    pub fn program(&self, path: &Path, exec: &Exec) -> Program {
+        // The option must be the first.
+        match &self.options {
+            Options::Kept(folder) => {
+                let mut argument = std::ffi::OsString::from("--defaults-file=");
+                argument.push(folder.path().join(FILE));
+                Program::new([path.as_os_str()]).arg(argument)
+            }
+            Options::Handed(text) => {
+                let mut program = Program::new([path.as_os_str()]).arg("--defaults-file=/dev/fd/3");
+                let (handed_in, len) = (["sh", "-c", HANDED_IN, "bakfs"], text.len().to_string());
+                program.exec = exec.words();
+                program.exec.extend(handed_in.into_iter().chain([&*len]).map(Into::into));
+                program.input = Some(text.as_bytes().to_vec());
+                program
+            }
+        }
     }
 }
 
 /// Returns what option files say to a dump program: asked of the program that prints it, or read where there is none.
 fn options(settings: &Mysql, account: Option<&Account>, client: &Path) -> Result<Vec<String>> {
     let named = settings.option_file.as_deref();
+    if !settings.exec.is_none() {
+        // Those of this machine are not meant.
+        return option_files::read("", None, named, &GROUPS);
+    }
     let ask = |path: &Path, arguments: &[&str], file: Option<&Path>| {
         let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
         program.withheld = ENVIRONMENT.map(Into::into).to_vec();

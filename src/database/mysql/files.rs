@@ -37,7 +37,9 @@ const MADE_ENDINGS: [&str; 6] = [".pid", ".err", ".sock", ".lower-test", ".dblwr
 /// Returns the folders that hold a server's databases, where it runs on this machine: none where it cannot be told for
 /// certain that they are this very server's. That is asked of the socket: which process listens on it.
 pub fn folders(server: &Server) -> Vec<ServerFolder> {
-    let Some(socket) = server.connection.socket.as_ref().filter(|_| !server.connection.is_elsewhere) else {
+    // The socket of a container's server is not the one that has its path here.
+    let is_here = !server.connection.is_elsewhere && server.settings.exec.is_none();
+    let Some(socket) = server.connection.socket.as_ref().filter(|_| is_here) else {
         return Vec::new();
     };
     let Some(listener) = listener(socket) else { return Vec::new() };

@@ -61,6 +61,7 @@ impl DumpProgram {
         let path = server.dump_program(facts.is_mariadb())?;
         let told = |options: &[&str]| {
             let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
+            program.exec = server.settings.exec.words();
             program.timeout = Some(Duration::from_secs(60));
             options.iter().fold(program, |program, option| program.arg(option)).answer()
         };

@@ -1,6 +1,6 @@
 //! A MySQL or MariaDB server as its client programs see it.
 
-use super::client::find;
+use super::client::{find, find_for};
 use super::connection::{Connection, ENVIRONMENT};
 use super::rights::Rights;
 use crate::database::local::{Temporary, account, check_secret, dump_limit};
@@ -91,7 +91,10 @@ impl Server {
         check_options(&settings.options)?;
         // A folder may have the dump program alone.
         let asks = ["mariadb", "mysql"];
-        let client = find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?;
+        let client = match settings.exec.is_none() {
+            true => find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?,
+            false => find_for(settings, &asks)?,
+        };
         let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
         let name = mysql_name(settings).to_string();
         let mut server = Server { name, settings: settings.clone(), account, connection, client, stop: stop.clone() };
@@ -113,19 +116,19 @@ impl Server {
             return Ok(());
         }
         let told = self.ask("SELECT @@socket")?.into_iter().flatten().next().map(PathBuf::from);
-        self.connection.socket = told.filter(|path| path.exists());
+        self.connection.socket = told.filter(|path| !self.settings.exec.is_none() || path.exists());
         Ok(())
     }
 
     /// Finds the program that dumps, that of the server's maker first.
     pub fn dump_program(&self, is_mariadb: bool) -> Result<PathBuf> {
         let names = if is_mariadb { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
-        find(&names, self.settings.bin_dir.as_deref())
+        find_for(&self.settings, &names)
     }
 
     /// Makes a client program that connects to this server.
     pub fn program(&self, path: &Path) -> Program {
-        let mut program = Program::new([path.as_os_str()]).stopped_by(&self.stop);
+        let mut program = self.connection.program(path, &self.settings.exec).stopped_by(&self.stop);
         program.account = self.account.clone();
         program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;
@@ -134,8 +137,6 @@ impl Server {
             argument.push(value);
             argument
         };
-        // It must be the first; no other option file is read.
-        program = program.arg(named("--defaults-file=", &self.connection.path()));
         program.withheld = ENVIRONMENT.map(Into::into).to_vec();
         let port = settings.port.map(|port| port.to_string());
         let (mut host, mut port) = (settings.host.as_ref(), port.as_ref());
@@ -155,7 +156,7 @@ impl Server {
     /// Tries statements of any number, one a line, and returns the rows of those that succeed.
     pub fn try_all(&self, sql: String) -> Result<Vec<Vec<String>>> {
         let mut program = self.asking().arg("--force");
-        program.input = Some(sql.into_bytes());
+        program.input.get_or_insert_default().extend(sql.into_bytes());
         Ok(rows(&program.answer().map_err(|error| self.explained(error))?))
     }
 

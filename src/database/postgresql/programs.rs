@@ -3,6 +3,8 @@
 use crate::database::local::{folders, is_program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Program;
+use crate::settings::exec::Exec;
+use crate::settings::file::Postgresql;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,20 +101,33 @@ pub fn psql(bin_dir: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-fn told(path: &Path, option: &str) -> Result<String> {
+/// Returns a program's path where `exec` runs it: the PATH there is not known.
+pub fn elsewhere(name: &str, bin_dir: Option<&Path>) -> PathBuf {
+    bin_dir.map_or_else(|| name.into(), |folder| folder.join(name))
+}
+
+fn told(path: &Path, exec: &Exec, option: &str) -> Result<String> {
     let mut program = Program::new([path.as_os_str()]).arg(option).env("LC_ALL", "C");
+    program.exec = exec.words();
     program.timeout = Some(Duration::from_secs(60));
     program.answer()
 }
 
 impl Programs {
     /// Finds the programs that dump a server of a version: of the same major version, or of the next newer one.
-    pub fn find(server: Version, bin_dir: Option<&Path>) -> Result<Self> {
+    pub fn find(server: Version, settings: &Postgresql) -> Result<Self> {
+        let (bin_dir, exec) = (settings.bin_dir.as_deref(), &settings.exec);
+        let candidates = match exec.is_none() {
+            true => {
+                searched(bin_dir).into_iter().map(|folder| folder.join("pg_dump")).filter(|it| is_program(it)).collect()
+            }
+            false => vec![elsewhere("pg_dump", bin_dir)],
+        };
         let mut best: Option<(Version, PathBuf)> = None;
-        for pg_dump in searched(bin_dir).into_iter().map(|folder| folder.join("pg_dump")) {
+        for pg_dump in candidates {
             // Debian's wrapper in the PATH is no program where it finds nothing to wrap.
-            let answer = is_program(&pg_dump).then(|| told(&pg_dump, "--version").ok()).flatten();
-            let Some(version) = answer.and_then(|answer| Version::parse(&answer)) else { continue };
+            let Ok(answer) = told(&pg_dump, exec, "--version") else { continue };
+            let Some(version) = Version::parse(&answer) else { continue };
             let is_better = best.as_ref().is_none_or(|(best, _)| version.rank() < best.rank());
             if version.rank() >= server.rank() && is_better {
                 best = Some((version, pg_dump));
@@ -120,13 +135,14 @@ impl Programs {
         }
         let Some((version, pg_dump)) = best else {
             let (major, place) = (server.major(), nowhere(bin_dir));
+            let place = if exec.is_none() { place } else { format!("{place} where `exec` leads") };
             let message = format!(
                 "The server's version is {server}, and there is no pg_dump of that version or a newer one{place}: \
                  install postgresql-client-{major}, or set `bin-dir`"
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         };
-        let help = told(&pg_dump, "--help")?;
+        let help = told(&pg_dump, exec, "--help")?;
         Ok(Programs { pg_dumpall: pg_dump.with_file_name("pg_dumpall"), pg_dump, version, help })
     }
 

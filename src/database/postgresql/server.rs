@@ -1,6 +1,6 @@
 //! A PostgreSQL server as its client programs see it.
 
-use super::programs::psql;
+use super::programs::{elsewhere, psql};
 use crate::database::local::{account, check_secret, dump_limit};
 use crate::error::{Error, Result};
 use crate::process::{Account, Program, Stop};
@@ -101,14 +101,18 @@ impl Server {
     /// Names a server, and verifies the account, its secrets and the program that asks.
     pub fn new(settings: &Postgresql, stop: &Stop) -> Result<Self> {
         let is_local = settings.host.as_ref().is_none_or(|host| host.starts_with(['/', '@']));
-        let by_peer = (is_local && rustix::process::geteuid().is_root()).then_some("postgres");
+        let is_here = is_local && settings.exec.is_none();
+        let by_peer = (is_here && rustix::process::geteuid().is_root()).then_some("postgres");
         let account = account(settings.user.as_deref().or(by_peer))?;
         if let Some(pgpass) = &settings.pgpass {
             // libpq ignores a file that others may read, and then asks nobody.
             check_secret(pgpass, account.as_ref(), false)?;
         }
         check_options(&settings.options)?;
-        let psql = psql(settings.bin_dir.as_deref())?;
+        let psql = match settings.exec.is_none() {
+            true => psql(settings.bin_dir.as_deref())?,
+            false => elsewhere("psql", settings.bin_dir.as_deref()),
+        };
         let name = postgresql_name(settings).to_string();
         Ok(Server { name, settings: settings.clone(), account, psql, stop: stop.clone() })
     }
@@ -119,8 +123,12 @@ impl Server {
         program.account = self.account.clone();
         program.timeout = dump_limit(self.settings.timeout);
         let settings = &self.settings;
+        program.exec = settings.exec.words();
         let port = settings.port.map(|port| port.to_string());
-        for (option, value) in [("--host", &settings.host), ("--port", &port), ("--username", &settings.role)] {
+        // In a container programs are root's, whom no server knows.
+        let usual = (!settings.exec.is_none()).then(|| String::from("postgres"));
+        let role = settings.role.as_ref().or(usual.as_ref());
+        for (option, value) in [("--host", settings.host.as_ref()), ("--port", port.as_ref()), ("--username", role)] {
             if let Some(value) = value {
                 program = program.arg(format!("{option}={value}"));
             }

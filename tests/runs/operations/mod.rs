@@ -1,10 +1,11 @@
-//! Promise: every line of docs/operations.md and README.md that a person would type does what the page says.
+//! Promise: every line of docs/operations.md, docs/manual.md and README.md that a person would type does what the page says.
 //!
 //! A chapter is a table of steps; a step types a line of a page as it stands there, in a world where all paths are the
 //! page's, and compares what comes of it. What cannot be typed here is in `ELSEWHERE`, with the test that stands for it.
 
 mod configuration;
 mod elsewhere;
+mod manual;
 mod page;
 mod plain;
 mod rescue;
@@ -19,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
 /// What is done, in this order.
-const CHAPTERS: [&[Step]; 3] = [server::STEPS, plain::STEPS, rescue::STEPS];
+const CHAPTERS: [&[Step]; 4] = [server::STEPS, plain::STEPS, rescue::STEPS, manual::STEPS];
 
 /// A step of a chapter. Lines and texts are named as `Item::key` has them.
 enum Step {

@@ -5,6 +5,7 @@
 pub mod bent;
 pub mod cli;
 pub mod compare;
+pub mod container;
 pub mod device;
 pub mod dumps;
 pub mod far;
