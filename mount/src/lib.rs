@@ -22,5 +22,5 @@ pub use kernel::unmount;
 pub use mount::{Mount, Options};
 pub use requests::Requests;
 pub use server::ServerProcess;
-pub use table::{Mounted, find_mount, mounts_of_type};
+pub use table::{Mounted, find_mount, is_told, mounts_of_type};
 pub use threads::Threads;

@@ -51,6 +51,11 @@ pub fn find_mount(real: &Path) -> Option<Mounted> {
     fs::read("/proc/self/mountinfo").ok().and_then(|table| find_in_table(&table, real))
 }
 
+/// Returns whether the kernel tells what is mounted: where /proc is not, nothing is found.
+pub fn is_told() -> bool {
+    Path::new("/proc/self/mountinfo").exists()
+}
+
 /// Returns the mounts of a type, as `fuse.bakfs`.
 pub fn mounts_of_type(fs_type: &str) -> Vec<Mounted> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();

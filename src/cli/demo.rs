@@ -2,6 +2,7 @@
 
 use super::Status;
 use crate::error::{Context, Error, ErrorKind};
+use crate::process::program;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -121,7 +122,7 @@ fn check_fuse() -> Result<(), Error> {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     check_fuse()?;
-    let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
+    let program = program::own()?;
     let folder =
         tempfile::Builder::new().prefix("bakfs-demo-").tempdir().context(|| "Cannot make a temporary folder".into())?;
     let base = std::fs::canonicalize(folder.path()).context(|| "Cannot use the temporary folder".into())?;

@@ -8,6 +8,7 @@ use super::{Status, output, scope};
 use crate::error::{Context, Error, ErrorKind};
 use crate::log::Log;
 use crate::machine::updatedb::FS_TYPE;
+use crate::process::program;
 use crate::serve::point::real_path;
 use crate::trust::{descriptors, environment};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,6 +26,14 @@ const MAX_HEARING: Duration = Duration::from_secs(1);
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
+}
+
+/// Returns an input that is at its end; a disk that holds nothing else has no /dev/null.
+fn nothing() -> Stdio {
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        return null.into();
+    }
+    std::io::pipe().map_or_else(|_| Stdio::null(), |(reader, _)| reader.into())
 }
 
 /// Opens the log, so that who waits is told if it cannot be written.
@@ -73,7 +82,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
         log => Some(log?),
     };
     let has_log = log.is_some();
-    let program = std::env::current_exe().context(|| "Cannot find this program's own file".into())?;
+    let program = program::own()?;
     let mut command = Command::new(program);
     // A copy that is named as mount(8) names its helpers would take these arguments for mount(8)'s.
     command.arg0("bakfs");
@@ -92,7 +101,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
             command.args(["--password-file", "/dev/stdin"]).stdin(Stdio::piped());
         }
         None => {
-            command.stdin(Stdio::null());
+            command.stdin(nothing());
             if let Some(path) = &global.access.password_file {
                 command.arg("--password-file").arg(absolute(path)?);
             }

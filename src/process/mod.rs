@@ -1,6 +1,7 @@
 //! Running other programs: in a session of their own, as another user, with a time limit, and their words kept.
 
 mod conversation;
+pub mod program;
 
 use crate::accounts::{self, User};
 use crate::error::{Context, Error, ErrorKind, Result};

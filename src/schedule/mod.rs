@@ -4,10 +4,10 @@
 
 pub mod cron;
 pub mod destination;
-pub mod program;
 pub mod systemd;
 
 use crate::error::{Context, Error, Result};
+use crate::process::program;
 use crate::settings::{Periodicity, Profile, Settings};
 pub use destination::Destination;
 use serde::Serialize;

@@ -4,10 +4,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::machine::updatedb::FS_TYPE;
 use crate::spelling::readable_path;
 use crate::view::NOTE_NAME;
-use bakfs_mount::{MountError, Mounted, ServerProcess, find_mount, mounts_of_type};
+use bakfs_mount::{MountError, Mounted, ServerProcess, find_mount, is_told, mounts_of_type};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A file system in user space (statfs(2)).
+const FUSE_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 /// So long a mount has to begin anew before it is named as one that hides something.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.
@@ -136,6 +138,13 @@ pub fn unmount(mountpoint: &Path, lazily: bool) -> Result<Option<ServerProcess>>
                 "{at} is no mount of bakfs but of {}: `umount` is for it",
                 mounted.fs_type
             )));
+        }
+        // What else is there, on a disk that has not even /proc, is for umount(8).
+        None if !is_told() && rustix::fs::statfs(&real).is_ok_and(|found| found.f_type == FUSE_MAGIC) => {
+            let unmounted = bakfs_mount::unmount(&real, lazily);
+            return unmounted
+                .map(|()| None)
+                .map_err(|error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error));
         }
         None => {
             let message = format!("Nothing is mounted at {at}: `findmnt -t {FS_TYPE}` lists where histories are");

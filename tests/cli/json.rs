@@ -76,6 +76,7 @@ fn every_key_that_is_printed_is_described_and_every_described_one_is_printed() {
     std::fs::write(source.join("another"), b"more").unwrap();
     say("backup", &["backup", path]);
     say("run", &["run", "p"]);
+    say("version", &["version"]);
     say("snapshots", &["snapshots"]);
     say("ls", &["ls", &latest]);
     say("find", &["find", "*"]);

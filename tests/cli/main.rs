@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod completions;
 mod configuration;
 mod demo;
 mod diff_oracle;

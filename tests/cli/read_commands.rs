@@ -1,6 +1,7 @@
 //! Promise: what `ls`, `find`, `dump`, `stats`, `completions` and `man` say is what was backed up.
 
 use bakfs_testing::cli::{Bakfs, json_of};
+use bakfs_testing::process::tool;
 use bakfs_testing::{noise, process, tools, write};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -294,17 +295,37 @@ fn stats_count_what_is_there() {
 }
 
 #[test]
-fn completions_and_manual_pages_know_every_command() {
+fn the_manual_has_a_page_for_every_command_with_codes_variables_files_and_examples() {
     let bakfs = Bakfs::empty();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = bakfs.ok(["completions", shell]).text();
-        assert!(script.contains("snapshots") && script.contains("read-data"), "{shell}");
-    }
     let folder = bakfs.path("man");
     bakfs.ok([OsStr::new("man"), folder.as_os_str()]);
-    for page in ["bakfs.1", "bakfs-backup.1", "bakfs-diff.1", "bakfs-check.1"] {
-        let text = std::fs::read_to_string(folder.join(page)).unwrap();
-        assert!(text.contains(".TH"), "{page}");
+    let mut pages: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        pages.push(entry.unwrap().file_name().into_string().unwrap());
+    }
+    for page in
+        ["bakfs.1", "bakfs-backup.1", "bakfs-config-check.1", "bakfs-check.1", "bakfs-patterns.7", "bakfs.toml.5"]
+    {
+        assert!(pages.iter().any(|name| name == page), "{page}: {pages:?}");
+    }
+    let help = bakfs.ok(["--help"]).text();
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        let text = std::fs::read_to_string(folder.join(format!("bakfs-{command}.1"))).unwrap();
+        for part in [".SH SYNOPSIS", ".SH \"EXIT STATUS\"", ".SH \"ENVIRONMENT\"", ".SH \"FILES\"", ".SH \"SEE ALSO\""]
+        {
+            assert!(text.contains(part), "{command}: {part}");
+        }
+        let has_examples =
+            text.contains(".SH \"EXAMPLES\"") && text.contains(&format!("bakfs {}", command.replace('-', "\\-")));
+        assert!(has_examples, "{command} has no example");
+    }
+    for name in &pages {
+        let path = folder.join(name);
+        let shown = tool("groff", ["-man", "-Tutf8", "-ww", "-P-cbou", path.to_str().unwrap()]).expect(0);
+        assert_eq!(shown.stderr, "", "{name}");
+        let is_of_markdown = shown.text().contains("](") || !name.ends_with(".1") && shown.text().contains('`');
+        assert!(!is_of_markdown, "{name} is no Markdown");
     }
     assert!(bakfs.ok(["man"]).text().contains(".SH SYNOPSIS"));
 }

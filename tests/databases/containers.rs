@@ -37,7 +37,7 @@ fn a_cluster_in_a_container_is_dumped_and_restores() {
     assert!(globals.contains("CREATE ROLE postgres"), "{globals}");
     // All programs went the same way, and were told of what decides their answers.
     let told = container.arguments();
-    let dumping = told.lines().find(|line| line.contains("pg_dump --no-password")).unwrap_or_else(|| panic!("{told}"));
+    let dumping = told.lines().find(|line| line.contains("--format=custom")).unwrap_or_else(|| panic!("{told}"));
     assert!(dumping.starts_with("exec -i db env ") && dumping.contains("PGOPTIONS=-c role=none"), "{dumping}");
     assert!(dumping.contains("--snapshot="), "the moment of all is theirs too: {dumping}");
     let found = inspect(&profile(&text)).inspections;

@@ -15,8 +15,18 @@ fn missing_test(root: &Path, file: &str, test: &str) -> Option<String> {
 fn every_test_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
-    let documents = ["semantics", "operations", "configuration", "patterns", "prune", "security", "json"]
-        .map(|name| format!("docs/{name}.md"));
+    let documents = [
+        "semantics",
+        "operations",
+        "configuration",
+        "patterns",
+        "prune",
+        "security",
+        "json",
+        "compatibility",
+        "manual",
+    ]
+    .map(|name| format!("docs/{name}.md"));
     for document in documents.iter().map(|name| &**name).chain(["README.md"]) {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for part in text.split('`').skip(1).step_by(2) {

@@ -8,5 +8,6 @@ mod notify;
 mod operations;
 mod run;
 mod schedule;
+mod schedule_program;
 mod status;
 mod workflows;

@@ -25,7 +25,7 @@ pub fn find_for(settings: &Mysql, names: &[&str]) -> Result<PathBuf> {
         }
     }
     let names = names.join(" nor ");
-    let message = format!("Neither {names} runs where `exec` leads: look at `exec`, or set `bin-dir`");
+    let message = format!("Neither {names} can be run where `exec` leads: look at `exec`, or set `bin-dir`");
     let error = Error::new(ErrorKind::NotFound, message);
     Err(match first_error {
         None => error,

@@ -25,6 +25,26 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/repository/keys.rs::a_path_is_told_the_packs_it_needs_and_those_that_are_gone",
     },
     Elsewhere {
+        lines: &["packaging/build", "packaging/build deb"],
+        why: "what is shipped takes a quarter of an hour to build: the tests package the program under test",
+        test: "tests/packaging/main.rs::the_package_installs_upgrades_and_goes_in_debian_12",
+    },
+    Elsewhere {
+        lines: &["apt-get install ./bakfs_0.2.0_amd64.deb"],
+        why: "it is typed in bare roots",
+        test: "tests/packaging/main.rs::the_package_installs_upgrades_and_goes_in_debian_13",
+    },
+    Elsewhere {
+        lines: &["cp bakfs-0.2.0-x86_64-linux /usr/local/bin/bakfs && chmod 755 /usr/local/bin/bakfs"],
+        why: "it is typed on a disk that has busybox alone",
+        test: "tests/packaging/main.rs::the_static_binary_gives_the_first_half_hour_on_a_disk_with_busybox",
+    },
+    Elsewhere {
+        lines: &["podman load < bakfs-0.2.0-oci.tar"],
+        why: "no engine of containers runs here: what reads and unpacks images does",
+        test: "tests/packaging/main.rs::the_image_has_the_programs_of_databases_and_runs",
+    },
+    Elsewhere {
         lines: &["bakfs man DIR"],
         why: "the folder is the test's own",
         test: "tests/cli/values.rs::the_pattern_language_is_a_page_of_the_manual",

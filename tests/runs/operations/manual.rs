@@ -1,7 +1,7 @@
 //! The examples of the manual's pages (docs/manual.md), on a machine where nothing was backed up yet.
 
 use super::Step::{self, Given, Types};
-use super::done;
+use super::{done, silently};
 use bakfs_testing::process::Outcome;
 
 pub const STEPS: &[Step] = &[
@@ -70,6 +70,26 @@ pub const STEPS: &[Step] = &[
     Types("bakfs man /usr/local/share/man/man1", |world, outcome| {
         done(world, outcome);
         assert!(world.read("/usr/local/share/man/man1/bakfs-restore.1").contains(".SH \"EXIT STATUS\""));
+    }),
+    Given(|world| {
+        world.does("mkdir -p /mnt/disk && cp -a /var/lib/bakfs/repo /mnt/disk/ && cp /etc/bakfs/keys/* /root/");
+        world.does("cd /root && mv $(grep -l . *.key | head -1) recovery.txt; for key in *.key; do bakfs --repo /mnt/disk/repo \
+                    --password-file recovery.txt snapshots >/dev/null 2>&1 || mv $key recovery.txt; done; rm -rf /var/cache/bakfs");
+    }),
+    Types("export BAKFS_REPO=/mnt/disk/repo", silently),
+    Types("bakfs --password-file recovery.txt mount /mnt/history", silently),
+    Given(|world| drop(world.does("cp /etc/hosts /root/hosts.then && echo broken > /etc/hosts"))),
+    Types("cp -a /mnt/history/latest/etc/hosts /etc/", |world, outcome| {
+        silently(world, outcome);
+        world.does("cmp /etc/hosts /root/hosts.then && bakfs umount /mnt/history");
+    }),
+    Types("bakfs --password-file recovery.txt restore latest /mnt/newdisk", |world, outcome| {
+        assert_eq!(outcome.code, 0, "{outcome}");
+        world.does("cmp /mnt/newdisk/etc/hosts /etc/hosts && unset BAKFS_REPO && rm -rf /mnt/newdisk/*");
+    }),
+    Types("bakfs --repo /backup/repo forget-place", |world, outcome| {
+        assert_eq!(outcome.code, 0, "{outcome}");
+        world.does("bakfs snapshots");
     }),
     Types("bakfs demo", |_, outcome| assert_eq!(outcome.code, 0, "{outcome}")),
 ];

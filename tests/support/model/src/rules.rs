@@ -74,7 +74,9 @@ pub enum Flaw {
 /// One model.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
+    /// How many processes back up.
     pub writers: usize,
+    /// How many prune.
     pub pruners: usize,
     /// Whether somebody forgets the old snapshot during the run, and may bring it back; else it is forgotten.
     pub user: bool,
@@ -90,29 +92,32 @@ pub struct Rules {
     pub short: bool,
     /// Whether somebody puts deleted forget marks back.
     pub replays: bool,
+    /// What a prune may choose.
     pub plans: Plans,
+    /// What processes see of the store.
     pub listing: Listing,
+    /// The rule that is broken, if one is.
     pub flaw: Option<Flaw>,
 }
 
 impl Rules {
-    pub fn has(&self, flaw: Flaw) -> bool {
+    pub(crate) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
 
     /// Returns the packs of a listing in which an index finds chunks.
-    pub fn found_packs(&self, state: &State, view: Set) -> Bits {
+    pub(crate) fn found_packs(&self, state: &State, view: Set) -> Bits {
         let listed = (view & PACKS) as Bits;
         if self.index { listed & state.indexed(view & SEGMENTS) } else { listed }
     }
 
     /// Returns the pruners whose condemn marks are open.
-    pub fn open(&self, view: Set) -> impl Iterator<Item = usize> {
+    pub(crate) fn open(&self, view: Set) -> impl Iterator<Item = usize> {
         (0..PRUNERS).filter(move |pruner| view & condemn(*pruner) != 0 && view & cancel(*pruner) == 0)
     }
 
     /// Returns the verdicts that count.
-    pub fn valid(&self, state: &State, view: Set) -> impl Iterator<Item = Pruner> {
+    pub(crate) fn valid(&self, state: &State, view: Set) -> impl Iterator<Item = Pruner> {
         let pruners = state.pruners;
         (0..PRUNERS)
             .filter(move |pruner| view & verdict(*pruner) != 0)
@@ -121,31 +126,31 @@ impl Rules {
     }
 
     /// Returns the writers whose snapshots are revoked.
-    pub fn revoked(&self, state: &State, view: Set) -> Bits {
+    pub(crate) fn revoked(&self, state: &State, view: Set) -> Bits {
         self.valid(state, view).fold(0, |revoked, pruner| revoked | pruner.revokes)
     }
 
     /// Returns whether a verdict has removed the old snapshot.
-    pub fn has_removed_old(&self, state: &State, view: Set) -> bool {
+    pub(crate) fn has_removed_old(&self, state: &State, view: Set) -> bool {
         let outlives = self.has(Flaw::RemovedForEver) || self.has(Flaw::DecideForOthers);
         self.valid(state, view)
             .any(|pruner| pruner.removes_old && (outlives || view & condemn(usize::from(pruner.about)) != 0))
     }
 
     /// Returns the objects that are no snapshots, or no more.
-    pub fn void(&self, state: &State, view: Set) -> Set {
+    pub(crate) fn void(&self, state: &State, view: Set) -> Set {
         let revoked = members(self.revoked(state, view)).fold(0, |void, writer| void | snapshot(writer));
         if self.has_removed_old(state, view) { revoked | OLD } else { revoked }
     }
 
     /// Returns whether a session must stop, by what its process has listed.
-    pub fn is_fenced(&self, view: Set, session: Set, fence: Set) -> bool {
+    pub(crate) fn is_fenced(&self, view: Set, session: Set, fence: Set) -> bool {
         let is_gone = self.cleanup && !self.has(Flaw::FencesForgotten) && view & session == 0;
         view & fence != 0 || is_gone
     }
 
     /// Returns all a process may see when it lists.
-    pub fn views(&self, state: &State, who: Actor) -> Vec<Set> {
+    pub(crate) fn views(&self, state: &State, who: Actor) -> Vec<Set> {
         let mut views = vec![state.store];
         if self.listing == Listing::Exact {
             return views;
@@ -160,7 +165,7 @@ impl Rules {
     }
 
     /// Returns what is wrong with a state.
-    pub fn fault(&self, state: &State) -> Option<String> {
+    pub(crate) fn fault(&self, state: &State) -> Option<String> {
         let store = state.store;
         let void = self.void(state, store);
         let forgotten = if store & FORGETS == 0 { 0 } else { OLD };

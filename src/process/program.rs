@@ -20,15 +20,38 @@ pub struct Called {
     pub others: Vec<PathBuf>,
 }
 
-/// Finds this process's program.
+/// Finds the file of this process's program: the one that runs, or where /proc is not mounted, as on a disk that holds
+/// nothing else, the one that was called.
+pub fn own() -> Result<PathBuf> {
+    let word = std::env::args_os().next().unwrap_or_default();
+    std::env::current_exe()
+        .or_else(|error| by_word(&word, &folders()).ok_or(error))
+        .context(|| "Cannot find this program's own file: mount /proc, or call the program by its full path".into())
+}
+
+/// Finds the paths of this process's program.
 pub fn called() -> Result<Called> {
-    let own = std::env::current_exe().context(|| "Cannot find out where this program is".into())?;
+    let own = own()?;
     if !own.is_file() {
         return Err(Error::usage(format!("{} was replaced while it ran: run this again", own.display())));
     }
+    of(&own, std::env::args_os().next().as_deref(), &folders())
+}
+
+/// Returns the folders that programs are called in by their names.
+fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    of(&own, std::env::args_os().next().as_deref(), &folders)
+    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect()
+}
+
+/// Returns where a word leads, if there is a file.
+fn by_word(word: &OsStr, folders: &[PathBuf]) -> Option<PathBuf> {
+    let paths = if Path::new(word).components().count() > 1 {
+        std::path::absolute(word).into_iter().collect()
+    } else {
+        folders.iter().map(|folder| folder.join(word)).collect::<Vec<_>>()
+    };
+    paths.into_iter().find(|path| path.is_file())
 }
 
 /// Finds the paths of a program that was called by a word: a path, or a name in one of some folders (execvp(3)).
@@ -37,20 +60,24 @@ fn of(own: &Path, word: Option<&OsStr>, folders: &[PathBuf]) -> Result<Called> {
     let wanted = std::fs::metadata(own).context(looking)?;
     let word = Path::new(word.unwrap_or_default());
     let mut paths = Vec::new();
+    let in_folders = |name: &Path| folders.iter().map(|folder| folder.join(name)).collect::<Vec<_>>();
     if word.components().count() > 1 {
         // One of a folder that has another name by now is not it.
         paths.extend(std::path::absolute(word));
     } else {
-        paths.extend(folders.iter().filter(|folder| folder.is_absolute()).map(|folder| folder.join(word)));
+        paths.extend(in_folders(word));
     }
     paths.push(own.to_path_buf());
-    let name = own.file_name().unwrap_or_default();
+    let name = Path::new(own.file_name().unwrap_or_default());
+    paths.extend(in_folders(name));
     paths.extend(USUAL.iter().map(|folder| Path::new(folder).join(name)));
     let is_it = |found: Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
     paths.retain(|path| std::fs::metadata(path).is_ok_and(is_it));
     let mut others = paths.into_iter();
     let path = others.next().unwrap_or_else(|| own.to_path_buf());
-    Ok(Called { others: others.filter(|other| *other != path).collect(), path })
+    let mut others: Vec<PathBuf> = others.filter(|other| *other != path).collect();
+    others.dedup();
+    Ok(Called { path, others })
 }
 
 /// Returns the folder of a build that a program lies in, wherever links to it are: it is gone with the next cleaning.
@@ -75,16 +102,15 @@ mod tests {
         std::fs::write(at("early/bakfs"), "another one").unwrap();
         symlink("../build/bakfs", at("bin/bakfs")).unwrap();
         let own = at("build/bakfs");
-        let folders = [at("early"), PathBuf::from("bin"), at("bin")];
-        for (word, path, other) in [
-            ("bakfs", at("bin/bakfs"), own.clone()),
-            (at("bin/../bin/bakfs").to_str().unwrap(), at("bin/../bin/bakfs"), own.clone()),
-            ("-bakfs", own.clone(), own.clone()),
-            ("", own.clone(), own.clone()),
+        let (folders, link) = ([at("early"), at("bin")], at("bin/bakfs"));
+        for (word, path, others) in [
+            ("bakfs", link.clone(), vec![own.clone()]),
+            (at("bin/../bin/bakfs").to_str().unwrap(), at("bin/../bin/bakfs"), vec![own.clone(), link.clone()]),
+            ("-bakfs", own.clone(), vec![link.clone()]),
+            ("", own.clone(), vec![link.clone()]),
         ] {
             let found = of(&own, Some(OsStr::new(word)), &folders).unwrap();
-            assert_eq!(found.path, path, "{word}");
-            assert_eq!(found.others, if path == own { vec![] } else { vec![other] }, "{word}");
+            assert_eq!((found.path, found.others), (path, others), "{word}");
         }
         assert_eq!(build_folder(&at("bin/bakfs")), None);
         std::fs::write(at(TAG), "Signature: 8a477f597d28d172789f06886806bc55").unwrap();

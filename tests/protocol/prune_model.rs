@@ -1,19 +1,7 @@
-//! The prune protocol of docs/prune.md as a model, explored to its end: every order of every operation on
-//! the store, by writers, pruners and somebody who forgets a snapshot and brings it back.
-//!
-//! A crash is a process that does nothing more, a pause is one that does nothing for a while, and a put
-//! that takes effect late is one before which its process was paused: all of them are among the orders.
-//! Any session may be taken for dead at any time. With BAKFS_LONG=1 larger models are explored.
+//! The prune protocol of docs/prune.md as a model (`tests/support/model`), explored to its end. With BAKFS_LONG=1 larger
+//! models are explored.
 
-mod explore;
-mod normal;
-mod pruner;
-mod rules;
-mod state;
-mod steps;
-
-use explore::{Explored, explore};
-use rules::{Flaw, Listing, Plans, Rules};
+use bakfs_model::{Explored, Flaw, Listing, Plans, Rules, explore};
 
 /// One writer and two prunes of a repository in which one snapshot is forgotten.
 const BASE: Rules = Rules {
