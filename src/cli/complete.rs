@@ -53,7 +53,7 @@ impl Shell {
 pub fn answer() -> Option<Result<()>> {
     let shell = std::env::var_os(VARIABLE)?;
     let told = || -> Result<()> {
-        let unknown = || Error::usage(format!("{VARIABLE}={} names no shell: unset it", shell.display()));
+        let unknown = || Error::usage(format!("{VARIABLE}={} is no shell that is known: unset it", shell.display()));
         let completer = SHELLS.completer(&shell.to_string_lossy()).ok_or_else(unknown)?;
         let words = words();
         let failed = |error: std::io::Error| Error::new(ErrorKind::Io, format!("Cannot complete: {error}"));

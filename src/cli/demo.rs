@@ -154,8 +154,12 @@ fn tour(demo: &Demo) -> Result<(), Error> {
     let server = demo.path("server");
     std::fs::create_dir(&server).context(|| "Cannot make a folder to back up".into())?;
     for name in ["hosts", "passwd", "fstab", "hostname"] {
-        // What this machine does not have is not copied.
-        let _ = std::fs::copy(Path::new("/etc").join(name), server.join(name));
+        let (from, to) = (Path::new("/etc").join(name), server.join(name));
+        // A bare machine may not have it.
+        if std::fs::copy(&from, &to).is_err() {
+            std::fs::write(&to, format!("# {name} of a server\n"))
+                .context(|| format!("Cannot make {}", to.display()))?;
+        }
     }
     let database = server.join("shop.sqlite");
     let has_database = demo.sql(&database, SHOP);

@@ -88,16 +88,14 @@ fn page(name: &str, section: u8, about: &str, markdown: &str) -> String {
 /// Adds a section: paragraphs, tables of two columns, lists, examples, and words in backquotes.
 fn set_section(heading: &str, markdown: &str, page: &mut String) {
     page.push_str(&format!(".SH \"{}\"\n", escaped(&heading.replace('`', "").to_uppercase())));
-    let mut lines = markdown.lines().peekable();
-    let (mut is_first, mut is_text, mut is_example) = (true, false, false);
+    let (mut lines, mut is_first) = (markdown.lines().peekable(), true);
     while let Some(line) = lines.next() {
         if line.starts_with("```") {
-            is_example = !is_example;
-            page.push_str(if is_example { ".PP\n.nf\n.RS 4\n" } else { ".RE\n.fi\n" });
-            is_text = false;
-        } else if is_example {
-            let line = escaped(line);
-            page.push_str(&if line.starts_with(['.', '\'']) { format!("\\&{line}\n") } else { format!("{line}\n") });
+            page.push_str(".PP\n.nf\n.RS 4\n");
+            for line in lines.by_ref().take_while(|line| !line.starts_with("```")) {
+                page.push_str(&format!("{}\n", guarded(&escaped(line))));
+            }
+            page.push_str(".RE\n.fi\n");
         } else if let Some(row) = line.strip_prefix("| ") {
             // The line below a table's head.
             if lines.peek().is_some_and(|next| next.starts_with("|---")) {
@@ -107,33 +105,41 @@ fn set_section(heading: &str, markdown: &str, page: &mut String) {
             let row = row.trim_end().trim_end_matches('|');
             let (left, right) = row.split_once(" | ").unwrap_or((row, ""));
             page.push_str(&format!(".TP\n{}\n{}\n", inline(left.trim()), inline(right.trim())));
-            is_text = false;
-        } else if line.is_empty() {
-            is_text = false;
-        } else if let Some(item) = line.strip_prefix("- ") {
-            page.push_str(&format!(".IP \\(bu 2\n{}\n", inline(item)));
-            is_text = true;
-        } else {
-            if !is_text && !is_first {
-                page.push_str(".PP\n");
+        } else if !line.is_empty() {
+            // What is quoted may go on in the next line.
+            let mut text = line.trim_start().to_string();
+            while let Some(next) = lines.next_if(|next| !(next.is_empty() || is_begin(next))) {
+                text.push('\n');
+                text.push_str(next.trim_start());
             }
-            page.push_str(&inline(line.trim_start()));
-            page.push('\n');
-            is_text = true;
+            match text.strip_prefix("- ") {
+                Some(item) => page.push_str(&format!(".IP \\(bu 2\n{}\n", inline(item))),
+                None if is_first => page.push_str(&format!("{}\n", inline(&text))),
+                None => page.push_str(&format!(".PP\n{}\n", inline(&text))),
+            }
         }
         is_first &= line.is_empty();
     }
 }
 
-/// Sets words in backquotes in bold, and links without where they lead; a line begins with nothing that roff would take
-/// for a request.
+/// Returns whether a line begins something of its own.
+fn is_begin(line: &str) -> bool {
+    ["```", "| ", "- "].iter().any(|beginning| line.starts_with(beginning))
+}
+
+/// Returns a line that roff does not take for a request.
+fn guarded(line: &str) -> String {
+    if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_string() }
+}
+
+/// Sets words in backquotes in bold, and links without where they lead.
 fn inline(text: &str) -> String {
-    let mut line = String::new();
+    let mut set = String::new();
     for (at, part) in without_links(text).split('`').enumerate() {
         let part = escaped(part);
-        line.push_str(&if at % 2 == 1 { format!("\\fB{part}\\fR") } else { part });
+        set.push_str(&if at % 2 == 1 { format!("\\fB{part}\\fR") } else { part });
     }
-    if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
+    set.lines().map(guarded).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns a text in which links are only their words.
@@ -173,9 +179,9 @@ mod tests {
             "x",
             7,
             "about",
-            "# X\nText `a-b`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | [~](y.md) |\n\n.end\n```toml\n.a = 1\n```\n- one\n",
+            "# X\nText `a-b\nc`\nmore.\n\n## Part\n| a | b |\n|---|---|\n| `\\*` | [~](y.md) |\n\n.end\n```toml\n.a = 1\n```\n- one\n",
         );
-        let wanted = ".SH \"DESCRIPTION\"\nText \\fBa\\-b\\fR\nmore.\n.SH \"PART\"\n.TP\n\\fB\\(rs*\\fR\n\\(ti\n\
+        let wanted = ".SH \"DESCRIPTION\"\nText \\fBa\\-b\nc\\fR\nmore.\n.SH \"PART\"\n.TP\n\\fB\\(rs*\\fR\n\\(ti\n\
                       .PP\n\\&.end\n.PP\n.nf\n.RS 4\n\\&.a = 1\n.RE\n.fi\n.IP \\(bu 2\none\n";
         assert!(found.ends_with(wanted), "{found}");
     }

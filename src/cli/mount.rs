@@ -9,6 +9,7 @@ use crate::repo::Memory;
 use crate::repo::index::load::IndexLoad;
 use crate::serve::{Note, Options, Service, point};
 use crate::text;
+use crate::trust::descriptors;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Status> {
 fn say(message: &[u8]) -> Result<(), Error> {
     let mut stdout = std::io::stdout();
     stdout.write_all(message).and_then(|()| stdout.flush()).context(|| "Cannot say that the mount answers".into())?;
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").context(|| "Cannot open /dev/null".into())?;
+    let null = descriptors::nowhere().context(|| "Cannot open /dev/null".into())?;
     rustix::stdio::dup2_stdout(null).context(|| "Cannot close standard output".into())
 }
 

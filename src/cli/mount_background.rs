@@ -28,14 +28,6 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).context(|| format!("Cannot use the path {}", path.display()))
 }
 
-/// Returns an input that is at its end; a disk that holds nothing else has no /dev/null.
-fn nothing() -> Stdio {
-    if let Ok(null) = std::fs::File::open("/dev/null") {
-        return null.into();
-    }
-    std::io::pipe().map_or_else(|_| Stdio::null(), |(reader, _)| reader.into())
-}
-
 /// Opens the log, so that who waits is told if it cannot be written.
 fn open_log(path: &Path) -> Result<Log, Error> {
     let log = Log::at(&absolute(path)?);
@@ -101,7 +93,7 @@ pub(super) fn background(global: &Global, args: &Args) -> anyhow::Result<Status>
             command.args(["--password-file", "/dev/stdin"]).stdin(Stdio::piped());
         }
         None => {
-            command.stdin(nothing());
+            command.stdin(descriptors::nothing().context(|| "Cannot make the mount's input".into())?);
             if let Some(path) = &global.access.password_file {
                 command.arg("--password-file").arg(absolute(path)?);
             }

@@ -4,8 +4,8 @@
 use crate::error::{Context, Error};
 use crate::log::Log;
 use crate::log::repeats::Repeats;
+use crate::trust::descriptors;
 use parking_lot::Mutex;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -37,7 +37,7 @@ pub(super) fn let_go() -> Result<(), Error> {
     let file = FILE.lock().clone();
     let errors = match file.and_then(|log| log.open_file().ok()) {
         Some(file) => file,
-        None => File::options().write(true).open("/dev/null").context(|| "Cannot open /dev/null".into())?,
+        None => descriptors::nowhere().context(|| "Cannot open /dev/null".into())?,
     };
     rustix::stdio::dup2_stderr(errors).context(|| "Cannot close standard error".into())?;
     IS_AWAITED.store(false, Ordering::Relaxed);

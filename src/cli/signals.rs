@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Result};
 use crate::remote::close_connections;
+use crate::trust::descriptors;
 use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -49,7 +50,7 @@ fn watch_end() -> Result<()> {
             if !IS_HANDLED.load(Ordering::Relaxed) {
                 IS_ENDING.store(true, Ordering::Relaxed);
                 // What fails without its connection is no news.
-                if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+                if let Ok(null) = descriptors::nowhere() {
                     let _ = rustix::stdio::dup2_stderr(null);
                 }
                 close_connections();

@@ -1,6 +1,9 @@
 //! Descriptors that no other program is to inherit, and standard output as this process was started with it.
 
 use libc::c_uint;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first descriptor that is none of the standard streams.
@@ -29,6 +32,19 @@ static BEFORE_MAIN: extern "C" fn() = look_at_output;
 /// Returns whether this process was started without a standard output, or with one that can only be read.
 pub fn is_output_shut() -> bool {
     IS_OUTPUT_SHUT.load(Ordering::Relaxed)
+}
+
+/// Opens what takes all that is written to it, /dev/null, or on a disk that has not even that a pipe that nobody reads:
+/// there writing is an error (EPIPE), which is as good.
+pub fn nowhere() -> io::Result<File> {
+    let null = File::options().write(true).open("/dev/null");
+    null.or_else(|error| io::pipe().map(|(_, writer)| OwnedFd::from(writer).into()).map_err(|_| error))
+}
+
+/// Opens what is at its end, likewise.
+pub fn nothing() -> io::Result<File> {
+    File::open("/dev/null")
+        .or_else(|error| io::pipe().map(|(reader, _)| OwnedFd::from(reader).into()).map_err(|_| error))
 }
 
 /// Has all descriptors but the standard streams closed when another program is executed. Async-signal-safe: it may be
