@@ -55,7 +55,7 @@ impl TryFrom<Vec<String>> for Exec {
                         |name| name.split('=').next() == Some(long),
                     )
                 };
-                options.iter().any(|word| is_it(&word))
+                options.iter().any(is_it)
             };
             if has('t', "tty") {
                 let message = "`exec` has `-t`: a terminal changes the ends of lines, and a dump that went through one \

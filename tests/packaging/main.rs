@@ -50,7 +50,7 @@ fn says(line: &str) -> &str {
 
 /// What a newcomer does first, by README's lines.
 fn first_half_hour(root: &Root) {
-    root.types(&format!("mkdir -p /srv /mnt/history && echo 'port = 80' > /srv/site.conf"));
+    root.types("mkdir -p /srv /mnt/history && echo 'port = 80' > /srv/site.conf");
     let shown = root.types(says("bakfs demo"));
     assert!(shown.contains("which is gone again"), "{shown}");
     root.types(says("bakfs config init"));
@@ -210,4 +210,20 @@ fn the_image_has_the_programs_of_databases_and_runs() {
         root.types(program);
     }
     root.types("bakfs init && bakfs backup /etc && bakfs check --read-data");
+}
+
+#[test]
+fn the_example_for_containers_is_one_that_bakfs_understands() {
+    let servers = std::env::var_os("BAKFS_TEST_SERVERS").expect("tests/run sets it");
+    let python = Path::new(&servers).join("python/bin/python");
+    let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/compose.yaml");
+    let text = tool(python.to_str().unwrap(), ["-c", read, file]).expect(0).text();
+    let composed: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(composed["services"]["nightly"]["image"], format!("localhost/bakfs:{VERSION}"));
+    let bakfs = bakfs_testing::cli::Bakfs::empty();
+    let config = bakfs.path("config/bakfs.toml");
+    std::fs::write(&config, composed["configs"]["bakfs"]["content"].as_str().unwrap()).unwrap();
+    let shown = bakfs.ok(["config", "show", "shop"]).text();
+    assert!(shown.contains("postgresql shop: all databases"), "{shown}");
 }
