@@ -25,7 +25,7 @@ pub fn send(notify: &Notify, addresses: &[String], host: &str, message: &Message
     check(notify, addresses)?;
     let mut program = Program::new([sendmail(notify)]).arg("-t").arg("-oi");
     program.timeout = Some(TIMEOUT);
-    program.input = Some(compose(&sender(notify), addresses, host, message).into_bytes());
+    program.input = Some(compose(&sender(notify), addresses, host, message).into_bytes().into());
     let (status, words) = program.run()?;
     if status.success() {
         return Ok(());

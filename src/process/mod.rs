@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// What a program says on standard error is kept up to this length: its beginning and its end.
 const KEPT_BYTES: usize = 32 << 10;
@@ -107,6 +108,33 @@ fn groups_of(name: &str, gid: u32) -> Vec<u32> {
     groups
 }
 
+/// What a program reads. It may be a secret: it is wiped when dropped, and not shown.
+#[derive(Clone, Default)]
+pub struct Input(Zeroizing<Vec<u8>>);
+
+impl Input {
+    /// Adds bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        // A longer one elsewhere would leave the shorter one behind.
+        let mut longer = Zeroizing::new(Vec::with_capacity(self.0.len() + bytes.len()));
+        longer.extend_from_slice(&self.0);
+        longer.extend_from_slice(bytes);
+        self.0 = longer;
+    }
+}
+
+impl From<Vec<u8>> for Input {
+    fn from(bytes: Vec<u8>) -> Self {
+        Input(Zeroizing::new(bytes))
+    }
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Input(..)")
+    }
+}
+
 /// A program to run.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
@@ -125,7 +153,7 @@ pub struct Program {
     /// What ends it; without one it runs even while its job is being stopped.
     pub stop: Option<Stop>,
     /// What it reads on standard input; nothing without it.
-    pub input: Option<Vec<u8>>,
+    pub input: Option<Input>,
     /// What runs it elsewhere, with the program and its arguments after it, as `docker exec -i db`: it is told of the
     /// variables of `environment` by env(1).
     pub exec: Vec<OsString>,
@@ -221,7 +249,7 @@ impl Program {
         let making = || format!("Cannot make the input of {}", self.name());
         let memory = rustix::fs::memfd_create("bakfs-input", rustix::fs::MemfdFlags::CLOEXEC).context(making)?;
         let mut file = std::fs::File::from(memory);
-        file.write_all(input).context(making)?;
+        file.write_all(&input.0).context(making)?;
         file.rewind().context(making)?;
         Ok(file.into())
     }
@@ -487,7 +515,7 @@ mod tests {
     fn input_of_any_length_is_read_whole() {
         let mut program = Program::new(["wc", "-c"]);
         assert_eq!(program.answer().unwrap(), "0\n");
-        program.input = Some(vec![b'x'; 1 << 20]);
+        program.input = Some(vec![b'x'; 1 << 20].into());
         assert_eq!(program.answer().unwrap(), "1048576\n");
         assert_eq!(program.run().unwrap().1, "1048576\n");
     }

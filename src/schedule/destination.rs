@@ -390,7 +390,7 @@ fn read_crontab() -> Result<Option<Vec<u8>>> {
 
 fn write_crontab(bytes: Vec<u8>) -> Result<()> {
     let mut program = crontab(if bytes.is_empty() { &["-r"] } else { &["-"] });
-    program.input = Some(bytes);
+    program.input = Some(bytes.into());
     let (status, words) = program.run()?;
     if status.success() { Ok(()) } else { Err(failed("crontab", status, &words)) }
 }

@@ -8,6 +8,7 @@ use crate::cli::{Status, stdout};
 use crate::quantity::Share;
 use crate::quantity::time::Duration;
 use crate::settings::excludes::BUILT_IN;
+use crate::settings::exec::Exec;
 use crate::settings::file::Notify;
 use crate::settings::profile::{mysql_name, postgresql_name};
 use crate::settings::values::{Command, Keep};
@@ -104,6 +105,12 @@ fn unlocked_by(repository: &Repository) -> String {
     }
 }
 
+/// Says what runs a database's programs.
+fn by(exec: &Exec) -> String {
+    let words: Vec<_> = exec.words().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.is_empty() { String::new() } else { format!(", by {}", words.join(" ")) }
+}
+
 fn databases(profile: &Profile) -> Vec<String> {
     let listed = |databases: &Option<Vec<String>>, exclude: &[String]| match (databases, exclude) {
         (Some(names), _) => names.join(" "),
@@ -113,16 +120,17 @@ fn databases(profile: &Profile) -> Vec<String> {
     let mut all = Vec::new();
     all.extend(profile.postgresql.iter().map(|cluster| {
         let format = format!("{:?}", cluster.format).to_lowercase();
-        format!("postgresql {}: {}, {format}", postgresql_name(cluster), listed(&cluster.databases, &cluster.exclude))
+        let listed = listed(&cluster.databases, &cluster.exclude);
+        format!("postgresql {}: {listed}, {format}{}", postgresql_name(cluster), by(&cluster.exec))
     }));
-    all.extend(
-        profile
-            .mysql
-            .iter()
-            .map(|server| format!("mysql {}: {}", mysql_name(server), listed(&server.databases, &server.exclude))),
-    );
+    all.extend(profile.mysql.iter().map(|server| {
+        let listed = listed(&server.databases, &server.exclude);
+        format!("mysql {}: {listed}{}", mysql_name(server), by(&server.exec))
+    }));
     all.extend(profile.sqlite.iter().map(|sqlite| format!("sqlite {}", readable_path(&sqlite.path))));
-    all.extend(profile.command.iter().map(|command| format!("command {}: {}", command.name, command.run)));
+    all.extend(
+        profile.command.iter().map(|command| format!("command {}: {}{}", command.name, command.run, by(&command.exec))),
+    );
     all
 }
 

@@ -56,9 +56,10 @@ pub const ENVIRONMENT: [&str; 9] = [
 ];
 
 /// What hands the first bytes of its input, as many as its first argument says, to a program as its option file, and
-/// the rest as its input. Neither an argument nor a file has them, and a variable that is not exported.
+/// the rest as its input. Neither an argument nor a file has them, and a variable that is not exported. dd(1) reads no
+/// byte more than it is told to, as programs with buffers do.
 const HANDED_IN: &str = "\
-options=$(head -c \"$1\") || exit
+options=$(dd bs=1 count=\"$1\" 2>/dev/null) || exit
 shift
 exec \"$@\" 3<<END
 $options
@@ -134,7 +135,7 @@ impl Connection {
                 let (handed_in, len) = (["sh", "-c", HANDED_IN, "bakfs"], text.len().to_string());
                 program.exec = exec.words();
                 program.exec.extend(handed_in.into_iter().chain([&*len]).map(Into::into));
-                program.input = Some(text.as_bytes().to_vec());
+                program.input = Some(text.as_bytes().to_vec().into());
                 program
             }
         }

@@ -156,7 +156,7 @@ impl Server {
     /// Tries statements of any number, one a line, and returns the rows of those that succeed.
     pub fn try_all(&self, sql: String) -> Result<Vec<Vec<String>>> {
         let mut program = self.asking().arg("--force");
-        program.input.get_or_insert_default().extend(sql.into_bytes());
+        program.input.get_or_insert_default().extend(sql.as_bytes());
         Ok(rows(&program.answer().map_err(|error| self.explained(error))?))
     }
 
