@@ -1,9 +1,10 @@
 //! What a shell is told when somebody presses Tab: commands and options, and the snapshots, profiles, tags and hosts that
-//! there are. It never asks for a passphrase, runs no command for one, and says nothing where it cannot know.
+//! there are. It never asks for a passphrase, runs no command for one, starts no ssh, and says nothing where it cannot know.
 
 use super::open::Global;
 use super::{Cli, stdout};
 use crate::error::{Error, ErrorKind, Result};
+use crate::place::{Place, Remote};
 use crate::repo::Memory;
 use crate::repo::index::load::IndexLoad;
 use crate::repo::shared::listed::ListedSnapshot;
@@ -151,9 +152,9 @@ fn plain(current: &OsStr) -> Option<&str> {
 }
 
 fn candidates(known: Vec<(String, String)>, typed: &str) -> Vec<CompletionCandidate> {
-    // What a shell would take for more than one word, or a terminal for a command, is no candidate.
-    let is_plain =
-        |word: &String| !word.chars().any(|c| c.is_whitespace() || c.is_control() || "'\"\\$`;&|<>()*?".contains(c));
+    // What a shell would take for more than a word, or for something else, is no candidate.
+    let is_meant = |c: char| c.is_alphanumeric() || "._-/+@%,".contains(c);
+    let is_plain = |word: &String| word.chars().all(is_meant) && !word.starts_with('-');
     let known = known.into_iter().filter(|(word, _)| word.starts_with(typed) && is_plain(word));
     let candidate = |(word, about): (String, String)| {
         let about = super::output::printable(&about);
@@ -184,6 +185,10 @@ fn global() -> Option<Global> {
 
 fn snapshots_of(global: &Global) -> Option<Vec<ListedSnapshot>> {
     let access = &global.access;
+    // Processes of ssh would outlive this one, which may leave in the midst.
+    if matches!(access.place(), Err(_) | Ok(Place::Remote(Remote::Sftp { .. }))) {
+        return None;
+    }
     let chosen = access.chosen().ok()?;
     if access.password_command.is_some() || access.password_file.is_none() && chosen.password_command.is_some() {
         return None;

@@ -22,7 +22,7 @@ pub struct CompletionsArgs {
 /// Options of `bakfs man`.
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
-    /// Write the pages of all commands to this folder [default: the main page to standard output]
+    /// Write all pages below this folder, to man1, man5 and man7 [default: the main page to standard output]
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -50,7 +50,9 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Status> {
             };
             folder::make(folder, folder::PUBLIC).context(writing)?;
             for (name, page) in manual::pages(Cli::command()).context(writing)? {
-                disk::replace(&folder.join(name), &page, folder::PUBLIC_FILE, Lasting::Nothing).context(writing)?;
+                let section = folder.join(format!("man{}", name.rsplit('.').next().unwrap_or("1")));
+                folder::make(&section, folder::PUBLIC).context(writing)?;
+                disk::replace(&section.join(name), &page, folder::PUBLIC_FILE, Lasting::Nothing).context(writing)?;
             }
         }
         None => {

@@ -50,20 +50,28 @@ fn add(command: &clap::Command, common: &[(&str, &str)], pages: &mut BTreeMap<St
     if command.has_subcommands() {
         man.render_subcommands_section(&mut page)?;
     }
-    if command.get_after_long_help().or(command.get_after_help()).is_some() {
-        man.render_extra_section(&mut page)?;
-    }
     let mut text = String::new();
+    // What the program's own help ends with is told by the sections of every page.
+    let notes = command.get_after_long_help().or(command.get_after_help()).filter(|_| command.get_name() != "bakfs");
+    if let Some(notes) = notes {
+        set_section("Notes", &notes.to_string(), &mut text);
+    }
     for (heading, section) in common {
         match heading.strip_prefix(EXAMPLES) {
             None => set_section(heading, section, &mut text),
-            Some(name) if name == command.get_name() => set_section("Examples", section, &mut text),
+            Some(name) if name == name_of(command) => set_section("Examples", section, &mut text),
             Some(_) => {}
         }
     }
     page.extend(text.into_bytes());
     pages.insert(man.get_filename(), page);
     Ok(())
+}
+
+/// Returns a command's whole name, as `config check`.
+fn name_of(command: &clap::Command) -> &str {
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    name.strip_prefix("bakfs ").unwrap_or(name)
 }
 
 /// Returns the sections of a page with their headings.
@@ -135,7 +143,8 @@ fn guarded(line: &str) -> String {
 /// Sets words in backquotes in bold, and links without where they lead.
 fn inline(text: &str) -> String {
     let mut set = String::new();
-    for (at, part) in without_links(text).split('`').enumerate() {
+    // What is bold in a paragraph is a heading in all but name.
+    for (at, part) in without_links(&text.replace("**", "")).split('`').enumerate() {
         let part = escaped(part);
         set.push_str(&if at % 2 == 1 { format!("\\fB{part}\\fR") } else { part });
     }

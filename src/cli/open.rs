@@ -22,7 +22,8 @@ struct Given {
     /// The repository: a folder, or s3://, b2://, swift://, sftp://, webdavs://, gs:// or azblob://,
     /// or the name of one in the configuration
     /// [default: /var/lib/bakfs/repo for root, else ~/.local/share/bakfs/repo]
-    #[arg(short, long, global = true, env = "BAKFS_REPO", hide_env_values = true, value_name = "PATH|URL")]
+    #[arg(short, long, global = true, env = "BAKFS_REPO", hide_env_values = true, value_name = "PATH|URL",
+          value_hint = clap::ValueHint::AnyPath)]
     repo: Option<OsString>,
     /// The configuration [default: /etc/bakfs/bakfs.toml for root, else ~/.config/bakfs/bakfs.toml]
     #[arg(long, global = true, env = "BAKFS_CONFIG", hide_env_values = true, value_name = "FILE")]

@@ -51,17 +51,17 @@ pub fn inspect(source: &CommandSource, report: &mut Report) {
     if let Err(error) = program.refuse_changeable() {
         return report.error(&subject, &error);
     }
-    if let Some(exec) = program.exec.first() {
-        let text = format!("is run by {}: what it prints is seen when it is dumped", exec.to_string_lossy());
-        return report.fine(&subject, text);
-    }
-    let named = Path::new(&program.arguments[0]);
+    // Of a container only what leads to it is seen here.
+    let named = Path::new(program.exec.first().unwrap_or(&program.arguments[0]));
     let found = if named.components().count() > 1 {
         is_program(named)
     } else {
         super::local::folders(None).iter().any(|folder| is_program(&folder.join(named)))
     };
-    if found {
+    if found && !program.exec.is_empty() {
+        let text = format!("is run by {}: whether it can be is seen when it is dumped", named.display());
+        report.fine(&subject, text);
+    } else if found {
         report.fine(&subject, format!("runs {}", named.display()));
     } else {
         report.problem(&subject, format!("there is no program {}: check its path, or install it", named.display()));

@@ -184,17 +184,24 @@ impl Program {
         self
     }
 
-    /// Returns the program's name for people.
+    /// Returns the program's name for people, with what runs it elsewhere.
     pub fn name(&self) -> String {
-        let first = self.arguments.first().map(Path::new).unwrap_or(Path::new("(nothing)"));
-        first.file_name().unwrap_or(first.as_os_str()).to_string_lossy().into_owned()
+        let plain = |word: Option<&OsString>| {
+            let path = word.map(Path::new).unwrap_or(Path::new("(nothing)"));
+            path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        };
+        match self.exec.first() {
+            None => plain(self.arguments.first()),
+            exec => format!("{} (run by {})", plain(self.arguments.first()), plain(exec)),
+        }
     }
 
     /// Returns what is run on this machine.
     fn words(&self) -> Vec<OsString> {
         let mut words = self.exec.clone();
-        if !(words.is_empty() || self.environment.is_empty()) {
+        if !(words.is_empty() || self.environment.is_empty() && self.withheld.is_empty()) {
             words.push("env".into());
+            self.withheld.iter().for_each(|name| words.extend(["-u".into(), name.clone()]));
             for (name, value) in &self.environment {
                 let mut word = name.clone();
                 word.push("=");
@@ -258,9 +265,8 @@ impl Program {
     pub fn refuse_changeable(&self) -> Result<()> {
         match self.account {
             Some(_) => Ok(()),
-            None if self.exec.is_empty() => file::require_command(&self.arguments),
-            // What lies elsewhere under its path is not what lies here.
-            None => file::require_command(&self.exec),
+            // `exec` may lead to another place, and to the same one, as env(1) does.
+            None => file::require_command(&self.words()),
         }
     }
 
@@ -268,9 +274,7 @@ impl Program {
         self.refuse_changeable()?;
         let starting = || match self.exec.first() {
             None => format!("Cannot start {}: is it installed?", self.name()),
-            Some(exec) => {
-                format!("Cannot start {} by {} (`exec`): is it installed?", self.name(), exec.to_string_lossy())
-            }
+            Some(exec) => format!("Cannot start {} (`exec`): is it installed?", exec.to_string_lossy()),
         };
         let Some(stop) = &self.stop else { return Ok((command.spawn().context(starting)?, None)) };
         // Held while it starts, so that a stop misses none.

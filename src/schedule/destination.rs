@@ -31,6 +31,8 @@ pub struct Destination {
     is_user: bool,
     /// The folder of units.
     units: PathBuf,
+    /// Where a package has put the same units, which those of the first folder come before (systemd.unit(5)).
+    packaged: Option<PathBuf>,
     /// The file for cron; `None` for the user's crontab.
     cron_file: Option<PathBuf>,
     style: Style,
@@ -62,6 +64,7 @@ impl Destination {
         let system = root.unwrap_or_else(|| PathBuf::from("/"));
         let is_user = !rustix::process::geteuid().is_root();
         let units = if is_user { user_units()? } else { system.join("etc/systemd/system") };
+        let packaged = (!is_user).then(|| system.join("usr/lib/systemd/system"));
         let cron_folder = system.join("etc/cron.d");
         let cron_file = (!is_user && (!is_own || cron_folder.is_dir())).then(|| cron_folder.join("bakfs"));
         let is_there = |name: &&str| ["usr/bin", "bin"].iter().any(|folder| system.join(folder).join(name).exists());
@@ -74,7 +77,7 @@ impl Destination {
             }
         }
         let style = Style { launcher, names_user: cron_file.is_some() };
-        Ok(Destination { system, is_own, is_user, units, cron_file, style })
+        Ok(Destination { system, is_own, is_user, units, packaged, cron_file, style })
     }
 
     /// Returns what begins runs here if nobody says otherwise: systemd where it runs (sd_booted(3)), or where another
@@ -235,7 +238,11 @@ impl Destination {
         let mut is_outdated = false;
         let mut is_there = false;
         for unit in systemd::units(settings, invocation, one, self.is_user) {
-            let found = read(&self.units.join(&unit.name))?.filter(|text| is_ours(text));
+            let found = match (read(&self.units.join(&unit.name))?, &self.packaged) {
+                (None, Some(packaged)) => read(&packaged.join(&unit.name))?,
+                (found, _) => found,
+            };
+            let found = found.filter(|text| is_ours(text));
             is_outdated |= found.as_deref() != Some(unit.text.as_bytes());
             is_there |= found.is_some();
         }
@@ -284,11 +291,20 @@ impl Destination {
         for periodicity in periodicities {
             for name in systemd::names(*periodicity) {
                 let path = self.units.join(&name);
-                if read(&path)?.is_some_and(|text| is_ours(&text)) {
-                    let link = self.link(*periodicity).map(|(link, _)| link).filter(|link| link.ends_with(&name));
+                let link = self.link(*periodicity).map(|(link, _)| link).filter(|link| link.ends_with(&name));
+                let is_written = read(&path)?.is_some_and(|text| is_ours(&text));
+                // The package's own stay, and begin nothing any more.
+                let is_packaged = || {
+                    let target = link.as_ref().and_then(|link| std::fs::read_link(link).ok());
+                    target.is_some_and(|target| target.starts_with("/usr/lib/systemd/system"))
+                };
+                if is_written || is_packaged() {
+                    let gone = if is_written { path.clone() } else { link.clone().unwrap_or(path.clone()) };
                     link.map_or(Ok(()), |link| unlink(&link))?;
-                    unlink(&path)?;
-                    report.removed.push(path.display().to_string());
+                    if is_written {
+                        unlink(&path)?;
+                    }
+                    report.removed.push(gone.display().to_string());
                     if *periodicity == Periodicity::Shutdown || name.ends_with(".timer") {
                         stopped.push(name);
                     }

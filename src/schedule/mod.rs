@@ -100,11 +100,13 @@ impl Invocation {
     /// Says what is wrong with the program's place: a build may be cleaned away, and nothing runs from then on.
     pub fn doubt(&self) -> Option<String> {
         let folder = program::build_folder(Path::new(&self.program))?;
+        let real = Path::new(&self.program).canonicalize().unwrap_or_else(|_| PathBuf::from(&self.program));
         Some(format!(
-            "The program that is scheduled, {}, is in the build folder {}, and gone when that is cleaned: install it, as \
-             by `install -m 755 {0} /usr/local/bin/bakfs`, and run `/usr/local/bin/bakfs schedule install`",
+            "The program that is scheduled, {}, is in the build folder {}, and gone when that is cleaned: install it, as by \
+             `install -m 755 '{}' /usr/local/bin/bakfs`, and run `/usr/local/bin/bakfs schedule install`",
             self.program,
-            folder.display()
+            folder.display(),
+            real.display()
         ))
     }
 

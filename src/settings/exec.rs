@@ -26,45 +26,70 @@ impl Exec {
         self.words.iter().map(Into::into).collect()
     }
 
-    /// Returns the options of an engine's `exec`: those before the container's name.
-    fn options(&self) -> Option<impl Iterator<Item = &str>> {
-        let [engine, verb, rest @ ..] = &*self.words else { return None };
-        let engine = Path::new(engine).file_name()?.to_str()?;
-        (ENGINES.contains(&engine) && verb == "exec")
-            .then(|| rest.iter().map(String::as_str).take_while(|word| word.starts_with('-')))
+    /// Returns the options of an engine's `exec`, and whether a container's name follows them; `None` where it is none
+    /// whose options are known.
+    fn options(&self) -> Option<(Vec<&str>, bool)> {
+        let is_engine = |word: &String| {
+            let name = Path::new(word).file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| ENGINES.contains(&name))
+        };
+        let engine = self.words.iter().position(is_engine)?;
+        let verb = engine + self.words[engine..].iter().position(|word| word == "exec")?;
+        if self.words[engine..verb].iter().any(|word| word == "compose") {
+            return None;
+        }
+        let mut options = Vec::new();
+        let mut rest = self.words[verb + 1..].iter().map(String::as_str);
+        while let Some(word) = rest.next() {
+            if !word.starts_with('-') {
+                return Some((options, true));
+            }
+            if VALUED.contains(&word) {
+                rest.next();
+            }
+            options.push(word);
+        }
+        Some((options, false))
     }
+}
+
+/// Options of an engine's `exec` whose values are words of their own.
+const VALUED: [&str; 8] = ["-u", "-e", "-w", "--user", "--env", "--workdir", "--env-file", "--detach-keys"];
+
+/// Returns whether a flag is among options, by its letter or its long name.
+fn has(options: &[&str], letter: char, long: &str) -> bool {
+    let is_it = |word: &&str| match word.strip_prefix("--") {
+        Some(name) => name.split_once('=').map_or(name == long, |(name, value)| name == long && value != "false"),
+        // The value of `-u`, `-e` or `-w` may follow it at once.
+        None => word[1..].chars().take_while(|c| !"uew".contains(*c)).any(|c| c == letter),
+    };
+    options.iter().any(is_it)
 }
 
 impl TryFrom<Vec<String>> for Exec {
     type Error = Error;
 
     fn try_from(words: Vec<String>) -> Result<Self> {
-        if words.first().is_none_or(|word| word.trim().is_empty()) {
-            let message =
-                "`exec` names no program: write it as [\"docker\", \"exec\", \"-i\", \"CONTAINER\"], or leave it out";
-            return Err(Error::usage(message));
+        let right = "[\"docker\", \"exec\", \"-i\", \"CONTAINER\"]";
+        let Some(first) = words.first().filter(|word| !word.trim().is_empty()) else {
+            return Err(Error::usage(format!("`exec` names no program: write it as {right}, or leave it out")));
+        };
+        if first.contains('/') && !first.starts_with('/') {
+            return Err(Error::usage(format!("`exec`: `{first}` must be a name, or an absolute path")));
         }
         let exec = Exec { words };
-        if let Some(options) = exec.options() {
-            let options: Vec<&str> = options.collect();
-            let has = |letter: char, long: &str| {
-                let is_it = |word: &&str| {
-                    word.strip_prefix("--").map_or_else(
-                        // The value of `-u` or `-e` may follow it at once.
-                        || word[1..].chars().take_while(|c| !"uew".contains(*c)).any(|c| c == letter),
-                        |name| name.split('=').next() == Some(long),
-                    )
-                };
-                options.iter().any(is_it)
-            };
-            if has('t', "tty") {
+        if let Some((options, has_container)) = exec.options() {
+            if !has_container {
+                return Err(Error::usage(format!("`exec` names no container: write it as {right}")));
+            }
+            if has(&options, 't', "tty") {
                 let message = "`exec` has `-t`: a terminal changes the ends of lines, and a dump that went through one \
                                cannot be restored. Leave it out";
                 return Err(Error::usage(message));
             }
-            if !has('i', "interactive") {
-                let message = "`exec` has no `-i`, and so programs in the container are told nothing: write \
-                               [\"docker\", \"exec\", \"-i\", \"CONTAINER\"]";
+            if !has(&options, 'i', "interactive") {
+                let message =
+                    format!("`exec` has no `-i`, and so programs in the container are told nothing: write {right}");
                 return Err(Error::usage(message));
             }
         }
@@ -89,6 +114,12 @@ mod tests {
             (&["docker", "exec", "-it", "db"], "has `-t`"),
             (&["/usr/bin/podman", "exec", "-i", "--tty", "db"], "has `-t`"),
             (&["podman", "exec", "db", "-i"], "has no `-i`"),
+            (&["docker", "exec", "-i", "-u", "postgres", "-t", "db"], "has `-t`"),
+            (&["docker", "container", "exec", "-it", "db"], "has `-t`"),
+            (&["sudo", "docker", "--context", "x", "exec", "-ti", "db"], "has `-t`"),
+            (&["docker", "exec", "--interactive=false", "db"], "has no `-i`"),
+            (&["docker", "exec", "-i"], "names no container"),
+            (&["bin/docker", "exec", "-i", "db"], "must be a name, or an absolute path"),
         ] {
             let error = exec(words).unwrap_err().chain();
             assert!(error.contains(said), "{words:?}: {error}");
@@ -96,6 +127,7 @@ mod tests {
         for words in [
             &["docker", "exec", "-i", "db"][..],
             &["docker", "exec", "--interactive=true", "-upostgres", "db"],
+            &["docker", "exec", "-e", "A=t", "--user", "postgres", "-i", "--tty=false", "db"],
             &["nsenter", "-t", "17", "-a"],
             &["docker", "compose", "exec", "-T", "db"],
         ] {

@@ -300,9 +300,12 @@ fn the_manual_has_a_page_for_every_command_with_codes_variables_files_and_exampl
     let folder = bakfs.path("man");
     bakfs.ok([OsStr::new("man"), folder.as_os_str()]);
     let mut pages: Vec<String> = Vec::new();
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        pages.push(entry.unwrap().file_name().into_string().unwrap());
+    for section in ["man1", "man5", "man7"] {
+        for entry in std::fs::read_dir(folder.join(section)).unwrap() {
+            pages.push(entry.unwrap().file_name().into_string().unwrap());
+        }
     }
+    let path = |name: &str| folder.join(format!("man{}", &name[name.len() - 1..])).join(name);
     for page in
         ["bakfs.1", "bakfs-backup.1", "bakfs-config-check.1", "bakfs-check.1", "bakfs-patterns.7", "bakfs.toml.5"]
     {
@@ -311,7 +314,7 @@ fn the_manual_has_a_page_for_every_command_with_codes_variables_files_and_exampl
     let help = bakfs.ok(["--help"]).text();
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
-        let text = std::fs::read_to_string(folder.join(format!("bakfs-{command}.1"))).unwrap();
+        let text = std::fs::read_to_string(path(&format!("bakfs-{command}.1"))).unwrap();
         for part in [".SH SYNOPSIS", ".SH \"EXIT STATUS\"", ".SH \"ENVIRONMENT\"", ".SH \"FILES\"", ".SH \"SEE ALSO\""]
         {
             assert!(text.contains(part), "{command}: {part}");
@@ -321,8 +324,7 @@ fn the_manual_has_a_page_for_every_command_with_codes_variables_files_and_exampl
         assert!(has_examples, "{command} has no example");
     }
     for name in &pages {
-        let path = folder.join(name);
-        let shown = tool("groff", ["-man", "-Tutf8", "-ww", "-P-cbou", path.to_str().unwrap()]).expect(0);
+        let shown = tool("groff", ["-man", "-Tutf8", "-ww", "-P-cbou", path(name).to_str().unwrap()]).expect(0);
         assert_eq!(shown.stderr, "", "{name}");
         let text = shown.text();
         // Remarks in examples of files quote what is typed, as help texts do.

@@ -349,7 +349,7 @@ fn the_pattern_language_is_a_page_of_the_manual() {
     let bakfs = Bakfs::empty();
     let pages = bakfs.path("man");
     bakfs.ok(["man", pages.to_str().unwrap()]);
-    let page = pages.join("bakfs-patterns.7");
+    let page = pages.join("man7/bakfs-patterns.7");
     let shown = tool("groff", ["-man", "-Tascii", "-ww", "-P-cbou", page.to_str().unwrap()]).expect(0);
     assert_eq!(shown.stderr, "");
     for part in ["bakfs-patterns(7)", "SYMBOLIC LINKS", "node_modules/", "{a,b}", "\\*", "~", "$HOME"] {

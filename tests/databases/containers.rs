@@ -97,7 +97,7 @@ fn what_a_command_prints_in_a_container_is_stored_and_its_failure_is_told() {
     let made = all(&text.concat());
     assert_eq!(made.file("/databases/command/words"), b"only inside\n");
     assert_eq!(made.file("/databases/command/piped"), b"ONLY INSIDE\n");
-    assert!(made.error("/databases/command/fails").contains("false failed with exit code 1"));
+    assert!(made.error("/databases/command/fails").contains("false (run by docker) failed with exit code 1"));
     let found = inspect(&profile(&text.concat())).inspections;
     assert!(found.iter().all(|it| !it.is_problem && it.text.contains("docker")), "{found:?}");
 }
@@ -111,6 +111,10 @@ fn a_container_that_is_not_there_is_named_with_what_leads_to_it() {
         let error = failed[0].1.chain();
         assert!(error.contains("docker-of-nobody (`exec`): is it installed?"), "{error}");
     }
+    // `config check` looks for what leads there.
+    let text = "[[profile.test.command]]\nname = \"x\"\nrun = [\"date\"]\nexec = [\"docker-of-nobody\", \"run\"]\n";
+    let found = inspect(&profile(text)).inspections;
+    assert!(found.iter().any(|it| it.is_problem && it.text.contains("no program docker-of-nobody")), "{found:?}");
     let dir = tempfile::tempdir().unwrap();
     let container = Container::of(dir.path());
     let stopped = container.exec().replace("\"db\"", "\"other\"");

@@ -189,7 +189,7 @@ fn the_image_has_the_programs_of_databases_and_runs() {
     let archive = dir.path().join(format!("bakfs-{VERSION}-oci.tar"));
     says(&format!("podman load < bakfs-{VERSION}-oci.tar"));
     // Judges: what reads images reads this one, and what unpacks them finds a root that runs.
-    let named = format!("oci-archive:{}:{VERSION}", archive.display());
+    let named = format!("oci-archive:{}:localhost/bakfs:{VERSION}", archive.display());
     let told: serde_json::Value =
         serde_json::from_str(&tool("skopeo", ["inspect", "--config", &named]).expect(0).text()).unwrap();
     assert_eq!(told["config"]["Entrypoint"], serde_json::json!(["/usr/bin/bakfs"]), "{told}");
@@ -197,7 +197,7 @@ fn the_image_has_the_programs_of_databases_and_runs() {
     std::fs::create_dir(&layout).unwrap();
     tool("tar", ["-xf", archive.to_str().unwrap(), "-C", layout.to_str().unwrap()]).expect(0);
     let bundle = dir.path().join("bundle");
-    let image = format!("{}:{VERSION}", layout.display());
+    let image = format!("{}:localhost/bakfs:{VERSION}", layout.display());
     tool("umoci", ["unpack", "--image", &image, bundle.to_str().unwrap()]).expect(0);
     let root = Root::at(bundle.join("rootfs"));
     for program in [

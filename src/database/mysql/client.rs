@@ -2,13 +2,13 @@
 
 use crate::database::local::{folders, is_program};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::Program;
+use crate::process::{Account, Program};
 use crate::settings::file::Mysql;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Finds a program where a server's programs run, by one of its names.
-pub fn find_for(settings: &Mysql, names: &[&str]) -> Result<PathBuf> {
+pub fn find_for(settings: &Mysql, account: Option<&Account>, names: &[&str]) -> Result<PathBuf> {
     let bin_dir = settings.bin_dir.as_deref();
     if settings.exec.is_none() {
         return find(names, bin_dir);
@@ -18,6 +18,7 @@ pub fn find_for(settings: &Mysql, names: &[&str]) -> Result<PathBuf> {
     for path in paths {
         let mut program = Program::new([path.as_os_str()]).arg("--no-defaults").arg("--version").env("LC_ALL", "C");
         program.exec = settings.exec.words();
+        program.account = account.cloned();
         program.timeout = Some(Duration::from_secs(60));
         match program.answer() {
             Ok(_) => return Ok(path),

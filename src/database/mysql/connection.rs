@@ -56,14 +56,13 @@ pub const ENVIRONMENT: [&str; 9] = [
 ];
 
 /// What hands the first bytes of its input, as many as its first argument says, to a program as its option file, and
-/// the rest as its input. Neither an argument nor a file has them, and a variable that is not exported. dd(1) reads no
-/// byte more than it is told to, as programs with buffers do.
+/// the rest as its input: option files are read first. Neither an argument nor a variable nor a file has them (a
+/// here-document is a file in some shells). dd(1) reads no byte more than it is told to, as programs with buffers do.
 const HANDED_IN: &str = "\
-options=$(dd bs=1 count=\"$1\" 2>/dev/null) || exit
+len=$1
 shift
-exec \"$@\" 3<<END
-$options
-END
+exec 4<&0
+dd bs=1 count=\"$len\" <&4 2>/dev/null | { exec 3<&0 0<&4 4<&-; exec \"$@\"; }
 ";
 
 /// What says how to connect, and nothing else; a file is gone when dropped.
@@ -206,6 +205,8 @@ fn written(options: &[&str]) -> String {
                     match c {
                         '\\' | '"' => text.extend(['\\', c]),
                         '\t' => text.push_str("\\t"),
+                        '\n' => text.push_str("\\n"),
+                        '\u{8}' => text.push_str("\\b"),
                         '\r' => text.push_str("\\r"),
                         c => text.push(c),
                     }
@@ -230,6 +231,7 @@ mod tests {
         let others =
             ["--no-data", "--where=0", "--databases", "--skip-triggers", "--p=1", "--force", "--database=x", "--"];
         assert!(!others.into_iter().any(is_of_connection));
+        assert_eq!(written(&["--password=a\nhost=b"]), "[client]\npassword=\"a\\nhost=b\"\n");
         let text = written(&["--password=a#b%c\"d\\e f", "--skip-ssl"]);
         assert_eq!(text, "[client]\npassword=\"a#b%c\\\"d\\\\e f\"\nskip-ssl\n");
     }

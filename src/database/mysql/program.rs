@@ -62,6 +62,9 @@ impl DumpProgram {
         let told = |options: &[&str]| {
             let mut program = Program::new([path.as_os_str()]).env("LC_ALL", "C");
             program.exec = server.settings.exec.words();
+            if !server.settings.exec.is_none() {
+                program.account.clone_from(&server.account);
+            }
             program.timeout = Some(Duration::from_secs(60));
             options.iter().fold(program, |program, option| program.arg(option)).answer()
         };

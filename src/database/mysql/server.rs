@@ -93,7 +93,7 @@ impl Server {
         let asks = ["mariadb", "mysql"];
         let client = match settings.exec.is_none() {
             true => find(&asks, settings.bin_dir.as_deref()).or_else(|_| find(&asks, None))?,
-            false => find_for(settings, &asks)?,
+            false => find_for(settings, account.as_ref(), &asks)?,
         };
         let connection = Connection::read(settings, account.as_ref(), &client, temporary)?;
         let name = mysql_name(settings).to_string();
@@ -123,7 +123,7 @@ impl Server {
     /// Finds the program that dumps, that of the server's maker first.
     pub fn dump_program(&self, is_mariadb: bool) -> Result<PathBuf> {
         let names = if is_mariadb { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
-        find_for(&self.settings, &names)
+        find_for(&self.settings, self.account.as_ref(), &names)
     }
 
     /// Makes a client program that connects to this server.

@@ -24,7 +24,7 @@ pub fn inspect(settings: &Postgresql, temporary: &Temporary, report: &mut Report
         Ok(facts) => facts,
     };
     report.fine(&subject, format!("connected as `{}` to PostgreSQL {}", facts.role, facts.version));
-    let programs = Programs::find(Version { number: facts.version_num }, settings);
+    let programs = Programs::find(Version { number: facts.version_num }, settings, server.account.as_ref());
     match &programs {
         Err(error) => report.error(&subject, error),
         Ok(programs) => {

@@ -127,7 +127,7 @@ impl Cluster {
     fn open(settings: &Postgresql, temporary: &Temporary, stop: &Stop) -> Result<Self> {
         let server = Server::new(settings, stop)?;
         let facts = server.facts()?;
-        let programs = Programs::find(Version { number: facts.version_num }, settings)?;
+        let programs = Programs::find(Version { number: facts.version_num }, settings, server.account.as_ref())?;
         let choice = choose(settings, &facts, |known| is_untouched(&server, &programs, &known.name));
         let temporary = temporary.clone();
         let mut cluster = Cluster { server, programs, facts, temporary, choice, moment: Mutex::default() };

@@ -2,7 +2,7 @@
 
 use crate::database::local::{folders, is_program};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::Program;
+use crate::process::{Account, Program};
 use crate::settings::exec::Exec;
 use crate::settings::file::Postgresql;
 use std::fmt;
@@ -106,16 +106,17 @@ pub fn elsewhere(name: &str, bin_dir: Option<&Path>) -> PathBuf {
     bin_dir.map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
-fn told(path: &Path, exec: &Exec, option: &str) -> Result<String> {
+fn told(path: &Path, exec: &Exec, account: Option<&Account>, option: &str) -> Result<String> {
     let mut program = Program::new([path.as_os_str()]).arg(option).env("LC_ALL", "C");
     program.exec = exec.words();
+    program.account = account.filter(|_| !exec.is_none()).cloned();
     program.timeout = Some(Duration::from_secs(60));
     program.answer()
 }
 
 impl Programs {
     /// Finds the programs that dump a server of a version: of the same major version, or of the next newer one.
-    pub fn find(server: Version, settings: &Postgresql) -> Result<Self> {
+    pub fn find(server: Version, settings: &Postgresql, account: Option<&Account>) -> Result<Self> {
         let (bin_dir, exec) = (settings.bin_dir.as_deref(), &settings.exec);
         let candidates = match exec.is_none() {
             true => {
@@ -126,7 +127,7 @@ impl Programs {
         let mut best: Option<(Version, PathBuf)> = None;
         for pg_dump in candidates {
             // Debian's wrapper in the PATH is no program where it finds nothing to wrap.
-            let Ok(answer) = told(&pg_dump, exec, "--version") else { continue };
+            let Ok(answer) = told(&pg_dump, exec, account, "--version") else { continue };
             let Some(version) = Version::parse(&answer) else { continue };
             let is_better = best.as_ref().is_none_or(|(best, _)| version.rank() < best.rank());
             if version.rank() >= server.rank() && is_better {
@@ -142,7 +143,7 @@ impl Programs {
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         };
-        let help = told(&pg_dump, exec, "--help")?;
+        let help = told(&pg_dump, exec, account, "--help")?;
         Ok(Programs { pg_dumpall: pg_dump.with_file_name("pg_dumpall"), pg_dump, version, help })
     }
 

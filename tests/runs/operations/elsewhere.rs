@@ -40,7 +40,10 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         test: "tests/packaging/main.rs::the_static_binary_gives_the_first_half_hour_on_a_disk_with_busybox",
     },
     Elsewhere {
-        lines: &["podman load < bakfs-0.2.0-oci.tar"],
+        lines: &[
+            "podman load < bakfs-0.2.0-oci.tar",
+            "podman run --rm -v /srv:/srv:ro -v backups:/var/lib/bakfs -v keys:/etc/bakfs/keys localhost/bakfs:0.2.0 backup /srv",
+        ],
         why: "no engine of containers runs here: what reads and unpacks images does",
         test: "tests/packaging/main.rs::the_image_has_the_programs_of_databases_and_runs",
     },

@@ -14,14 +14,14 @@ pub const STEPS: &[Step] = &[
         assert_eq!(outcome.code, 0, "{outcome}");
         assert!(world.path("/backup/repo/config").exists());
         world.does("bakfs init 2>&1 && bakfs backup --time 2026-11-01T03:00:00Z /etc /srv");
-        let text = "[profile.main]\nsources = ['/srv']\nschedule = ['daily']\n";
+        let text = "[profile.main]\nsources = ['/etc', '/srv']\nschedule = ['daily']\n";
         world.does("mkdir -p /etc/bakfs && chmod 755 /etc/bakfs");
         world.write("/etc/bakfs/bakfs.toml", text);
     }),
     Types("bakfs config show", |_, outcome| said(outcome, "/srv")),
     Types("bakfs run main", |world, outcome| {
         assert_eq!(outcome.code, 0, "{outcome}");
-        world.does("bakfs ls main/latest:/srv && bakfs forget main/latest");
+        world.does("bakfs ls main/latest:/srv");
     }),
     Types("bakfs status", |_, outcome| said(outcome, "main")),
     Types("bakfs stats", |_, outcome| said(outcome, "KiB")),
@@ -80,7 +80,7 @@ pub const STEPS: &[Step] = &[
                     _clap_complete_bakfs bakfs lat restore; echo \"${COMPREPLY[@]}\"";
         assert!(world.does(line).contains("latest"), "a shell completes snapshots by it");
     }),
-    Types("bakfs man /usr/local/share/man/man1", |world, outcome| {
+    Types("bakfs man /usr/local/share/man", |world, outcome| {
         done(world, outcome);
         assert!(world.read("/usr/local/share/man/man1/bakfs-restore.1").contains(".SH \"EXIT STATUS\""));
     }),
@@ -96,7 +96,7 @@ pub const STEPS: &[Step] = &[
         silently(world, outcome);
         world.does("cmp /etc/hosts /root/hosts.then && bakfs umount /mnt/history");
     }),
-    Types("bakfs --password-file recovery.txt restore latest /mnt/newdisk", |world, outcome| {
+    Types("bakfs --password-file recovery.txt restore main/latest /mnt/newdisk", |world, outcome| {
         assert_eq!(outcome.code, 0, "{outcome}");
         world.does("cmp /mnt/newdisk/etc/hosts /etc/hosts && unset BAKFS_REPO && rm -rf /mnt/newdisk/*");
     }),
