@@ -443,7 +443,8 @@ fn what_is_made_has_its_own_modes_whatever_the_umask() {
         }
         assert_eq!(mode(&at("rest")) & 0o022, 0, "{umask}");
         assert_eq!(mode(&at("metrics/deep/b.prom")), 0o644, "{umask}");
-        let pages = std::fs::read_dir(at("man/deep/man1")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        let pages =
+            std::fs::read_dir(at("man/deep/man1")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
         assert!(pages.len() > 10);
         for path in pages.iter().chain(&[at("machine/etc/cron.d/bakfs")]) {
             assert_eq!(mode(path), 0o644, "{umask} {path:?}");

@@ -1,5 +1,5 @@
 //! A container without an engine: a file system that only those see who are in it, and a program `docker` that goes
-//! there and takes no variable along.
+//! there, takes no variable along, and has some that lead astray.
 
 use super::need_root;
 use std::io::{BufRead, BufReader};
@@ -35,7 +35,7 @@ impl Container {
         let pid = container.inside.id();
         let script = format!(
             "#!/bin/sh\necho \"$@\" >>{}\n[ \"$1 $2 $3\" = 'exec -i db' ] || exit 125\nshift 3\n\
-             exec nsenter --mount=/proc/{pid}/ns/mnt -- env -i PATH=/usr/bin:/bin \"$@\"\n",
+             exec nsenter --mount=/proc/{pid}/ns/mnt -- env -i PATH=/usr/bin:/bin PGPORT=1 PGHOST=nowhere.invalid MYSQL_PWD=x \"$@\"\n",
             container.log().display()
         );
         std::fs::write(container.engine(), script).unwrap();
