@@ -15,6 +15,11 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 /// So long it has to answer.
 const MAX_ANSWER: Duration = Duration::from_secs(1);
 
+/// So long somebody may look at a mount that is to end: programs that list what is mounted look at each.
+const MAX_LOOK: Duration = Duration::from_secs(1);
+/// How often it is tried again meanwhile.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// So long the end of a mount's process is waited for by [`unmount`].
 pub const MAX_END: Duration = Duration::from_secs(10);
 
@@ -153,7 +158,14 @@ pub fn unmount(mountpoint: &Path, lazily: bool) -> Result<Option<ServerProcess>>
     };
     let server = mounted.server();
     let refused = |error| Error::new(ErrorKind::Io, format!("Cannot unmount {at}")).because(error);
-    match bakfs_mount::unmount(&real, false) {
+    let until = Instant::now() + MAX_LOOK;
+    let unmounted = loop {
+        match bakfs_mount::unmount(&real, false) {
+            Err(MountError::Busy(_)) if !lazily && Instant::now() < until => std::thread::sleep(LOOK_PAUSE),
+            unmounted => break unmounted,
+        }
+    };
+    match unmounted {
         Err(MountError::Busy(_)) if lazily => {
             bakfs_mount::unmount(&real, true).map_err(refused)?;
             return Ok(None);

@@ -121,6 +121,8 @@ fn etc_and_usr_share_are_the_same_through_the_mount_and_restored() {
     let bakfs = Bakfs::new();
     let source = bakfs.make_dir("source");
     copy_of_the_machine(&source);
+    // How many blocks a file has is decided when it is written to the disk, not before.
+    bakfs_testing::process::tool("sync", [OsStr::new("--file-system"), source.as_os_str()]).expect(0);
     bakfs.backup([&source]);
     let mount = bakfs.mount();
     let shown = mount.at("latest", &source);

@@ -283,3 +283,19 @@ fn warnings_of_the_start_are_told_to_who_has_typed_the_command() {
         mount.unmount();
     }
 }
+
+#[test]
+fn who_looks_for_a_moment_does_not_keep_a_mount_from_ending() {
+    let (bakfs, source) = Bakfs::with_source();
+    write(&source.join("f"), "1");
+    bakfs.backup([&source]);
+    let mounted = bakfs.mount();
+    // As programs do that list what is mounted, and each backup of another repository.
+    let looked_at = std::fs::File::open(mounted.path()).unwrap();
+    let looker = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(looked_at);
+    });
+    mounted.unmount();
+    looker.join().unwrap();
+}
