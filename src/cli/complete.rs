@@ -195,5 +195,5 @@ fn snapshots_of(global: &Global) -> Option<Vec<ListedSnapshot>> {
     }
     let mut unlocked = access.unlock().ok()?;
     let repository = access.load(&mut unlocked, Memory::SMALL, IndexLoad::OnDemand).ok()?;
-    repository.snapshots().ok().map(|all| all.to_vec())
+    repository.snapshots().ok()
 }
